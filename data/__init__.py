@@ -1,0 +1,10 @@
+"""Datasets as tensors with their facts: splits, normalization, batches by index.
+
+This room knows nothing of models, optimizers or Hydra. A dataset is one small class over
+:class:`data.source.Source` and one file in ``conf/data/``.
+"""
+
+from data.dataset import Dataset, Facts, epoch_order
+from data.source import Raw, Source
+
+__all__ = ["Dataset", "Facts", "Raw", "Source", "epoch_order"]

@@ -1,0 +1,108 @@
+"""Stochastic conditional gradients (Frank-Wolfe), with momentum.
+
+With a gradient g_t of the loss at x_t, a set C, a step gamma in [0, 1] and a momentum rho in [0, 1)::
+
+    m_t = rho m_{t-1} + (1 - rho) g_t        m starts at the first gradient
+    v_t = argmin_{v in C} <m_t, v>
+    x_{t+1} = x_t + gamma (v_t - x_t)
+
+Sources: Jaggi 2013 (rho = 0); Pokutta, Spiegel, Zimmer 2020, arXiv 2010.07243, Algorithm 1 (momentum).
+Run: ``python -m trainer model=cnn optim=cgd``
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from optim.checks import check_range
+from optim.sets import ConstraintSet, shift_all_inside
+
+
+class CGD(torch.optim.Optimizer):
+    """The conditional gradient method over one set for all parameters.
+
+    Parameters outside the set are shifted inside at construction; ``shifted`` lists their positions.
+
+    Args:
+        params: parameters, named parameters or groups, as for any ``torch.optim.Optimizer``.
+        constraint: the set C.
+        lr: gamma, the share of the way to the vertex, in [0, 1].
+        momentum: rho in [0, 1); 0 keeps no buffer.
+        weight_decay: lambda >= 0, adds lambda x to the gradient.
+        gap_every: measure the Frank-Wolfe gap <g, x - lmo(g)> of the stochastic gradient every so many steps, 0:
+            never. Default: at every step without momentum (the step's own oracle call serves), else at every tenth.
+
+    Raises:
+        ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
+    """
+
+    measures = ("fw_gap",)  # what pop_measurements() returns
+
+    def __init__(
+        self,
+        params: ParamsT,
+        constraint: ConstraintSet | None,
+        *,
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        gap_every: int | None = None,
+    ):
+        if constraint is None:
+            raise ValueError(
+                "constraint=none: a conditional gradient step needs a constraint set, such as constraint=linf"
+            )
+        check_range("lr", lr, 0, 1, "a conditional gradient step goes a share of the way to the vertex")
+        check_range("momentum", momentum, 0, 1, open_above=True)
+        check_range("weight_decay", weight_decay, 0)
+        if gap_every is None:
+            gap_every = 1 if momentum == 0 else 10
+        check_range("gap_every", gap_every, 0)
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        # Beside the groups, not in them: there it would be pickled into the state dict.
+        self.constraints = [constraint for _ in self.param_groups]
+        self.gap_every = gap_every
+        self.shifted = shift_all_inside((p for g in self.param_groups for p in g["params"]), constraint)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step for every parameter that has a gradient; returns the closure's loss, if one is given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        steps, count, total = self.state.get("measured", (0, 0, 0.0))
+        measure = self.gap_every > 0 and steps % self.gap_every == 0
+        gap: Tensor | float = 0.0
+        for group, constraint in zip(self.param_groups, self.constraints, strict=True):
+            gamma, rho, decay = group["lr"], group["momentum"], group["weight_decay"]
+            for x in group["params"]:
+                if x.grad is None:
+                    continue
+                g = x.grad if decay == 0 else x.grad.add(x, alpha=decay)  # g + lambda x
+                m = self._momentum(x, g, rho)
+                v = constraint.lmo(m)  # argmin_{v in C} <m, v>
+                if measure:
+                    gap += torch.sum(g * (x - v)) if m is g else constraint.gap(g, x)
+                x.lerp_(v, gamma)  # x + gamma (v - x)
+        # In `state`, so that a state dict carries it; a new tuple, so that a saved state dict does not change.
+        self.state["measured"] = (steps + 1, count + measure, total + gap)
+        return loss
+
+    def _momentum(self, x: Tensor, g: Tensor, rho: float) -> Tensor:
+        """m = rho m + (1 - rho) g, started at the first gradient."""
+        if rho == 0:
+            return g
+        state = self.state[x]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = g.clone()
+            return state["momentum_buffer"]
+        return state["momentum_buffer"].lerp_(g, 1 - rho)
+
+    def pop_measurements(self) -> dict[str, Tensor]:
+        """The mean gap over the steps measured since the last call (0-d, on the device; NaN if there were none)."""
+        steps, count, total = self.state.get("measured", (0, 0, 0.0))
+        self.state["measured"] = (steps, 0, 0.0)
+        return {"fw_gap": total / count if count else torch.tensor(torch.nan)}

@@ -1,0 +1,54 @@
+"""Checkpoints: tensors and plain data in one dict, written whole, checked and never unpickled when read.
+
+last.pt  everything a run needs to go on, bit for bit
+best.pt  the model and the facts of its dataset, for whoever uses the model
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.errors import Refused
+from trainer.files import write_whole
+from trainer.run_dir import one_line
+
+FORMAT = "conga checkpoint 1"
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Writes `state` (tensors and plain data) to `path`.
+
+    Raises:
+        OSError: the disk refuses; what was at `path` stays.
+    """
+    buffer = io.BytesIO()  # torch.save on a full disk raises a RuntimeError without the reason
+    torch.save({"format": FORMAT, **state}, buffer)
+    write_whole(path, buffer.getbuffer())
+
+
+def load(path: Path, device: torch.device | str) -> dict[str, Any]:
+    """The state in `path`, its tensors on `device`.
+
+    Raises:
+        Refused: missing, damaged (every byte is checked), or no checkpoint of ours.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise ValueError("the file is empty")
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"{damaged} is damaged")
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise Refused(f"{path}: no such checkpoint") from None
+    except Exception as error:  # damage surfaces as a dozen types, from zipfile's and torch's to KeyError
+        raise Refused(f"{path}: not a readable checkpoint ({one_line(error)})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise Refused(f"{path}: a PyTorch file, but not a checkpoint of this program ({FORMAT})")
+    return state

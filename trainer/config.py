@@ -1,0 +1,244 @@
+"""Between the command line and the constructors: resolvers, the help page, and what is wrong with a configuration.
+
+The constructors' signatures are the schema: a key that is no argument is unknown, and a value must be of the
+argument's annotated type. This module does not import torch: it is on the way of ``--help``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from trainer import run_dir
+from trainer.errors import Refused
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+# One example for each group on the help page; the rest of a line is read from conf/.
+EXAMPLES = {
+    "data": "data.batch_size=64",
+    "model": "model=cnn model.widths=[100]",
+    "constraint": "constraint=linf constraint.radius=0.5",
+    "optim": "optim=cgd optim.lr=1e-3",
+    "schedule": "schedule=cosine",
+    "objective": "objective=cross_entropy",
+    "train": "train.epochs=10 train.device=cpu",
+    "logger": "logger=csv",
+    "experiment": "experiment=digits_cnn_cgd",
+}
+
+HELP = """\
+conga trains neural networks with gradient descent and with conditional gradients (stochastic Frank-Wolfe).
+
+Usage: python -m trainer [GROUP=CHOICE | KEY=VALUE] ...
+
+Groups, their choices, and an example of each:
+{groups}
+
+More examples:
+  python -m trainer model=cnn optim=cgd                        train; the run goes to outputs/
+  python -m trainer -m optim=sgd,cgd 'seed=range(0,3)'         one run for each combination
+  python -m trainer train.resume=outputs/2026-01-31/12-00-00_cnn_digits_cgd    go on after a stop
+  python -m trainer model=cnn --cfg job                        print the configuration, train nothing
+
+Flags: --hydra-help lists Hydra's own; conga -sc install=bash installs shell completion.
+"""
+
+
+def register_resolvers(claimed: list[str]) -> None:
+    """The resolvers that conf/config.yaml uses; directories that they make are added to `claimed`."""
+
+    def new_run_dir(resume: str | None, path: str) -> str:
+        if resume is None:
+            claimed.append(run_dir.claim(path))
+            return claimed[-1]
+        if not (Path(resume) / run_dir.CONFIG).is_file():
+            raise Refused(f"train.resume={resume}: must be the directory of a run, with {run_dir.CONFIG} in it")
+        return resume
+
+    # Cached: Hydra asks more than once, and each claim would be another directory.
+    OmegaConf.register_new_resolver("run_dir", new_run_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("job_dir", run_dir.job_name, replace=True)
+    OmegaConf.register_new_resolver("help", help_page, replace=True)
+
+
+def help_page() -> str:
+    """The text of ``--help``, its groups and choices read from conf/."""
+    choices = {g.name: sorted(f.stem for f in g.glob("*.yaml")) for g in CONF.iterdir() if g.is_dir()}
+    order = [*EXAMPLES, *sorted(choices.keys() - EXAMPLES.keys())]
+    rows = [(g, ", ".join(choices[g]), EXAMPLES.get(g, f"{g}={choices[g][0]}")) for g in order if choices.get(g)]
+    width = max(len(row[1]) for row in rows)
+    lines = [f"  {group:<11} {names:<{width}}   e.g. {example}" for group, names, example in rows]
+    return HELP.format(groups="\n".join(lines)).replace("$", "$$")  # Hydra substitutes in it
+
+
+def check_config(config: Mapping[str, Any], root: Callable[..., Any], given: Mapping[str, Sequence[str]]) -> None:
+    """Checks every key and type of `config` against the signatures that will be called with it.
+
+    Args:
+        config: plain dicts, interpolations resolved.
+        root: the function whose arguments are the root's keys.
+        given: group -> names of arguments that the runner adds itself.
+
+    Raises:
+        Refused: the first key that is unknown or missing, or whose value has the wrong type.
+    """
+    check_call("", config, root, given[""])
+    for group, node in config.items():
+        if isinstance(node, Mapping):
+            _check_node(group, node, given.get(group, ()))
+
+
+def _check_node(key: str, node: Mapping[str, Any], given: Sequence[str]) -> None:
+    if "_target_" not in node:
+        for name, child in node.items():
+            if not isinstance(child, Mapping):
+                raise Refused(f"{key}.{name}={child}: unknown key")
+            _check_node(f"{key}.{name}", child, given)
+    elif node["_target_"] is not None:
+        try:
+            target = get_object(node["_target_"])
+        except Exception as error:  # Hydra wraps whatever the import raises
+            raise Refused(f"{key}._target_={node['_target_']}: {run_dir.one_line(error)}") from error
+        check_call(key, {k: v for k, v in node.items() if k != "_target_"}, target, given)
+    elif len(node) > 1:
+        unknown = next(k for k in node if k != "_target_")
+        raise Refused(f"{key}.{unknown}={node[unknown]}: unknown key; this choice of {key} has none")
+
+
+def check_call(key: str, values: Mapping[str, Any], target: Callable[..., Any], given: Sequence[str]) -> None:
+    """Checks that `target` can be called with `values` beside the arguments `given`, and their types.
+
+    Raises:
+        Refused: naming `key`.NAME and the value.
+    """
+    prefix = f"{key}." if key else ""
+    parameters = inspect.signature(target).parameters
+    own = [p for p in parameters if p not in given]
+    hints = argument_types(target, own)
+    for name, value in values.items():
+        if name not in own:
+            raise Refused(unknown_key(f"{prefix}{name}", value, own))
+        if not conforms(value, hints.get(name, Any)):
+            raise Refused(f"{prefix}{name}={show(value)}: must be {describe(hints[name])}")
+    for name in own:
+        if parameters[name].default is inspect.Parameter.empty and name not in values:
+            raise Refused(f"{prefix}{name}: missing; must be {describe(hints.get(name, Any))}")
+
+
+def argument_types(target: Callable[..., Any], names: Sequence[str]) -> dict[str, Any]:
+    """The annotated types of the arguments `names` of a function or class; other annotations need not resolve."""
+    if is_dataclass(target):  # its fields may come from bases in other modules
+        return get_type_hints(target)
+    function = target.__init__ if inspect.isclass(target) else target
+    wanted = {k: v for k, v in getattr(function, "__annotations__", {}).items() if k in names}
+    if not wanted:
+        return {}
+    return get_type_hints(types.SimpleNamespace(__annotations__=wanted), globalns=function.__globals__)
+
+
+def conforms(value: Any, hint: Any) -> bool:
+    """Whether a value from YAML (null, bool, number, text, list, mapping) is of the annotated type."""
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is None or hint is type(None):
+        return value is None
+    if origin in (Union, types.UnionType):
+        return any(conforms(value, a) for a in args)
+    if origin is Literal:
+        return value in args
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint in (int, float):
+        return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
+    if hint is str:
+        return isinstance(value, str)
+    if origin in (list, tuple, Sequence) or hint in (list, tuple):
+        return isinstance(value, list) and all(conforms(v, args[0]) for v in value if args)
+    if origin in (dict, Mapping) or hint is dict:
+        return isinstance(value, Mapping)
+    return True  # a type that YAML cannot write is not ours to check
+
+
+def describe(hint: Any) -> str:
+    """The annotated type in a user's words."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(a) for a in args)
+    if origin is Literal:
+        return ("one of " if len(args) > 1 else "") + ", ".join(map(str, args))
+    if origin in (list, tuple, Sequence):
+        plural = {int: "whole numbers", float: "numbers", str: "texts"}
+        return f"a list of {plural.get(args[0], 'values')} such as [1,2]" if args else "a list"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
+    if hint is None or hint is type(None):
+        return "null"
+    return names.get(hint, names.get(origin, str(hint)))
+
+
+def show(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return str(value)
+
+
+def unknown_key(key: str, value: Any, known: Iterable[str]) -> str:
+    """The line about a key that does not exist."""
+    group, _, name = key.rpartition(".")
+    names = [k for k in known if not k.startswith("_")]
+    near = difflib.get_close_matches(name, names, n=1)
+    prefix = f"{group}." if group else ""
+    listed = f"{group or 'the configuration'} has {', '.join(names)}" if names else f"this choice of {group} has none"
+    return f"{key}={show(value)}: unknown key; " + (f"did you mean {prefix}{near[0]}? " if near else "") + listed
+
+
+def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
+    """One line for a person's mistake, or None if the error is not one."""
+    chain = list(_causes(error))
+    for cause in chain:
+        if isinstance(cause, Refused):
+            return str(cause)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        near = difflib.get_close_matches(choice, error.options, n=1)
+        return f"{group}={choice}: no such choice; " + (
+            (f"did you mean {near[0]}? " if near else "") + f"{group} can be {', '.join(error.options)}"
+        )
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be parsed as KEY=VALUE ({run_dir.one_line(error)})"
+    if isinstance(error, ConfigCompositionException):
+        for cause in chain:
+            if isinstance(cause, ConfigAttributeError | ConfigKeyError) and OmegaConf.is_dict(cause.parent_node):
+                return _explain_key(cause, overrides)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file of the run'}: {error.strerror or error}"
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what caused it, and so on; OmegaConf keeps the cause of its errors as their context."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (error.__context__ if isinstance(error, OmegaConfBaseException) else None)
+
+
+def _explain_key(error: OmegaConfBaseException, overrides: Sequence[str]) -> str:
+    key = error.full_key or ""
+    given = next((o for o in overrides if re.split("=", o.lstrip("+~"), maxsplit=1)[0] == key), None)
+    value = given.partition("=")[2] if given else "…"
+    return unknown_key(key, value, [k for k in map(str, error.parent_node) if k != "hydra"])

@@ -1,0 +1,122 @@
+"""What a run shows: bars on a terminal, one plain line an epoch elsewhere; ``train.log`` gets the plain lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from trainer.files import append_line
+
+
+class Display:
+    """Plain lines on standard output, and in the run's log. The base of the terminal's display.
+
+    Args:
+        log: the file that gets every line.
+        epochs, steps_per_epoch: of the whole run.
+    """
+
+    interval = 5.0  # seconds between pulses: nothing is shown, but a dead run is noticed and the heartbeat goes on
+
+    def __init__(self, log: Path, epochs: int, steps_per_epoch: int):
+        self.log, self.epochs, self.steps_per_epoch = log, epochs, steps_per_epoch
+
+    def say(self, line: str) -> None:
+        """Shows and logs a line."""
+        append_line(self.log, line)
+        self._print(line)
+
+    def start_epoch(self, epoch: int, step: int) -> None:
+        """Epoch `epoch` (from 0) begins, or goes on, at step `step` of the run."""
+
+    def pulse(self, step: int, position: int, live: dict[str, float], samples_per_s: float) -> None:
+        """Numbers of the epoch under way: steps in all and in the epoch, running averages."""
+
+    def end_epoch(self, row: dict[str, Any], improved: bool) -> None:
+        """The line of a finished epoch; a star marks the best so far."""
+        self.say(epoch_line(row, self.epochs, improved))
+
+    def close(self, facts: dict[str, str]) -> None:
+        """The run's end: status, best, test, parameters, seconds, path."""
+        for name, value in facts.items():
+            self.say(f"{name:<11} {value}")
+
+    def stop(self) -> None:
+        """Gives the terminal back."""
+
+    def _print(self, line: str) -> None:
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:  # the reader has gone (`| head`); the run and its log go on
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115: for the rest of the process
+
+
+class TerminalDisplay(Display):
+    """An epoch bar and a step bar under the lines, and a table at the end."""
+
+    interval = 0.25
+
+    def __init__(self, log: Path, epochs: int, steps_per_epoch: int):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        super().__init__(log, epochs, steps_per_epoch)
+        self.console = Console(highlight=False)
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[count]}"),
+            TextColumn("{task.fields[live]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+        )
+        self.run_bar = self.bars.add_task("epoch", total=epochs * steps_per_epoch, count="", live="")
+        self.epoch_bar = self.bars.add_task("step ", total=steps_per_epoch, count="", live="")
+
+    def start_epoch(self, epoch: int, step: int) -> None:
+        position = step - epoch * self.steps_per_epoch
+        self.bars.start()
+        self.bars.update(self.run_bar, completed=step, count=f"{epoch + 1}/{self.epochs}")
+        self.bars.reset(self.epoch_bar, completed=position, live="", count=f"{position}/{self.steps_per_epoch}")
+
+    def pulse(self, step: int, position: int, live: dict[str, float], samples_per_s: float) -> None:
+        text = "  ".join(f"{name} {value:.4f}" for name, value in live.items()) + f"  {samples_per_s:,.0f} samples/s"
+        self.bars.update(self.run_bar, completed=step)
+        self.bars.update(self.epoch_bar, completed=position, live=text, count=f"{position}/{self.steps_per_epoch}")
+
+    def close(self, facts: dict[str, str]) -> None:
+        from rich.table import Table
+
+        self.stop()
+        table = Table(show_header=False)
+        for name, value in facts.items():
+            append_line(self.log, f"{name:<11} {value}")
+            table.add_row(name, value)
+        self.console.print(table, markup=False)
+
+    def stop(self) -> None:
+        self.bars.stop()
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
+
+
+def make_display(log: Path, epochs: int, steps_per_epoch: int) -> Display:
+    """Bars where standard output is a terminal that can show them, else plain lines."""
+    terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return (TerminalDisplay if terminal else Display)(log, epochs, steps_per_epoch)
+
+
+def epoch_line(row: dict[str, Any], epochs: int, improved: bool) -> str:
+    """One epoch as a line: ``epoch  3/30  train loss 0.4 accuracy 0.9  val loss …  lr …  gap …  9,000 samples/s``."""
+    parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"]
+    for split in ("train", "val"):
+        metrics = [f"{k.partition('/')[2]} {v:.4f}" for k, v in row.items() if k.startswith(split + "/")]
+        if metrics:
+            parts.append(f"{split} {' '.join(metrics)}")
+    parts += [f"{k.partition('/')[2]} {v:.4g}" for k, v in row.items() if k.startswith("optim/")]
+    parts.append(f"{row['time/samples_per_s']:,.0f} samples/s")
+    return "  ".join(parts) + ("  *" if improved else "")

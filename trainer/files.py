@@ -1,0 +1,47 @@
+"""Files that survive a power cut: at any instant either the old or the new version is whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replaces the file at `path`: temporary file beside it, flush to the disk, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # a full disk or a second Ctrl-C: leave nothing half-written behind
+        raise
+    _sync_folder(path.parent)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds one line to the file at `path` and flushes it to the disk."""
+    with open(path, "ab", buffering=0) as file:
+        start = file.tell()
+        content = line.encode() + b"\n"
+        try:
+            while content:  # a disk that fills up takes a part, then says so
+                content = content[file.write(content) :]
+            os.fsync(file.fileno())
+        except OSError:
+            os.truncate(file.fileno(), start)
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flushes the folder itself, without which a rename may be lost in a power cut (POSIX only)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,363 @@
+"""The loop: batch - loss - backward - step - schedule, then once an epoch: evaluate - log - save.
+
+The host waits for the device once an epoch and at the pulse of the progress display, never once a step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from data import Dataset, epoch_order
+from trainer import checkpoint
+from trainer.display import Display
+from trainer.errors import Refused
+from trainer.run_dir import Summary, difference
+from trainer.stop import StopRequest
+
+HEARTBEAT_S = 5.0
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """How long, where and by which measure a run trains (``conf/train/``).
+
+    Raises:
+        ValueError: `name=value: what would be right`.
+    """
+
+    epochs: int
+    device: str
+    threads: int | Literal["auto"]
+    monitor: str
+    monitor_mode: Literal["auto", "min", "max"]
+    checkpoint_steps: int | None
+    resume: str | None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "threads", "checkpoint_steps"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1")
+
+
+@dataclass
+class Progress:
+    """How far a run is; all of it goes into the checkpoint."""
+
+    epoch: int = 0  # epochs finished
+    step: int = 0  # optimizer steps taken
+    position: int = 0  # of these, in the epoch under way
+    samples: int = 0  # seen in the epoch under way
+    sums: dict[str, Tensor] = field(default_factory=dict)  # of its metrics
+    lr: float = 0.0  # of the last step
+    epoch_s: float = 0.0  # spent training in the epoch under way
+    seconds: float = 0.0  # spent in all
+    best: dict[str, Any] | None = None  # {metric, value, epoch}
+    final: dict[str, Any] | None = None  # the last epoch's row
+
+
+@dataclass
+class Training:
+    """A run in memory: what it trains, with what, and where it stands."""
+
+    run: Path
+    config: dict  # as frozen when the run started
+    seed: int
+    settings: Settings
+    device: torch.device
+    dataset: Dataset
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler | None
+    objective: Any
+    loggers: list[Any]
+    summary: Summary
+    display: Display
+    stop: StopRequest
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self.augment = torch.Generator(self.device).manual_seed(self.seed)
+        self.monitor = resolve_monitor(self.settings, self.columns(), "val" in self.dataset.splits)
+        mode = self.settings.monitor_mode
+        higher = self.monitor.rpartition("/")[2] in self.objective.higher_is_better
+        self.maximize = mode == "max" or (mode == "auto" and higher)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return steps_per_epoch(self.dataset)
+
+    def columns(self) -> list[str]:
+        """Of metrics.csv."""
+        measures = getattr(self.optimizer, "measures", ())
+        return [
+            *("epoch", "step"),
+            *(f"{split}/{metric}" for split in ("train", "val") for metric in self.objective.metrics),
+            *("optim/lr", *(f"optim/{name}" for name in measures)),
+            *("time/epoch_s", "time/samples_per_s"),
+        ]
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint holds: tensors and plain data."""
+        return {
+            "config": self.config,
+            "facts": self.dataset.facts.plain(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "progress": asdict(self.progress),
+            "random": {
+                "cpu": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+                "augment": self.augment.get_state(),
+            },
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes the run back to where `state()` was called."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        self.progress = Progress(**state["progress"])
+        torch.set_rng_state(state["random"]["cpu"].cpu())
+        if self.device.type == "cuda" and state["random"]["cuda"]:
+            torch.cuda.set_rng_state_all([s.cpu() for s in state["random"]["cuda"]])
+        self.augment.set_state(state["random"]["augment"].cpu())
+
+
+class Diverged(Exception):
+    """The loss is no number any more."""
+
+
+def fit(t: Training) -> None:
+    """Trains from where the run stands to its last epoch, then evaluates the best checkpoint on the test split.
+
+    Raises:
+        Diverged: a loss or a weight is NaN or infinite; the last good checkpoint is kept.
+        Interrupted: a signal asked to stop; nothing is lost once the caller has called :func:`save_last`.
+    """
+    started, before = time.perf_counter(), t.progress.seconds
+    while t.progress.epoch < t.settings.epochs:
+        train_epoch(t)
+        row = measure_epoch(t)
+        t.progress.seconds = before + time.perf_counter() - started
+        finish_epoch(t, row)
+    test = evaluate_best(t)
+    t.progress.seconds = before + time.perf_counter() - started
+    record(t, status="finished", test=test)
+
+
+def train_epoch(t: Training) -> None:
+    """What is left of one epoch: forward, backward and step for every batch; sums of metrics stay on the device."""
+    p, dataset, model, optimizer = t.progress, t.dataset, t.model, t.optimizer
+    objective, schedule, stop = t.objective, t.schedule, t.stop
+    every = t.settings.checkpoint_steps or 0
+    order = epoch_order(dataset.facts.sizes["train"], t.seed, p.epoch).to(t.device)
+    batches = order.split(dataset.batch_size)
+    if p.position == 0:
+        p.lr = optimizer.param_groups[0]["lr"]
+    model.train()
+    t.display.start_epoch(p.epoch, p.step)
+    started, before = time.perf_counter(), p.epoch_s
+    pulse = started + t.display.interval
+
+    for index in batches[p.position :]:
+        batch = dataset.batch("train", index, t.augment)
+        loss, sums = objective(model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if schedule is not None:
+            p.lr = optimizer.param_groups[0]["lr"]
+            schedule.step()
+
+        p.sums = {k: p.sums[k] + v for k, v in sums.items()} if p.sums else sums
+        p.samples += len(index)
+        p.step += 1
+        p.position += 1
+        now = time.perf_counter()
+        if now >= pulse:
+            p.epoch_s = before + now - started
+            show_pulse(t)
+            pulse = time.perf_counter() + t.display.interval
+        if every and p.step % every == 0:
+            p.epoch_s = before + now - started
+            save_last(t)
+        if stop.signum is not None:
+            p.epoch_s = before + now - started
+            stop.check()
+    wait_for(t.device)
+    p.epoch_s = before + time.perf_counter() - started
+
+
+def measure_epoch(t: Training) -> dict[str, Any]:
+    """The row of numbers of the epoch just trained: the one place where the host waits for the metrics."""
+    p = t.progress
+    row: dict[str, Any] = {"epoch": p.epoch + 1, "step": p.step}
+    row |= {f"train/{k}": v for k, v in averages(p.sums, p.samples).items()}
+    if "val" in t.dataset.splits:
+        row |= {f"val/{k}": v for k, v in evaluate(t, "val").items()}
+    check_finite(t, {k: v for k, v in row.items() if k.endswith("/loss")})
+    row["optim/lr"] = float(p.lr)
+    if hasattr(t.optimizer, "pop_measurements"):
+        row |= {f"optim/{k}": v.item() for k, v in t.optimizer.pop_measurements().items()}
+    row |= {"time/epoch_s": p.epoch_s, "time/samples_per_s": p.samples / p.epoch_s}
+    return row
+
+
+def finish_epoch(t: Training, row: dict[str, Any]) -> None:
+    """Logs the epoch, then saves it: a row whose checkpoint was not written any more is dropped by a resume."""
+    p = t.progress
+    p.epoch, p.position, p.samples, p.sums, p.epoch_s, p.final = p.epoch + 1, 0, 0, {}, 0.0, row
+    for logger in t.loggers:
+        logger.log(row)
+    value = row[t.monitor]
+    improved = p.best is None or (value > p.best["value"] if t.maximize else value < p.best["value"])
+    if improved:  # ties keep the earliest
+        p.best = {"metric": t.monitor, "value": value, "epoch": p.epoch}
+        save_best(t)
+    checkpoint.save(t.run / "checkpoints" / "last.pt", t.state())
+    record(t)
+    t.display.end_epoch(row, improved)
+
+
+@torch.inference_mode()
+def evaluate(t: Training, split: str) -> dict[str, float]:
+    """Averages of the objective's metrics over a split.
+
+    Raises:
+        Interrupted: a signal asked to stop.
+    """
+    t.model.eval()
+    n, size = t.dataset.facts.sizes[split], max(t.dataset.batch_size, 512)
+    totals: dict[str, Tensor] = {}
+    for start in range(0, n, size):
+        _, sums = t.objective(t.model, t.dataset.batch(split, slice(start, start + size)))
+        totals = {k: totals[k] + v for k, v in sums.items()} if totals else sums
+        t.stop.check()
+    return averages(totals, n)
+
+
+def evaluate_best(t: Training) -> dict[str, float] | None:
+    """Metrics of the best checkpoint on the test split; None where there is no such split."""
+    if "test" not in t.dataset.splits:
+        return None
+    state = checkpoint.load(t.run / "checkpoints" / "best.pt", t.device)
+    t.model.load_state_dict(state["model"])
+    return evaluate(t, "test")
+
+
+def averages(sums: dict[str, Tensor], n: int) -> dict[str, float]:
+    """Sums over n samples, on the device -> averages, on the host."""
+    return {k: v.item() / n for k, v in sums.items()}
+
+
+def check_finite(t: Training, losses: dict[str, float]) -> None:
+    """Raises Diverged where a loss, or else a weight, is NaN or infinite."""
+    for name, loss in losses.items():
+        if not math.isfinite(loss):
+            raise Diverged(f"{name} is not finite in epoch {t.progress.epoch + 1}")
+    norm = nn.utils.get_total_norm([p.detach() for p in t.model.parameters()], norm_type=math.inf)
+    if not math.isfinite(norm.item()):
+        raise Diverged(f"a weight is not finite in epoch {t.progress.epoch + 1}")
+
+
+def show_pulse(t: Training) -> None:
+    """A few times a second, or a few times a minute without a terminal: is it still a number, and how far is it?"""
+    p = t.progress
+    live = averages(p.sums, p.samples)
+    if not math.isfinite(live["loss"]):
+        raise Diverged(f"train/loss is not finite in epoch {p.epoch + 1}")
+    t.display.pulse(p.step, p.position, live, p.samples / p.epoch_s)
+    if time.time() - t.heartbeat_at > HEARTBEAT_S:
+        record(t)
+
+
+def record(t: Training, **changes: Any) -> None:
+    """Brings summary.json up to date."""
+    p = t.progress
+    t.heartbeat_at = time.time()
+    now = {"epochs": p.epoch, "steps": p.step, "best": p.best, "final": p.final, "seconds": round(p.seconds, 3)}
+    t.summary.update(**now | changes)
+
+
+def save_last(t: Training) -> None:
+    """A checkpoint in the middle of an epoch; a run that is no number any more keeps the one it has.
+
+    Raises:
+        Diverged: a loss or a weight is NaN or infinite.
+    """
+    check_finite(t, {"train/loss": v.item() for k, v in t.progress.sums.items() if k == "loss"})
+    checkpoint.save(t.run / "checkpoints" / "last.pt", t.state())
+
+
+def save_best(t: Training) -> None:
+    """The model, the facts of its dataset and its configuration: what using it takes."""
+    state = t.state()
+    kept = {k: state[k] for k in ("config", "facts", "model")}
+    checkpoint.save(t.run / "checkpoints" / "best.pt", {**kept, "best": t.progress.best})
+
+
+def restore(t: Training) -> bool:
+    """Takes the run to its last checkpoint; False where there is none yet.
+
+    Raises:
+        Refused: the checkpoint is damaged or belongs to another run.
+    """
+    folder = t.run / "checkpoints"
+    if not (folder / "last.pt").exists():
+        return False
+    try:
+        state = checkpoint.load(folder / "last.pt", t.device)
+    except Refused as error:
+        raise Refused(f"{error}; {describe_best(folder / 'best.pt')}") from error
+    other = difference(t.config, state["config"])
+    if other:
+        raise Refused(f"{folder / 'last.pt'}: a checkpoint of another run ({other})")
+    t.load_state(state)
+    return True
+
+
+def describe_best(path: Path) -> str:
+    """What is left when last.pt is not: said beside its error."""
+    try:
+        best = checkpoint.load(path, "cpu")["best"]
+    except Refused:
+        return "there is no whole best.pt either; delete both to start the run again"
+    return f"best.pt is whole (epoch {best['epoch']}); delete last.pt to start the run again from step 0"
+
+
+def resolve_monitor(settings: Settings, columns: list[str], has_val: bool) -> str:
+    """The column that `best` goes by; without a validation split, the training split's.
+
+    Raises:
+        ValueError: no such column.
+    """
+    known = [c for c in columns if c.startswith(("train/", "val/", "optim/fw_gap")) and (has_val or "val/" not in c)]
+    name = settings.monitor
+    if not has_val and name.startswith("val/"):
+        name = "train/" + name.removeprefix("val/")
+    if name not in known:
+        raise ValueError(f"monitor={settings.monitor}: must be one of {', '.join(known)}")
+    return name
+
+
+def steps_per_epoch(dataset: Dataset) -> int:
+    """Optimizer steps in an epoch, the last one perhaps on a smaller batch."""
+    return math.ceil(dataset.facts.sizes["train"] / dataset.batch_size)
+
+
+def wait_for(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

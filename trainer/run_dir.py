@@ -1,0 +1,253 @@
+"""The run directory: how it is claimed, frozen, locked, and described by ``summary.json``.
+
+    outputs/<date>/<time>_<model>_<data>_<optim>[_n]/
+        .hydra/{config,hydra,overrides}.yaml   the configuration, written once
+        .hydra/resumed.yaml                    what `train.resume=… key=value` changed since, if anything
+        metrics.csv  summary.json  train.log  checkpoints/{last,best}.pt
+
+This module imports neither torch nor Hydra: it is on the way of ``--help``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from trainer.errors import Refused
+from trainer.files import write_whole
+
+CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
+# What a resumed run may change: how long and where it trains, not what it trains.
+RESUMABLE = ("train.epochs", "train.device", "train.threads", "train.checkpoint_steps")
+
+
+def claim(path: str) -> str:
+    """Makes a new directory: `path`, else `path`_2, `path`_3, …; atomic, so no two callers get the same one."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    candidate, n = path, 1
+    while True:
+        try:
+            os.mkdir(candidate)
+            return candidate
+        except FileExistsError:
+            n += 1
+            candidate = f"{path}_{n}"
+
+
+def job_name(number: int, differences: str, limit: int = 80) -> str:
+    """`<number>_<differences>` as a safe folder name of bounded length."""
+    safe = re.sub(r"[^A-Za-z0-9.,=+-]+", "-", differences).strip("-.")
+    return f"{number}_{safe}"[:limit].rstrip("-.,=_")
+
+
+def resume_command(path: Path) -> str:
+    """The command that continues the run in `path`."""
+    with contextlib.suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    text = str(path)
+    if not re.fullmatch(r"[\w./+-]+", text):  # Hydra's grammar wants other characters in quotes of its own
+        text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return shlex.join(["python", "-m", "trainer", f"train.resume={text}"])
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the directory for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        Refused: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: no lock of this kind
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = Summary.read(path, missing_ok=True).data.get("process", {})
+            raise Refused(
+                f"{path}: another process is training in this directory"
+                + (f" (pid {owner['pid']} on {owner['host']})" if owner else "")
+                + "; wait for it, or choose another hydra.run.dir"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def freeze(path: Path, config: dict, hydra_yaml: str, overrides: list[str]) -> None:
+    """Writes .hydra/*.yaml; config.yaml last, since a directory that has it is a run."""
+    write_whole(path / HYDRA, hydra_yaml.encode())
+    write_whole(path / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(overrides)).encode())
+    write_whole(path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)).encode())
+
+
+def frozen(path: Path) -> dict | None:
+    """The configuration that the run in `path` started with, or None where no run has started.
+
+    Raises:
+        Refused: the file is damaged, or there are a run's files without it.
+    """
+    if not (path / CONFIG).exists():
+        left = [name for name in ("summary.json", "metrics.csv", "checkpoints") if (path / name).exists()]
+        if left:
+            raise Refused(f"{path}: holds {left[0]} but no {CONFIG}, so it is no run of ours; choose another directory")
+        return None
+    return _read_yaml(path / CONFIG)
+
+
+def resumed_changes(path: Path) -> dict[str, Any]:
+    """What earlier resumes changed: dotted key -> value."""
+    return _read_yaml(path / RESUMED) if (path / RESUMED).exists() else {}
+
+
+def record_changes(path: Path, changes: dict[str, Any]) -> None:
+    """Adds to what resumes changed; the frozen configuration stays as it was written."""
+    merged = resumed_changes(path) | changes
+    if merged != resumed_changes(path):
+        write_whole(path / RESUMED, OmegaConf.to_yaml(OmegaConf.create(merged)).encode())
+
+
+def with_changes(config: dict, changes: dict[str, Any]) -> dict:
+    """`config` with dotted keys replaced, as a new dict.
+
+    Raises:
+        Refused: a key that a resumed run cannot change.
+    """
+    node = OmegaConf.create(config)
+    for key, value in changes.items():
+        if key not in RESUMABLE:
+            raise Refused(not_resumable(f"{key}={value}"))
+        OmegaConf.update(node, key, value)
+    return OmegaConf.to_container(node)
+
+
+def not_resumable(override: str) -> str:
+    """The line about an override that `train.resume` does not take."""
+    return f"{override}: a resumed run keeps its configuration; only {', '.join(RESUMABLE)} may change"
+
+
+def difference(new: Any, old: Any, key: str = "") -> str | None:
+    """The first dotted key in which two configurations differ, with both values; None if there is none."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        for k in [*old, *(k for k in new if k not in old)]:
+            found = difference(new.get(k, "(absent)"), old.get(k, "(absent)"), f"{key}.{k}" if key else str(k))
+            if found:
+                return found
+        return None
+    return None if new == old and type(new) is type(old) else f"{key} is {old} there and {new} here"
+
+
+def _read_yaml(path: Path) -> dict:
+    try:
+        node = OmegaConf.to_container(OmegaConf.create(path.read_text()))
+    except Exception as error:  # whatever a damaged file makes the parser raise
+        raise Refused(f"{path}: not readable as YAML ({one_line(error)})") from error
+    if not isinstance(node, dict):
+        raise Refused(f"{path}: should hold a mapping, and holds a {type(node).__name__}")
+    return node
+
+
+def one_line(error: BaseException) -> str:
+    """The error's first line, or its type where it has no text."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@dataclass
+class Summary:
+    """``summary.json``: what a run is and how far it came, rewritten whole at every change."""
+
+    path: Path
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, run: Path, *, missing_ok: bool = False) -> Summary:
+        """The summary of the run in `run`; empty where there is none and that is fine.
+
+        Raises:
+            Refused: the file is missing or damaged.
+        """
+        path = run / "summary.json"
+        try:
+            data = json.loads(path.read_bytes())
+            if not isinstance(data, dict):
+                raise ValueError(f"should hold an object, and holds a {type(data).__name__}")
+        except FileNotFoundError:
+            if not missing_ok:
+                raise Refused(f"{path}: missing") from None
+            data = {}
+        except ValueError as error:
+            raise Refused(f"{path}: not readable as JSON ({one_line(error)})") from error
+        return cls(path, data)
+
+    def update(self, **changes: Any) -> None:
+        """Changes fields and writes the file."""
+        self.data |= changes
+        if "process" in self.data:
+            self.data["process"]["heartbeat"] = _now()
+        text = json.dumps(_finite(self.data), indent=2, allow_nan=False)
+        write_whole(self.path, text.encode() + b"\n")
+
+
+def process_facts() -> dict[str, Any]:
+    """Who trains: host, pid, and since when."""
+    return {"host": platform.node(), "pid": os.getpid(), "started": _now(), "heartbeat": _now()}
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide a run's numbers."""
+    names = ("conga", "torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "omegaconf")
+    found = {"python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(ModuleNotFoundError):  # conga itself, where it runs from a bare checkout
+            found[name] = version(name)
+    return found
+
+
+def git_facts() -> dict[str, Any] | None:
+    """Commit and dirty flag of this code's checkout; None where it is none."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *args], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _now() -> str:
+    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
