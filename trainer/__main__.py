@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from trainer import run_dir
-from trainer.config import CONF, check_config, explain, register_resolvers, show
+from trainer.config import CONF, ELSEWHERE, check_config, explain, register_resolvers, show
 from trainer.errors import Interrupted, Refused
 from trainer.files import append_line
 from trainer.run_dir import Summary
@@ -67,8 +68,10 @@ def command_line() -> int:
             job()
         except KeyboardInterrupt:
             return refuse("interrupted", 128 + signal.SIGINT)
-        except Exception as error:  # from Hydra, before or between jobs
-            return report(error)
+        except Exception as error:  # from Hydra, while it composes: a mistake on the command line or in YAML
+            if isinstance(error, OSError) and not isinstance(error, HydraException):
+                return refuse(f"{error.filename}: the run directory cannot be made ({error.strerror}); {ELSEWHERE}")
+            return report(error, otherwise=run_dir.one_line(error))
         finally:
             for path in claimed:  # a refused run leaves no empty directory behind
                 remove_if_empty(Path(path))
@@ -89,9 +92,9 @@ def errors_passed_on() -> Iterator[None]:
             del os.environ[FULL_ERROR]
 
 
-def report(error: Exception) -> int:
-    """Prints a person's mistake as one line, or else the traceback; returns the exit status."""
-    line = explain(error, sys.argv[1:])
+def report(error: Exception, otherwise: str | None = None) -> int:
+    """Prints a person's mistake as one line, what is none as `otherwise` or a traceback; returns the exit status."""
+    line = explain(error, sys.argv[1:]) or otherwise
     if line is None or TRACEBACKS:
         traceback.print_exception(error)
     return EXIT["failed"] if line is None else refuse(line)
@@ -136,7 +139,7 @@ def start_or_resume(config: dict, path: Path, stop: StopRequest) -> int:
     check_config(effective, assemble, GIVEN)
     summary = Summary.read(path, missing_ok=True)
     status, done, epochs = summary.data.get("status"), summary.data.get("epochs", 0), effective["train"]["epochs"]
-    if done > epochs:
+    if done > max(epochs, 0):
         raise Refused(f"train.epochs={epochs}: the run has trained {done} epochs already; give at least as many")
     if status == "diverged" or (status == "finished" and done == epochs):
         print(f"{status} already; nothing to do")
@@ -272,11 +275,11 @@ def carry_out(t: Training, resumed: bool) -> int:
 
     process, facts = run_dir.process_facts(), {"versions": run_dir.versions(), "git": run_dir.git_facts()}
     record(t, status="running", test=None, **facts, process=process, error=None)
-    announce(t, resumed)
-    with refusing("logger"):
-        for logger in t.loggers:
-            logger.start(t.run, t.columns(), t.progress.epoch)
     try:
+        announce(t, resumed)
+        with refusing("logger"):
+            for logger in t.loggers:
+                logger.start(t.run, t.columns(), t.progress.epoch)
         try:
             fit(t)
         except Interrupted:
@@ -320,7 +323,7 @@ def announce(t: Training, resumed: bool) -> None:
     say, facts, names = t.display.say, t.dataset.facts, [name for name, _ in t.model.named_parameters()]
     sizes = ", ".join(f"{n:,} {split}" for split, n in facts.sizes.items())
     choices = {g: t.config[g].get("_target_") for g in ("optim", "constraint", "schedule")}
-    say(f"run         {t.run}")
+    say(f"run         {run_dir.shown(t.run)}")
     say(f"data        {facts.name}: {sizes}; input {' x '.join(map(str, facts.input_shape))}, {facts.task}")
     say(f"model       {type(t.model).__name__}, {t.summary.data['parameters']:,} parameters")
     for group, target in choices.items():
@@ -338,15 +341,13 @@ def announce(t: Training, resumed: bool) -> None:
 def closing_facts(path: Path, data: dict[str, Any]) -> dict[str, str]:
     """What the table at the end says."""
     best, test = data["best"], data["test"]
-    with contextlib.suppress(ValueError):
-        path = path.relative_to(Path.cwd())
     return {
         "status": data["status"],
         "best": f"{best['metric']} {best['value']:.4f} in epoch {best['epoch']}" if best else "-",
         "test": "  ".join(f"{k} {v:.4f}" for k, v in test.items()) if test else "-",
         "parameters": f"{data['parameters']:,}",
         "seconds": f"{data['seconds']:.1f}",
-        "path": str(path),
+        "path": run_dir.shown(path),
     }
 
 

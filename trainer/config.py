@@ -7,6 +7,7 @@ argument's annotated type. This module does not import torch: it is on the way o
 from __future__ import annotations
 
 import difflib
+import errno
 import inspect
 import re
 import types
@@ -24,6 +25,8 @@ from trainer import run_dir
 from trainer.errors import Refused
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+
+ELSEWHERE = "choose a place for the run that can be written: hydra.run.dir=DIR"
 
 # One example for each group on the help page; the rest of a line is read from conf/.
 EXAMPLES = {
@@ -221,11 +224,22 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
         for cause in chain:
             if isinstance(cause, ConfigAttributeError | ConfigKeyError) and OmegaConf.is_dict(cause.parent_node):
                 return _explain_key(cause, overrides)
+    for cause in chain:
+        if isinstance(cause, OSError):
+            return explain_os_error(cause)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return " ".join(str(error).split())
-    if isinstance(error, OSError):
-        return f"{error.filename or 'a file of the run'}: {error.strerror or error}"
     return None
+
+
+def explain_os_error(error: OSError) -> str:
+    """The line about a file that the system refuses to read or write."""
+    text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{text}; what was written before is whole: free some space and start the command again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT):
+        return f"{text}; {ELSEWHERE}"
+    return text
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -50,7 +50,7 @@ class Display:
         try:
             print(line, flush=True)
         except BrokenPipeError:  # the reader has gone (`| head`); the run and its log go on
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115: for the rest of the process
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class TerminalDisplay(Display):
@@ -60,7 +60,7 @@ class TerminalDisplay(Display):
 
     def __init__(self, log: Path, epochs: int, steps_per_epoch: int):
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         super().__init__(log, epochs, steps_per_epoch)
         self.console = Console(highlight=False)
@@ -73,6 +73,7 @@ class TerminalDisplay(Display):
             console=self.console,
             transient=True,
         )
+        self.live = ""  # stays between epochs, which may be shorter than a pulse
         self.run_bar = self.bars.add_task("epoch", total=epochs * steps_per_epoch, count="", live="")
         self.epoch_bar = self.bars.add_task("step ", total=steps_per_epoch, count="", live="")
 
@@ -80,12 +81,13 @@ class TerminalDisplay(Display):
         position = step - epoch * self.steps_per_epoch
         self.bars.start()
         self.bars.update(self.run_bar, completed=step, count=f"{epoch + 1}/{self.epochs}")
-        self.bars.reset(self.epoch_bar, completed=position, live="", count=f"{position}/{self.steps_per_epoch}")
+        self.bars.reset(self.epoch_bar, completed=position, live=self.live, count=f"{position}/{self.steps_per_epoch}")
 
     def pulse(self, step: int, position: int, live: dict[str, float], samples_per_s: float) -> None:
-        text = "  ".join(f"{name} {value:.4f}" for name, value in live.items()) + f"  {samples_per_s:,.0f} samples/s"
+        numbers = [f"{name} {value:.4f}" for name, value in live.items()]
+        self.live = "  ".join([*numbers, f"{samples_per_s:,.0f} samples/s"])
         self.bars.update(self.run_bar, completed=step)
-        self.bars.update(self.epoch_bar, completed=position, live=text, count=f"{position}/{self.steps_per_epoch}")
+        self.bars.update(self.epoch_bar, completed=position, live=self.live, count=f"{position}/{self.steps_per_epoch}")
 
     def close(self, facts: dict[str, str]) -> None:
         from rich.table import Table

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Replaces the file at `path`: temporary file beside it, flush to the disk, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)  # a full disk or a second Ctrl-C: leave nothing half-written behind
-        raise
-    _sync_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with _named(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)  # a full disk or a second Ctrl-C: leave nothing half-written behind
+            raise
+        _sync_folder(path.parent)
 
 
 def append_line(path: Path, line: str) -> None:
     """Adds one line to the file at `path` and flushes it to the disk."""
-    with open(path, "ab", buffering=0) as file:
+    with _named(path), open(path, "ab", buffering=0) as file:
         start = file.tell()
         content = line.encode() + b"\n"
         try:
@@ -34,6 +37,16 @@ def append_line(path: Path, line: str) -> None:
         except OSError:
             os.truncate(file.fileno(), start)
             raise
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Makes an OSError name the file that was meant, which a full disk's error does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

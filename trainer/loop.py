@@ -58,7 +58,7 @@ class Progress:
     sums: dict[str, Tensor] = field(default_factory=dict)  # of its metrics
     lr: float = 0.0  # of the last step
     epoch_s: float = 0.0  # spent training in the epoch under way
-    seconds: float = 0.0  # spent in all
+    seconds: float = 0.0  # spent in all, until this process took over
     best: dict[str, Any] | None = None  # {metric, value, epoch}
     final: dict[str, Any] | None = None  # the last epoch's row
 
@@ -84,6 +84,8 @@ class Training:
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
+        self.started = self.heartbeat_at = time.perf_counter()
+        self.pulse_at = self.started + self.display.interval
         self.augment = torch.Generator(self.device).manual_seed(self.seed)
         self.monitor = resolve_monitor(self.settings, self.columns(), "val" in self.dataset.splits)
         mode = self.settings.monitor_mode
@@ -93,6 +95,11 @@ class Training:
     @property
     def steps_per_epoch(self) -> int:
         return steps_per_epoch(self.dataset)
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the run, by this process and those before it."""
+        return self.progress.seconds + time.perf_counter() - self.started
 
     def columns(self) -> list[str]:
         """Of metrics.csv."""
@@ -112,7 +119,7 @@ class Training:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
-            "progress": asdict(self.progress),
+            "progress": asdict(self.progress) | {"seconds": self.seconds},
             "random": {
                 "cpu": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
@@ -144,15 +151,10 @@ def fit(t: Training) -> None:
         Diverged: a loss or a weight is NaN or infinite; the last good checkpoint is kept.
         Interrupted: a signal asked to stop; nothing is lost once the caller has called :func:`save_last`.
     """
-    started, before = time.perf_counter(), t.progress.seconds
     while t.progress.epoch < t.settings.epochs:
         train_epoch(t)
-        row = measure_epoch(t)
-        t.progress.seconds = before + time.perf_counter() - started
-        finish_epoch(t, row)
-    test = evaluate_best(t)
-    t.progress.seconds = before + time.perf_counter() - started
-    record(t, status="finished", test=test)
+        finish_epoch(t, measure_epoch(t))
+    record(t, status="finished", test=evaluate_best(t))
 
 
 def train_epoch(t: Training) -> None:
@@ -167,7 +169,6 @@ def train_epoch(t: Training) -> None:
     model.train()
     t.display.start_epoch(p.epoch, p.step)
     started, before = time.perf_counter(), p.epoch_s
-    pulse = started + t.display.interval
 
     for index in batches[p.position :]:
         batch = dataset.batch("train", index, t.augment)
@@ -184,10 +185,9 @@ def train_epoch(t: Training) -> None:
         p.step += 1
         p.position += 1
         now = time.perf_counter()
-        if now >= pulse:
+        if now >= t.pulse_at:
             p.epoch_s = before + now - started
             show_pulse(t)
-            pulse = time.perf_counter() + t.display.interval
         if every and p.step % every == 0:
             p.epoch_s = before + now - started
             save_last(t)
@@ -277,15 +277,16 @@ def show_pulse(t: Training) -> None:
     if not math.isfinite(live["loss"]):
         raise Diverged(f"train/loss is not finite in epoch {p.epoch + 1}")
     t.display.pulse(p.step, p.position, live, p.samples / p.epoch_s)
-    if time.time() - t.heartbeat_at > HEARTBEAT_S:
+    if time.perf_counter() - t.heartbeat_at > HEARTBEAT_S:
         record(t)
+    t.pulse_at = time.perf_counter() + t.display.interval
 
 
 def record(t: Training, **changes: Any) -> None:
     """Brings summary.json up to date."""
     p = t.progress
-    t.heartbeat_at = time.time()
-    now = {"epochs": p.epoch, "steps": p.step, "best": p.best, "final": p.final, "seconds": round(p.seconds, 3)}
+    t.heartbeat_at = time.perf_counter()
+    now = {"epochs": p.epoch, "steps": p.step, "best": p.best, "final": p.final, "seconds": round(t.seconds, 3)}
     t.summary.update(**now | changes)
 
 
@@ -295,7 +296,7 @@ def save_last(t: Training) -> None:
     Raises:
         Diverged: a loss or a weight is NaN or infinite.
     """
-    check_finite(t, {"train/loss": v.item() for k, v in t.progress.sums.items() if k == "loss"})
+    check_finite(t, {"train/loss": t.progress.sums["loss"].item()} if t.progress.sums else {})
     checkpoint.save(t.run / "checkpoints" / "last.pt", t.state())
 
 

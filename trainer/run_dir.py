@@ -55,11 +55,16 @@ def job_name(number: int, differences: str, limit: int = 80) -> str:
     return f"{number}_{safe}"[:limit].rstrip("-.,=_")
 
 
-def resume_command(path: Path) -> str:
-    """The command that continues the run in `path`."""
+def shown(path: Path) -> str:
+    """The path as a person would type it: relative if it is below the working directory."""
     with contextlib.suppress(ValueError):
         path = path.relative_to(Path.cwd())
-    text = str(path)
+    return str(path)
+
+
+def resume_command(path: Path) -> str:
+    """The command that continues the run in `path`."""
+    text = shown(path)
     if not re.fullmatch(r"[\w./+-]+", text):  # Hydra's grammar wants other characters in quotes of its own
         text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return shlex.join(["python", "-m", "trainer", f"train.resume={text}"])
@@ -172,6 +177,13 @@ def one_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+# In the order in which summary.json shows them.
+FIELDS = (
+    *("status", "epochs", "steps", "best", "final", "test", "parameters", "seconds", "device", "threads", "seed"),
+    *("versions", "git", "process", "error"),
+)
+
+
 @dataclass
 class Summary:
     """``summary.json``: what a run is and how far it came, rewritten whole at every change."""
@@ -204,7 +216,8 @@ class Summary:
         self.data |= changes
         if "process" in self.data:
             self.data["process"]["heartbeat"] = _now()
-        text = json.dumps(_finite(self.data), indent=2, allow_nan=False)
+        data = {name: self.data[name] for name in FIELDS if name in self.data}
+        text = json.dumps(_finite(data), indent=2, allow_nan=False)
         write_whole(self.path, text.encode() + b"\n")
 
 
