@@ -1,0 +1,141 @@
+"""Shared by the tests: real runs in real processes, and what they leave behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Zygote:
+    """Starts runs as forks of one warm process (tests/zygote.py)."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "zygote.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert json.loads(self.process.stdout.readline()) == "ready"
+
+    def ask(self, **request):
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+
+@dataclass
+class Job:
+    """A run in a process of its own."""
+
+    zygote: Zygote
+    pid: int
+    log: Path
+
+    def send(self, signum):
+        os.kill(self.pid, signum)
+
+    def kill(self):
+        self.send(signal.SIGKILL)
+        return self.wait()
+
+    def over(self):
+        """Whether the process has ended, waited for or not."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+    def wait(self):
+        """Exit status (-N for signal N) and everything printed."""
+        return self.zygote.ask(wait=self.pid)["status"], self.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def zygote():
+    z = Zygote()
+    yield z
+    z.close()
+
+
+@pytest.fixture()
+def start(zygote, tmp_path):
+    """start(*argv) -> Job, in the test's own directory."""
+    counter = iter(range(1_000_000))
+
+    def start(*argv, env=None, limit=None):
+        log = tmp_path / f".output{next(counter)}"
+        answer = zygote.ask(argv=list(argv), cwd=str(tmp_path), output=str(log), env=env or {}, limit=limit)
+        return Job(zygote, answer["pid"], log)
+
+    return start
+
+
+@pytest.fixture()
+def cli(start):
+    """cli(*argv) -> (exit status, everything printed)."""
+    return lambda *argv, **how: start(*argv, **how).wait()
+
+
+def summary(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text())
+
+
+def rows(run: Path) -> list[list[str]]:
+    """metrics.csv without its time columns, header first."""
+    import csv
+
+    table = list(csv.reader((run / "metrics.csv").open()))
+    keep = [i for i, name in enumerate(table[0]) if not name.startswith("time/")]
+    return [[row[i] for i in keep] for row in table]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Bit for bit: metrics, weights, optimizer state, random states, summary (times, process and versions aside)."""
+    import torch
+
+    assert rows(a) == rows(b)
+    for name in ("last.pt", "best.pt"):
+        x, y = (torch.load(run / "checkpoints" / name, weights_only=True) for run in (a, b))
+        assert_same(_timeless(x), _timeless(y), name)
+    x, y = (_timeless(summary(run)) for run in (a, b))
+    for key in ("git", "versions", "process"):
+        assert key in x
+        assert key in y
+        del x[key], y[key]
+    assert_same(x, y, "summary")
+
+
+def _timeless(value):
+    if isinstance(value, dict):
+        return {
+            k: _timeless(v) for k, v in value.items() if k not in ("seconds", "epoch_s") and "time/" not in str(k)
+        }
+    return value
+
+
+def assert_same(x, y, where):
+    import torch
+
+    assert type(x) is type(y), where
+    if isinstance(x, dict):
+        assert list(x) == list(y), where
+        for key in x:
+            assert_same(x[key], y[key], f"{where}/{key}")
+    elif isinstance(x, list | tuple):
+        assert len(x) == len(y), where
+        for i, (p, q) in enumerate(zip(x, y, strict=True)):
+            assert_same(p, q, f"{where}/{i}")
+    elif isinstance(x, torch.Tensor):
+        assert torch.equal(x, y), where
+    else:
+        assert x == y, where
