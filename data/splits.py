@@ -22,6 +22,7 @@ def split_indices(
     Raises:
         ValueError: a class has fewer members than there are splits, or nothing would be left to train on.
     """
+    given = f"test_fraction={test_fraction} val_fraction={val_fraction}"
     fractions = {"test": test_fraction, "val": (1 - test_fraction) * val_fraction}
     fractions = {name: f for name, f in fractions.items() if f > 0}
     groups = [np.arange(n)] if labels is None else [np.flatnonzero(labels == c) for c in np.unique(labels)]
@@ -29,7 +30,7 @@ def split_indices(
         if len(group) <= len(fractions):
             where = "the data" if labels is None else f"class {_name(labels[group[0]], class_names)}"
             raise ValueError(
-                f"test_fraction={test_fraction} val_fraction={val_fraction}: {where} has {len(group)} "
+                f"{given}: {where} has {len(group)} "
                 f"sample{'s' * (len(group) != 1)}, too few for {len(fractions) + 1} splits"
             )
     rng = np.random.default_rng(seed)
@@ -40,7 +41,7 @@ def split_indices(
     for name, fraction in fractions.items():
         take = _apportion(sizes, fraction, room=sizes - start - 1)
         if take.sum() == 0:
-            raise ValueError(f"{name}_fraction={fraction:g}: leaves the {name} split of {n} samples empty")
+            raise ValueError(f"{given}: leaves the {name} split of {n} samples empty")
         parts[name] = np.sort(np.concatenate([g[a : a + k] for g, a, k in zip(groups, start, take, strict=True)]))
         start = start + take
     parts["train"] = np.sort(np.concatenate([g[a:] for g, a in zip(groups, start, strict=True)]))

@@ -67,7 +67,7 @@ def zygote():
     z.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def start(zygote, tmp_path):
     """start(*argv) -> Job, in the test's own directory."""
     counter = iter(range(1_000_000))
@@ -80,7 +80,7 @@ def start(zygote, tmp_path):
     return start
 
 
-@pytest.fixture()
+@pytest.fixture
 def cli(start):
     """cli(*argv) -> (exit status, everything printed)."""
     return lambda *argv, **how: start(*argv, **how).wait()
@@ -117,9 +117,7 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 def _timeless(value):
     if isinstance(value, dict):
-        return {
-            k: _timeless(v) for k, v in value.items() if k not in ("seconds", "epoch_s") and "time/" not in str(k)
-        }
+        return {k: _timeless(v) for k, v in value.items() if k not in ("seconds", "epoch_s") and "time/" not in str(k)}
     return value
 
 

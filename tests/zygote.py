@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 
-import torch._dynamo  # what the first optimizer would import
+import torch._dynamo  # noqa: F401  (what the first optimizer would import)
 
 import trainer.__main__ as program
 import trainer.display

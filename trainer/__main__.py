@@ -308,9 +308,9 @@ def carry_out(t: Training, resumed: bool) -> int:
     except Exception as error:
         t.display.stop()
         line = f"{type(error).__name__}: {run_dir.one_line(error)}"
-        append_line(t.display.log, traceback.format_exc())
+        append_line(t.display.log, traceback.format_exc().rstrip())
         record(t, status="failed", error=line)
-        print(f"conga: failed: {line}; the traceback is in {t.display.log}", file=sys.stderr)
+        print(f"conga: failed: {line}; the traceback is in {run_dir.shown(t.display.log)}", file=sys.stderr)
         return EXIT["failed"]
     finally:
         t.display.stop()

@@ -107,7 +107,7 @@ def _check_node(key: str, node: Mapping[str, Any], given: Sequence[str]) -> None
     if "_target_" not in node:
         for name, child in node.items():
             if not isinstance(child, Mapping):
-                raise Refused(f"{key}.{name}={child}: unknown key")
+                raise Refused(unknown_key(f"{key}.{name}", child, [k for k in node if k != name]))
             _check_node(f"{key}.{name}", child, given)
     elif node["_target_"] is not None:
         try:
@@ -117,7 +117,7 @@ def _check_node(key: str, node: Mapping[str, Any], given: Sequence[str]) -> None
         check_call(key, {k: v for k, v in node.items() if k != "_target_"}, target, given)
     elif len(node) > 1:
         unknown = next(k for k in node if k != "_target_")
-        raise Refused(f"{key}.{unknown}={node[unknown]}: unknown key; this choice of {key} has none")
+        raise Refused(unknown_key(f"{key}.{unknown}", node[unknown], ()))
 
 
 def check_call(key: str, values: Mapping[str, Any], target: Callable[..., Any], given: Sequence[str]) -> None:

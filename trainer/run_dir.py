@@ -66,7 +66,7 @@ def resume_command(path: Path) -> str:
     """The command that continues the run in `path`."""
     text = shown(path)
     if not re.fullmatch(r"[\w./+-]+", text):  # Hydra's grammar wants other characters in quotes of its own
-        text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        text = '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + m[2].replace('"', '\\"'), text) + '"'
     return shlex.join(["python", "-m", "trainer", f"train.resume={text}"])
 
 
@@ -116,7 +116,10 @@ def frozen(path: Path) -> dict | None:
         if left:
             raise Refused(f"{path}: holds {left[0]} but no {CONFIG}, so it is no run of ours; choose another directory")
         return None
-    return _read_yaml(path / CONFIG)
+    config = _read_yaml(path / CONFIG)
+    if not isinstance(config.get("train"), dict):
+        raise Refused(f"{path / CONFIG}: not the configuration of a run (it has no train.epochs)")
+    return config
 
 
 def resumed_changes(path: Path) -> dict[str, Any]:

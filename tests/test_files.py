@@ -1,0 +1,151 @@
+"""Files, names and locks of a run directory."""
+
+import ast
+import os
+import re
+import threading
+
+import pytest
+from conftest import ROOT
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from trainer import files, run_dir
+from trainer.config import conforms, describe
+from trainer.errors import Refused
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch, call):
+    path = tmp_path / "a" / "file"
+    files.write_whole(path, b"old")
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        files.write_whole(path, b"new")
+    assert error.value.filename == str(path)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_an_interrupted_append_leaves_whole_lines(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    files.append_line(path, "one")
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        files.append_line(path, "two")
+    assert path.read_text() == "one\n"
+
+
+def test_what_is_written_is_flushed_before_it_is_renamed(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a))[1])
+    files.write_whole(tmp_path / "file", b"x")
+    assert calls == ["fsync", "replace", "fsync"]  # the file, its name, the folder
+
+
+def test_claims_are_unique_across_threads(tmp_path):
+    claimed = []
+    threads = [
+        threading.Thread(target=lambda: claimed.append(run_dir.claim(str(tmp_path / "d" / "run")))) for _ in range(32)
+    ]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    expected = {"run", *(f"run_{i}" for i in range(2, 33))}
+    assert {os.path.basename(path) for path in claimed} == expected
+
+
+def test_job_names_are_safe_and_bounded():
+    name = run_dir.job_name(7, "optim.lr=0.1,data.root=/a/b c,model.widths=[1,2]" + "x" * 500)
+    assert re.fullmatch(r"[A-Za-z0-9.,=+_-]{1,80}", name)
+    assert name.startswith("7_optim.lr=0.1,data.root=-a-b-c,")
+    assert run_dir.job_name(0, "") == "0"
+
+
+@pytest.mark.parametrize(
+    "name", ["plain-run_2", "with space", "a=b", "quote\"'", "back\\slash", "end\\", 'both\\"', "comma,brace{}", "ü$x"]
+)
+def test_the_resume_command_reads_back(tmp_path, monkeypatch, name):
+    """Through the shell's rules and Hydra's grammar."""
+    import shlex
+
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(run_dir.resume_command(tmp_path / name))
+    assert words[:3] == ["python", "-m", "trainer"]
+    override = OverridesParser.create().parse_override(words[3])
+    assert override.key_or_group == "train.resume"
+    assert override.value() == name
+
+
+def test_difference_names_the_first_key():
+    a = {"optim": {"lr": 0.1, "betas": [1, 2]}, "seed": 0}
+    assert run_dir.difference(a, a) is None
+    assert run_dir.difference({**a, "seed": 1}, a) == "seed is 0 there and 1 here"
+    assert run_dir.difference({**a, "optim": {"lr": 0.1}}, a) == "optim.betas is [1, 2] there and (absent) here"
+    assert run_dir.difference({**a, "seed": False}, a) == "seed is 0 there and False here"
+
+
+@pytest.mark.parametrize("text", ["[1, 2", "just text", "- a\n- b", "\x00"])
+def test_a_damaged_configuration_is_refused(tmp_path, text):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text(text)
+    with pytest.raises(Refused, match=r"config\.yaml: "):
+        run_dir.frozen(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "", "[]", "\xff"])
+def test_a_damaged_summary_is_refused(tmp_path, text):
+    (tmp_path / "summary.json").write_bytes(text.encode("latin1"))
+    with pytest.raises(Refused, match=r"summary\.json: "):
+        run_dir.Summary.read(tmp_path)
+
+
+def test_summary_has_no_nan(tmp_path):
+    s = run_dir.Summary.read(tmp_path, missing_ok=True)
+    s.update(status="finished", final={"val/loss": float("nan"), "x": [float("inf"), 1.0]})
+    assert run_dir.Summary.read(tmp_path).data["final"] == {"val/loss": None, "x": [None, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "expected"),
+    [
+        (1, int, True),
+        (1.0, int, False),
+        (True, int, False),
+        (1, float, True),
+        (True, float, False),
+        ("1", float, False),
+        (None, int | None, True),
+        ([1, 2], list[int], True),
+        ([1, 2.5], list[int], False),
+        (1, list[int], False),
+        ({"a": 1}, dict, True),
+        (False, bool, True),
+        (0, bool, False),
+        ("x", str, True),
+    ],
+)
+def test_types(value, hint, expected):
+    assert conforms(value, hint) is expected
+    assert describe(hint)
+
+
+def test_rooms_import_one_way():
+    """data, models and optim know neither each other, nor the trainer, nor Hydra."""
+    for room in ("data", "models", "optim"):
+        forbidden = {"data", "models", "optim", "trainer", "hydra", "omegaconf"} - {room}
+        for file in (ROOT / room).glob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                assert not forbidden & {name.partition(".")[0] for name in names}, file

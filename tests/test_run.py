@@ -1,0 +1,322 @@
+"""The main job, and the run directory it leaves behind."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT, rows, summary
+from omegaconf import OmegaConf
+
+CGD = ["model=cnn", "optim=cgd"]
+
+
+def only_run(tmp_path):
+    (run,) = tmp_path.glob("outputs/*/*")
+    return run
+
+
+def test_the_main_job_reaches_its_accuracy(cli, tmp_path):
+    """Mean test accuracy of at least 0.96 over seeds 0-4, by the command of the README."""
+    code, text = cli("-m", *CGD, "seed=0,1,2,3,4")
+    assert code == 0, text
+    runs = sorted(tmp_path.glob("outputs/*/*_sweep/*/summary.json"))
+    assert [p.parent.name for p in runs] == [f"{i}_model=cnn,optim=cgd,seed={i}" for i in range(5)]
+    assert np.mean([json.loads(p.read_text())["test"]["accuracy"] for p in runs]) >= 0.96
+
+
+def test_what_a_run_leaves_behind(cli, tmp_path):
+    code, text = cli(*CGD, "train.epochs=3", "train.threads=1")
+    assert code == 0, text
+    run = only_run(tmp_path)
+    assert re.fullmatch(r"\d\d-\d\d-\d\d_cnn_digits_cgd", run.name)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", run.parent.name)
+
+    frame = pd.read_csv(run / "metrics.csv")
+    assert list(frame.columns) == [
+        *("epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy"),
+        *("optim/lr", "optim/fw_gap", "time/epoch_s", "time/samples_per_s"),
+    ]
+    assert list(frame["epoch"]) == [1, 2, 3]
+    assert list(frame["step"]) == [41, 82, 123]  # ceil(1294 / 32) = 41
+    assert not frame.isna().any(axis=None)
+    assert (frame["optim/fw_gap"] > 0).all()
+
+    s = summary(run)
+    assert list(s) == [
+        *("status", "epochs", "steps", "best", "final", "test", "parameters", "seconds", "device", "threads", "seed"),
+        *("versions", "git", "process", "error"),
+    ]
+    assert (s["status"], s["epochs"], s["steps"], s["error"]) == ("finished", 3, 123, None)
+    assert s["final"] == frame.iloc[-1].to_dict()
+    i = frame["val/loss"].idxmin()
+    assert s["best"] == {"metric": "val/loss", "value": frame["val/loss"][i], "epoch": i + 1}
+    assert set(s["test"]) == {"loss", "accuracy"}
+    assert s["parameters"] == 10 * 9 + 10 + 160 * 50 + 50 + 50 * 10 + 10
+    assert s["threads"] == 1
+    assert set(s["process"]) == {"host", "pid", "started", "heartbeat"}
+    assert s["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+    config = OmegaConf.load(run / ".hydra" / "config.yaml")
+    assert config.optim.lr == 1e-3
+    assert config.constraint == {"_target_": "optim.LInf", "radius": 1.0}
+    assert list(OmegaConf.load(run / ".hydra" / "overrides.yaml")) == [*CGD, "train.epochs=3", "train.threads=1"]
+    assert OmegaConf.load(run / ".hydra" / "hydra.yaml").hydra.job.name == "trainer"
+
+    assert (run / "train.log").read_text() == text  # plain lines, no control characters
+    assert not re.search(r"[^\n\x20-\x7e]", text)
+    assert sum(line.startswith("epoch ") for line in text.splitlines()) == 3
+    assert sorted(p.name for p in run.iterdir()) == [
+        ".hydra",
+        "checkpoints",
+        "metrics.csv",
+        "summary.json",
+        "train.log",
+    ]
+
+
+def test_the_best_checkpoint_gives_the_reported_test_numbers(cli, tmp_path):
+    """From best.pt alone, with a plain PyTorch model and scikit-learn's own reading of the data."""
+    from sklearn.datasets import load_digits
+
+    from data.digits import Digits
+    from models import CNN
+
+    assert cli(*CGD, "train.epochs=4", "train.threads=1")[0] == 0
+    run = only_run(tmp_path)
+    best = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
+    config, facts = best["config"], best["facts"]
+    model = CNN(
+        facts["input_shape"], facts["num_outputs"], **{k: v for k, v in config["model"].items() if k != "_target_"}
+    )
+    model.load_state_dict(best["model"])
+    model.eval()
+
+    settings = {k: v for k, v in config["data"].items() if k != "_target_"}
+    x, y = Digits(**settings).load().splits["test"]
+    images = load_digits().images
+    for image in x[:20]:  # real digits, untouched
+        assert (images == image.numpy()).all(axis=(1, 2)).any()
+    with torch.no_grad():
+        logits = model((x.float() - facts["mean"]) / facts["std"])
+    accuracy = (logits.argmax(1) == y).float().mean().item()
+    assert summary(run)["test"]["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    loss = torch.nn.functional.cross_entropy(logits, y).item()
+    assert summary(run)["test"]["loss"] == pytest.approx(loss, rel=1e-4)
+    assert best["best"] == summary(run)["best"]
+    for name, p in best["model"].items():
+        assert p.abs().max() <= 1 + 1e-6, name
+
+
+def test_averages_are_over_samples_also_where_the_last_batch_is_small(cli, tmp_path):
+    """With a step of 0 the running averages of an epoch are those of the initial model over all its samples."""
+    from data.digits import Digits
+    from models import MLP
+
+    assert cli("optim.lr=0", "optim.momentum=0", "train.epochs=1", "data.batch_size=100", "hydra.run.dir=run")[0] == 0
+    config = OmegaConf.to_container(OmegaConf.load(tmp_path / "run" / ".hydra" / "config.yaml"))
+    dataset = Digits(**{k: v for k, v in config["data"].items() if k != "_target_"}).load()
+    torch.manual_seed(0)
+    model = MLP((1, 8, 8), 10, **{k: v for k, v in config["model"].items() if k != "_target_"}).double()
+    final = summary(tmp_path / "run")["final"]
+    for split in ("train", "val"):
+        x, y = dataset.batch(split, slice(None))
+        with torch.no_grad():
+            logits = model(x.double())
+        assert final[f"{split}/loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, y).item(), rel=1e-5)
+        assert final[f"{split}/accuracy"] == pytest.approx((logits.argmax(1) == y).double().mean().item(), abs=1e-9)
+
+
+def test_same_seed_same_bits_other_seed_other_weights(cli, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert cli("train.epochs=1", "train.threads=1", f"seed={seed}", f"hydra.run.dir={name}")[0] == 0
+    assert rows(tmp_path / "a") == rows(tmp_path / "b") != rows(tmp_path / "c")
+    sizes = [(tmp_path / name / "train.log").read_text().splitlines()[1] for name in "abc"]
+    assert len(set(sizes)) == 1
+
+
+def test_no_validation_and_no_test_split(cli, tmp_path):
+    code, text = cli("data.val_fraction=0", "data.test_fraction=0", "train.epochs=2")
+    assert code == 0, text
+    s = summary(only_run(tmp_path))
+    assert s["test"] is None
+    assert s["best"]["metric"] == "train/loss"
+    assert s["final"].keys() >= {"train/loss"}
+    frame = pd.read_csv(only_run(tmp_path) / "metrics.csv")
+    assert frame["val/loss"].isna().all()
+    assert frame["step"][0] == 57  # ceil(1797 / 32): all samples train
+
+
+def test_monitor_maximizes_accuracy_and_ties_keep_the_earliest(cli, tmp_path):
+    code, text = cli("train.monitor=val/accuracy", "train.epochs=25")
+    assert code == 0, text
+    frame = pd.read_csv(only_run(tmp_path) / "metrics.csv")
+    accuracy = frame["val/accuracy"]
+    assert (accuracy == accuracy.max()).sum() > 1, "the test needs a tie"
+    assert summary(only_run(tmp_path))["best"] == {
+        "metric": "val/accuracy",
+        "value": accuracy.max(),
+        "epoch": accuracy.idxmax() + 1,
+    }
+
+
+def test_divergence_is_a_result(cli, tmp_path):
+    code, text = cli("optim.lr=1e12", "hydra.run.dir=run")
+    assert code == 3
+    assert "diverged: train/loss is not finite in epoch 1" in text
+    assert "Traceback" not in text
+    s = summary(tmp_path / "run")
+    assert (s["status"], s["epochs"], s["steps"], s["test"]) == ("diverged", 0, 0, None)
+    assert "not finite" in s["error"]
+    assert cli("optim.lr=1e12", "hydra.run.dir=run") == (3, cli("optim.lr=1e12", "hydra.run.dir=run")[1])
+
+
+def test_divergence_keeps_the_last_good_checkpoint(cli, tmp_path):
+    """A run that ended well goes on with weights that are made to overflow in the next epoch."""
+    assert cli("train.epochs=2", "hydra.run.dir=run")[0] == 0
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    state = torch.load(last, weights_only=True)
+    state["optimizer"]["param_groups"][0]["lr"] = 1e20
+    torch.save(state, last)
+    kept = last.read_bytes()
+    code, text = cli("train.resume=run", "train.epochs=4")
+    assert code == 3, text
+    assert "the checkpoint of epoch 2 is kept" in text
+    assert last.read_bytes() == kept
+    s = summary(tmp_path / "run")
+    assert (s["status"], s["epochs"], s["steps"]) == ("diverged", 2, 82)
+    assert [row[0] for row in rows(tmp_path / "run")] == ["epoch", "1", "2"]
+
+
+def test_a_finished_run_is_returned_at_once(cli, tmp_path):
+    options = ["train.epochs=1", "hydra.run.dir=run"]
+    assert cli(*options)[0] == 0
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.glob("run/**/*") if p.is_file()}
+    code, text = cli(*options)
+    assert code == 0
+    assert text.startswith("finished already")
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in before} == before
+
+
+def test_another_configuration_in_a_used_directory(cli, tmp_path):
+    assert cli("train.epochs=1", "hydra.run.dir=run")[0] == 0
+    before = {p: p.read_bytes() for p in tmp_path.glob("run/**/*") if p.is_file()}
+    code, text = cli("train.epochs=1", "optim.lr=0.01", "hydra.run.dir=run")
+    assert code == 2
+    assert "holds a run with another configuration (optim.lr is 0.05 there and 0.01 here); nothing was changed" in text
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_runs_that_start_together_get_directories_of_their_own(start, tmp_path):
+    jobs = [start("train.epochs=1", "train.threads=1") for _ in range(8)]
+    results = [job.wait() for job in jobs]
+    assert [code for code, _ in results] == [0] * 8
+    runs = list(tmp_path.glob("outputs/*/*"))
+    assert len(runs) == 8
+    assert all(summary(run)["status"] == "finished" for run in runs)
+
+
+def test_initial_weights_outside_the_set_are_shifted_and_named(cli, tmp_path):
+    code, text = cli("optim=cgd", "constraint.radius=0.01", "train.epochs=1", "hydra.run.dir=run")
+    assert code == 0, text
+    assert "initial parameters were outside the set: net.1.weight" in text
+    model = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)["model"]
+    assert max(p.abs().max().item() for p in model.values()) <= 0.01 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adam"])
+def test_constraint_composes_with_projected_optimizers(cli, tmp_path, optim):
+    code, text = cli(
+        f"optim={optim}", "constraint=linf", "constraint.radius=0.05", "train.epochs=2", "hydra.run.dir=run"
+    )
+    assert code == 0, text
+    model = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)["model"]
+    assert max(p.abs().max().item() for p in model.values()) <= torch.tensor(0.05)
+    assert "optim/fw_gap" not in rows(tmp_path / "run")[0]
+
+
+def test_every_choice_of_every_group_trains(cli, tmp_path):
+    """One choice at a time against the defaults, read from conf/: a YAML that does not work is found here."""
+    for file in sorted((ROOT / "conf").glob("*/*.yaml")):
+        code, text = cli(
+            f"{file.parent.name}={file.stem}", "train.epochs=1", f"hydra.run.dir={file.parent.name}_{file.stem}"
+        )
+        assert code == 0, (file, text)
+
+
+@pytest.mark.parametrize("data", ["digits", "iris", "wine"])
+@pytest.mark.parametrize("optim", ["sgd", "adam", "cgd"])
+def test_learns_better_than_the_largest_class(cli, tmp_path, data, optim):
+    code, text = cli(f"data={data}", f"optim={optim}", "hydra.run.dir=run")
+    assert code == 0, text
+    assert summary(tmp_path / "run")["test"]["accuracy"] > 0.8
+
+
+def test_cgd_selects_linf_unless_told_otherwise(cli):
+    def constraint(*argv):
+        code, text = cli(*argv, "--cfg", "job")
+        assert code == 0, text
+        return OmegaConf.create(text).constraint
+
+    assert constraint()._target_ is None
+    assert constraint("optim=cgd") == {"_target_": "optim.LInf", "radius": 1.0}
+    assert constraint("optim=cgd", "constraint.radius=3").radius == 3
+    assert constraint("optim=cgd", "constraint=none")._target_ is None
+    assert constraint("experiment=digits_cnn_cgd") == {"_target_": "optim.LInf", "radius": 1.0}
+    assert constraint("experiment=digits_cnn_cgd", "constraint=none")._target_ is None
+
+
+def test_a_sweep_goes_on_after_a_mistake_and_a_divergence(cli, tmp_path):
+    """Its exit status tells the two apart: a diverged run is a result."""
+    code, text = cli("-m", "optim.lr=1e12,0.05", "train.epochs=1")
+    assert code == 0, text
+    statuses = [summary(p.parent)["status"] for p in sorted(tmp_path.glob("outputs/*/*/*/summary.json"))]
+    assert statuses == ["finished", "diverged"] or statuses == ["diverged", "finished"]
+    code, text = cli("-m", "optim.lr=abc,0.05", "train.epochs=1")
+    assert code == 1
+    assert "conga: optim.lr=abc: must be a number" in text
+    assert text.count("status      finished") == 1
+
+
+def test_an_exception_inside_the_loop_is_a_failed_run(tmp_path):
+    """Exit status 1, one line on the terminal, the traceback in the run's own log; then it can go on."""
+    script = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+import trainer.objectives as o
+call, count = o.CrossEntropy.__call__, [0]
+def broken(self, model, batch):
+    count[0] += 1
+    if count[0] == 60: raise RuntimeError("planted")
+    return call(self, model, batch)
+o.CrossEntropy.__call__ = broken
+sys.argv = ["conga", "train.epochs=3", "hydra.run.dir=run"]
+from trainer.__main__ import main; main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == "conga: failed: RuntimeError: planted; the traceback is in run/train.log\n"
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "Traceback (most recent call last)" in log
+    assert log.endswith("RuntimeError: planted\n")
+    s = summary(tmp_path / "run")
+    assert (s["status"], s["error"], s["epochs"]) == ("failed", "RuntimeError: planted", 1)
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_run(tmp_path):
+    command = f"{sys.executable} -m trainer train.epochs=3 hydra.run.dir={tmp_path}/run | head -n 1"
+    subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=ROOT, check=True, capture_output=True)
+    assert summary(tmp_path / "run")["status"] == "finished"
+    assert (tmp_path / "run" / "train.log").read_text().count("epoch ") >= 3
+
+
+def test_csv_reads_back_exactly(cli, tmp_path):
+    """Floats are written with the digits that read back to the same bits."""
+    assert cli("train.epochs=2", "hydra.run.dir=run")[0] == 0
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert {k: float(v) for k, v in last.items()} == summary(tmp_path / "run")["final"]
