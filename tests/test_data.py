@@ -98,7 +98,7 @@ def test_splits_without_labels():
 
 def test_a_class_too_small_to_split():
     y = np.array([0] * 50 + [1] * 2)
-    with pytest.raises(ValueError, match="val_fraction=0.1: class 'cat' has 2 samples, too few for 3"):
+    with pytest.raises(ValueError, match="class 'cat' has 2 samples, too few for 3"):
         split_indices(52, y, test_fraction=0.2, val_fraction=0.1, seed=0, class_names=("dog", "cat"))
 
 

@@ -279,7 +279,7 @@ def test_projection_follows_torchs_own_step(make):
         theirs.step()
         with torch.no_grad():
             y.clamp_(-0.2, 0.2)
-        assert torch.equal(x, y)
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-14)  # fused and looped kernels round differently
 
 
 def test_no_constraint_is_torchs_own_optimizer():

@@ -1,0 +1,29 @@
+"""``python -m bench`` lists the benchmarks; ``python -m bench NAME …`` (or ``all``) runs them."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import sys
+
+NAMES = ("loop", "startup")
+
+
+def main() -> None:
+    """Runs what the command line names."""
+    wanted = NAMES if sys.argv[1:] == ["all"] else sys.argv[1:]
+    modules = {name: importlib.import_module(f"bench.{name}") for name in NAMES}
+    if not wanted or set(wanted) - set(NAMES):
+        for name, module in modules.items():
+            print(f"{name:<10} {module.__doc__.splitlines()[0]}")
+        sys.exit(2 if wanted else 0)
+    import torch
+
+    print(f"python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for name in wanted:
+        print(f"\n{name}: {modules[name].__doc__.splitlines()[0]}")
+        modules[name].run()
+
+
+if __name__ == "__main__":
+    main()

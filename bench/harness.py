@@ -1,0 +1,30 @@
+"""A B A B …: contestants take turns, the first round is discarded, ratios are taken within a round."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+
+def interleave(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contestant in each round, after one round of warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for r in range(rounds + 1):
+        for name, work in contestants.items():
+            started = time.perf_counter()
+            work()
+            if r > 0:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def print_ratios(seconds: dict[str, list[float]], ours: str, unit: str = "s", scale: float = 1.0) -> None:
+    """The median of each contestant, and median and quartiles of `ours` against each other one."""
+    for name, values in seconds.items():
+        print(f"  {name:<44} {statistics.median(values) * scale:9.3f} {unit}")
+    for name, values in seconds.items():
+        if name != ours:
+            ratios = [a / b for a, b in zip(seconds[ours], values, strict=True)]
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            print(f"  {ours} / {name}: {middle:.3f}  (quartiles {low:.3f} to {high:.3f}, {len(ratios)} rounds)")
