@@ -118,7 +118,7 @@ def test_a_disk_that_refuses(cli, tmp_path):
     code, text = cli("train.resume=run", "train.epochs=40", limit=size + 1000)  # best.pt fits, last.pt does not
     assert code == 2, text
     assert text.splitlines()[-1].startswith("conga: ")
-    assert "last.pt: File too large; what was written before is whole" in text
+    assert "last.pt: File too large; what was written before is whole: free some space; then go on: python -m" in text
     assert "Traceback" not in text
     last = tmp_path / "run" / "checkpoints" / "last.pt"
     assert last.read_bytes() == before[last]

@@ -302,8 +302,11 @@ def carry_out(t: Training, resumed: bool) -> int:
         )
     except (Refused, OSError) as error:  # a full disk: what is there stays whole, and may not even take the status
         t.display.stop()
+        line = explain(error, ())
         with contextlib.suppress(OSError):
-            record(t, status="failed", error=explain(error, ()))
+            record(t, status="failed", error=line)
+        if isinstance(error, OSError):
+            raise Refused(f"{line}; then go on: {run_dir.resume_command(t.run)}") from error
         raise
     except Exception as error:
         t.display.stop()

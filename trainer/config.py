@@ -236,7 +236,7 @@ def explain_os_error(error: OSError) -> str:
     """The line about a file that the system refuses to read or write."""
     text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{text}; what was written before is whole: free some space and start the command again"
+        return f"{text}; what was written before is whole: free some space"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT):
         return f"{text}; {ELSEWHERE}"
     return text

@@ -112,7 +112,7 @@ def frozen(path: Path) -> dict | None:
         Refused: the file is damaged, or there are a run's files without it.
     """
     if not (path / CONFIG).exists():
-        left = [name for name in ("summary.json", "metrics.csv", "checkpoints") if (path / name).exists()]
+        left = [name for name in ("summary.json", "metrics.csv", "train.log", "checkpoints") if (path / name).exists()]
         if left:
             raise Refused(f"{path}: holds {left[0]} but no {CONFIG}, so it is no run of ours; choose another directory")
         return None
