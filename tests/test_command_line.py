@@ -174,7 +174,10 @@ def test_shell_completion_without_torch():
 
 
 def test_from_any_folder_and_nothing_in_it_shadows(tmp_path):
-    """`models`, `data` and `optim` are common names: a user's own folder of that name does not get in the way."""
+    """`models`, `data` and `optim` are common names: a user's own folders of files do not get in the way."""
+    for name in ("data", "models", "optim", "conf"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").touch()
     out = run_module("train.epochs=1", cwd=tmp_path)
     assert "finished" in out
     assert list(tmp_path.glob("outputs/*/*_mlp_digits_sgd/summary.json"))

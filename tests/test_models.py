@@ -69,6 +69,7 @@ def test_cnn_is_its_formula():
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (2, 9, 5)])
 @pytest.mark.parametrize("filters", [(4,), (4, 6)])
 @pytest.mark.parametrize("kernel_size", [2, 3, 5])
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 def test_cnn_shapes(shape, filters, kernel_size):
     assert cnn(shape, 7, filters, kernel_size)(torch.randn(3, *shape)).shape == (3, 7)
 

@@ -95,6 +95,25 @@ def test_signal_mid_epoch_then_resume(start, cli, tmp_path, signum, code):
     assert_same_run(whole, broken)
 
 
+def test_ctrl_c_ends_a_whole_sweep_which_then_goes_on(start, cli, tmp_path):
+    """The job under way is interrupted, later ones are not started; the same command finishes what is left."""
+    options = [*RUN, "-m", "seed=0,1", "hydra.sweep.dir=sweep"]
+    job = start(*options, "data.batch_size=2")
+    deadline = time.monotonic() + 60
+    while not (found := list(tmp_path.glob("sweep/*/checkpoints/last.pt"))) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    job.send(signal.SIGINT)
+    assert job.wait()[0] == 130
+    (first,) = tmp_path.glob("sweep/*/summary.json")
+    assert found[0].parent.parent == first.parent
+    assert summary(first.parent)["status"] == "interrupted"
+
+    code, text = cli(*options, "data.batch_size=2")
+    assert code == 0, text
+    statuses = [summary(p.parent)["status"] for p in tmp_path.glob("sweep/*/summary.json")]
+    assert statuses == ["finished"] * 2
+
+
 def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(start, cli, tmp_path):
     options = [*RUN, "data.batch_size=2"]
     whole, run = tmp_path / "whole", tmp_path / "run"

@@ -63,6 +63,7 @@ def command_line() -> int:
 
     if any(arg.startswith("--exp") for arg in sys.argv[1:]):
         return refuse("--experimental-rerun: would unpickle a file; use train.resume=RUN_DIR")
+    sys.argv[1:] = sorted(sys.argv[1:], key=is_override)  # argparse refuses a flag between two overrides
     with errors_passed_on():
         try:
             job()
@@ -78,6 +79,11 @@ def command_line() -> int:
     if len(codes) <= 1:
         return codes[0] if codes else 0
     return 0 if set(codes) <= {EXIT["finished"], EXIT["diverged"]} else EXIT["failed"]
+
+
+def is_override(argument: str) -> bool:
+    """Whether a word of the command line is an override, and no flag or flag's value."""
+    return not argument.startswith("-") and ("=" in argument or argument.startswith(("+", "~")))
 
 
 @contextlib.contextmanager
