@@ -46,7 +46,8 @@ class CNN(nn.Module):
         if len(input_shape) != 3:
             raise ValueError(f"input_shape={tuple(input_shape)}: the CNN takes images, (channels, height, width)")
         check_widths("filters", filters, at_least=1)
-        check_widths("kernel_size", [kernel_size])
+        if kernel_size < 1:
+            raise ValueError(f"kernel_size={kernel_size}: must be at least 1")
         check_widths("widths", widths)
         check_dropout(dropout)
         c, h, w = input_shape

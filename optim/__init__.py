@@ -10,7 +10,7 @@ This room knows nothing of data, models, the trainer or Hydra.
 
 from optim.cgd import CGD
 from optim.projected import adam, sgd
-from optim.schedules import constant, cosine
+from optim.schedules import constant, cosine, refresh_rates
 from optim.sets import ConstraintSet, LInf
 
-__all__ = ["CGD", "ConstraintSet", "LInf", "adam", "constant", "cosine", "sgd"]
+__all__ = ["CGD", "ConstraintSet", "LInf", "adam", "constant", "cosine", "refresh_rates", "sgd"]

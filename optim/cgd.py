@@ -31,8 +31,9 @@ class CGD(torch.optim.Optimizer):
         lr: gamma, the share of the way to the vertex, in [0, 1].
         momentum: rho in [0, 1); 0 keeps no buffer.
         weight_decay: lambda >= 0, adds lambda x to the gradient.
-        gap_every: measure the Frank-Wolfe gap <g, x - lmo(g)> of the stochastic gradient every so many steps, 0:
-            never. Default: at every step without momentum (the step's own oracle call serves), else at every tenth.
+        gap_every: measure the Frank-Wolfe gap <g, x - lmo(g)> of the stochastic gradient at the first of every so many
+            steps since the last :meth:`pop_measurements`, 0: never. Default: at every step without momentum (the
+            step's own oracle call serves), else at every tenth.
 
     Raises:
         ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
@@ -60,11 +61,18 @@ class CGD(torch.optim.Optimizer):
         if gap_every is None:
             gap_every = 1 if momentum == 0 else 10
         check_range("gap_every", gap_every, 0)
+        self.constraint, self.gap_every = constraint, gap_every
+        # One set a group, beside the groups and not in them: there it would be pickled into the state dict.
+        self.constraints: list[ConstraintSet] = []
+        self.shifted: list[int] = []
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        # Beside the groups, not in them: there it would be pickled into the state dict.
-        self.constraints = [constraint for _ in self.param_groups]
-        self.gap_every = gap_every
-        self.shifted = shift_all_inside((p for g in self.param_groups for p in g["params"]), constraint)
+
+    def add_param_group(self, param_group: dict) -> None:
+        """Adds a group, as for any optimizer; its parameters are shifted inside the set."""
+        before = sum(len(group["params"]) for group in self.param_groups)
+        super().add_param_group(param_group)
+        self.constraints.append(self.constraint)
+        self.shifted += [before + i for i in shift_all_inside(self.param_groups[-1]["params"], self.constraint)]
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -103,6 +111,6 @@ class CGD(torch.optim.Optimizer):
 
     def pop_measurements(self) -> dict[str, Tensor]:
         """The mean gap over the steps measured since the last call (0-d, on the device; NaN if there were none)."""
-        steps, count, total = self.state.get("measured", (0, 0, 0.0))
-        self.state["measured"] = (steps, 0, 0.0)
+        _, count, total = self.state.get("measured", (0, 0, 0.0))
+        self.state["measured"] = (0, 0, 0.0)
         return {"fw_gap": total / count if count else torch.tensor(torch.nan)}

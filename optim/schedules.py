@@ -13,6 +13,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from optim.checks import check_range
 
 
+def refresh_rates(schedule: LambdaLR) -> None:
+    """Sets the rates to what the schedule gives at its step: after a state of a run of another length was loaded."""
+    groups = schedule.optimizer.param_groups
+    for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = base * factor(schedule.last_epoch)
+
+
 def constant(optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> None:
     """The rate stays as it is: nothing to step."""
 

@@ -54,11 +54,15 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["model=cnn", "model.filters=[4,4,4,4]"], "model.filters=[4, 4, 4, 4]: 4 pools of 2 shrink an image of 8 x 8"),
         (["data=iris", "model=cnn"], "model=cnn data=iris: input_shape=(4,): the CNN takes images"),
         (["train.resume=nowhere"], "train.resume=nowhere: must be the directory of a run"),
-        (["hydra.run.dir=/dev/null/x"], "/dev/null/x: the run directory cannot be made (Not a directory)"),
+        (["hydra.run.dir=/dev/null/x"], "/dev/null/x: Not a directory; choose a place for the run that can be written"),
         (["optim.lr=[1,"], "optim.lr=[1,: cannot be parsed as KEY=VALUE"),
         (["optim.lr=1,2"], "Ambiguous value for argument 'optim.lr=1,2'"),
         (["+train=5"], "must be a string or a list"),
-        (["--experimental-rerun=x.pickle"], "--experimental-rerun: would unpickle a file"),
+        (["--experimental-rerun=x.pickle"], "--experimental-rerun=x.pickle: would unpickle a file"),
+        (["hydra.output_subdir=.hydra"], "hydra.output_subdir=.hydra: Hydra would overwrite a frozen configuration"),
+        (["seed=18446744073709551616"], "seed=18446744073709551616: must be at least 0 and less than 2**63"),
+        (["train.device=cuda:99999999999"], "train.device=cuda:99999999999: "),
+        (["model=cnn", "model.kernel_size=0"], "model.kernel_size=0: must be at least 1"),
     ],
 )  # fmt: skip
 def test_bad_input(cli, tmp_path, argv, line):
@@ -129,6 +133,14 @@ def test_a_disk_that_refuses(cli, tmp_path):
     assert summary(tmp_path / "run")["epochs"] == 40
 
 
+def test_help_into_a_pipe_that_closes():
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m trainer --help | head -n 0"],
+        env=ENV, capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_help_lists_every_group_and_choice():
     began = time.monotonic()
     out = run_module("--help")
@@ -178,8 +190,11 @@ def test_from_any_folder_and_nothing_in_it_shadows(tmp_path):
     for name in ("data", "models", "optim", "conf"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "notes.txt").touch()
-    out = run_module("train.epochs=1", cwd=tmp_path)
-    assert "finished" in out
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}  # as installed, not as the tests import it
+    command = [sys.executable, "-m", "trainer", "train.epochs=1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "finished" in done.stdout
     assert list(tmp_path.glob("outputs/*/*_mlp_digits_sgd/summary.json"))
 
 

@@ -43,6 +43,13 @@ def test_an_interrupted_append_leaves_whole_lines(tmp_path, monkeypatch):
     assert path.read_text() == "one\n"
 
 
+def test_half_a_line_of_a_power_cut_is_ended(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("one\ntw")
+    files.append_line(path, "three")
+    assert path.read_text() == "one\ntw\nthree\n"
+
+
 def test_what_is_written_is_flushed_before_it_is_renamed(tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "replace"):
@@ -111,7 +118,7 @@ def test_a_damaged_summary_is_refused(tmp_path, text):
 
 
 def test_summary_has_no_nan(tmp_path):
-    s = run_dir.Summary.read(tmp_path, missing_ok=True)
+    s = run_dir.Summary.read(tmp_path)
     s.update(status="finished", final={"val/loss": float("nan"), "x": [float("inf"), 1.0]})
     assert run_dir.Summary.read(tmp_path).data["final"] == {"val/loss": None, "x": [None, 1.0]}
 

@@ -93,7 +93,7 @@ def test_dropout_only_while_training():
         (lambda: cnn(shape=(4,)), r"input_shape=\(4,\): the CNN takes images"),
         (lambda: cnn(filters=(4, 4, 4, 4)), r"filters=\[4, 4, 4, 4\]: 4 pools of 2 shrink .* at most 3 fit"),
         (lambda: cnn(filters=()), r"filters=\[\]: must be 1 or more numbers"),
-        (lambda: cnn(kernel_size=0), r"kernel_size=\[0\]"),
+        (lambda: cnn(kernel_size=0), "kernel_size=0: must be at least 1"),
         (lambda: mlp((3,), 2, [0]), r"widths=\[0\]: must be a list of numbers, each at least 1"),
         (lambda: mlp((3,), 2, [4], activation="rleu"), "activation=rleu: must be one of identity, relu"),
         (lambda: mlp((3,), 2, [4], dropout=1.0), r"dropout=1.0: must be in \[0, 1\)"),

@@ -153,6 +153,9 @@ def test_gap_every_spaces_the_measurements():
         x.grad = torch.tensor([float(t)], dtype=torch.float64)
         optimizer.step()
     assert optimizer.pop_measurements()["fw_gap"].item() == pytest.approx((0 + 3 + 6) / 3)  # at x = 0 the gap is |g|
+    x.grad = torch.tensor([7.0], dtype=torch.float64)
+    optimizer.step()  # the first after a pop is measured: an epoch of few steps has a gap, too
+    assert optimizer.pop_measurements()["fw_gap"].item() == 7
     assert CGD([x], LInf(1.0), lr=0.1).gap_every == 1
     assert CGD([x], LInf(1.0), lr=0.1, momentum=0.5).gap_every == 10
 
@@ -190,6 +193,16 @@ def test_a_parameter_without_a_gradient_is_left_alone():
     a, b = parameter([0.5]), parameter([0.5], grad=[1.0])
     CGD([a, b], LInf(1.0), lr=0.5, momentum=0.9).step()
     assert (a.item(), b.item()) == (0.5, -0.25)
+
+
+def test_a_group_added_later_is_constrained_too():
+    a, b = parameter([0.5], grad=[1.0]), parameter([7.0], grad=[-1.0])
+    optimizer = CGD([a], LInf(2.0), lr=0.5)
+    optimizer.add_param_group({"params": [b], "lr": 1.0})
+    assert optimizer.shifted == [1]
+    assert b.item() == 2.0
+    optimizer.step()
+    assert (a.item(), b.item()) == (-0.75, 2.0)
 
 
 def test_state_dict_round_trip_through_a_safe_file():

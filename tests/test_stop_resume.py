@@ -1,13 +1,16 @@
 """A run that is stopped at any moment and resumed ends as if nothing had happened, bit for bit (on the CPU)."""
 
+import math
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
-from conftest import assert_same_run, rows, summary
+from conftest import ROOT, assert_same_run, rows, summary
 
 # Dropout draws from the random state at every step, momentum and gap live in the optimizer, cosine in the schedule.
 RUN = [
@@ -23,7 +26,7 @@ def finish(cli, path):
 
 
 def wait_for_step(path, job, step):
-    """Until the run's checkpoint or table shows that it is under way."""
+    """Until the run's table has as many epochs."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if (path / "metrics.csv").exists() and len(rows(path)) > step:
@@ -32,10 +35,16 @@ def wait_for_step(path, job, step):
     raise AssertionError(job.kill())
 
 
+def summary_status(path):
+    return summary(path)["status"] if (path / "summary.json").exists() else None
+
+
 def wait_for_change(path, job):
     """Until the file at `path` is replaced, or the job is over."""
     before = path.stat().st_mtime_ns if path.exists() else None
+    deadline = time.monotonic() + 60
     while (path.stat().st_mtime_ns if path.exists() else None) == before and not job.over():
+        assert time.monotonic() < deadline
         time.sleep(0.002)
 
 
@@ -64,11 +73,53 @@ def test_killed_at_random_moments(start, cli, tmp_path, options, kills):
         if rng.random() < 0.8:
             wait_for_change(broken / "summary.json", job)
         time.sleep(rng.uniform(0, 0.2))
-        landed += job.kill()[0] == -signal.SIGKILL
-    assert landed >= kills / 4
+        unfinished = not job.over()
+        landed += job.kill()[0] == -signal.SIGKILL and unfinished and summary_status(broken) != "finished"
+    assert landed >= kills / 8
     code, text = cli(*options, f"hydra.run.dir={broken}")
     assert code == 0, text
     assert_same_run(whole, broken)
+
+
+# Two epochs of two steps, a checkpoint after every step, one batch of validation an epoch and one of test.
+SHORT = [*RUN, "data.batch_size=650", "train.epochs=2", "train.checkpoint_steps=1"]
+
+
+def trip_everywhere(cli, tmp_path, where, signum, code, step):
+    """Stops a run at each place of a kind, one run a place; each goes on and ends as if nothing had happened."""
+    whole = tmp_path / "whole"
+    assert cli(*SHORT, f"hydra.run.dir={whole}")[0] == 0
+    stopped = 0
+    for n in range(1, 200, step):
+        run = tmp_path / f"{where}{n}"
+        status, text = cli(*SHORT, f"hydra.run.dir={run}", trip=(where, n, signum))
+        if status == 0:  # fewer places than n, or the signal came after the last chance to stop
+            assert_same_run(whole, run)
+            if stopped and "interrupted" not in text:
+                break
+            continue
+        assert status == code, text
+        assert "Traceback" not in text
+        stopped += 1
+        status, text = cli(*SHORT, f"hydra.run.dir={run}")
+        assert status == 0, (n, text)
+        assert_same_run(whole, run)
+        assert not list(run.rglob("*.tmp")), n
+    else:
+        raise AssertionError("the run has more places than the test looks at")
+    return stopped
+
+
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_between_any_two_writes(cli, tmp_path, step):
+    """Before each flush and each rename of every file: row, best.pt, last.pt, summary.json, .hydra, train.log."""
+    assert trip_everywhere(cli, tmp_path, "file", signal.SIGKILL, -9, step) > 60 / step
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_stopped_in_any_batch(cli, tmp_path, signum, code):
+    """Of training, of validation, and of the test split with the best weights in the model."""
+    assert trip_everywhere(cli, tmp_path, "batch", signum, code, 1) == 7
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -114,32 +165,47 @@ def test_ctrl_c_ends_a_whole_sweep_which_then_goes_on(start, cli, tmp_path):
     assert statuses == ["finished"] * 2
 
 
-def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(start, cli, tmp_path):
-    options = [*RUN, "data.batch_size=2"]
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert cli(*options, f"hydra.run.dir={whole}")[0] == 0
-    job = start(*options, f"hydra.run.dir={run}")
-    wait_for_step(run, job, 1)
-    job.send(signal.SIGINT)
-    job.send(signal.SIGINT)
-    code, text = job.wait()
-    assert code == 130
-    assert "Traceback" not in text
-    assert not list(run.rglob("*.tmp"))
-    finish(cli, run)
-    assert_same_run(whole, run)
+def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(tmp_path, cli):
+    """While a step hangs, the first only asks; nothing is saved after the second."""
+    options = [*RUN, "train.epochs=4"]
+    script = f"""
+import sys, time; sys.path.insert(0, {str(ROOT)!r})
+import trainer.objectives as o
+call, count = o.CrossEntropy.__call__, [0]
+def hanging(self, model, batch):
+    count[0] += 1
+    if count[0] == 200:
+        print("hanging", flush=True)
+        time.sleep(100)
+    return call(self, model, batch)
+o.CrossEntropy.__call__ = hanging
+sys.argv = ["conga", *{options!r}, "hydra.run.dir=run"]
+from trainer.__main__ import main; main()
+"""
+    job = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    while "hanging" not in job.stdout.readline():
+        assert job.poll() is None
+    before = (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes()
+    job.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert job.poll() is None  # asked, and still in its step
+    job.send_signal(signal.SIGINT)
+    out, _ = job.communicate(timeout=50)
+    assert job.returncode == 130
+    assert "interrupted at once; to go on from the last checkpoint:\n  python -m trainer train.resume=run" in out
+    assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
+    assert summary(tmp_path / "run")["status"] == "interrupted"
+    finish(cli, "run")
+    assert cli(*options, "hydra.run.dir=whole")[0] == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
-def test_killed_before_the_first_checkpoint_starts_again(start, cli, tmp_path):
+def test_killed_before_the_first_checkpoint_starts_again(cli, tmp_path):
     whole, run = tmp_path / "whole", tmp_path / "run"
-    options = [*RUN, "data.batch_size=1", "train.epochs=1"]
-    job = start(*options, f"hydra.run.dir={run}")
-    deadline = time.monotonic() + 30
-    while not (run / "metrics.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    job.kill()
+    options = [*RUN, "train.epochs=1"]
+    assert cli(*options, f"hydra.run.dir={run}", trip=("batch", 30, signal.SIGKILL))[0] == -signal.SIGKILL
     assert summary(run)["status"] == "running"
-    assert not (run / "checkpoints" / "last.pt").exists()
+    assert not (run / "checkpoints").exists()
     finish(cli, run)
     assert cli(*options, f"hydra.run.dir={whole}")[0] == 0
     assert_same_run(whole, run)
@@ -183,14 +249,16 @@ def test_a_lost_row_and_a_torn_row(cli, tmp_path):
 
 def test_two_processes_in_one_directory(start, cli, tmp_path):
     run = tmp_path / "run"
-    options = [*RUN, "data.batch_size=2", f"hydra.run.dir={run}"]
+    options = [*RUN, "train.epochs=100000", f"hydra.run.dir={run}"]
     first = start(*options)
-    wait_for_step(run, first, 1)
-    code, text = cli(*options)
+    try:
+        wait_for_step(run, first, 1)
+        code, text = cli(*options)
+    finally:
+        first.kill()
     assert code == 2
     assert f"another process is training in this directory (pid {first.pid} on" in text
     assert text.count("\n") == 1
-    first.kill()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "bit", "empty", "foreign", "text"])
@@ -250,7 +318,8 @@ def test_checkpoint_of_another_run(cli, tmp_path):
         ("optim.lr=0.5", "optim.lr=0.5: a resumed run keeps its configuration"),
         ("model=cnn", "model=cnn: a resumed run keeps its configuration"),
         ("hydra.run.dir=elsewhere", "hydra.run.dir=elsewhere: a resumed run keeps its configuration"),
-        ("train.epochs=1", "train.epochs=1: the run has trained 2 epochs already"),
+        ("train.epochs=1", "train.epochs=1: the run is in epoch 2 already; give at least as many"),
+        ("train.epochs=0", "train.epochs=0: must be at least 1"),
         ("train.epochs=abc", "train.epochs=abc: must be a whole number"),
     ],
 )
@@ -264,3 +333,79 @@ def test_what_a_resume_cannot_change(cli, tmp_path, override, message):
     assert text.count("\n") == 1
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_resume_that_is_refused_leaves_a_finished_run_as_it_was(cli, tmp_path):
+    """A table that lost its rows, or is gone, is found before anything is changed."""
+    run = tmp_path / "run"
+    assert cli("train.epochs=2", f"hydra.run.dir={run}")[0] == 0
+    table = (run / "metrics.csv").read_text()
+    for damaged in ("epoch,step\n", None):
+        (run / "metrics.csv").unlink() if damaged is None else (run / "metrics.csv").write_text(damaged)
+        before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+        code, text = cli(f"train.resume={run}", "train.epochs=3")
+        assert code == 2
+        assert "metrics.csv: its rows are not those of epochs 1 to 2, which the checkpoint holds" in text
+        assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    (run / "metrics.csv").write_text(table)
+    assert cli(f"train.resume={run}", "train.epochs=3")[0] == 0
+
+
+def test_best_and_last_are_not_taken_for_each_other(cli, tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        assert cli("train.epochs=2", f"seed={seed}", f"hydra.run.dir={name}")[0] == 0
+    last, best = (tmp_path / "a" / "checkpoints" / name for name in ("last.pt", "best.pt"))
+    kept = last.read_bytes()
+    last.write_bytes(best.read_bytes())
+    code, text = cli("train.resume=a", "train.epochs=3")
+    assert code == 2
+    assert f"{last.relative_to(tmp_path)}: holds what belongs into best.pt" in text
+    last.write_bytes(kept)
+
+    state = torch.load(last, weights_only=True)
+    (tmp_path / "a" / "summary.json").unlink()  # so that the test evaluation is due again
+    best.write_bytes((tmp_path / "b" / "checkpoints" / "best.pt").read_bytes())
+    code, text = cli("train.resume=a")
+    assert code == 2
+    epoch = state["progress"]["best"]["epoch"]
+    assert f"best.pt: not the best checkpoint of this run, which is of epoch {epoch}" in text
+
+
+def test_resume_is_for_one_run(cli, tmp_path):
+    assert cli("train.epochs=1", "hydra.run.dir=run")[0] == 0
+    code, text = cli("-m", "train.resume=run")
+    assert code == 1
+    assert "train.resume=run: goes on with one run; leave out -m" in text
+    assert not list(tmp_path.glob("outputs/**/summary.json"))
+
+
+def test_a_longer_schedule_applies_from_the_first_resumed_step(cli, tmp_path):
+    """Half a cosine over 2 epochs ends at 0; over 4 it is at its middle there."""
+    options = ["schedule=cosine", "optim.lr=0.01", "data.batch_size=650"]  # 2 steps an epoch
+    assert cli(*options, "train.epochs=2", "hydra.run.dir=run")[0] == 0
+    assert cli("train.resume=run", "train.epochs=4")[0] == 0
+    lr = {row[0]: row[6] for row in rows(tmp_path / "run")}
+    assert float(lr["3"]) == pytest.approx(0.01 * (1 + math.cos(math.pi * 5 / 8)) / 2)  # step 5 of 8
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
+    assert state["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0)
+
+
+def test_threads_are_restored(cli, tmp_path):
+    """`auto` is resolved when the run starts, and restored where another machine would choose otherwise."""
+    assert cli("train.epochs=1", "hydra.run.dir=run", "train.threads=1")[0] == 0
+    for name in ("summary.json", ".hydra/config.yaml", "checkpoints/last.pt", "checkpoints/best.pt"):
+        assert (tmp_path / "run" / name).exists()
+    assert cli("train.resume=run", "train.epochs=2", "train.threads=auto")[0] == 0
+    assert summary(tmp_path / "run")["threads"] == 1
+
+
+def test_a_signal_while_the_run_is_still_being_built(cli, tmp_path):
+    """Nothing is trained yet: no run is left behind, and one that was there is not left as running."""
+    options = [*RUN, "hydra.run.dir=run"]
+    assert cli(*options, trip=("build", 1, signal.SIGTERM)) == (143, "interrupted before the run started\n")
+    assert not (tmp_path / "run").exists()
+    assert cli(*options, trip=("batch", 100, signal.SIGKILL))[0] == -signal.SIGKILL
+    code, text = cli(*options, trip=("build", 1, signal.SIGINT))
+    assert code == 130
+    assert text == "interrupted; to go on:\n  python -m trainer train.resume=run\n"
+    assert summary(tmp_path / "run")["status"] == "interrupted"

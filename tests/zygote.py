@@ -1,7 +1,7 @@
 """A process that has imported torch once and forks a real process for each run a test asks for.
 
 A test that kills runs needs dozens of processes, and importing torch takes seconds. Requests and answers are lines
-of JSON: {"argv", "cwd", "output", "env", "limit"} -> {"pid"}; {"wait": pid} -> {"status"}.
+of JSON: {"argv", "cwd", "output", "env", "limit", "trip"} -> {"pid"}; {"wait": pid} -> {"status"}.
 """
 
 import json
@@ -13,9 +13,37 @@ import torch._dynamo  # noqa: F401  (what the first optimizer would import)
 
 import trainer.__main__ as program
 import trainer.display
-import trainer.loop  # noqa: F401
-from data import digits, tables  # noqa: F401
+import trainer.loop
+import trainer.objectives
+from data import digits
 from models import cnn, mlp  # noqa: F401
+
+
+def lay_tripwire(where: str, n: int, signum: int) -> None:
+    """Sends this process `signum` when it comes to the n-th (from 1) place of a kind.
+
+    ``file``: just before a file's content, or its new name, reaches the disk; ``batch``: while the objective works on
+    a batch, of training, validation or test; ``build``: while the data are loaded.
+    """
+    count = 0
+
+    def trip(real):
+        def wrapper(*args, **kwargs):
+            nonlocal count
+            count += 1
+            if count == n:
+                os.kill(os.getpid(), signum)
+            return real(*args, **kwargs)
+
+        return wrapper
+
+    if where == "file":
+        os.fsync, os.replace = trip(os.fsync), trip(os.replace)
+    elif where == "build":
+        digits.Digits.load = trip(digits.Digits.load)
+    else:
+        objective = trainer.objectives.CrossEntropy
+        objective.__call__ = trip(objective.__call__)
 
 
 def child(request: dict) -> None:
@@ -26,7 +54,8 @@ def child(request: dict) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["cwd"])
     os.environ.update(request["env"])
-    program.TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # read at import, before the fork
+    if request["trip"]:
+        lay_tripwire(*request["trip"])
     if request["limit"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"], request["limit"]))
     sys.argv = ["conga", *request["argv"]]

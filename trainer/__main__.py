@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from trainer import run_dir
-from trainer.config import CONF, ELSEWHERE, check_config, explain, register_resolvers, show
-from trainer.errors import Interrupted, Refused
+from trainer.config import CONF, check_config, explain, register_resolvers, show
+from trainer.display import drop_output
+from trainer.errors import Interrupted, Refused, one_line
 from trainer.files import append_line
 from trainer.run_dir import Summary
 from trainer.stop import StopRequest
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from trainer.loop import Training
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-TRACEBACKS = os.environ.get(FULL_ERROR) == "1"
 EXIT = {"finished": 0, "failed": 1, "refused": 2, "diverged": 3}
 # Arguments that the runner adds to what the YAML says: of assemble(), and of each group's constructor.
 GIVEN = {
@@ -52,56 +52,60 @@ def command_line() -> int:
     """Runs what sys.argv asks for and returns the exit status."""
     claimed: list[str] = []  # directories made for runs
     codes: list[int] = []  # exit status of each job
+    modes: set[RunMode] = set()
+    tracebacks = os.environ.get(FULL_ERROR) == "1"
     register_resolvers(claimed)
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(cfg: DictConfig) -> None:
+        modes.add(HydraConfig.get().mode)
         try:
             codes.append(train(cfg))
         except Exception as error:  # in a sweep it costs this job only
-            codes.append(report(error))
+            codes.append(report(error, tracebacks))
+        if codes[-1] > 128:  # a signal ends a sweep, too
+            raise SystemExit(codes[-1])
 
-    if any(arg.startswith("--exp") for arg in sys.argv[1:]):
-        return refuse("--experimental-rerun: would unpickle a file; use train.resume=RUN_DIR")
-    sys.argv[1:] = sorted(sys.argv[1:], key=is_override)  # argparse refuses a flag between two overrides
+    arguments = sys.argv[1:]
+    for argument in arguments:
+        if argument.startswith("--exp"):
+            return refuse(f"{argument}: would unpickle a file; use train.resume=RUN_DIR")
+        if argument.lstrip("+").startswith("hydra.output_subdir="):
+            return refuse(f"{argument}: Hydra would overwrite a frozen configuration; the run writes .hydra itself")
+    # argparse refuses a flag between two overrides, which is where people type this one.
+    sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
     with errors_passed_on():
         try:
             job()
         except KeyboardInterrupt:
             return refuse("interrupted", 128 + signal.SIGINT)
+        except BrokenPipeError:  # `--help | head`
+            drop_output()
         except Exception as error:  # from Hydra, while it composes: a mistake on the command line or in YAML
-            if isinstance(error, OSError) and not isinstance(error, HydraException):
-                return refuse(f"{error.filename}: the run directory cannot be made ({error.strerror}); {ELSEWHERE}")
-            return report(error, otherwise=run_dir.one_line(error))
+            return report(error, tracebacks, otherwise=one_line(error))
         finally:
             for path in claimed:  # a refused run leaves no empty directory behind
                 remove_if_empty(Path(path))
-    if len(codes) <= 1:
-        return codes[0] if codes else 0
-    return 0 if set(codes) <= {EXIT["finished"], EXIT["diverged"]} else EXIT["failed"]
-
-
-def is_override(argument: str) -> bool:
-    """Whether a word of the command line is an override, and no flag or flag's value."""
-    return not argument.startswith("-") and ("=" in argument or argument.startswith(("+", "~")))
+    if RunMode.MULTIRUN in modes:
+        return 0 if set(codes) <= {EXIT["finished"], EXIT["diverged"]} else EXIT["failed"]
+    return codes[0] if codes else 0
 
 
 @contextlib.contextmanager
 def errors_passed_on() -> Iterator[None]:
     """Makes Hydra raise its errors to us, who have one line for them, instead of printing its own several."""
-    before = os.environ.get(FULL_ERROR)
+    before = os.environ.get(FULL_ERROR, "")
     os.environ[FULL_ERROR] = "1"
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[FULL_ERROR]
+        os.environ[FULL_ERROR] = before
 
 
-def report(error: Exception, otherwise: str | None = None) -> int:
+def report(error: Exception, tracebacks: bool, otherwise: str | None = None) -> int:
     """Prints a person's mistake as one line, what is none as `otherwise` or a traceback; returns the exit status."""
     line = explain(error, sys.argv[1:]) or otherwise
-    if line is None or TRACEBACKS:
+    if line is None or tracebacks:
         traceback.print_exception(error)
     return EXIT["failed"] if line is None else refuse(line)
 
@@ -117,15 +121,20 @@ def train(cfg: DictConfig) -> int:
 
     Raises:
         Refused: a mistake in the configuration or in the run directory.
-        SystemExit: a signal stopped the run; 128 + its number.
     """
     path = Path(HydraConfig.get().runtime.output_dir)
     config = OmegaConf.to_container(cfg, resolve=True)
     with StopRequest() as stop, run_dir.locked(path):
         try:
             return start_or_resume(config, path, stop)
-        except Interrupted as error:
-            raise SystemExit(128 + error.signum) from None
+        except Interrupted as error:  # before the first step
+            summary = Summary.read(path)
+            if summary.data:
+                summary.update(status="interrupted")
+                print(f"interrupted; to go on:\n  {run_dir.resume_command(path)}")
+            else:
+                print("interrupted before the run started")
+            return 128 + error.signum
         finally:
             remove_if_empty(path)
 
@@ -143,26 +152,28 @@ def start_or_resume(config: dict, path: Path, stop: StopRequest) -> int:
         )
     effective = run_dir.with_changes(frozen or config, run_dir.resumed_changes(path) | changes)
     check_config(effective, assemble, GIVEN)
-    summary = Summary.read(path, missing_ok=True)
-    status, done, epochs = summary.data.get("status"), summary.data.get("epochs", 0), effective["train"]["epochs"]
-    if done > max(epochs, 0):
-        raise Refused(f"train.epochs={epochs}: the run has trained {done} epochs already; give at least as many")
-    if status == "diverged" or (status == "finished" and done == epochs):
+    summary = Summary.read(path)
+    status, done = summary.data.get("status"), summary.data.get("epochs", 0)
+    if status == "diverged" or (status == "finished" and done == effective["train"]["epochs"]):
         print(f"{status} already; nothing to do")
         for name, value in closing_facts(path, summary.data).items():
             print(f"{name:<11} {value}")
         return EXIT[status]
 
+    training = assemble(**effective, frozen=frozen or config, path=path, summary=summary, stop=stop)
     from trainer.loop import restore
 
-    training = assemble(**effective, frozen=frozen or config, path=path, summary=summary, stop=stop)
     stop.check()
+    restored = restore(training)
     if frozen is None:
         hydra_yaml = OmegaConf.to_yaml(HydraConfig.instance().cfg)
         run_dir.freeze(path, config, hydra_yaml, list(HydraConfig.get().overrides.task))
-    resumed = restore(training)
+    for logger in training.loggers:  # these check what is there, before anything changes
+        logger.start(path, training.columns(), training.progress.epoch)
     run_dir.record_changes(path, changes)
-    return carry_out(training, resumed)
+    if done and not restored:
+        training.display.say("checkpoints/last.pt is gone: the run starts again from step 0")
+    return carry_out(training)
 
 
 def changed_keys(config: dict) -> dict[str, Any]:
@@ -171,11 +182,13 @@ def changed_keys(config: dict) -> dict[str, Any]:
     Raises:
         Refused: something that a resumed run cannot change.
     """
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise Refused(f"train.resume={config['train']['resume']}: goes on with one run; leave out -m")
     overrides = HydraConfig.get().overrides
     composed, changes = OmegaConf.create(config), {}
-    for override in [*overrides.task, *(o for o in overrides.hydra if o.startswith("hydra.run."))]:
+    for override in [*overrides.task, *overrides.hydra]:
         key = override.lstrip("+~").partition("=")[0]
-        if key == "train.resume":
+        if key in ("train.resume", "hydra.mode"):  # Hydra adds the latter itself
             continue
         if key not in run_dir.RESUMABLE:
             raise Refused(run_dir.not_resumable(override))
@@ -210,10 +223,10 @@ def assemble(
     from trainer.display import make_display
     from trainer.loop import Training, steps_per_epoch
 
-    if seed < 0:
-        raise Refused(f"seed={seed}: must be at least 0")
+    if not 0 <= seed < 2**63:
+        raise Refused(f"seed={seed}: must be at least 0 and less than 2**63")
     settings = build("train", train)
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, summary.data.get("device"))
     threads = set_threads(settings.threads, summary.data.get("threads"))
     constraint_set = build("constraint", constraint)
     source = build("data", data)
@@ -266,7 +279,7 @@ def refusing(group: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        text = run_dir.one_line(error)
+        text = one_line(error)
         name = text.partition("=")[0]
         if name in GIVEN.get(group, ()):  # no key of its own: it came from another choice
             choices = HydraConfig.get().runtime.choices
@@ -275,39 +288,31 @@ def refusing(group: str) -> Iterator[None]:
         raise Refused(f"{group}.{text}" if name.isidentifier() else f"{group}: {text}") from error
 
 
-def carry_out(t: Training, resumed: bool) -> int:
+def carry_out(t: Training) -> int:
     """Trains an assembled run to its end, whatever that is, and returns the exit status."""
-    from trainer.loop import Diverged, fit, record, save_last
+    from trainer.loop import Diverged, fit, record
 
     process, facts = run_dir.process_facts(), {"versions": run_dir.versions(), "git": run_dir.git_facts()}
     record(t, status="running", test=None, **facts, process=process, error=None)
+    p, say = t.progress, t.display.say
     try:
-        announce(t, resumed)
-        with refusing("logger"):
-            for logger in t.loggers:
-                logger.start(t.run, t.columns(), t.progress.epoch)
-        try:
-            fit(t)
-        except Interrupted:
-            if t.progress.position:  # else last.pt is what the run is, and the model may hold the best weights
-                save_last(t)
-            raise
+        announce(t)
+        fit(t)
     except (Interrupted, KeyboardInterrupt) as error:
-        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
-        record(t, status="interrupted")
         t.display.stop()
-        t.display.say(f"interrupted in epoch {t.progress.epoch + 1}, step {t.progress.step}; to go on:")
-        t.display.say(f"  {run_dir.resume_command(t.run)}")
-        raise Interrupted(signum) from None
+        t.summary.update(status="interrupted")
+        if isinstance(error, Interrupted):
+            record(t)
+            say(f"interrupted after {p.epoch} epochs and {p.step} steps; to go on:")
+        else:
+            say("interrupted at once; to go on from the last checkpoint:")
+        say(f"  {run_dir.resume_command(t.run)}")
+        return 128 + (error.signum if isinstance(error, Interrupted) else signal.SIGINT)
     except Diverged as error:
-        final = t.progress.final
-        record(t, status="diverged", error=str(error), steps=final["step"] if final else 0)
-        t.display.say(
-            f"diverged: {error}; "
-            + (f"the checkpoint of epoch {final['epoch']} is kept" if final else "no epoch was finished")
-        )
+        record(t, status="diverged", error=str(error), steps=p.final["step"] if p.final else 0)
+        kept = f"the checkpoint of epoch {p.epoch} is kept" if p.final else "no epoch was finished"
+        say(f"diverged: {error}; {kept}")
     except (Refused, OSError) as error:  # a full disk: what is there stays whole, and may not even take the status
-        t.display.stop()
         line = explain(error, ())
         with contextlib.suppress(OSError):
             record(t, status="failed", error=line)
@@ -315,19 +320,19 @@ def carry_out(t: Training, resumed: bool) -> int:
             raise Refused(f"{line}; then go on: {run_dir.resume_command(t.run)}") from error
         raise
     except Exception as error:
-        t.display.stop()
-        line = f"{type(error).__name__}: {run_dir.one_line(error)}"
+        line = f"{type(error).__name__}: {one_line(error)}"
         append_line(t.display.log, traceback.format_exc().rstrip())
         record(t, status="failed", error=line)
-        print(f"conga: failed: {line}; the traceback is in {run_dir.shown(t.display.log)}", file=sys.stderr)
-        return EXIT["failed"]
+        t.display.stop()
+        log = run_dir.shown(t.display.log)
+        return refuse(f"failed: {line}; the traceback is in {log}", EXIT["failed"])
     finally:
         t.display.stop()
     t.display.close(closing_facts(t.run, t.summary.data))
     return EXIT[t.summary.data["status"]]
 
 
-def announce(t: Training, resumed: bool) -> None:
+def announce(t: Training) -> None:
     """The lines before the first epoch: what is trained, on what, how and where."""
     say, facts, names = t.display.say, t.dataset.facts, [name for name, _ in t.model.named_parameters()]
     sizes = ", ".join(f"{n:,} {split}" for split, n in facts.sizes.items())
@@ -339,12 +344,11 @@ def announce(t: Training, resumed: bool) -> None:
         values = " ".join(f"{k}={show(v)}" for k, v in t.config[group].items() if k != "_target_")
         say(f"{group:<11} {(target or 'none').rpartition('.')[2]} {values}".rstrip())
     say(f"device      {t.summary.data['device']}, {t.summary.data['threads']} threads, seed {t.seed}")
-    if resumed:
-        p = t.progress
-        say(f"resumed     after {p.epoch} epochs and {p.step} steps")
-    elif t.optimizer.shifted:
-        outside = ", ".join(names[i] for i in t.optimizer.shifted)
-        say(f"shifted     {len(t.optimizer.shifted)} initial parameters were outside the set: {outside}")
+    shifted = [names[i] for i in getattr(t.optimizer, "shifted", ())]
+    if t.progress.step:
+        say(f"resumed     after {t.progress.epoch} epochs and {t.progress.step} steps")
+    elif shifted:
+        say(f"shifted     {len(shifted)} initial parameters were outside the set: {', '.join(shifted)}")
 
 
 def closing_facts(path: Path, data: dict[str, Any]) -> dict[str, str]:
@@ -353,7 +357,7 @@ def closing_facts(path: Path, data: dict[str, Any]) -> dict[str, str]:
     return {
         "status": data["status"],
         "best": f"{best['metric']} {best['value']:.4f} in epoch {best['epoch']}" if best else "-",
-        "test": "  ".join(f"{k} {v:.4f}" for k, v in test.items()) if test else "-",
+        "test": "  ".join(f"{k} {'-' if v is None else f'{v:.4f}'}" for k, v in test.items()) if test else "-",
         "parameters": f"{data['parameters']:,}",
         "seconds": f"{data['seconds']:.1f}",
         "path": run_dir.shown(path),

@@ -13,25 +13,24 @@ from typing import Any
 
 import torch
 
-from trainer.errors import Refused
+from trainer.errors import Refused, one_line
 from trainer.files import write_whole
-from trainer.run_dir import one_line
 
 FORMAT = "conga checkpoint 1"
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes `state` (tensors and plain data) to `path`.
+def save(path: Path, kind: str, state: dict[str, Any]) -> None:
+    """Writes `state` (tensors and plain data) to `path`, marked as of `kind` (``last`` or ``best``).
 
     Raises:
         OSError: the disk refuses; what was at `path` stays.
     """
     buffer = io.BytesIO()  # torch.save on a full disk raises a RuntimeError without the reason
-    torch.save({"format": FORMAT, **state}, buffer)
+    torch.save({"format": FORMAT, "kind": kind, **state}, buffer)
     write_whole(path, buffer.getbuffer())
 
 
-def load(path: Path, device: torch.device | str) -> dict[str, Any]:
+def load(path: Path, kind: str, device: torch.device | str) -> dict[str, Any]:
     """The state in `path`, its tensors on `device`.
 
     Raises:
@@ -51,4 +50,6 @@ def load(path: Path, device: torch.device | str) -> dict[str, Any]:
         raise Refused(f"{path}: not a readable checkpoint ({one_line(error)})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise Refused(f"{path}: a PyTorch file, but not a checkpoint of this program ({FORMAT})")
+    if state.get("kind") != kind:
+        raise Refused(f"{path}: holds what belongs into {state.get('kind')}.pt")
     return state

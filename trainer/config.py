@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from trainer import run_dir
-from trainer.errors import Refused
+from trainer.errors import Refused, one_line
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -113,7 +113,7 @@ def _check_node(key: str, node: Mapping[str, Any], given: Sequence[str]) -> None
         try:
             target = get_object(node["_target_"])
         except Exception as error:  # Hydra wraps whatever the import raises
-            raise Refused(f"{key}._target_={node['_target_']}: {run_dir.one_line(error)}") from error
+            raise Refused(f"{key}._target_={node['_target_']}: {one_line(error)}") from error
         check_call(key, {k: v for k, v in node.items() if k != "_target_"}, target, given)
     elif len(node) > 1:
         unknown = next(k for k in node if k != "_target_")
@@ -128,10 +128,12 @@ def check_call(key: str, values: Mapping[str, Any], target: Callable[..., Any], 
     """
     prefix = f"{key}." if key else ""
     parameters = inspect.signature(target).parameters
-    own = [p for p in parameters if p not in given]
+    named = [n for n, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    own = [name for name in named if name not in given]
+    takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
     hints = argument_types(target, own)
     for name, value in values.items():
-        if name not in own:
+        if name in given or (name not in own and not takes_any):
             raise Refused(unknown_key(f"{prefix}{name}", value, own))
         if not conforms(value, hints.get(name, Any)):
             raise Refused(f"{prefix}{name}={show(value)}: must be {describe(hints[name])}")
@@ -219,7 +221,7 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
             (f"did you mean {near[0]}? " if near else "") + f"{group} can be {', '.join(error.options)}"
         )
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be parsed as KEY=VALUE ({run_dir.one_line(error)})"
+        return f"{error.override}: cannot be parsed as KEY=VALUE ({one_line(error)})"
     if isinstance(error, ConfigCompositionException):
         for cause in chain:
             if isinstance(cause, ConfigAttributeError | ConfigKeyError) and OmegaConf.is_dict(cause.parent_node):
@@ -237,7 +239,7 @@ def explain_os_error(error: OSError) -> str:
     text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"{text}; what was written before is whole: free some space"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
         return f"{text}; {ELSEWHERE}"
     return text
 

@@ -12,29 +12,29 @@ from trainer.errors import Refused
 TORCH_THREADS = torch.get_num_threads()
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU if there is one, else the CPU.
+def pick_device(name: str, before: str | None) -> torch.device:
+    """`auto` is where the run was `before`, else the GPU if there is one, else the CPU.
 
     Raises:
         Refused: an unknown name, or a device that this machine lacks.
     """
+    name = before or name if name == "auto" else name
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", 0)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
         raise Refused(f"train.device={name}: must be auto, cpu, cuda, cuda:N or mps")
-    device = torch.device(name)
-    if device.type == "mps" and not torch.backends.mps.is_available():
+    if name == "mps" and not torch.backends.mps.is_available():
         raise Refused("train.device=mps: this machine has no Apple GPU that torch can use; use auto or cpu")
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name.startswith("cuda"):
+        index, count = int(name.partition(":")[2] or 0), torch.cuda.device_count()
         if count == 0:
             raise Refused(f"train.device={name}: torch finds no CUDA device on this machine; use auto or cpu")
-        if (device.index or 0) >= count:
+        if index >= count:
             raise Refused(f"train.device={name}: this machine has cuda:0 to cuda:{count - 1}")
-        return torch.device("cuda", device.index or 0)
-    return device
+        return torch.device("cuda", index)
+    return torch.device(name)
 
 
 def set_threads(wanted: int | str, before: int | None) -> int:

@@ -50,7 +50,7 @@ class Display:
         try:
             print(line, flush=True)
         except BrokenPipeError:  # the reader has gone (`| head`); the run and its log go on
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_output()
 
 
 class TerminalDisplay(Display):
@@ -104,6 +104,11 @@ class TerminalDisplay(Display):
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
+
+
+def drop_output() -> None:
+    """Sends standard output nowhere from now on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_display(log: Path, epochs: int, steps_per_epoch: int) -> Display:

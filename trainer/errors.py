@@ -1,4 +1,4 @@
-"""The two ways in which a run ends early and on purpose."""
+"""The two ways in which a run ends early and on purpose, and how an error is said in one line."""
 
 
 class Refused(Exception):
@@ -6,8 +6,14 @@ class Refused(Exception):
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop. Everything is saved."""
+    """A signal asked the run to stop."""
 
     def __init__(self, signum: int):
         super().__init__(signum)
         self.signum = signum
+
+
+def one_line(error: BaseException) -> str:
+    """The error's first line, or its type where it has no text."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -26,10 +26,13 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds one line to the file at `path` and flushes it to the disk."""
-    with _named(path), open(path, "ab", buffering=0) as file:
+    """Adds one line to the file at `path` and flushes it to the disk; half a line that a power cut left is ended."""
+    with _named(path), open(path, "ab+", buffering=0) as file:
         start = file.tell()
         content = line.encode() + b"\n"
+        if start > 0:
+            file.seek(start - 1)
+            content = content if file.read(1) == b"\n" else b"\n" + content
         try:
             while content:  # a disk that fills up takes a part, then says so
                 content = content[file.write(content) :]
@@ -37,6 +40,8 @@ def append_line(path: Path, line: str) -> None:
         except OSError:
             os.truncate(file.fileno(), start)
             raise
+        if start == 0:
+            _sync_folder(path.parent)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from trainer.errors import Refused
 from trainer.files import append_line, write_whole
 
 Row = dict[str, Any]
@@ -20,6 +21,9 @@ class Csv:
         """Opens the file for a run that has finished `epochs_done` epochs.
 
         Rows of later epochs, or half a row, are of work that no checkpoint holds: they are dropped, and done again.
+
+        Raises:
+            Refused: rows that the checkpoint goes with are missing or damaged.
         """
         self.path, self.columns = run / "metrics.csv", columns
         kept = self._rows(epochs_done) if epochs_done else []
@@ -32,10 +36,11 @@ class Csv:
         append_line(self.path, self._line([_text(row.get(column)) for column in self.columns]))
 
     def _rows(self, epochs_done: int) -> list[list[str]]:
-        rows = list(csv.reader(io.StringIO(self.path.read_text(errors="replace"))))[1 : epochs_done + 1]
+        text = self.path.read_text(errors="replace") if self.path.exists() else ""
+        rows = list(csv.reader(io.StringIO(text)))[1 : epochs_done + 1]
         epochs = [row[0] if len(row) == len(self.columns) else None for row in rows]
         if epochs != [str(e) for e in range(1, epochs_done + 1)]:
-            raise ValueError(
+            raise Refused(
                 f"{self.path}: its rows are not those of epochs 1 to {epochs_done}, which the checkpoint holds"
             )
         return rows

@@ -5,6 +5,7 @@ The host waits for the device once an epoch and at the pulse of the progress dis
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import asdict, dataclass, field
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from data import Dataset, epoch_order
+from optim import refresh_rates
 from trainer import checkpoint
 from trainer.display import Display
-from trainer.errors import Refused
+from trainer.errors import Interrupted, Refused
 from trainer.run_dir import Summary, difference
 from trainer.stop import StopRequest
 
@@ -93,10 +95,6 @@ class Training:
         self.maximize = mode == "max" or (mode == "auto" and higher)
 
     @property
-    def steps_per_epoch(self) -> int:
-        return steps_per_epoch(self.dataset)
-
-    @property
     def seconds(self) -> float:
         """Spent on the run, by this process and those before it."""
         return self.progress.seconds + time.perf_counter() - self.started
@@ -121,23 +119,27 @@ class Training:
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "progress": asdict(self.progress) | {"seconds": self.seconds},
             "random": {
+                "device": self.device.type,
                 "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+                "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
                 "augment": self.augment.get_state(),
             },
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes the run back to where `state()` was called."""
+        """Takes the run back to where `state()` was called; on another kind of device its random states start anew."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
+            refresh_rates(self.schedule)  # a longer run has another schedule
         self.progress = Progress(**state["progress"])
-        torch.set_rng_state(state["random"]["cpu"].cpu())
-        if self.device.type == "cuda" and state["random"]["cuda"]:
-            torch.cuda.set_rng_state_all([s.cpu() for s in state["random"]["cuda"]])
-        self.augment.set_state(state["random"]["augment"].cpu())
+        states = state["random"]
+        torch.set_rng_state(states["cpu"].cpu())
+        if states["device"] == self.device.type:
+            self.augment.set_state(states["augment"].cpu())
+            if states["cuda"] is not None:
+                torch.cuda.set_rng_state(states["cuda"].cpu(), self.device)
 
 
 class Diverged(Exception):
@@ -149,11 +151,17 @@ def fit(t: Training) -> None:
 
     Raises:
         Diverged: a loss or a weight is NaN or infinite; the last good checkpoint is kept.
-        Interrupted: a signal asked to stop; nothing is lost once the caller has called :func:`save_last`.
+        Interrupted: a signal asked to stop; what was done is in the checkpoint.
     """
     while t.progress.epoch < t.settings.epochs:
-        train_epoch(t)
-        finish_epoch(t, measure_epoch(t))
+        try:
+            train_epoch(t)
+            row = measure_epoch(t)
+        except Interrupted:
+            with contextlib.suppress(Diverged):  # then the last good checkpoint stays, and a resume will find out
+                save_within_epoch(t)
+            raise
+        finish_epoch(t, row)
     record(t, status="finished", test=evaluate_best(t))
 
 
@@ -190,7 +198,7 @@ def train_epoch(t: Training) -> None:
             show_pulse(t)
         if every and p.step % every == 0:
             p.epoch_s = before + now - started
-            save_last(t)
+            save_within_epoch(t)
         if stop.signum is not None:
             p.epoch_s = before + now - started
             stop.check()
@@ -205,7 +213,7 @@ def measure_epoch(t: Training) -> dict[str, Any]:
     row |= {f"train/{k}": v for k, v in averages(p.sums, p.samples).items()}
     if "val" in t.dataset.splits:
         row |= {f"val/{k}": v for k, v in evaluate(t, "val").items()}
-    check_finite(t, {k: v for k, v in row.items() if k.endswith("/loss")})
+    check_finite(t, *(v for k, v in row.items() if k.endswith("/loss")))
     row["optim/lr"] = float(p.lr)
     if hasattr(t.optimizer, "pop_measurements"):
         row |= {f"optim/{k}": v.item() for k, v in t.optimizer.pop_measurements().items()}
@@ -224,7 +232,7 @@ def finish_epoch(t: Training, row: dict[str, Any]) -> None:
     if improved:  # ties keep the earliest
         p.best = {"metric": t.monitor, "value": value, "epoch": p.epoch}
         save_best(t)
-    checkpoint.save(t.run / "checkpoints" / "last.pt", t.state())
+    save_last(t)
     record(t)
     t.display.end_epoch(row, improved)
 
@@ -250,7 +258,10 @@ def evaluate_best(t: Training) -> dict[str, float] | None:
     """Metrics of the best checkpoint on the test split; None where there is no such split."""
     if "test" not in t.dataset.splits:
         return None
-    state = checkpoint.load(t.run / "checkpoints" / "best.pt", t.device)
+    path = t.run / "checkpoints" / "best.pt"
+    state = checkpoint.load(path, "best", t.device)
+    if state["best"] != t.progress.best or difference(t.config, state["config"]):
+        raise Refused(f"{path}: not the best checkpoint of this run, which is of epoch {t.progress.best['epoch']}")
     t.model.load_state_dict(state["model"])
     return evaluate(t, "test")
 
@@ -260,22 +271,18 @@ def averages(sums: dict[str, Tensor], n: int) -> dict[str, float]:
     return {k: v.item() / n for k, v in sums.items()}
 
 
-def check_finite(t: Training, losses: dict[str, float]) -> None:
-    """Raises Diverged where a loss, or else a weight, is NaN or infinite."""
-    for name, loss in losses.items():
-        if not math.isfinite(loss):
-            raise Diverged(f"{name} is not finite in epoch {t.progress.epoch + 1}")
-    norm = nn.utils.get_total_norm([p.detach() for p in t.model.parameters()], norm_type=math.inf)
-    if not math.isfinite(norm.item()):
-        raise Diverged(f"a weight is not finite in epoch {t.progress.epoch + 1}")
+def check_finite(t: Training, *losses: float) -> None:
+    """Raises Diverged where a loss or a weight is NaN or infinite; in the same words, whichever is seen first."""
+    largest = nn.utils.get_total_norm([p.detach() for p in t.model.parameters()], norm_type=math.inf)
+    if not all(map(math.isfinite, [*losses, largest.item()])):
+        raise Diverged(f"the loss or a weight is NaN or infinite in epoch {t.progress.epoch + 1}")
 
 
 def show_pulse(t: Training) -> None:
     """A few times a second, or a few times a minute without a terminal: is it still a number, and how far is it?"""
     p = t.progress
     live = averages(p.sums, p.samples)
-    if not math.isfinite(live["loss"]):
-        raise Diverged(f"train/loss is not finite in epoch {p.epoch + 1}")
+    check_finite(t, live["loss"])
     t.display.pulse(p.step, p.position, live, p.samples / p.epoch_s)
     if time.perf_counter() - t.heartbeat_at > HEARTBEAT_S:
         record(t)
@@ -291,46 +298,54 @@ def record(t: Training, **changes: Any) -> None:
 
 
 def save_last(t: Training) -> None:
-    """A checkpoint in the middle of an epoch; a run that is no number any more keeps the one it has.
+    """What the run needs to go on."""
+    checkpoint.save(t.run / "checkpoints" / "last.pt", "last", t.state())
+
+
+def save_within_epoch(t: Training) -> None:
+    """Saves before the epoch is finished; a run that is no number any more keeps the checkpoint it has.
 
     Raises:
-        Diverged: a loss or a weight is NaN or infinite.
+        Diverged: the loss or a weight is NaN or infinite.
     """
-    check_finite(t, {"train/loss": t.progress.sums["loss"].item()} if t.progress.sums else {})
-    checkpoint.save(t.run / "checkpoints" / "last.pt", t.state())
+    check_finite(t, *(v.item() for v in t.progress.sums.values()))
+    save_last(t)
 
 
 def save_best(t: Training) -> None:
     """The model, the facts of its dataset and its configuration: what using it takes."""
     state = t.state()
     kept = {k: state[k] for k in ("config", "facts", "model")}
-    checkpoint.save(t.run / "checkpoints" / "best.pt", {**kept, "best": t.progress.best})
+    checkpoint.save(t.run / "checkpoints" / "best.pt", "best", {**kept, "best": t.progress.best})
 
 
 def restore(t: Training) -> bool:
     """Takes the run to its last checkpoint; False where there is none yet.
 
     Raises:
-        Refused: the checkpoint is damaged or belongs to another run.
+        Refused: the checkpoint is damaged, belongs to another run, or is beyond `train.epochs`.
     """
     folder = t.run / "checkpoints"
     if not (folder / "last.pt").exists():
         return False
     try:
-        state = checkpoint.load(folder / "last.pt", t.device)
+        state = checkpoint.load(folder / "last.pt", "last", t.device)
     except Refused as error:
         raise Refused(f"{error}; {describe_best(folder / 'best.pt')}") from error
     other = difference(t.config, state["config"])
     if other:
         raise Refused(f"{folder / 'last.pt'}: a checkpoint of another run ({other})")
     t.load_state(state)
+    begun = t.progress.epoch + (t.progress.position > 0)
+    if begun > t.settings.epochs:
+        raise Refused(f"train.epochs={t.settings.epochs}: the run is in epoch {begun} already; give at least as many")
     return True
 
 
 def describe_best(path: Path) -> str:
     """What is left when last.pt is not: said beside its error."""
     try:
-        best = checkpoint.load(path, "cpu")["best"]
+        best = checkpoint.load(path, "best", "cpu")["best"]
     except Refused:
         return "there is no whole best.pt either; delete both to start the run again"
     return f"best.pt is whole (epoch {best['epoch']}); delete last.pt to start the run again from step 0"
@@ -342,7 +357,7 @@ def resolve_monitor(settings: Settings, columns: list[str], has_val: bool) -> st
     Raises:
         ValueError: no such column.
     """
-    known = [c for c in columns if c.startswith(("train/", "val/", "optim/fw_gap")) and (has_val or "val/" not in c)]
+    known = [c for c in columns if c.startswith(("train/", "val/")) and (has_val or "val/" not in c)]
     name = settings.monitor
     if not has_val and name.startswith("val/"):
         name = "train/" + name.removeprefix("val/")

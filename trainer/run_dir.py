@@ -28,7 +28,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from trainer.errors import Refused
+from trainer.errors import Refused, one_line
 from trainer.files import write_whole
 
 CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
@@ -87,12 +87,14 @@ def locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = Summary.read(path, missing_ok=True).data.get("process", {})
+            owner = Summary.read(path).data.get("process", {})
             raise Refused(
                 f"{path}: another process is training in this directory"
                 + (f" (pid {owner['pid']} on {owner['host']})" if owner else "")
                 + "; wait for it, or choose another hydra.run.dir"
             ) from None
+        except OSError:  # a file system without such locks (NFS locks no folder): as on Windows
+            pass
         yield
     finally:
         os.close(handle)
@@ -174,12 +176,6 @@ def _read_yaml(path: Path) -> dict:
     return node
 
 
-def one_line(error: BaseException) -> str:
-    """The error's first line, or its type where it has no text."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 # In the order in which summary.json shows them.
 FIELDS = (
     *("status", "epochs", "steps", "best", "final", "test", "parameters", "seconds", "device", "threads", "seed"),
@@ -195,11 +191,11 @@ class Summary:
     data: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, run: Path, *, missing_ok: bool = False) -> Summary:
-        """The summary of the run in `run`; empty where there is none and that is fine.
+    def read(cls, run: Path) -> Summary:
+        """The summary of the run in `run`; empty where there is none yet.
 
         Raises:
-            Refused: the file is missing or damaged.
+            Refused: the file is damaged.
         """
         path = run / "summary.json"
         try:
@@ -207,8 +203,6 @@ class Summary:
             if not isinstance(data, dict):
                 raise ValueError(f"should hold an object, and holds a {type(data).__name__}")
         except FileNotFoundError:
-            if not missing_ok:
-                raise Refused(f"{path}: missing") from None
             data = {}
         except ValueError as error:
             raise Refused(f"{path}: not readable as JSON ({one_line(error)})") from error
