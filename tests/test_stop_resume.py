@@ -126,11 +126,11 @@ def test_stopped_in_any_batch(cli, tmp_path, signum, code):
 def test_signal_mid_epoch_then_resume(start, cli, tmp_path, signum, code):
     """Finishes the step, writes a checkpoint in the middle of the epoch, prints the command that resumes it."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    options = [*RUN, "data.batch_size=2"]  # 647 steps an epoch: the signal lands inside one
+    options = [*RUN, "data.batch_size=2", "train.epochs=3"]  # 647 steps an epoch: the signal lands inside one
     assert cli(*options, f"hydra.run.dir={whole}")[0] == 0
 
     job = start(*options, f"hydra.run.dir={broken}")
-    wait_for_step(broken, job, 2)
+    wait_for_step(broken, job, 1)
     job.send(signum)
     status, text = job.wait()
     assert status == code, text

@@ -1,0 +1,65 @@
+"""What a person sees on a terminal, read through a pseudo-terminal; and that it is given back."""
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, summary
+
+
+def watch(argv, cwd, until=None, signum=None):
+    """Runs conga on a terminal of 120 x 40; sends `signum` once the screen has shown the pattern `until`."""
+    main, end = pty.openpty()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    job = subprocess.Popen(
+        [sys.executable, "-m", "trainer", *argv], cwd=cwd, env=env, stdin=end, stdout=end, stderr=end, close_fds=True
+    )
+    os.close(end)
+    shown, deadline = b"", time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if select.select([main], [], [], 0.1)[0]:
+            try:
+                shown += os.read(main, 65536)
+            except OSError:  # Linux says so at the end of a terminal
+                break
+        if until and re.search(until, shown):
+            job.send_signal(signum)
+            until = None
+    code = job.wait(timeout=10)
+    os.close(main)
+    return code, shown.decode()
+
+
+def plain(text):
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+def test_bars_and_a_closing_table(tmp_path):
+    code, text = watch(["model=cnn", "train.epochs=25", "hydra.run.dir=run"], tmp_path)
+    assert code == 0, text
+    shown = plain(text)
+    assert re.search(r"epoch +\S+ +\d+/25", shown)
+    live = r"step +\S+ +\d+/41 +loss \d\.\d{4}  accuracy \d\.\d{4}  [\d,]+ samples/s"
+    assert re.search(live, shown), shown
+    assert re.search(r"│ status +│ finished +│", shown)
+    assert re.search(r"│ path +│ run +│", shown)
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is back
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "\x1b" not in log
+    assert "status      finished" in log
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_terminal_is_given_back_after_a_signal(tmp_path, signum, code):
+    options = ["train.epochs=100000", "hydra.run.dir=run"]
+    status, text = watch(options, tmp_path, until=rb"epoch +3/", signum=signum)
+    assert status == code, text
+    assert "python -m trainer train.resume=run" in plain(text)
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+    assert summary(tmp_path / "run")["status"] == "interrupted"
