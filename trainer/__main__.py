@@ -123,17 +123,15 @@ def train(cfg: DictConfig) -> int:
         Refused: a mistake in the configuration or in the run directory.
     """
     path = Path(HydraConfig.get().runtime.output_dir)
-    config = OmegaConf.to_container(cfg, resolve=True)
+    config, again = OmegaConf.to_container(cfg, resolve=True), run_dir.resume_command(path)
     with StopRequest() as stop, run_dir.locked(path):
         try:
             return start_or_resume(config, path, stop)
         except Interrupted as error:  # before the first step
             summary = Summary.read(path)
-            if summary.data:
+            if summary.data.get("status") == "running":  # a process that was killed left it so
                 summary.update(status="interrupted")
-                print(f"interrupted; to go on:\n  {run_dir.resume_command(path)}")
-            else:
-                print("interrupted before the run started")
+            print("interrupted before the first step" + (f"; to go on:\n  {again}" if summary.data else ""))
             return 128 + error.signum
         finally:
             remove_if_empty(path)

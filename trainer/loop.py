@@ -143,7 +143,10 @@ class Training:
 
 
 class Diverged(Exception):
-    """The loss is no number any more."""
+    """The loss or a weight is no number any more: the same words, whichever is seen first and whenever."""
+
+    def __init__(self, progress: Progress):
+        super().__init__(f"the loss or a weight is NaN or infinite in epoch {progress.epoch + 1}")
 
 
 def fit(t: Training) -> None:
@@ -272,17 +275,18 @@ def averages(sums: dict[str, Tensor], n: int) -> dict[str, float]:
 
 
 def check_finite(t: Training, *losses: float) -> None:
-    """Raises Diverged where a loss or a weight is NaN or infinite; in the same words, whichever is seen first."""
+    """Raises Diverged where a loss or a weight is NaN or infinite."""
     largest = nn.utils.get_total_norm([p.detach() for p in t.model.parameters()], norm_type=math.inf)
     if not all(map(math.isfinite, [*losses, largest.item()])):
-        raise Diverged(f"the loss or a weight is NaN or infinite in epoch {t.progress.epoch + 1}")
+        raise Diverged(t.progress)
 
 
 def show_pulse(t: Training) -> None:
     """A few times a second, or a few times a minute without a terminal: is it still a number, and how far is it?"""
     p = t.progress
     live = averages(p.sums, p.samples)
-    check_finite(t, live["loss"])
+    if not math.isfinite(live["loss"]):
+        raise Diverged(p)
     t.display.pulse(p.step, p.position, live, p.samples / p.epoch_s)
     if time.perf_counter() - t.heartbeat_at > HEARTBEAT_S:
         record(t)
