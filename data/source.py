@@ -66,8 +66,8 @@ class Source:
     normalize: Normalize
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size}: must be at least 1")
+        if not 1 <= self.batch_size < 2**31:
+            raise ValueError(f"batch_size={self.batch_size}: must be at least 1 and less than 2**31")
         if self.split_seed < 0:
             raise ValueError(f"split_seed={self.split_seed}: must be at least 0")
         for name in ("test_fraction", "val_fraction"):

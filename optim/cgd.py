@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from optim.checks import check_range
-from optim.sets import ConstraintSet, shift_all_inside
+from optim.constrained import Constrained
+from optim.sets import ConstraintSet
 
 
-class CGD(torch.optim.Optimizer):
+class CGD(Constrained):
     """The conditional gradient method over one set for all parameters.
 
     Parameters outside the set are shifted inside at construction; ``shifted`` lists their positions.
@@ -44,35 +45,29 @@ class CGD(torch.optim.Optimizer):
     def __init__(
         self,
         params: ParamsT,
-        constraint: ConstraintSet | None,
+        constraint: ConstraintSet,
         *,
         lr: float,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         gap_every: int | None = None,
     ):
-        if constraint is None:
-            raise ValueError(
-                "constraint=none: a conditional gradient step needs a constraint set, such as constraint=linf"
-            )
-        check_range("lr", lr, 0, 1, "a conditional gradient step goes a share of the way to the vertex")
-        check_range("momentum", momentum, 0, 1, open_above=True)
-        check_range("weight_decay", weight_decay, 0)
         if gap_every is None:
             gap_every = 1 if momentum == 0 else 10
         check_range("gap_every", gap_every, 0)
-        self.constraint, self.gap_every = constraint, gap_every
-        # One set a group, beside the groups and not in them: there it would be pickled into the state dict.
-        self.constraints: list[ConstraintSet] = []
-        self.shifted: list[int] = []
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.gap_every = gap_every
+        super().__init__(params, constraint, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     def add_param_group(self, param_group: dict) -> None:
         """Adds a group, as for any optimizer; its parameters are shifted inside the set."""
-        before = sum(len(group["params"]) for group in self.param_groups)
+        group = self.defaults | param_group
+        check_range("lr", group["lr"], 0, 1, "a conditional gradient step goes a share of the way to the vertex")
+        check_range("momentum", group["momentum"], 0, 1, open_above=True)
+        check_range("weight_decay", group["weight_decay"], 0)
         super().add_param_group(param_group)
-        self.constraints.append(self.constraint)
-        self.shifted += [before + i for i in shift_all_inside(self.param_groups[-1]["params"], self.constraint)]
+
+    def __getstate__(self) -> dict:
+        return super().__getstate__() | {"gap_every": self.gap_every}
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -84,16 +79,16 @@ class CGD(torch.optim.Optimizer):
         steps, count, total = self.state.get("measured", (0, 0, 0.0))
         measure = self.gap_every > 0 and steps % self.gap_every == 0
         gap: Tensor | float = 0.0
-        for group, constraint in zip(self.param_groups, self.constraints, strict=True):
+        for group in self.param_groups:
             gamma, rho, decay = group["lr"], group["momentum"], group["weight_decay"]
             for x in group["params"]:
                 if x.grad is None:
                     continue
                 g = x.grad if decay == 0 else x.grad.add(x, alpha=decay)  # g + lambda x
                 m = self._momentum(x, g, rho)
-                v = constraint.lmo(m)  # argmin_{v in C} <m, v>
+                v = self.constraint.lmo(m)  # argmin_{v in C} <m, v>
                 if measure:
-                    gap += torch.sum(g * (x - v)) if m is g else constraint.gap(g, x)
+                    gap += torch.sum(g * (x - v)) if m is g else self.constraint.gap(g, x)
                 x.lerp_(v, gamma)  # x + gamma (v - x)
         # In `state`, so that a state dict carries it; a new tuple, so that a saved state dict does not change.
         self.state["measured"] = (steps + 1, count + measure, total + gap)

@@ -6,11 +6,37 @@ Run: ``python -m trainer optim=sgd constraint=linf constraint.radius=0.1``
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from optim.checks import check_range
-from optim.sets import ConstraintSet, shift_all_inside
+from optim.constrained import Constrained
+from optim.sets import ConstraintSet
+
+
+class Projected(Constrained):
+    """Beside one of torch's optimizers: projects what has a gradient onto the set after each of its steps."""
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """torch's step, then the projection; returns the closure's loss, if one is given."""
+        loss = super().step(closure)
+        with torch.no_grad():
+            for group in self.param_groups:
+                for x in group["params"]:
+                    if x.grad is not None:
+                        x.copy_(self.constraint.project(x))
+        return loss
+
+
+class ProjectedSGD(Projected, torch.optim.SGD):
+    """``torch.optim.SGD`` on a constraint set."""
+
+
+class ProjectedAdam(Projected, torch.optim.Adam):
+    """``torch.optim.Adam`` on a constraint set."""
 
 
 def sgd(
@@ -32,10 +58,8 @@ def sgd(
     check_range("weight_decay", weight_decay, 0)
     if nesterov and momentum == 0:
         raise ValueError("nesterov=true: needs momentum > 0")
-    optimizer = torch.optim.SGD(
-        params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True
-    )
-    return project_after_step(optimizer, constraint)
+    options = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "fused": True}
+    return torch.optim.SGD(params, **options) if constraint is None else ProjectedSGD(params, constraint, **options)
 
 
 def adam(
@@ -57,26 +81,5 @@ def adam(
     check_range("weight_decay", weight_decay, 0)
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"betas={list(betas)}: must be two numbers in [0, 1)")
-    optimizer = torch.optim.Adam(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, fused=True)
-    return project_after_step(optimizer, constraint)
-
-
-def project_after_step(optimizer: torch.optim.Optimizer, constraint: ConstraintSet | None) -> torch.optim.Optimizer:
-    """Makes `optimizer` keep its parameters in the set: now, and after every step. None changes nothing.
-
-    ``optimizer.shifted`` lists the positions of the parameters that were outside now.
-    """
-    optimizer.shifted = []
-    if constraint is None:
-        return optimizer
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    optimizer.shifted = shift_all_inside(parameters, constraint)
-
-    @torch.no_grad()
-    def project(*_) -> None:
-        for x in parameters:
-            if x.grad is not None:
-                x.copy_(constraint.project(x))
-
-    optimizer.register_step_post_hook(project)
-    return optimizer
+    options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "fused": True}
+    return torch.optim.Adam(params, **options) if constraint is None else ProjectedAdam(params, constraint, **options)

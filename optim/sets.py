@@ -48,7 +48,7 @@ class LInf(ConstraintSet):
     """The hypercube {x : |x_i| <= radius}.
 
     Args:
-        radius: half the edge, > 0.
+        radius: half the edge, > 0; as the tensors' precision rounds it (0.1 is 0.10009765625 in bfloat16).
 
     Raises:
         ValueError: the radius is not a positive, finite number.

@@ -42,7 +42,7 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["optim=cgd", "optim.lr=1.5"], "optim.lr=1.5: must be in [0, 1]"),
         (["optim=cgd", "optim.lr=-0.1"], "optim.lr=-0.1: must be in [0, 1]"),
         (["optim=cgd", "optim.momentum=1"], "optim.momentum=1: must be in [0, 1)"),
-        (["optim=cgd", "constraint=none"], "constraint=none: a conditional gradient step needs a constraint set"),
+        (["optim=cgd", "constraint=none"], "optim=cgd: constraint=none: CGD needs a constraint set, such as linf"),
         (["constraint=linf", "constraint.radius=0"], "constraint.radius=0: must be a number > 0"),
         (["constraint=linf", "constraint.radius=-1"], "constraint.radius=-1: must be a number > 0"),
         (["constraint.radius=2"], "constraint.radius=2: unknown key; this choice of constraint has none"),
@@ -57,8 +57,14 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["hydra.run.dir=/dev/null/x"], "/dev/null/x: Not a directory; choose a place for the run that can be written"),
         (["optim.lr=[1,"], "optim.lr=[1,: cannot be parsed as KEY=VALUE"),
         (["optim.lr=1,2"], "Ambiguous value for argument 'optim.lr=1,2'"),
-        (["+train=5"], "must be a string or a list"),
-        (["--experimental-rerun=x.pickle"], "--experimental-rerun=x.pickle: would unpickle a file"),
+        (["+train=5"], "+train=5: must be one of default"),
+        (["optim=null"], "optim=null: must be one of adam, cgd, sgd"),
+        (["hydra.run.dir="], "hydra.run.dir=: must be a directory"),
+        (["optim=cgd", "--nope", "seed=1"], "unrecognized arguments: --nope"),
+        (["-m", "train.resume=run", "train.epochs=5,6"], "train.resume=run: goes on with one run; leave out -m"),
+        (["data.batch_size=100000000000000000000000"], "must be at least 1 and less than 2**31"),
+        (["train.threads=100000000000"], "train.threads=100000000000: must be at least 1 and less than 2**31"),
+        (["--experimental-rerun=x.pickle"], "--experimental-rerun: would unpickle a file"),
         (["hydra.output_subdir=.hydra"], "hydra.output_subdir=.hydra: Hydra would overwrite a frozen configuration"),
         (["seed=18446744073709551616"], "seed=18446744073709551616: must be at least 0 and less than 2**63"),
         (["train.device=cuda:99999999999"], "train.device=cuda:99999999999: "),
@@ -131,6 +137,18 @@ def test_a_disk_that_refuses(cli, tmp_path):
     code, text = cli("train.resume=run", "train.epochs=40")  # with room again, nothing is lost
     assert code == 0, text
     assert summary(tmp_path / "run")["epochs"] == 40
+
+
+def test_flags_between_overrides(cli, tmp_path):
+    code, text = cli("data=iris", "--cfg", "job", "train.epochs=2", "--resolve", "optim=adam")
+    assert code == 0, text
+    assert "epochs: 2" in text
+    assert "optim.adam" in text
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "ours.yaml").write_text("# @package _global_\nseed: 7\n")
+    code, text = cli("data=iris", "--config-dir", "mine", "experiment=ours", "--cfg", "job")
+    assert code == 0, text
+    assert "seed: 7" in text
 
 
 def test_help_into_a_pipe_that_closes():

@@ -80,7 +80,7 @@ def test_a_resume_that_is_refused_leaves_a_finished_run_as_it_was(cli, tmp_path)
     run = tmp_path / "run"
     assert cli("train.epochs=2", f"hydra.run.dir={run}")[0] == 0
     table = (run / "metrics.csv").read_text()
-    for damaged in ("epoch,step\n", None):
+    for damaged in ("epoch,step\n", table.replace(table.split(",")[-1], "hello\n"), None):
         (run / "metrics.csv").unlink() if damaged is None else (run / "metrics.csv").write_text(damaged)
         before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
         code, text = cli(f"train.resume={run}", "train.epochs=3")
@@ -109,3 +109,17 @@ def test_best_and_last_are_not_taken_for_each_other(cli, tmp_path):
     assert code == 2
     epoch = state["progress"]["best"]["epoch"]
     assert f"best.pt: not the best checkpoint of this run, which is of epoch {epoch}" in text
+
+
+def test_a_missing_best_checkpoint_is_found_before_training(cli, tmp_path):
+    assert cli("train.epochs=2", "hydra.run.dir=run")[0] == 0
+    (tmp_path / "run" / "checkpoints" / "best.pt").unlink()
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    code, text = cli("train.resume=run", "train.epochs=3")
+    assert code == 2
+    assert "best.pt: no such checkpoint; put it back, or delete last.pt to start the run again from step 0" in text
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+    (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
+    code, text = cli("train.resume=run", "train.epochs=3")
+    assert code == 0
+    assert "checkpoints/last.pt is gone: the run starts again from step 0" in text

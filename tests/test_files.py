@@ -99,6 +99,7 @@ def test_difference_names_the_first_key():
     assert run_dir.difference(a, a) is None
     assert run_dir.difference({**a, "seed": 1}, a) == "seed is 0 there and 1 here"
     assert run_dir.difference({**a, "optim": {"lr": 0.1}}, a) == "optim.betas is [1, 2] there and (absent) here"
+    assert run_dir.difference({**a, "seed": 0.0}, a) is None
     assert run_dir.difference({**a, "seed": False}, a) == "seed is 0 there and False here"
 
 

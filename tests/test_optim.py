@@ -1,8 +1,10 @@
 """Oracle, step and schedule against hand-computed numbers, brute force, SciPy and theory."""
 
+import copy
 import io
 import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -298,8 +300,35 @@ def test_projection_follows_torchs_own_step(make):
 def test_no_constraint_is_torchs_own_optimizer():
     optimizer = sgd([parameter([9.0])], None, lr=0.1, momentum=0.9, nesterov=True)
     assert type(optimizer) is torch.optim.SGD
-    assert not optimizer._optimizer_step_post_hooks
-    assert optimizer.shifted == []
+
+
+@pytest.mark.parametrize("make", [sgd, adam, CGD])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_copies_and_later_groups_stay_inside(make, copied):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(5, 4)
+    model, optimizer = copied((model, make(model.parameters(), LInf(0.05), lr=0.5)))
+    extra = torch.nn.Linear(3, 3)
+    optimizer.add_param_group({"params": extra.parameters()})
+    assert optimizer.shifted == [0, 1, 2, 3]
+    for _ in range(20):
+        optimizer.zero_grad()
+        (model(torch.randn(7, 5)).square().sum() - extra(torch.randn(7, 3)).sum()).backward()
+        optimizer.step()
+        assert all(LInf(0.05).contains(p, tolerance=1e-6) for m in (model, extra) for p in m.parameters())
+    assert any((p.abs() > 0.02).any() for p in model.parameters())  # it moves, and without the set would move further
+
+
+@pytest.mark.parametrize("make", [sgd, adam, CGD])
+def test_a_set_is_a_set(make):
+    with pytest.raises(ValueError, match=r"constraint=1\.0: \w+ needs a constraint set"):
+        make([parameter([0.0])], 1.0, lr=0.1)
+
+
+@pytest.mark.parametrize("options", [{"lr": 2}, {"momentum": 5}, {"weight_decay": -1}])
+def test_ranges_hold_for_each_group(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))}={next(iter(options.values()))}: must be"):
+        CGD([{"params": [parameter([0.0])], **options}], LInf(1.0), lr=0.1)
 
 
 # Schedules

@@ -265,14 +265,6 @@ def test_what_a_resume_cannot_change(cli, tmp_path, override, message):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_resume_is_for_one_run(cli, tmp_path):
-    assert cli("train.epochs=1", "hydra.run.dir=run")[0] == 0
-    code, text = cli("-m", "train.resume=run")
-    assert code == 1
-    assert "train.resume=run: goes on with one run; leave out -m" in text
-    assert not list(tmp_path.glob("outputs/**/summary.json"))
-
-
 def test_a_longer_schedule_applies_from_the_first_resumed_step(cli, tmp_path):
     """Half a cosine over 2 epochs ends at 0; over 4 it is at its middle there."""
     options = ["schedule=cosine", "optim.lr=0.01", "data.batch_size=650"]  # 2 steps an epoch
@@ -282,6 +274,16 @@ def test_a_longer_schedule_applies_from_the_first_resumed_step(cli, tmp_path):
     assert float(lr["3"]) == pytest.approx(0.01 * (1 + math.cos(math.pi * 5 / 8)) / 2)  # step 5 of 8
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
     assert state["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0)
+
+
+def test_the_resume_command_means_the_folder_it_was_started_in(cli):
+    """Also where Hydra changes into the run directory."""
+    options = [*RUN, "hydra.job.chdir=true", "hydra.run.dir=run"]
+    code, text = cli(*options, trip=("batch", 100, signal.SIGINT))
+    assert code == 130
+    assert "python -m trainer train.resume=run\n" in text
+    assert "run         run\n" in text
+    assert "finished" in finish(cli, "run")
 
 
 def test_threads_are_restored(cli, tmp_path):

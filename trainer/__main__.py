@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -66,14 +67,10 @@ def command_line() -> int:
         if codes[-1] > 128:  # a signal ends a sweep, too
             raise SystemExit(codes[-1])
 
-    arguments = sys.argv[1:]
-    for argument in arguments:
-        if argument.startswith("--exp"):
-            return refuse(f"{argument}: would unpickle a file; use train.resume=RUN_DIR")
-        if argument.lstrip("+").startswith("hydra.output_subdir="):
-            return refuse(f"{argument}: Hydra would overwrite a frozen configuration; the run writes .hydra itself")
-    # argparse refuses a flag between two overrides, which is where people type this one.
-    sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+    try:
+        sys.argv[1:] = flags_first(sys.argv[1:])
+    except Refused as error:
+        return refuse(str(error))
     with errors_passed_on():
         try:
             job()
@@ -89,6 +86,34 @@ def command_line() -> int:
     if RunMode.MULTIRUN in modes:
         return 0 if set(codes) <= {EXIT["finished"], EXIT["diverged"]} else EXIT["failed"]
     return codes[0] if codes else 0
+
+
+def flags_first(arguments: list[str]) -> list[str]:
+    """The command line with its flags before its overrides: where they stand between two, argparse refuses them.
+
+    Raises:
+        Refused: an unknown flag, or something that would harm a run.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse_flag
+    parsed = parser.parse_intermixed_args(arguments)
+    if parsed.experimental_rerun is not None:
+        raise Refused("--experimental-rerun: would unpickle a file; use train.resume=RUN_DIR")
+    flags = list(arguments)
+    for override in parsed.overrides:
+        flags.remove(override)
+        key, _, value = override.lstrip("+").partition("=")
+        if key == "hydra.output_subdir":
+            raise Refused(f"{override}: Hydra would overwrite a frozen configuration; the run writes .hydra itself")
+        if key == "hydra.run.dir" and not value:
+            raise Refused(f"{override}: must be a directory; . is this one")
+        if key == "train.resume" and parsed.multirun:
+            raise Refused(f"{override}: goes on with one run; leave out -m")
+    return [*flags, *parsed.overrides]
+
+
+def _refuse_flag(message: str) -> None:
+    raise Refused(f"{message}; --hydra-help lists the flags")
 
 
 @contextlib.contextmanager
@@ -123,15 +148,19 @@ def train(cfg: DictConfig) -> int:
         Refused: a mistake in the configuration or in the run directory.
     """
     path = Path(HydraConfig.get().runtime.output_dir)
-    config, again = OmegaConf.to_container(cfg, resolve=True), run_dir.resume_command(path)
-    with StopRequest() as stop, run_dir.locked(path):
+    config = OmegaConf.to_container(cfg, resolve=True)
+    # hydra.job.chdir would make relative paths, those that are printed too, mean something else than they say.
+    with contextlib.chdir(HydraConfig.get().runtime.cwd), StopRequest() as stop, run_dir.locked(path):
         try:
             return start_or_resume(config, path, stop)
         except Interrupted as error:  # before the first step
             summary = Summary.read(path)
             if summary.data.get("status") == "running":  # a process that was killed left it so
                 summary.update(status="interrupted")
-            print("interrupted before the first step" + (f"; to go on:\n  {again}" if summary.data else ""))
+            print(
+                "interrupted before the first step"
+                + (f"; to go on:\n  {run_dir.resume_command(path)}" if summary.data else "")
+            )
             return 128 + error.signum
         finally:
             remove_if_empty(path)

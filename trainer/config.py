@@ -220,6 +220,11 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
         return f"{group}={choice}: no such choice; " + (
             (f"did you mean {near[0]}? " if near else "") + f"{group} can be {', '.join(error.options)}"
         )
+    if "Config group override must be" in str(error):  # a null or a number, and Hydra does not say of which group
+        for override in overrides:
+            key, _, value = override.lstrip("+~").partition("=")
+            if (CONF / key).is_dir() and not (CONF / key / f"{value}.yaml").exists():
+                return f"{override}: must be one of {', '.join(sorted(f.stem for f in (CONF / key).glob('*.yaml')))}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be parsed as KEY=VALUE ({one_line(error)})"
     if isinstance(error, ConfigCompositionException):

@@ -38,8 +38,8 @@ class Csv:
     def _rows(self, epochs_done: int) -> list[list[str]]:
         text = self.path.read_text(errors="replace") if self.path.exists() else ""
         rows = list(csv.reader(io.StringIO(text)))[1 : epochs_done + 1]
-        epochs = [row[0] if len(row) == len(self.columns) else None for row in rows]
-        if epochs != [str(e) for e in range(1, epochs_done + 1)]:
+        whole = [len(row) == len(self.columns) and all(map(_is_number, row)) for row in rows]
+        if not all(whole) or [row[0] for row in rows] != [str(e) for e in range(1, epochs_done + 1)]:
             raise Refused(
                 f"{self.path}: its rows are not those of epochs 1 to {epochs_done}, which the checkpoint holds"
             )
@@ -50,6 +50,14 @@ class Csv:
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="").writerow(cells)
         return buffer.getvalue()
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell holds a number, or nothing."""
+    try:
+        return not cell or float(cell) is not None
+    except ValueError:
+        return False
 
 
 def _text(value: Any) -> str:

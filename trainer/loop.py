@@ -45,8 +45,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("epochs", "threads", "checkpoint_steps"):
             value = getattr(self, name)
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
+            if isinstance(value, int) and not 1 <= value < 2**31:
+                raise ValueError(f"{name}={value}: must be at least 1" + " and less than 2**31" * (value > 1))
 
 
 @dataclass
@@ -261,12 +261,22 @@ def evaluate_best(t: Training) -> dict[str, float] | None:
     """Metrics of the best checkpoint on the test split; None where there is no such split."""
     if "test" not in t.dataset.splits:
         return None
-    path = t.run / "checkpoints" / "best.pt"
-    state = checkpoint.load(path, "best", t.device)
-    if state["best"] != t.progress.best or difference(t.config, state["config"]):
-        raise Refused(f"{path}: not the best checkpoint of this run, which is of epoch {t.progress.best['epoch']}")
-    t.model.load_state_dict(state["model"])
+    t.model.load_state_dict(load_best(t)["model"])
     return evaluate(t, "test")
+
+
+def load_best(t: Training, *, may_be_ahead: bool = False) -> dict[str, Any]:
+    """The best checkpoint of the run; a kill may have left one of an epoch that `last.pt` does not know yet.
+
+    Raises:
+        Refused: missing, damaged, or not this run's best.
+    """
+    path, best = t.run / "checkpoints" / "best.pt", t.progress.best
+    state = checkpoint.load(path, "best", t.device)
+    ahead = may_be_ahead and state["best"]["epoch"] > best["epoch"]
+    if difference(t.config, state["config"]) or not (ahead or state["best"] == best):
+        raise Refused(f"{path}: not the best checkpoint of this run, which is of epoch {best['epoch']}")
+    return state
 
 
 def averages(sums: dict[str, Tensor], n: int) -> dict[str, float]:
@@ -340,6 +350,11 @@ def restore(t: Training) -> bool:
     if other:
         raise Refused(f"{folder / 'last.pt'}: a checkpoint of another run ({other})")
     t.load_state(state)
+    if t.progress.best is not None:
+        try:
+            load_best(t, may_be_ahead=True)
+        except Refused as error:
+            raise Refused(f"{error}; put it back, or delete last.pt to start the run again from step 0") from error
     begun = t.progress.epoch + (t.progress.position > 0)
     if begun > t.settings.epochs:
         raise Refused(f"train.epochs={t.settings.epochs}: the run is in epoch {begun} already; give at least as many")

@@ -163,7 +163,8 @@ def difference(new: Any, old: Any, key: str = "") -> str | None:
             if found:
                 return found
         return None
-    return None if new == old and type(new) is type(old) else f"{key} is {old} there and {new} here"
+    same = new == old and isinstance(new, bool) == isinstance(old, bool)  # 1 is 1.0, but not true
+    return None if same else f"{key} is {old} there and {new} here"
 
 
 def _read_yaml(path: Path) -> dict:
