@@ -16,7 +16,14 @@ from conftest import ROOT, summary
 def watch(argv, cwd, until=None, signum=None):
     """Runs conga on a terminal of 120 x 40; sends `signum` once the screen has shown the pattern `until`."""
     main, end = pty.openpty()
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "TERM": "xterm",
+        "COLUMNS": "120",
+        "LINES": "40",
+        "OMP_NUM_THREADS": "1",
+    }
     job = subprocess.Popen(
         [sys.executable, "-m", "trainer", *argv], cwd=cwd, env=env, stdin=end, stdout=end, stderr=end, close_fds=True
     )
