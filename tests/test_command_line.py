@@ -151,10 +151,12 @@ def test_flags_between_overrides(cli, tmp_path):
     assert "seed: 7" in text
 
 
-def test_help_into_a_pipe_that_closes():
+@pytest.mark.parametrize("argv", ["--help", "train.resume=run"])
+def test_a_pipe_that_closes(cli, tmp_path, argv):
+    assert cli("train.epochs=1", "hydra.run.dir=run")[0] == 0
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m trainer --help | head -n 0"],
-        env=ENV, capture_output=True, text=True, cwd=ROOT,
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m trainer {argv} | head -n 0"],
+        env=ENV, capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
 

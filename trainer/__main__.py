@@ -76,8 +76,6 @@ def command_line() -> int:
             job()
         except KeyboardInterrupt:
             return refuse("interrupted", 128 + signal.SIGINT)
-        except BrokenPipeError:  # `--help | head`
-            drop_output()
         except Exception as error:  # from Hydra, while it composes: a mistake on the command line or in YAML
             return report(error, tracebacks, otherwise=one_line(error))
         finally:
@@ -129,6 +127,9 @@ def errors_passed_on() -> Iterator[None]:
 
 def report(error: Exception, tracebacks: bool, otherwise: str | None = None) -> int:
     """Prints a person's mistake as one line, what is none as `otherwise` or a traceback; returns the exit status."""
+    if isinstance(error, BrokenPipeError):  # the reader has gone, as in `--help | head`
+        drop_output()
+        return EXIT["finished"]
     line = explain(error, sys.argv[1:]) or otherwise
     if line is None or tracebacks:
         traceback.print_exception(error)
