@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from trainer import run_dir
-from trainer.config import CONF, check_config, explain, register_resolvers, show
+from trainer.config import CONF, check_config, explain, flags_first, register_resolvers, show
 from trainer.display import drop_output
 from trainer.errors import Interrupted, Refused, one_line
 from trainer.files import append_line
@@ -84,34 +83,6 @@ def command_line() -> int:
     if RunMode.MULTIRUN in modes:
         return 0 if set(codes) <= {EXIT["finished"], EXIT["diverged"]} else EXIT["failed"]
     return codes[0] if codes else 0
-
-
-def flags_first(arguments: list[str]) -> list[str]:
-    """The command line with its flags before its overrides: where they stand between two, argparse refuses them.
-
-    Raises:
-        Refused: an unknown flag, or something that would harm a run.
-    """
-    parser = get_args_parser()
-    parser.error = _refuse_flag
-    parsed = parser.parse_intermixed_args(arguments)
-    if parsed.experimental_rerun is not None:
-        raise Refused("--experimental-rerun: would unpickle a file; use train.resume=RUN_DIR")
-    flags = list(arguments)
-    for override in parsed.overrides:
-        flags.remove(override)
-        key, _, value = override.lstrip("+").partition("=")
-        if key == "hydra.output_subdir":
-            raise Refused(f"{override}: Hydra would overwrite a frozen configuration; the run writes .hydra itself")
-        if key == "hydra.run.dir" and not value:
-            raise Refused(f"{override}: must be a directory; . is this one")
-        if key == "train.resume" and parsed.multirun:
-            raise Refused(f"{override}: goes on with one run; leave out -m")
-    return [*flags, *parsed.overrides]
-
-
-def _refuse_flag(message: str) -> None:
-    raise Refused(f"{message}; --hydra-help lists the flags")
 
 
 @contextlib.contextmanager

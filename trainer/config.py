@@ -1,4 +1,4 @@
-"""Between the command line and the constructors: resolvers, the help page, and what is wrong with a configuration.
+"""Between the command line and the constructors: flags, resolvers, help, and what is wrong with a configuration.
 
 The constructors' signatures are the schema: a key that is no argument is unknown, and a value must be of the
 argument's annotated type. This module does not import torch: it is on the way of ``--help``.
@@ -16,6 +16,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from hydra._internal.utils import get_args_parser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.utils import get_object
 from omegaconf import OmegaConf
@@ -84,6 +85,34 @@ def help_page() -> str:
     width = max(len(row[1]) for row in rows)
     lines = [f"  {group:<11} {names:<{width}}   e.g. {example}" for group, names, example in rows]
     return HELP.format(groups="\n".join(lines)).replace("$", "$$")  # Hydra substitutes in it
+
+
+def flags_first(arguments: list[str]) -> list[str]:
+    """The command line with its flags before its overrides: where they stand between two, argparse refuses them.
+
+    Raises:
+        Refused: an unknown flag, or something that would harm a run.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse_flag
+    parsed = parser.parse_intermixed_args(arguments)
+    if parsed.experimental_rerun is not None:
+        raise Refused("--experimental-rerun: would unpickle a file; use train.resume=RUN_DIR")
+    flags = list(arguments)
+    for override in parsed.overrides:
+        flags.remove(override)
+        key, _, value = override.lstrip("+").partition("=")
+        if key == "hydra.output_subdir":
+            raise Refused(f"{override}: Hydra would overwrite a frozen configuration; the run writes .hydra itself")
+        if key == "hydra.run.dir" and not value:
+            raise Refused(f"{override}: must be a directory; . is this one")
+        if key == "train.resume" and parsed.multirun:
+            raise Refused(f"{override}: goes on with one run; leave out -m")
+    return [*flags, *parsed.overrides]
+
+
+def _refuse_flag(message: str) -> None:
+    raise Refused(f"{message}; --hydra-help lists the flags")
 
 
 def check_config(config: Mapping[str, Any], root: Callable[..., Any], given: Mapping[str, Sequence[str]]) -> None:
