@@ -36,8 +36,7 @@ class Digits(Source):
 
 def _shipped_table() -> np.ndarray:
     """scikit-learn's own file, read without importing scikit-learn, which costs more than the first epochs."""
-    spec = find_spec("sklearn")
-    path = Path(str(spec and spec.origin)).parent / "datasets" / "data" / "digits.csv.gz"
+    path = Path(find_spec("sklearn").origin).parent / "datasets" / "data" / "digits.csv.gz"
     if path.exists():
         return np.loadtxt(path, delimiter=",", dtype=np.uint8)
     from sklearn.datasets import load_digits  # a release that keeps its file elsewhere

@@ -1,6 +1,7 @@
 """torch's own optimizers; with a constraint set, each step is followed by the Euclidean projection onto it.
 
-Fused kernels: with momentum, SGD's step on the CPU takes about half the time of the loop over tensors.
+Fused kernels: with momentum, SGD's step on the CPU takes about half to two thirds of the time of the loop over tensors
+(``bench/RESULTS.md``).
 Run: ``python -m trainer optim=sgd constraint=linf constraint.radius=0.1``
 """
 

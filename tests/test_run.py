@@ -136,8 +136,19 @@ def test_same_seed_same_bits_other_seed_other_weights(cli, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         assert cli("train.epochs=1", "train.threads=1", f"seed={seed}", f"hydra.run.dir={name}")[0] == 0
     assert rows(tmp_path / "a") == rows(tmp_path / "b") != rows(tmp_path / "c")
-    sizes = [(tmp_path / name / "train.log").read_text().splitlines()[1] for name in "abc"]
-    assert len(set(sizes)) == 1
+
+
+def test_splits_depend_on_split_seed_alone(cli, tmp_path):
+    """Told apart by the mean of the training split."""
+
+    def mean(override):
+        run = override.replace("=", "")
+        assert cli("train.epochs=1", override, f"hydra.run.dir={run}")[0] == 0
+        return torch.load(tmp_path / run / "checkpoints" / "best.pt", weights_only=True)["facts"]["mean"].item()
+
+    first = mean("seed=0")
+    assert mean("seed=1") == first
+    assert mean("data.split_seed=1") != first
 
 
 def test_no_validation_and_no_test_split(cli, tmp_path):

@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads a run crawl where two runs share two cores
+os.environ["OMP_NUM_THREADS"] = "1"  # two threads a run crawl where two runs share two cores
 
 import torch._dynamo  # noqa: F401  (what the first optimizer would import)
 

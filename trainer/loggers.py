@@ -55,9 +55,10 @@ class Csv:
 def _is_number(cell: str) -> bool:
     """Whether a cell holds a number, or nothing."""
     try:
-        return not cell or float(cell) is not None
+        float(cell or 0)
     except ValueError:
         return False
+    return True
 
 
 def _text(value: Any) -> str:

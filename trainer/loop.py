@@ -46,7 +46,7 @@ class Settings:
         for name in ("epochs", "threads", "checkpoint_steps"):
             value = getattr(self, name)
             if isinstance(value, int) and not 1 <= value < 2**31:
-                raise ValueError(f"{name}={value}: must be at least 1" + " and less than 2**31" * (value > 1))
+                raise ValueError(f"{name}={value}: must be at least 1 and less than 2**31")
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Training:
     dataset: Dataset
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler | None
+    schedule: torch.optim.lr_scheduler.LambdaLR | None
     objective: Any
     loggers: list[Any]
     summary: Summary
