@@ -78,5 +78,5 @@ class Dataset:
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
     """The permutation (n,) of one epoch, a function of (seed, epoch) alone, the same on every device."""
     draw = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
-    generator = torch.Generator().manual_seed(int(draw >> 1))  # manual_seed takes 63 bits
+    generator = torch.Generator().manual_seed(int(draw) >> 1)  # manual_seed takes 63 bits
     return torch.randperm(n, generator=generator)
