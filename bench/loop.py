@@ -103,7 +103,7 @@ def training(
         model=network,
         optimizer=sgd(network.parameters(), lr=1e-3),
         schedule=None,
-        objective=CrossEntropy("classification"),
+        objective=CrossEntropy(facts),
         loggers=[Csv()],
         summary=Summary(folder / "summary.json"),
         display=Quiet(folder / "train.log", 1000, N // B),

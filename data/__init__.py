@@ -1,10 +1,11 @@
-"""Datasets as tensors with their facts: splits, normalization, batches by index.
+"""Datasets as tensors with their facts: splits, normalization, augmentation, batches by index.
 
 This room knows nothing of models, optimizers or Hydra. A dataset is one small class over
 :class:`data.source.Source` and one file in ``conf/data/``.
 """
 
+from data.augment import Augment
 from data.dataset import Dataset, Facts, epoch_order
 from data.source import Raw, Source
 
-__all__ = ["Dataset", "Facts", "Raw", "Source", "epoch_order"]
+__all__ = ["Augment", "Dataset", "Facts", "Raw", "Source", "epoch_order"]

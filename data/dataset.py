@@ -1,4 +1,4 @@
-"""A dataset in memory: its splits as raw tensors on the device, its facts, its device-side transform.
+"""A dataset ready for training: its splits on the device, its facts, its device-side transform.
 
 Shapes: N samples, B batch; images (C, H, W), tables (features,), series (T, features).
 """
@@ -6,18 +6,24 @@ Shapes: N samples, B batch; images (C, H, W), tables (features,), series (T, fea
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from data.augment import Augment
+
+Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Facts:
     """What a model, an objective and a reader of the run need to know of a dataset.
 
-    ``mean`` and ``std`` broadcast against one sample of ``input_shape``; they come from the training split.
+    ``mean`` and ``std`` broadcast against one sample of ``input_shape``, ``target_mean`` and ``target_std`` against
+    its target; all four come from the training split, and undo the normalization.
     """
 
     name: str
@@ -29,6 +35,11 @@ class Facts:
     sizes: dict[str, int]  # samples in each split
     mean: Tensor
     std: Tensor
+    target_names: tuple[str, ...] | None = None
+    target_mean: Tensor = field(default_factory=lambda: torch.tensor(0.0))
+    target_std: Tensor = field(default_factory=lambda: torch.tensor(1.0))
+    encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # one-hot columns: column -> categories
+    notes: tuple[str, ...] = ()  # what a reader of the run should know of how it was loaded
 
     def plain(self) -> dict[str, object]:
         """Tensors and plain data only, so that a checkpoint can hold it."""
@@ -36,43 +47,63 @@ class Facts:
 
 
 class Dataset:
-    """Splits of raw-dtype tensors; a batch is taken by index and normalized on the device.
+    """Splits of raw-dtype tensors; a batch is taken by index and made ready on the device.
 
     Args:
         splits: name (``train``, ``val``, ``test``) -> (inputs (N, *input_shape), targets (N, ...)).
         facts: see :class:`Facts`.
         batch_size: samples in a training batch; the last batch of an epoch may be smaller.
+        augment: random changes of training images.
     """
 
-    def __init__(self, splits: dict[str, tuple[Tensor, Tensor]], facts: Facts, batch_size: int):
+    def __init__(self, splits: dict[str, Batch], facts: Facts, batch_size: int, augment: Augment | None = None):
         self.splits, self.facts, self.batch_size = splits, facts, batch_size
+        self.augment = augment if augment is not None and augment.active else None
         self._mean, self._scale = facts.mean, 1.0 / facts.std
+        self._scales_targets = bool((facts.target_std != 1).any() or (facts.target_mean != 0).any())
+        self._target_mean, self._target_scale = facts.target_mean, 1.0 / facts.target_std
 
     def to(self, device: torch.device) -> Dataset:
         """Moves splits and statistics to `device`, in place."""
         self.splits = {k: (x.to(device), y.to(device)) for k, (x, y) in self.splits.items()}
         self._mean, self._scale = self._mean.to(device), self._scale.to(device)
+        self._target_mean, self._target_scale = self._target_mean.to(device), self._target_scale.to(device)
         return self
 
-    def batch(
-        self, split: str, index: Tensor | slice, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The samples at `index` (B,), ready for a model.
+    def batches(
+        self, split: str, indices: Iterable[Tensor | slice], generator: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """The samples at each of `indices`, ready for a model.
 
-        With a `generator` the batch is meant for training, and random augmentation may draw from it.
+        With a `generator` the batches are meant for training, and random augmentation may draw from it.
         """
+        for index in indices:
+            yield self.batch(split, index, generator)
+
+    def batch(self, split: str, index: Tensor | slice, generator: torch.Generator | None = None) -> Batch:
+        """The samples at `index` (B,), ready for a model."""
         x, y = self.splits[split]
         if isinstance(index, slice):
             return self.transform((x[index], y[index]), generator)
         # x[index] is several times slower: it plans for indices of any rank.
         return self.transform((x.index_select(0, index), y.index_select(0, index)), generator)
 
-    def transform(
-        self, batch: tuple[Tensor, Tensor], generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Raw (inputs, targets) -> normalized float32 inputs and targets, on the device they are on."""
+    def transform(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
+        """Raw (inputs, targets) -> augmented (with a `generator`) and normalized float32, on the device they are on.
+
+        Targets that are numbers are normalized, too, if the facts say so; class numbers stay as they are, unless
+        augmentation mixes them: then they are probabilities (B, K).
+        """
         x, y = batch
-        return torch.sub(x, self._mean).mul_(self._scale), y
+        augment = self.augment if generator is not None else None
+        if augment is not None:
+            x = augment.move(x, generator)
+        x = torch.sub(x, self._mean).mul_(self._scale)
+        if self._scales_targets:
+            y = (y - self._target_mean) * self._target_scale
+        if augment is not None:
+            x, y = augment.blend(augment.erased(x, generator), y, self.facts.num_outputs)
+        return x, y
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:

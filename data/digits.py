@@ -26,8 +26,7 @@ class Digits(Source):
         return Raw(
             name="digits",
             task="classification",
-            x=np.ascontiguousarray(table[:, :64].reshape(-1, 1, 8, 8)),
-            y=table[:, 64].astype(np.int64),
+            parts={"train": (table[:, :64].reshape(-1, 1, 8, 8), table[:, 64].astype(np.int64))},
             num_outputs=10,
             value_range=(0, 16),
             class_names=CLASSES,

@@ -9,36 +9,49 @@ A dataset subclasses :class:`Source`, adds its own settings as fields and reads 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Literal
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from data.augment import Augment
 from data.dataset import Dataset, Facts
-from data.splits import split_indices
+from data.splits import ValFrom, split_indices, subset
+from data.statistics import Moments, Normalize, normalization
 
-Normalize = Literal["none", "scale", "global", "channel", "pixel"]
+Progress = Callable[[str, int, int], None]  # what is done, how much of it, how much in all
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """A :data:`Progress` that shows nothing."""
 
 
 @dataclass
 class Raw:
     """A dataset as it was read.
 
-    ``x`` (N, *input_shape) in its raw dtype, ``y`` (N,) class numbers or (N, ...) targets; ``value_range`` is what
-    ``normalize=scale`` maps to 0..1.
+    ``parts`` are the published splits, or everything under ``train``: inputs (N, *input_shape) in their raw dtype,
+    and targets: class numbers (N,) for classification and binary, 0 and 1 (N, labels) for multilabel, class numbers
+    (N, heads) for multitask, numbers (N, targets) for regression. ``value_range`` is what ``normalize=scale`` maps to
+    0..1; None is the range of each column.
     """
 
     name: str
     task: str
-    x: np.ndarray
-    y: np.ndarray
+    parts: dict[str, tuple[Any, np.ndarray]]
     num_outputs: int | dict[str, int]
-    value_range: tuple[float, float]
+    value_range: tuple[float, float] | None = None
     class_names: tuple[str, ...] | None = None
     column_names: tuple[str, ...] | None = None
+    target_names: tuple[str, ...] | None = None
+    in_time: bool = False  # a series: splits keep the order
+    encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # one-hot columns: column -> categories
+    fixed: np.ndarray | None = None  # (features,) columns that normalization leaves as they are
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -48,11 +61,17 @@ class Source:
     Args:
         root: folder of the datasets' files; those that ship inside a package do not look at it.
         batch_size: samples in a training batch.
-        test_fraction: share of all samples that become the test split, in [0, 1).
+        test_fraction: share of all samples that become the test split where none is published, in [0, 1).
         val_fraction: share of the samples outside the test split that become the validation split, in [0, 1).
+        val_size: the number of validation samples, instead of a share.
+        val_from: ``random``: in proportion to the classes (a series: the last ones before the test split);
+            ``start``: the first training samples.
         split_seed: fixes the splits.
+        limit: keeps at most so many samples of each split, in proportion to the classes; for quick tries.
         normalize: ``none``; ``scale``: to 0..1; mean 0 and standard deviation 1 of the training split over all
-            values (``global``), each channel or each entry of the input (``channel``, ``pixel``).
+            values (``global``), each channel or column (``channel``), each entry of the input (``pixel``), or each
+            channel or column of inputs and of targets that are numbers (``standard``).
+        augment: see :class:`data.augment.Augment`.
 
     Raises:
         ValueError: `name=value: what would be right`.
@@ -62,69 +81,100 @@ class Source:
     batch_size: int
     test_fraction: float
     val_fraction: float
+    val_size: int | None
+    val_from: ValFrom
     split_seed: int
+    limit: int | None
     normalize: Normalize
+    augment: Augment
 
     def __post_init__(self) -> None:
-        if not 1 <= self.batch_size < 2**31:
-            raise ValueError(f"batch_size={self.batch_size}: must be at least 1 and less than 2**31")
-        if self.split_seed < 0:
-            raise ValueError(f"split_seed={self.split_seed}: must be at least 0")
+        for name, low in (("batch_size", 1), ("val_size", 0), ("limit", 1), ("split_seed", 0)):
+            value = getattr(self, name)
+            if value is not None and not low <= value < 2**31:
+                raise ValueError(f"{name}={value}: must be at least {low} and less than 2**31")
         for name in ("test_fraction", "val_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be in [0, 1)")
+        if not isinstance(self.augment, Augment):  # a mapping, from YAML
+            try:
+                self.augment = Augment(**self.augment)
+            except ValueError as error:
+                raise ValueError(f"augment.{error}") from error
 
     def read(self) -> Raw:
-        """The dataset's arrays, as they are on disk."""
+        """The dataset's arrays, as they are on disk.
+
+        Raises:
+            ValueError, OSError: a file is missing or damaged; the text names it.
+        """
         raise NotImplementedError
 
-    def load(self) -> Dataset:
-        """Reads, splits (stratified for classes) and measures the training split."""
+    def load(self, progress: Progress = silent) -> Dataset:
+        """Reads, splits and measures the training split.
+
+        Raises:
+            ValueError, OSError: a setting or a file is wrong; one line says which.
+        """
         raw = self.read()
-        labels = raw.y if raw.task in ("classification", "binary") else None
+        return self.finish(raw, self.split(raw), progress)
+
+    def split(self, raw: Raw) -> dict[str, tuple[Any, np.ndarray]]:
+        """The parts of `raw` as splits: published ones stay, the others are cut from the training part."""
+        labels = {k: y if raw.task in ("classification", "binary") else None for k, (_, y) in raw.parts.items()}
+        published = {"test_fraction": 0.0} if "test" in raw.parts else {}
+        if "val" in raw.parts:
+            published |= {"val_fraction": 0.0, "val_size": None}
+        settings = {k: getattr(self, k) for k in ("test_fraction", "val_fraction", "val_size", "val_from")}
         index = split_indices(
-            len(raw.x),
-            labels,
-            test_fraction=self.test_fraction,
-            val_fraction=self.val_fraction,
+            len(raw.parts["train"][1]),
+            labels["train"],
+            **settings | published,
             seed=self.split_seed,
+            in_time=raw.in_time,
             class_names=raw.class_names,
         )
-        x, y = torch.from_numpy(raw.x), torch.from_numpy(raw.y)
-        splits = {name: (x[i], y[i]) for name, i in index.items()}
-        mean, std = statistics(splits["train"][0], self.normalize, raw.value_range)
-        facts = Facts(
-            name=raw.name,
-            task=raw.task,
-            input_shape=tuple(raw.x.shape[1:]),
-            num_outputs=raw.num_outputs,
-            class_names=raw.class_names,
-            column_names=raw.column_names,
-            sizes={name: len(i) for name, i in index.items()},
+        taken = {name: ("train", i) for name, i in index.items()}
+        taken |= {name: (name, np.arange(len(y))) for name, (_, y) in raw.parts.items() if name != "train"}
+        splits = {}
+        for name in ("train", "val", "test"):
+            if name in taken:
+                part, i = taken[name]
+                if self.limit is not None:
+                    classes = None if labels[part] is None else labels[part][i]
+                    i = subset(i, classes, self.limit, self.split_seed, in_time=raw.in_time)
+                splits[name] = (raw.parts[part][0][i], raw.parts[part][1][i])
+        return splits
+
+    def finish(self, raw: Raw, splits: dict[str, tuple[Any, np.ndarray]], progress: Progress = silent) -> Dataset:
+        """Tensors, statistics of the training split, and facts."""
+        tensors = {name: (torch.from_numpy(x), torch.from_numpy(y)) for name, (x, y) in splits.items()}
+        facts = self.facts(raw, tensors["train"], Moments().add(tensors["train"][0]), self.sizes(splits))
+        return Dataset(tensors, facts, self.batch_size, self.augment)
+
+    def facts(self, raw: Raw, train: tuple[Any, Tensor], moments: Moments, sizes: dict[str, int]) -> Facts:
+        """The facts of `raw`, from the training split's targets and the moments of its inputs."""
+        shape = tuple(moments.mean.shape)
+        try:
+            self.augment.check(raw.task, shape)
+        except ValueError as error:
+            raise ValueError(f"augment.{error}") from error
+        mean, std = normalization(moments, self.normalize, raw.value_range, raw.fixed)
+        target_mean, target_std = torch.tensor(0.0), torch.tensor(1.0)
+        if self.normalize == "standard" and raw.task == "regression":
+            target_mean, target_std = normalization(Moments().add(train[1]), "standard", None)
+        shared = {f.name for f in dataclasses.fields(Facts)} & {f.name for f in dataclasses.fields(Raw)}
+        return Facts(
+            **{name: getattr(raw, name) for name in shared},
+            input_shape=shape,
+            sizes=sizes,
             mean=mean,
             std=std,
+            target_mean=target_mean,
+            target_std=target_std,
         )
-        return Dataset(splits, facts, self.batch_size)
 
-
-def statistics(x: Tensor, how: Normalize, value_range: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the samples `x` (N, ...), broadcastable against one of them.
-
-    Entries that never change get the deviation 1, so that they become 0 and not NaN.
-    """
-    if how in ("none", "scale"):
-        low, high = value_range if how == "scale" else (0.0, 1.0)
-        return torch.tensor(float(low)), torch.tensor(float(high - low))
-    over = {
-        "global": tuple(range(x.ndim)),
-        "channel": (0, *range(2, x.ndim)) if x.ndim > 2 else (0,),
-        "pixel": (0,),
-    }[how]
-    # Sums of squares in float64, 4,096 samples at a time: the whole split as float64 would be eight times its size.
-    count = math.prod(x.shape[d] for d in over)
-    total = sum(part.double().sum(over, keepdim=True) for part in x.split(4096))
-    mean = total / count
-    squares = sum((part.double() - mean).square().sum(over, keepdim=True) for part in x.split(4096))
-    std = (squares / count).sqrt()
-    std = torch.where(std > 0, std, 1.0)
-    return mean[0].float(), std[0].float()
+    @staticmethod
+    def sizes(splits: dict[str, tuple[Any, Any]]) -> dict[str, int]:
+        """Samples in each split."""
+        return {name: len(y) for name, (_, y) in splits.items()}

@@ -1,8 +1,12 @@
-"""Train, validation and test indices, fixed by a seed and stratified over classes."""
+"""Train, validation and test indices, fixed by a seed and stratified over classes, or in the order of time."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
+
+ValFrom = Literal["random", "start"]
 
 
 def split_indices(
@@ -12,53 +16,102 @@ def split_indices(
     test_fraction: float,
     val_fraction: float,
     seed: int,
+    val_size: int | None = None,
+    val_from: ValFrom = "random",
+    in_time: bool = False,
     class_names: tuple[str, ...] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Splits range(n) into `train`, `val` and `test`; a split whose fraction is 0 is left out.
+    """Splits range(n) into `train`, `val` and `test`; a split of size 0 is left out.
 
     Every split holds each class in proportion (largest remainders decide the odd samples), and within a split the
-    original order is kept. `val_fraction` counts from what is not test.
+    original order is kept.
+
+    Args:
+        labels: (n,) classes to be stratified; None splits without regard to the targets.
+        test_fraction: share of all samples.
+        val_fraction: share of the samples that are not test.
+        val_size: number of validation samples, instead of a share.
+        val_from: ``start``: the first samples that are not test, whatever their class.
+        in_time: training samples come first, then validation, then test; nothing is drawn.
 
     Raises:
         ValueError: a class has fewer members than there are splits, or nothing would be left to train on.
     """
-    given = f"test_fraction={test_fraction} val_fraction={val_fraction}"
-    fractions = {"test": test_fraction, "val": (1 - test_fraction) * val_fraction}
-    fractions = {name: f for name, f in fractions.items() if f > 0}
-    groups = [np.arange(n)] if labels is None else [np.flatnonzero(labels == c) for c in np.unique(labels)]
-    for group in groups:
-        if len(group) <= len(fractions):
-            where = "the data" if labels is None else f"class {_name(labels[group[0]], class_names)}"
-            raise ValueError(
-                f"{given}: {where} has {len(group)} "
-                f"sample{'s' * (len(group) != 1)}, too few for {len(fractions) + 1} splits"
-            )
-    rng = np.random.default_rng(seed)
-    groups = [rng.permutation(group) for group in groups]
-    sizes = np.array([len(group) for group in groups])
-    start = np.zeros_like(sizes)
-    parts: dict[str, np.ndarray] = {}
-    for name, fraction in fractions.items():
-        take = _apportion(sizes, fraction, room=sizes - start - 1)
-        if take.sum() == 0:
-            raise ValueError(f"{given}: leaves the {name} split of {n} samples empty")
-        parts[name] = np.sort(np.concatenate([g[a : a + k] for g, a, k in zip(groups, start, take, strict=True)]))
-        start = start + take
-    parts["train"] = np.sort(np.concatenate([g[a:] for g, a in zip(groups, start, strict=True)]))
+    val_given = f"val_fraction={val_fraction}" if val_size is None else f"val_size={val_size}"
+    given = f"test_fraction={test_fraction} {val_given}"
+    n_test = round(test_fraction * n)
+    n_val = round(val_fraction * (n - n_test)) if val_size is None else val_size
+    for name, size, wanted in (("test", n_test, test_fraction), ("val", n_val, val_fraction)):
+        if size == 0 and wanted > 0 and not (name == "val" and val_size == 0):
+            raise ValueError(f"{given}: leaves the {name} split of {n} sample{'s' * (n != 1)} empty")
+    if n_test + n_val >= n:
+        raise ValueError(f"{given}: leaves none of {n} sample{'s' * (n != 1)} for training")
+    if in_time:
+        ends = np.split(np.arange(n), [n - n_test - n_val, n - n_test])
+        return {name: part for name, part in zip(("train", "val", "test"), ends, strict=True) if len(part)}
+
+    index = np.arange(n)
+    drawn = {"test": n_test} | ({"val": n_val} if val_from == "random" else {})
+    parts = _draw(index, labels, {k: size for k, size in drawn.items() if size}, seed, given, class_names)
+    if val_from == "start" and n_val:
+        rest = parts["train"]
+        parts |= {"val": rest[:n_val], "train": rest[n_val:]}
     return {name: parts[name] for name in ("train", "val", "test") if name in parts}
 
 
-def _apportion(sizes: np.ndarray, fraction: float, room: np.ndarray) -> np.ndarray:
-    """How many of each group to take, so that round(fraction * total) are taken (largest remainder method).
+def _draw(
+    index: np.ndarray,
+    labels: np.ndarray | None,
+    sizes: dict[str, int],
+    seed: int,
+    given: str,
+    class_names: tuple[str, ...] | None,
+) -> dict[str, np.ndarray]:
+    """Random parts of the given sizes, and ``train`` with what is left; each in proportion to the classes."""
+    groups = [index] if labels is None else [index[labels == c] for c in np.unique(labels)]
+    for group in groups:
+        if len(group) <= len(sizes):
+            where = "the data" if labels is None else f"class {_name(labels[group[0]], class_names)}"
+            raise ValueError(
+                f"{given}: {where} has {len(group)} "
+                f"sample{'s' * (len(group) != 1)}, too few for {len(sizes) + 1} splits"
+            )
+    rng = np.random.default_rng(seed)
+    groups = [rng.permutation(group) for group in groups]
+    members = np.array([len(group) for group in groups])
+    start = np.zeros_like(members)
+    parts: dict[str, np.ndarray] = {}
+    for name, size in sizes.items():
+        take = apportion(members, size, room=members - start - 1)  # at least one of each stays for training
+        parts[name] = np.sort(np.concatenate([g[a : a + k] for g, a, k in zip(groups, start, take, strict=True)]))
+        start = start + take
+    return parts | {"train": np.sort(np.concatenate([g[a:] for g, a in zip(groups, start, strict=True)]))}
 
-    At most `room` of a group: at least one of each stays for training.
+
+def subset(index: np.ndarray, labels: np.ndarray | None, size: int, seed: int, *, in_time: bool) -> np.ndarray:
+    """At most `size` of `index`, its order kept: drawn in proportion to its `labels`, or the first ones in time."""
+    if len(index) <= size:
+        return index
+    if in_time:
+        return index[:size]
+    groups = [index] if labels is None else [index[labels == c] for c in np.unique(labels)]
+    rng = np.random.default_rng(seed)
+    members = np.array([len(group) for group in groups])
+    take = apportion(members, size, room=members)
+    return np.sort(np.concatenate([rng.permutation(g)[:k] for g, k in zip(groups, take, strict=True)]))
+
+
+def apportion(members: np.ndarray, size: int, room: np.ndarray) -> np.ndarray:
+    """How many of each group to take, `size` in all, in proportion to its `members` (largest remainder method).
+
+    At most `room` of a group.
     """
-    quota = sizes * fraction
+    quota = members * (size / members.sum())
     take = np.minimum(np.floor(quota).astype(int), room)
-    missing = round(float(quota.sum())) - take.sum()
     by_remainder = np.argsort(take - quota, kind="stable")
-    for i in by_remainder[take[by_remainder] < room[by_remainder]][: max(missing, 0)]:
-        take[i] += 1
+    while take.sum() < size and (take < room).any():
+        open_ = by_remainder[take[by_remainder] < room[by_remainder]]
+        take[open_[: size - take.sum()]] += 1
     return take
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from models.layers import activation as make_activation
-from models.layers import check_dropout, check_widths, one_head
+from models.layers import check_dropout, check_widths, output_layer
 from models.mlp import dense_layers
 
 
@@ -20,7 +20,7 @@ class CNN(nn.Module):
 
     Args:
         input_shape: (C, H, W) of one image.
-        num_outputs: K.
+        num_outputs: K, or a mapping head -> K.
         filters: output channels of each block.
         kernel_size: height and width of every convolution, odd or even; the image keeps its size.
         widths: units of each dense layer before the output.
@@ -65,9 +65,9 @@ class CNN(nn.Module):
         self.head = nn.Sequential(
             nn.Flatten(),
             *dense_layers(d_in, widths, activation, dropout),
-            nn.Linear(widths[-1] if widths else d_in, one_head(num_outputs, "CNN")),
+            output_layer(widths[-1] if widths else d_in, num_outputs),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, K)"""
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        """(B, C, H, W) -> (B, K), or a mapping head -> (B, K)"""
         return self.head(self.features(x))

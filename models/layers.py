@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 ACTIVATIONS = {
     "identity": nn.Identity,
@@ -29,15 +29,20 @@ def activation(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
-def one_head(num_outputs: int | dict[str, int], family: str) -> int:
-    """The number of outputs of a network with one head.
+class Heads(nn.ModuleList):
+    """One affine map for each head: (B, D) -> a mapping head -> (B, K of the head)."""
 
-    Raises:
-        ValueError: several heads are asked for.
-    """
-    if isinstance(num_outputs, dict):
-        raise ValueError(f"num_outputs={num_outputs}: the {family} has one head, so one number of outputs")
-    return num_outputs
+    def __init__(self, d_in: int, sizes: dict[str, int]):
+        super().__init__(nn.Linear(d_in, size) for size in sizes.values())
+        self.names = tuple(sizes)  # any text, such as a column's name; a module's name could not be
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {name: head(x) for name, head in zip(self.names, self, strict=True)}
+
+
+def output_layer(d_in: int, num_outputs: int | dict[str, int]) -> nn.Module:
+    """The affine map from `d_in` features to the outputs, or to each head's."""
+    return Heads(d_in, num_outputs) if isinstance(num_outputs, dict) else nn.Linear(d_in, num_outputs)
 
 
 def check_widths(name: str, values: list[int], *, at_least: int = 0) -> None:

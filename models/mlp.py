@@ -12,7 +12,7 @@ import math
 from torch import Tensor, nn
 
 from models.layers import activation as make_activation
-from models.layers import check_dropout, check_widths, one_head
+from models.layers import check_dropout, check_widths, output_layer
 
 
 def dense_layers(d_in: int, widths: list[int], activation: str, dropout: float) -> list[nn.Module]:
@@ -31,7 +31,7 @@ class MLP(nn.Module):
 
     Args:
         input_shape: of one sample, any number of axes.
-        num_outputs: K.
+        num_outputs: K, or a mapping head -> K.
         widths: units of each hidden layer; empty is an affine map.
         activation: after each hidden layer, by name (:data:`models.layers.ACTIVATIONS`).
         dropout: probability of a hidden unit's zeroing, after each activation.
@@ -54,9 +54,9 @@ class MLP(nn.Module):
         self.net = nn.Sequential(
             nn.Flatten(),
             *dense_layers(d_in, widths, activation, dropout),
-            nn.Linear(d_last, one_head(num_outputs, "MLP")),
+            output_layer(d_last, num_outputs),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, *input_shape) -> (B, K)"""
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        """(B, *input_shape) -> (B, K), or a mapping head -> (B, K)"""
         return self.net(x)

@@ -6,17 +6,23 @@ import torch
 
 from data import epoch_order
 from data.digits import Digits
-from data.source import statistics
-from data.splits import split_indices
-from data.tables import SklearnTable
+from data.series import Oscillator, Sine
+from data.splits import split_indices, subset
+from data.statistics import Moments, normalization
+from data.tables import Apartments, MultiLabel, MultiTask, SklearnTable
 
+# What conf/config.yaml says.
 COMMON = {
     "root": "/nowhere",
     "batch_size": 32,
     "test_fraction": 0.2,
     "val_fraction": 0.1,
+    "val_size": None,
+    "val_from": "random",
     "split_seed": 0,
+    "limit": None,
     "normalize": "global",
+    "augment": {},
 }
 
 
@@ -24,33 +30,145 @@ def test_digits_are_scikit_learns():
     from sklearn.datasets import load_digits
 
     raw, theirs = Digits(**COMMON).read(), load_digits()
-    assert raw.x.dtype == np.uint8
-    assert raw.x.shape == (1797, 1, 8, 8)
-    np.testing.assert_array_equal(raw.x[:, 0], theirs.images)
-    np.testing.assert_array_equal(raw.y, theirs.target)
+    x, y = raw.parts["train"]
+    assert x.dtype == np.uint8
+    assert x.shape == (1797, 1, 8, 8)
+    np.testing.assert_array_equal(x[:, 0], theirs.images)
+    np.testing.assert_array_equal(y, theirs.target)
     assert raw.class_names == tuple(map(str, theirs.target_names))
 
 
 def test_digits_where_scikit_learn_keeps_its_file_elsewhere(monkeypatch, tmp_path):
     import data.digits
 
-    expected = Digits(**COMMON).read()
+    expected = Digits(**COMMON).read().parts["train"]
     spec = type("Spec", (), {"origin": str(tmp_path / "sklearn" / "__init__.py")})
     monkeypatch.setattr(data.digits, "find_spec", lambda name: spec)
-    raw = Digits(**COMMON).read()
-    np.testing.assert_array_equal(raw.x, expected.x)
-    np.testing.assert_array_equal(raw.y, expected.y)
+    x, y = Digits(**COMMON).read().parts["train"]
+    np.testing.assert_array_equal(x, expected[0])
+    np.testing.assert_array_equal(y, expected[1])
 
 
-@pytest.mark.parametrize("name", ["iris", "wine"])
-def test_tables_are_scikit_learns(name):
+@pytest.mark.parametrize(
+    ("name", "shape", "task", "outputs"),
+    [
+        ("iris", (150, 4), "classification", 3),
+        ("wine", (178, 13), "classification", 3),
+        ("breast_cancer", (569, 30), "binary", 1),
+        ("diabetes", (442, 10), "regression", 1),
+        ("linnerud", (20, 3), "regression", 3),
+    ],
+)
+def test_tables_are_scikit_learns(name, shape, task, outputs):
     import sklearn.datasets
 
-    raw, theirs = SklearnTable(name=name, **COMMON).read(), getattr(sklearn.datasets, f"load_{name}")()
-    np.testing.assert_array_equal(raw.x, theirs.data.astype(np.float32))
-    np.testing.assert_array_equal(raw.y, theirs.target)
-    assert raw.num_outputs == len(raw.class_names) == 3
+    options = {"scaled": False} if name == "diabetes" else {}
+    raw, theirs = SklearnTable(name=name, **COMMON).read(), getattr(sklearn.datasets, f"load_{name}")(**options)
+    x, y = raw.parts["train"]
+    assert (x.shape, raw.task, raw.num_outputs) == (shape, task, outputs)
+    np.testing.assert_array_equal(x, theirs.data.astype(np.float32))
+    np.testing.assert_array_equal(y.reshape(theirs.target.shape), theirs.target)
     assert raw.column_names == tuple(theirs.feature_names)
+    if task == "regression":
+        assert y.dtype == np.float32
+        assert len(raw.target_names) == y.shape[1] == outputs
+    else:
+        assert raw.class_names == tuple(theirs.target_names)
+
+
+def test_apartments_are_those_of_the_exercise():
+    """Its own checks: the cost and its derivatives at hand-picked parameters, mean and deviation of the sizes."""
+    x, y = (a.astype(float) for a in Apartments(distance=True, **COMMON).read().parts["train"])
+    size, distance, rent = x[:, 0], x[:, 1], y[:, 0]
+    assert np.mean((1 * size + 2 - rent) ** 2) == pytest.approx(586722.18)
+    assert np.mean(2 * size * (1 * size + 0 - rent)) == pytest.approx(-94936.46)
+    assert np.mean(2 * (2 * size + 10 - rent)) == pytest.approx(-1377.78)
+    assert (size.mean(), size.std()) == (pytest.approx(60.69), pytest.approx(14.90147, abs=1e-5))
+    # The least squares that its exercise 1 arrives at, with one feature and with both.
+    for columns, error in (([size], 4350.66), ([size, distance], 4205.87)):
+        matrix = np.column_stack([*columns, np.ones(100)])
+        fit = matrix @ np.linalg.lstsq(matrix, rent, rcond=None)[0]
+        assert np.mean((fit - rent) ** 2) == pytest.approx(error, abs=0.01)
+    one = Apartments(distance=False, **COMMON).read()
+    np.testing.assert_array_equal(one.parts["train"][0][:, 0], size)
+    assert (one.column_names, one.target_names) == (("size_sqm",), ("rent_eur",))
+
+
+def test_generated_tables_repeat_and_differ_by_seed():
+    for kind, extra in ((MultiLabel, {"labels": 5}), (MultiTask, {})):
+        first, again, other = (
+            kind(samples=500, features=8, generator_seed=seed, **extra, **COMMON).read().parts["train"]
+            for seed in (0, 0, 1)
+        )
+        for a, b in zip(first, again, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert (first[0] != other[0]).any()
+
+
+def test_multilabel_rows_have_several_labels():
+    dataset = MultiLabel(samples=500, features=8, labels=5, generator_seed=0, **COMMON).load()
+    y = dataset.splits["train"][1]
+    assert dataset.facts.num_outputs == y.shape[1] == len(dataset.facts.class_names) == 5
+    assert set(y.unique().tolist()) == {0, 1}
+    assert len(set(y.sum(1).tolist())) > 2
+
+
+def test_multitask_rows_have_a_target_for_each_head():
+    dataset = MultiTask(samples=500, features=8, generator_seed=0, **COMMON).load()
+    y = dataset.splits["train"][1]
+    assert dataset.facts.num_outputs == {"age": 5, "gender": 2}
+    assert [sorted(column.unique().tolist()) for column in y.unbind(1)] == [[0, 1, 2, 3, 4], [0, 1]]
+
+
+SINE = {"steps": 1000, "train_steps": 800, "window": 4, "layout": "steps", "pad_end": None, "generator_seed": 0}
+
+
+def test_sine_is_the_formula_in_windows():
+    """Against the document's loop over positions, with and without its padding."""
+    train, test = ((x, y[:, 0]) for x, y in Sine(**SINE, **COMMON).read().parts.values())
+    assert (train[0].shape, test[0].shape) == ((796, 4, 1), (196, 4, 1))
+    series = np.concatenate([train[0][0, :, 0], train[1]])
+    noise = series - np.sin(0.02 * np.arange(800))
+    assert 0 <= noise.min() < 0.05
+    assert 1.95 < noise.max() <= 2
+    for i in (0, 1, 500, 795):
+        np.testing.assert_array_equal(train[0][i, :, 0], series[i : i + 4])
+    padded = Sine(**SINE | {"layout": "features"}, **COMMON).read().parts
+    assert (padded["train"][0].shape, padded["test"][0].shape) == ((800, 1, 4), (200, 1, 4))
+    np.testing.assert_array_equal(padded["train"][0][:796, 0], train[0][:, :, 0])
+    assert (padded["train"][1][795:] == series[-1]).all()  # the last value, repeated
+
+
+def test_a_series_is_split_in_the_order_of_time():
+    splits = Sine(**SINE, **COMMON).load().splits
+    whole = Sine(**SINE, **COMMON).read().parts
+    for a, b in zip(whole["train"], zip(splits["train"], splits["val"], strict=True), strict=True):
+        np.testing.assert_array_equal(a, torch.cat(b))
+    np.testing.assert_array_equal(whole["test"][0], splits["test"][0])
+    limited = Sine(**SINE, **COMMON | {"limit": 50}).load().splits
+    for name, (x, _) in limited.items():
+        np.testing.assert_array_equal(x, splits[name][0][:50])
+
+
+def test_oscillator_against_the_closed_form():
+    eta, force, omega, x0, v0 = 0.3, 0.7, 1.3, 1.0, -0.5
+    source = Oscillator(
+        steps=600, dt=0.1, eta=eta, force=force, omega=omega, x0=x0, v0=v0,
+        window=4, layout="steps", pad_end=None, **COMMON,
+    )  # fmt: skip
+    t = 0.1 * np.arange(600)
+    # x = e^(-eta t / 2) (a cos w t + b sin w t) + A cos omega t + B sin omega t
+    matrix = np.array([[1 - omega**2, eta * omega], [-eta * omega, 1 - omega**2]])
+    big_a, big_b = np.linalg.solve(matrix, [force, 0])
+    w = np.sqrt(1 - eta**2 / 4)
+    a = x0 - big_a
+    b = (v0 - omega * big_b + eta / 2 * a) / w
+    expected = np.exp(-eta * t / 2) * (a * np.cos(w * t) + b * np.sin(w * t))
+    expected += big_a * np.cos(omega * t) + big_b * np.sin(omega * t)
+    np.testing.assert_allclose(source.positions(), expected, atol=1e-9)
+    dataset = source.load()
+    assert list(dataset.splits) == ["train", "val", "test"]
+    assert dataset.splits["test"][1][-1].item() == pytest.approx(expected[-1], abs=1e-6)
 
 
 def test_facts_of_digits():
@@ -78,11 +196,12 @@ def test_splits_cover_stratify_and_repeat(counts, test, val):
     joined = np.concatenate(list(index.values()))
     np.testing.assert_array_equal(np.sort(joined), np.arange(len(y)))  # disjoint, and all of it
     assert set(index) == {"train"} | ({"val"} if val else set()) | ({"test"} if test else set())
-    for name, fraction in (("test", test), ("val", (1 - test) * val)):
-        if fraction:
-            assert abs(len(index[name]) - fraction * len(y)) <= 0.5 + 1e-9
+    kept = len(y) - len(index.get("test", ()))
+    for name, size in (("test", test * len(y)), ("val", val * kept)):
+        if size:
+            assert abs(len(index[name]) - size) <= 0.5 + 1e-9
             taken = np.bincount(y[index[name]], minlength=len(counts))
-            assert (np.abs(taken - fraction * np.array(counts)) < 1 + 1e-9).all()
+            assert (np.abs(taken - len(index[name]) / len(y) * np.array(counts)) < 1 + 1e-9).all()
     assert (np.bincount(y[index["train"]], minlength=len(counts)) >= 1).all()
     again = split_indices(len(y), y, test_fraction=test, val_fraction=val, seed=0)
     assert all((index[k] == again[k]).all() for k in index)
@@ -102,11 +221,78 @@ def test_a_class_too_small_to_split():
         split_indices(52, y, test_fraction=0.2, val_fraction=0.1, seed=0, class_names=("dog", "cat"))
 
 
-@pytest.mark.parametrize("how", ["none", "scale", "global", "channel", "pixel"])
+def split(**how):
+    settings = {"test_fraction": 0.2, "val_fraction": 0.1, "seed": 0} | how
+    return split_indices(100, np.arange(100) % 4, **settings)
+
+
+def test_a_number_of_validation_samples():
+    index = split(val_size=15)
+    assert {k: len(v) for k, v in index.items()} == {"train": 65, "val": 15, "test": 20}
+    assert max(np.bincount(index["val"] % 4)) - min(np.bincount(index["val"] % 4)) <= 1
+    assert "val" not in split(val_size=0)
+    np.testing.assert_array_equal(split(val_size=15)["test"], split(val_size=3)["test"])  # the same test samples
+
+
+def test_validation_samples_from_the_start():
+    index = split(test_fraction=0.0, val_size=7, val_from="start")
+    np.testing.assert_array_equal(index["val"], np.arange(7))
+    np.testing.assert_array_equal(index["train"], np.arange(7, 100))
+    index = split(val_size=7, val_from="start")
+    np.testing.assert_array_equal(index["val"], np.setdiff1d(np.arange(100), index["test"])[:7])
+
+
+def test_splits_in_time():
+    index = split(in_time=True)
+    np.testing.assert_array_equal(np.concatenate(list(index.values())), np.arange(100))
+    assert list(map(len, index.values())) == [72, 8, 20]
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"val_size": 80}, "val_size=80: leaves none of 100 samples for training"),
+        ({"val_fraction": 0.001}, "leaves the val split of 100 samples empty"),
+        ({"test_fraction": 0.001, "in_time": True}, "leaves the test split of 100 samples empty"),
+        ({"test_fraction": 0.95, "val_fraction": 0.95}, "leaves none of 100 samples for training"),
+    ],
+)
+def test_splits_that_cannot_be(how, message):
+    with pytest.raises(ValueError, match=message):
+        split(**how)
+
+
+def test_a_subset_keeps_proportions_and_order():
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    index = np.arange(1000)[::2]
+    kept = subset(index, labels[::2], 50, seed=0, in_time=False)
+    assert np.bincount(labels[kept]).tolist() == [30, 15, 5]
+    assert set(kept) <= set(index)
+    assert (np.diff(kept) > 0).all()
+    np.testing.assert_array_equal(kept, subset(index, labels[::2], 50, seed=0, in_time=False))
+    assert (kept != subset(index, labels[::2], 50, seed=1, in_time=False)).any()
+    np.testing.assert_array_equal(subset(index, None, 3, seed=0, in_time=True), [0, 2, 4])
+    np.testing.assert_array_equal(subset(index, None, 5000, seed=0, in_time=False), index)
+
+
+def test_a_limit_takes_from_the_splits_that_there_are():
+    """So that a run on few samples is never tested on what another one trained on."""
+    whole, few = Digits(**COMMON).load(), Digits(**COMMON | {"limit": 100}).load()
+    assert few.facts.sizes == {"train": 100, "val": 100, "test": 100}
+    for name, (x, _) in few.splits.items():
+        rows = {tuple(row) for row in whole.splits[name][0].flatten(1).tolist()}
+        assert all(tuple(row) in rows for row in x.flatten(1).tolist())
+
+
+def statistics(x, how, value_range=None, fixed=None):
+    return normalization(Moments().add(torch.from_numpy(x)), how, value_range, fixed)
+
+
+@pytest.mark.parametrize("how", ["none", "scale", "global", "channel", "standard", "pixel"])
 def test_statistics_against_numpy(how):
     x = np.random.default_rng(0).integers(0, 256, (5000, 3, 4, 5), dtype=np.uint8)
     x[:, 1, 2, 3] = 7  # a pixel that never changes
-    mean, std = statistics(torch.from_numpy(x), how, (0, 255))
+    mean, std = statistics(x, how, (0, 255))
     y = (x - mean.numpy()) / std.numpy()
     assert np.isfinite(y).all()
     if how == "none":
@@ -114,17 +300,52 @@ def test_statistics_against_numpy(how):
     elif how == "scale":
         assert (y.min(), y.max()) == (0, 1)
     else:
-        axes = {"global": (0, 1, 2, 3), "channel": (0, 2, 3), "pixel": (0,)}[how]
+        axes = {"global": (0, 1, 2, 3), "channel": (0, 2, 3), "standard": (0, 2, 3), "pixel": (0,)}[how]
         np.testing.assert_allclose(y.mean(axes), 0, atol=2e-5)
         expected = np.where(x.astype(float).std(axes) > 0, 1.0, 0.0)  # a constant stays at 0
         np.testing.assert_allclose(y.std(axes), expected, atol=1e-4)
 
 
 def test_statistics_of_a_table_by_channel_are_by_column():
-    x = torch.tensor([[1.0, 10.0], [3.0, 30.0]])
-    mean, std = statistics(x, "channel", (0, 1))
+    x = np.array([[1.0, 10.0], [3.0, 30.0]], np.float32)
+    mean, std = statistics(x, "channel")
     assert mean.tolist() == [2, 20]
     assert std.tolist() == [1, 10]
+    low, size = statistics(x, "scale")
+    assert (low.tolist(), size.tolist()) == ([1, 10], [2, 20])
+    mean, std = statistics(x, "standard", fixed=np.array([False, True]))
+    assert (mean.tolist(), std.tolist()) == ([2, 0], [1, 1])
+
+
+def test_statistics_of_a_series_by_channel_are_over_its_steps():
+    x = np.random.default_rng(0).normal([5, -3], [2, 7], (1000, 4, 2)).astype(np.float32)
+    mean, std = statistics(x, "standard")
+    np.testing.assert_allclose(mean[0], x.mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(std[0], x.std((0, 1)), rtol=1e-5)
+    low, size = statistics(x, "scale")
+    np.testing.assert_allclose(low[0], x.min((0, 1)))
+    np.testing.assert_allclose(size[0], np.ptp(x, (0, 1)))
+
+
+def test_statistics_keep_their_digits_where_the_mean_is_large():
+    x = np.random.default_rng(0).normal(1e9, 1.0, (10_000, 1))
+    _, std = statistics(x, "standard")
+    assert std.item() == pytest.approx(x.std(), rel=1e-6)
+    constant = np.full((10_000, 1), 0.1, np.float32)  # its mean is not 0.1 to the last bit
+    assert statistics(constant, "standard")[1].item() == 1
+
+
+def test_targets_that_are_numbers_are_normalized_and_can_be_taken_back():
+    dataset = Apartments(distance=True, **COMMON | {"normalize": "standard"}).load()
+    facts, (_, raw) = dataset.facts, dataset.splits["train"]
+    _, y = dataset.batch("train", torch.arange(len(raw)))
+    assert y.mean().item() == pytest.approx(0, abs=1e-6)
+    assert y.std(correction=0).item() == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(y * facts.target_std + facts.target_mean, raw)
+    plain = Apartments(distance=True, **COMMON | {"normalize": "pixel"}).load()
+    assert torch.equal(plain.batch("train", torch.arange(72))[1], plain.splits["train"][1])
+    classes = SklearnTable(name="iris", **COMMON | {"normalize": "standard"}).load()
+    assert torch.equal(classes.batch("val", slice(0, 12))[1], classes.splits["val"][1])
 
 
 def test_statistics_come_from_the_training_split_only():

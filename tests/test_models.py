@@ -97,7 +97,6 @@ def test_dropout_only_while_training():
         (lambda: mlp((3,), 2, [0]), r"widths=\[0\]: must be a list of numbers, each at least 1"),
         (lambda: mlp((3,), 2, [4], activation="rleu"), "activation=rleu: must be one of identity, relu"),
         (lambda: mlp((3,), 2, [4], dropout=1.0), r"dropout=1.0: must be in \[0, 1\)"),
-        (lambda: mlp((3,), {"a": 1, "b": 2}, [4]), "the MLP has one head"),
     ],
 )
 def test_bad_values(make, message):

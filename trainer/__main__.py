@@ -39,7 +39,7 @@ GIVEN = {
     "model": ("input_shape", "num_outputs"),
     "optim": ("params", "constraint"),
     "schedule": ("optimizer", "epochs", "steps_per_epoch"),
-    "objective": ("task",),
+    "objective": ("facts", "task"),  # the second is a fact, and an error may name it
 }
 
 
@@ -219,7 +219,7 @@ def assemble(
     import torch
 
     from trainer.device import pick_device, set_threads
-    from trainer.display import make_display
+    from trainer.display import loading_progress, make_display
     from trainer.loop import Training, steps_per_epoch
 
     if not 0 <= seed < 2**63:
@@ -229,10 +229,10 @@ def assemble(
     threads = set_threads(settings.threads, summary.data.get("threads"))
     constraint_set = build("constraint", constraint)
     source = build("data", data)
-    with refusing("data"):
-        dataset = source.load().to(device)
+    with refusing("data"), loading_progress(stop.check) as progress:
+        dataset = source.load(progress).to(device)
     facts, steps = dataset.facts, steps_per_epoch(dataset)
-    the_objective = build("objective", objective, task=facts.task)
+    the_objective = build("objective", objective, facts=facts)
     torch.manual_seed(seed)
     network = build("model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs).to(device)
     optimizer = build("optim", optim, params=list(network.named_parameters()), constraint=constraint_set)
@@ -282,7 +282,7 @@ def refusing(group: str) -> Iterator[None]:
         name = text.partition("=")[0]
         if name in GIVEN.get(group, ()):  # no key of its own: it came from another choice
             choices = HydraConfig.get().runtime.choices
-            pair = f"model={choices.model} data={choices.data}" if group == "model" else f"{group}={choices[group]}"
+            pair = f"{group}={choices[group]}" + (f" data={choices.data}" if group in ("model", "objective") else "")
             raise Refused(f"{pair}: {text}") from error
         raise Refused(f"{group}.{text}" if name.isidentifier() else f"{group}: {text}") from error
 
@@ -338,6 +338,8 @@ def announce(t: Training) -> None:
     choices = {g: t.config[g].get("_target_") for g in ("optim", "constraint", "schedule")}
     say(f"run         {run_dir.shown(t.run)}")
     say(f"data        {facts.name}: {sizes}; input {' x '.join(map(str, facts.input_shape))}, {facts.task}")
+    for note in facts.notes:
+        say(f"note        {note}")
     say(f"model       {type(t.model).__name__}, {t.summary.data['parameters']:,} parameters")
     for group, target in choices.items():
         values = " ".join(f"{k}={show(v)}" for k, v in t.config[group].items() if k != "_target_")

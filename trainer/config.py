@@ -25,6 +25,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from trainer import run_dir
 from trainer.errors import Refused, one_line
 
+MISSING = "???"  # OmegaConf's mark of a value that must be given
+
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 ELSEWHERE = "choose a place for the run that can be written: hydra.run.dir=DIR"
@@ -164,10 +166,14 @@ def check_call(key: str, values: Mapping[str, Any], target: Callable[..., Any], 
     for name, value in values.items():
         if name in given or (name not in own and not takes_any):
             raise Refused(unknown_key(f"{prefix}{name}", value, own))
-        if not conforms(value, hints.get(name, Any)):
-            raise Refused(f"{prefix}{name}={show(value)}: must be {describe(hints[name])}")
+        hint = hints.get(name, Any)
+        if value != MISSING and not conforms(value, hint):
+            raise Refused(f"{prefix}{name}={show(value)}: must be {describe(hint)}")
+        if is_dataclass(hint):
+            check_call(f"{prefix}{name}", value, hint, ())
     for name in own:
-        if parameters[name].default is inspect.Parameter.empty and name not in values:
+        given_value = values.get(name, parameters[name].default)
+        if given_value is inspect.Parameter.empty or given_value == MISSING:
             raise Refused(f"{prefix}{name}: missing; must be {describe(hints.get(name, Any))}")
 
 
@@ -190,7 +196,7 @@ def conforms(value: Any, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(conforms(value, a) for a in args)
     if origin is Literal:
-        return value in args
+        return any(type(value) is type(a) and value == a for a in args)
     if hint is bool:
         return isinstance(value, bool)
     if hint in (int, float):
@@ -199,7 +205,7 @@ def conforms(value: Any, hint: Any) -> bool:
         return isinstance(value, str)
     if origin in (list, tuple, Sequence) or hint in (list, tuple):
         return isinstance(value, list) and all(conforms(v, args[0]) for v in value if args)
-    if origin in (dict, Mapping) or hint is dict:
+    if origin in (dict, Mapping) or hint is dict or is_dataclass(hint):
         return isinstance(value, Mapping)
     return True  # a type that YAML cannot write is not ours to check
 
@@ -212,11 +218,13 @@ def describe(hint: Any) -> str:
     if origin is Literal:
         return ("one of " if len(args) > 1 else "") + ", ".join(map(str, args))
     if origin in (list, tuple, Sequence):
-        plural = {int: "whole numbers", float: "numbers", str: "texts"}
-        return f"a list of {plural.get(args[0], 'values')} such as [1,2]" if args else "a list"
+        plural = {int: "whole numbers such as [1,2]", float: "numbers such as [1,2]", str: "texts such as [a,b]"}
+        return f"a list of {plural.get(args[0], 'values')}" if args else "a list"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
     if hint is None or hint is type(None):
         return "null"
+    if is_dataclass(hint):
+        return "a mapping"
     return names.get(hint, names.get(origin, str(hint)))
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from trainer.files import append_line
+
+LINE_EVERY_S = 10.0  # while data are loaded, where there is no terminal
 
 
 class Display:
@@ -111,10 +116,44 @@ def drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+@contextlib.contextmanager
+def loading_progress(check: Callable[[], None]) -> Iterator[Callable[[str, int, int], None]]:
+    """What shows the progress of loading, given (what, done, total): a bar, or a line every ten seconds.
+
+    It also calls `check` each time, which may raise.
+    """
+    bars, shown_at = None, time.perf_counter()
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal bars, shown_at
+        check()
+        if on_terminal():
+            if bars is None:
+                from rich.progress import Progress
+
+                bars = Progress(transient=True)
+                bars.start()
+                bars.add_task(what, total=total)
+            bars.update(bars.task_ids[0], completed=done)
+        elif time.perf_counter() - shown_at > LINE_EVERY_S:
+            shown_at = time.perf_counter()
+            print(f"{what}: {done:,} of {total:,}", flush=True)
+
+    try:
+        yield show
+    finally:
+        if bars is not None:
+            bars.stop()
+
+
+def on_terminal() -> bool:
+    """Whether standard output is a terminal that can show bars."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def make_display(log: Path, epochs: int, steps_per_epoch: int) -> Display:
     """Bars where standard output is a terminal that can show them, else plain lines."""
-    terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    return (TerminalDisplay if terminal else Display)(log, epochs, steps_per_epoch)
+    return (TerminalDisplay if on_terminal() else Display)(log, epochs, steps_per_epoch)
 
 
 def epoch_line(row: dict[str, Any], epochs: int, improved: bool) -> str:

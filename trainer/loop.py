@@ -24,6 +24,7 @@ from trainer.run_dir import Summary, difference
 from trainer.stop import StopRequest
 
 HEARTBEAT_S = 5.0
+EVALUATED = 2**22  # numbers in a batch of evaluation, beyond that of training
 
 
 @dataclass(kw_only=True)
@@ -174,15 +175,14 @@ def train_epoch(t: Training) -> None:
     objective, schedule, stop = t.objective, t.schedule, t.stop
     every = t.settings.checkpoint_steps or 0
     order = epoch_order(dataset.facts.sizes["train"], t.seed, p.epoch).to(t.device)
-    batches = order.split(dataset.batch_size)
+    batches = order.split(dataset.batch_size)[p.position :]
     if p.position == 0:
         p.lr = optimizer.param_groups[0]["lr"]
     model.train()
     t.display.start_epoch(p.epoch, p.step)
     started, before = time.perf_counter(), p.epoch_s
 
-    for index in batches[p.position :]:
-        batch = dataset.batch("train", index, t.augment)
+    for batch in dataset.batches("train", batches, t.augment):
         loss, sums = objective(model, batch)
         optimizer.zero_grad()
         loss.backward()
@@ -192,7 +192,7 @@ def train_epoch(t: Training) -> None:
             schedule.step()
 
         p.sums = {k: p.sums[k] + v for k, v in sums.items()} if p.sums else sums
-        p.samples += len(index)
+        p.samples += len(batch[1])
         p.step += 1
         p.position += 1
         now = time.perf_counter()
@@ -213,7 +213,7 @@ def measure_epoch(t: Training) -> dict[str, Any]:
     """The row of numbers of the epoch just trained: the one place where the host waits for the metrics."""
     p = t.progress
     row: dict[str, Any] = {"epoch": p.epoch + 1, "step": p.step}
-    row |= {f"train/{k}": v for k, v in averages(p.sums, p.samples).items()}
+    row |= {f"train/{k}": v for k, v in averages(t, p.sums, p.samples).items()}
     if "val" in t.dataset.splits:
         row |= {f"val/{k}": v for k, v in evaluate(t, "val").items()}
     check_finite(t, *(v for k, v in row.items() if k.endswith("/loss")))
@@ -248,13 +248,14 @@ def evaluate(t: Training, split: str) -> dict[str, float]:
         Interrupted: a signal asked to stop.
     """
     t.model.eval()
-    n, size = t.dataset.facts.sizes[split], max(t.dataset.batch_size, 512)
+    facts = t.dataset.facts
+    n, size = facts.sizes[split], max(t.dataset.batch_size, min(512, EVALUATED // math.prod(facts.input_shape)))
     totals: dict[str, Tensor] = {}
-    for start in range(0, n, size):
-        _, sums = t.objective(t.model, t.dataset.batch(split, slice(start, start + size)))
+    for batch in t.dataset.batches(split, [slice(start, start + size) for start in range(0, n, size)]):
+        _, sums = t.objective(t.model, batch)
         totals = {k: totals[k] + v for k, v in sums.items()} if totals else sums
         t.stop.check()
-    return averages(totals, n)
+    return averages(t, totals, n)
 
 
 def evaluate_best(t: Training) -> dict[str, float] | None:
@@ -279,9 +280,9 @@ def load_best(t: Training, *, may_be_ahead: bool = False) -> dict[str, Any]:
     return state
 
 
-def averages(sums: dict[str, Tensor], n: int) -> dict[str, float]:
-    """Sums over n samples, on the device -> averages, on the host."""
-    return {k: v.item() / n for k, v in sums.items()}
+def averages(t: Training, sums: dict[str, Tensor], n: int) -> dict[str, float]:
+    """Sums over n samples, on the device -> metrics, on the host."""
+    return t.objective.finish({k: v.item() / n for k, v in sums.items()})
 
 
 def check_finite(t: Training, *losses: float) -> None:
@@ -294,7 +295,7 @@ def check_finite(t: Training, *losses: float) -> None:
 def show_pulse(t: Training) -> None:
     """A few times a second, or a few times a minute without a terminal: is it still a number, and how far is it?"""
     p = t.progress
-    live = averages(p.sums, p.samples)
+    live = averages(t, p.sums, p.samples)
     if not math.isfinite(live["loss"]):
         raise Diverged(p)
     t.display.pulse(p.step, p.position, live, p.samples / p.epoch_s)
@@ -349,6 +350,9 @@ def restore(t: Training) -> bool:
     other = difference(t.config, state["config"])
     if other:
         raise Refused(f"{folder / 'last.pt'}: a checkpoint of another run ({other})")
+    changed = changed_fact(state["facts"], t.dataset.facts.plain())
+    if changed:
+        raise Refused(f"{t.dataset.facts.name}: the data are not those that the run began with ({changed})")
     t.load_state(state)
     if t.progress.best is not None:
         try:
@@ -359,6 +363,19 @@ def restore(t: Training) -> bool:
     if begun > t.settings.epochs:
         raise Refused(f"train.epochs={t.settings.epochs}: the run is in epoch {begun} already; give at least as many")
     return True
+
+
+def changed_fact(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """The first fact of a dataset that is another than when the run began; statistics may differ by rounding."""
+    for key, value in now.items():
+        old = before.get(key)
+        if isinstance(value, Tensor):
+            same = value.shape == old.shape and torch.allclose(value, old.to(value.device), rtol=1e-4, atol=1e-7)
+            if not same:
+                return f"another {key} of the training split"
+        elif key != "notes" and value != old:
+            return f"{key} was {old}, is {value}"
+    return None
 
 
 def describe_best(path: Path) -> str:

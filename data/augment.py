@@ -1,0 +1,176 @@
+"""Random changes of training images, on the device, a whole batch at once; every sample gets its own.
+
+Run: ``python -m trainer data=fashion_mnist data.augment.crop=2 data.augment.flip=true``
+
+Shapes: B batch, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Area and aspect ratio of an erased rectangle, the defaults of Zhong et al. 2020 and of torchvision.
+ERASED_AREA, ERASED_RATIO = (0.02, 0.33), (0.3, 3.3)
+
+
+@dataclass(kw_only=True)
+class Augment:
+    """What may happen to a training image; everything is off at 0 and false.
+
+    Args:
+        crop: pads every side by so many pixels, then cuts a window of the image's size at random.
+        pad: what the crop's padding holds: ``zero`` (black) or ``reflect``.
+        flip: mirrors left and right, with probability 1/2.
+        rotate: turns by up to so many degrees either way; what comes into sight is black.
+        translate: shifts by up to this share of width and height, in [0, 1).
+        erase: probability that a rectangle of 2 % to 33 % of the area is set to 0 after normalization
+            (random erasing, Zhong et al. 2020).
+        mixup: alpha of mixup's Beta(alpha, alpha) (Zhang et al. 2018): a convex combination with another image of the
+            batch, and of the labels.
+        cutmix: alpha of CutMix (Yun et al. 2019): a rectangle of another image, and labels by area. Where both are
+            on, each batch gets one of them.
+
+    Raises:
+        ValueError: `name=value: what would be right`.
+    """
+
+    crop: int = 0
+    pad: Literal["zero", "reflect"] = "zero"
+    flip: bool = False
+    rotate: float = 0.0
+    translate: float = 0.0
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("crop", 0, 2**15), ("rotate", 0, 180), ("erase", 0, 1)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name}={getattr(self, name)}: must be in [{low}, {high}]")
+        if not 0 <= self.translate < 1:
+            raise ValueError(f"translate={self.translate}: must be in [0, 1)")
+        for name in ("mixup", "cutmix"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 0")
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is on."""
+        return bool(self.crop or self.flip or self.rotate or self.translate or self.erase or self.mixup or self.cutmix)
+
+    def check(self, task: str, input_shape: tuple[int, ...]) -> None:
+        """Raises ValueError where the data are no images, the padding does not fit, or there are no labels to mix."""
+        if not self.active:
+            return
+        name = next(k for k in ("crop", "flip", "rotate", "translate", "erase", "mixup", "cutmix") if getattr(self, k))
+        if len(input_shape) != 3:
+            shape = " x ".join(map(str, input_shape))
+            given = str(getattr(self, name)).lower()
+            raise ValueError(f"{name}={given}: augmentation is for images (channels, height, width), not for {shape}")
+        if self.pad == "reflect" and self.crop >= min(input_shape[1:]):
+            raise ValueError(f"crop={self.crop}: reflects at most {min(input_shape[1:]) - 1} pixels of such an image")
+        for name in ("mixup", "cutmix"):
+            if getattr(self, name) and task != "classification":
+                raise ValueError(f"{name}={getattr(self, name)}: mixes classes; the task is {task}")
+
+    def move(self, x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+        """Crop, flip, rotation and translation of raw images of any dtype; the last two return float32."""
+        if self.crop or self.flip:
+            across, down, mirror = torch.rand(3, len(x_BCHW), generator=generator, device=x_BCHW.device)
+            if self.crop:
+                x_BCHW = random_crop(x_BCHW, self.crop, self.pad, down, across)
+            if self.flip:
+                x_BCHW = random_flip(x_BCHW, mirror)
+        if self.rotate or self.translate:
+            x_BCHW = random_affine(x_BCHW.float(), self.rotate, self.translate, generator)
+        return x_BCHW
+
+    def erased(self, x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+        """Random erasing of normalized images."""
+        return random_erase(x_BCHW, self.erase, generator) if self.erase else x_BCHW
+
+    def blend(self, x_BCHW: Tensor, y_B: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+        """Mixup or CutMix of a batch, by torchvision; they draw from torch's global generator on the CPU.
+
+        Returns:
+            images, and class probabilities (B, K) where something is mixed.
+        """
+        if not (self.mixup or self.cutmix):
+            return x_BCHW, y_B
+        return _mixer(self.mixup, self.cutmix, num_classes)(x_BCHW, y_B)
+
+
+@functools.cache
+def _mixer(mixup: float, cutmix: float, num_classes: int):
+    from torchvision.transforms import v2  # 1.5 s: only for a run that needs it
+
+    both = [
+        *([v2.MixUp(alpha=mixup, num_classes=num_classes)] if mixup else []),
+        *([v2.CutMix(alpha=cutmix, num_classes=num_classes)] if cutmix else []),
+    ]
+    return v2.RandomChoice(both) if len(both) == 2 else both[0]
+
+
+def random_crop(x_BCHW: Tensor, padding: int, pad: str, down_B: Tensor, across_B: Tensor) -> Tensor:
+    """A window of H x W of each padded image; `down_B` and `across_B` in [0, 1) say where.
+
+    A window is H rows of W neighbouring numbers: one `index_select` over all runs of W numbers in memory copies it,
+    with an index a row instead of one a pixel.
+    """
+    B, C, H, W = x_BCHW.shape
+    padded = F.pad(x_BCHW, (padding,) * 4, mode="constant" if pad == "zero" else pad).contiguous()
+    run_starts = _row_starts(B, C, H, W + 2 * padding, H + 2 * padding, padded.device)
+    span = 2 * padding + 1
+    shift_B = (down_B * span).long() * (W + 2 * padding) + (across_B * span).long()
+    runs = padded.view(-1).as_strided((padded.numel() - W + 1, W), (1, 1))
+    return runs.index_select(0, (run_starts + shift_B[:, None]).view(-1)).view(B, C, H, W)
+
+
+@functools.lru_cache(maxsize=16)
+def _row_starts(B: int, C: int, H: int, width: int, height: int, device: torch.device) -> Tensor:
+    """Where the first H rows of each image and channel start, in a batch of `height` x `width`: (B, C * H)."""
+    rows_CH = torch.arange(C, device=device)[:, None] * height * width + torch.arange(H, device=device) * width
+    return torch.arange(B, device=device)[:, None] * C * height * width + rows_CH.view(1, -1)
+
+
+def random_flip(x_BCHW: Tensor, u_B: Tensor) -> Tensor:
+    """Mirrors left and right where `u_B` < 1/2."""
+    flipped, mirror_B111 = x_BCHW.flip(-1), (u_B < 0.5)[:, None, None, None]
+    if x_BCHW.dtype != torch.uint8:
+        return torch.where(mirror_B111, flipped, x_BCHW)
+    mask = mirror_B111.to(torch.uint8).neg()  # 255 or 0; bit operations are several times faster than `where`
+    return flipped.bitwise_xor_(x_BCHW).bitwise_and_(mask).bitwise_xor_(x_BCHW)
+
+
+def random_affine(x_BCHW: Tensor, degrees: float, share: float, generator: torch.Generator) -> Tensor:
+    """Rotation by up to `degrees` either way and shifts by up to `share` of the size, bilinear, 0 outside."""
+    B, _, H, W = x_BCHW.shape
+    angle, across, down = 2 * torch.rand(3, B, generator=generator, device=x_BCHW.device) - 1
+    angle = angle * math.radians(degrees)
+    cos, sin = angle.cos(), angle.sin()
+    # Coordinates run from -1 to 1 along both sides, so a turn of pixels needs the aspect ratio.
+    theta = torch.stack([cos, -sin * (H / W), 2 * share * across, sin * (W / H), cos, 2 * share * down], 1)
+    grid = F.affine_grid(theta.view(B, 2, 3), list(x_BCHW.shape), align_corners=False)
+    return F.grid_sample(x_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def random_erase(x_BCHW: Tensor, p: float, generator: torch.Generator) -> Tensor:
+    """Sets a random rectangle of each image to 0, with probability `p`; it is cut off at the image's border."""
+    B, _, H, W = x_BCHW.shape
+    u = torch.rand(5, B, generator=generator, device=x_BCHW.device)
+    area = H * W * (ERASED_AREA[0] + u[0] * (ERASED_AREA[1] - ERASED_AREA[0]))
+    low, high = map(math.log, ERASED_RATIO)
+    ratio = (low + u[1] * (high - low)).exp()
+    height, width = (area * ratio).sqrt().clamp(max=H), (area / ratio).sqrt().clamp(max=W)
+    top, left = u[2] * (H - height), u[3] * (W - width)
+    y, x = torch.arange(H, device=u.device) + 0.5, torch.arange(W, device=u.device) + 0.5
+    rows_BH = (y >= top[:, None]) & (y < (top + height)[:, None])
+    columns_BW = (x >= left[:, None]) & (x < (left + width)[:, None]) & (u[4] < p)[:, None]
+    return x_BCHW.masked_fill((rows_BH[:, :, None] & columns_BW[:, None, :])[:, None], 0.0)

@@ -1,0 +1,164 @@
+"""CIFAR-10 and CIFAR-100: 32 x 32 colour images, 50,000 and 10,000 of them.
+
+Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
+Run: ``python -m trainer data=cifar10 model=cnn data.root=FOLDER``
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from data.source import Raw, Source
+from data.storage import check_labels, download, file_error
+
+# The batches are Python 2 pickles of byte arrays: this is all that they name.
+ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs between the two."""
+
+    torchvision: str
+    labels: str  # the key in a batch
+    names: str  # the key in the file of names
+    classes: int
+
+
+VARIANTS = {
+    "cifar10": Variant("CIFAR10", "labels", "label_names", 10),
+    "cifar100": Variant("CIFAR100", "fine_labels", "fine_label_names", 100),
+}
+
+
+@dataclass(kw_only=True)
+class Cifar(Source):
+    """32 x 32 colour images, uint8, 10 or 100 classes, with the published test split.
+
+    ``root`` holds the extracted batches, or a folder ``cifar-10-batches-py`` (``cifar-100-python``) with them, as
+    torchvision lays it out, or the archive of it; where none of these is there, the archive is downloaded.
+
+    Args:
+        name: ``cifar10`` or ``cifar100``.
+    """
+
+    name: Literal["cifar10", "cifar100"]
+
+    def read(self) -> Raw:
+        import torchvision.datasets
+
+        variant = VARIANTS[self.name]
+        theirs = getattr(torchvision.datasets, variant.torchvision)
+        folder = self._folder(Path(self.root).expanduser(), theirs)
+        files = {"train": [name for name, _ in theirs.train_list], "test": [name for name, _ in theirs.test_list]}
+        parts = {}
+        for part, names in files.items():
+            batches = [read_batch(folder / name, variant) for name in names]
+            x, y = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+            parts[part] = (x.reshape(-1, 3, 32, 32), y)
+        path = folder / theirs.meta["filename"]
+        names = unpickle(path).get(variant.names)
+        if not isinstance(names, list) or len(names) != variant.classes:
+            raise file_error(path, f"has no list {variant.names} of {variant.classes} names")
+        return Raw(
+            name=self.name,
+            task="classification",
+            parts=parts,
+            num_outputs=variant.classes,
+            value_range=(0, 255),
+            class_names=tuple(map(str, names)),
+        )
+
+    def _folder(self, root: Path, theirs: Any) -> Path:
+        """Where the batches are, after a download if need be."""
+        first = theirs.train_list[0][0]
+        own = root / theirs.base_folder
+        for folder in (root, own):
+            if (folder / first).is_file():
+                return folder
+        archive = root / theirs.filename
+        if not archive.is_file():
+            mirror = theirs.url.removesuffix(theirs.filename)
+            download(self.name, root, [(theirs.filename, theirs.tgz_md5)], [mirror])
+        extract(archive, own)
+        return own
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Unpacks the one folder in `archive` to `folder`, whole or not at all.
+
+    Raises:
+        ValueError: damaged, or no such folder in it.
+    """
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix=".extract-", dir=folder.parent) as temporary:
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(temporary, filter="data")
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise file_error(archive, f"not a whole archive ({error})") from error
+        inside = Path(temporary) / folder.name
+        if not inside.is_dir():
+            raise file_error(archive, f"holds no folder {folder.name}")
+        os.replace(inside, folder)
+
+
+def read_batch(path: Path, variant: Variant) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 3072) uint8, and labels (N,), of one file.
+
+    Raises:
+        ValueError: missing, damaged, or of another form; the text names the file.
+    """
+    batch = unpickle(path)
+    x, y = batch.get("data"), batch.get(variant.labels)
+    if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 2 or x.shape[1] != 3072:
+        raise file_error(path, "holds no array `data` of N x 3072 bytes")
+    if not isinstance(y, list) or not all(isinstance(label, int) for label in y):
+        raise file_error(path, f"holds no list `{variant.labels}` of whole numbers")
+    if len(x) != len(y):
+        raise file_error(path, f"holds {len(y):,} labels for {len(x):,} images")
+    labels = np.array(y, dtype=np.int64)
+    check_labels(path, labels, variant.classes)
+    return x, labels
+
+
+class _NumpyOnly(pickle.Unpickler):
+    """Builds plain data and NumPy arrays, and refuses whatever else a file names."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"names {module}.{name}, which no such file needs")
+        if name == "_reconstruct":  # where it is depends on NumPy's version, not on the one that wrote the file
+            return np.ndarray(0).__reduce__()[0]
+        return getattr(np, name)
+
+
+def unpickle(path: Path) -> dict[str, Any]:
+    """The dictionary in a pickled batch; nothing but arrays and plain data is built.
+
+    Raises:
+        ValueError: missing, damaged, no dictionary, or it asks for anything else to be built.
+    """
+    if not path.is_file():
+        raise file_error(path, "missing")
+    try:
+        with path.open("rb") as file:
+            content = _NumpyOnly(file, encoding="latin1").load()
+    except Exception as error:  # a damaged pickle may fail as anything
+        raise file_error(path, f"not a readable batch ({type(error).__name__}: {error})") from error
+    if not isinstance(content, dict):
+        raise file_error(path, "not a batch: holds no dictionary")
+    return content

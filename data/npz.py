@@ -1,0 +1,99 @@
+"""Your own arrays, from a NumPy file.
+
+Run: ``python -m trainer data=npz data.path=my.npz``
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.source import Raw, Source
+from data.storage import expand, file_error
+from data.targets import GivenTask, as_targets, class_task
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(kw_only=True)
+class Npz(Source):
+    """``x_train``, ``y_train`` and, if they are there, ``x_val``, ``y_val``, ``x_test``, ``y_test`` of a ``.npz`` file.
+
+    Inputs are tables (N, features), series (N, T, features) or images (N, C, H, W). Targets are class numbers from 0
+    (N,), 0 and 1 (N, labels) for multilabel, class numbers (N, heads) for multitask, or numbers (N,) or (N, targets).
+
+    Args:
+        path: of the file.
+        task: of the targets; ``auto``: fractions are regression, whole numbers (N,) are classes.
+    """
+
+    path: str
+    task: GivenTask
+
+    def read(self) -> Raw:
+        path = expand("path", self.path)
+        arrays = read_npz(path)
+        parts = {name: _part(path, arrays, name) for name in PARTS if name == "train" or f"x_{name}" in arrays}
+        x, y = parts["train"]
+        for name, (other, _) in parts.items():
+            if other.shape[1:] != x.shape[1:]:
+                raise file_error(path, f"x_{name} has samples of {other.shape[1:]}, x_train of {x.shape[1:]}")
+        task = _guess(y) if self.task == "auto" else self.task
+        if task is None:
+            raise ValueError(f"task=auto: y_train of {path} are whole numbers {y.shape}; say what they are")
+        names = tuple(f"y{i}" for i in range(y.shape[1] if y.ndim == 2 else 1))
+        targets, outputs = as_targets(
+            task, {name: y for name, (_, y) in parts.items()}, names, lambda name: f"{path}: y_{name}"
+        )
+        return Raw(
+            name=path.stem,
+            task=task,
+            parts={name: (x, targets[name]) for name, (x, _) in parts.items()},
+            num_outputs=outputs,
+            value_range=(0, 255) if x.dtype == np.uint8 else None,
+            target_names=names if task in ("regression", "multitask") else None,
+        )
+
+
+def _guess(y: np.ndarray) -> str | None:
+    """The task that targets `y` speak of by themselves."""
+    if y.dtype.kind == "f":
+        return "regression"
+    return class_task(int(y.max()) + 1) if y.ndim == 1 and len(y) else None
+
+
+def _part(path: Path, arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs of one split, as bytes or float32, and its targets."""
+    for key in (f"x_{name}", f"y_{name}"):
+        if key not in arrays:
+            raise file_error(path, f"has no array {key}; it holds {', '.join(arrays) or 'nothing'}")
+    x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
+    if x.dtype.kind not in "buif" or x.ndim not in (2, 3, 4):
+        raise file_error(path, f"x_{name} is {x.dtype} of {x.ndim} axes; samples are tables, series or images")
+    if y.ndim == 0 or len(x) != len(y):
+        raise file_error(path, f"y_{name} holds {y.size:,} targets for the {len(x):,} samples of x_{name}")
+    if 0 in x.shape:
+        raise file_error(path, f"x_{name} is empty: {x.shape}")
+    x = x if x.dtype == np.uint8 else x.astype(np.float32)
+    if not np.isfinite(x).all():
+        raise file_error(path, f"{(~np.isfinite(x)).sum():,} values of x_{name} are NaN or infinite")
+    return x, y
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in a ``.npz`` file; nothing in it is unpickled.
+
+    Raises:
+        ValueError: damaged, another kind of file, or with arrays of Python objects; the text names the file.
+    """
+    try:
+        file = np.load(path, allow_pickle=False)
+        arrays = None if isinstance(file, np.ndarray) else {name: file[name] for name in file.files}
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        raise file_error(path, f"not a whole .npz file of plain arrays ({error})") from error
+    if arrays is None:
+        raise file_error(path, "holds one array; several with names are needed, as numpy.savez writes them")
+    return arrays

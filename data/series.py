@@ -1,0 +1,156 @@
+"""Series that are generated: windows of past values -> the next value.
+
+Run: ``python -m trainer data=sine data.window=8``, ``data=oscillator``
+
+Shapes: N windows, T = `window` steps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from data.source import Raw, Source
+
+
+@dataclass(kw_only=True)
+class Series(Source):
+    """Settings of a series that is cut into windows; training comes first in time, then validation, then test.
+
+    Args:
+        steps: length of the series.
+        window: past values in an input.
+        layout: ``steps``: an input is `window` steps of one value, (T, 1); ``features``: one step of `window` values,
+            (1, T).
+        pad_end: repeats the last value of each part `window` times, so that there are as many windows as values; the
+            last ones predict what was only repeated. null: with ``layout=features``, as the course it comes from has
+            it, and not otherwise.
+    """
+
+    steps: int
+    window: int
+    layout: Literal["steps", "features"]
+    pad_end: bool | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.window < 2**15:
+            raise ValueError(f"window={self.window}: must be at least 1 and less than 2**15")
+        if not 2 <= self.steps < 2**31:
+            raise ValueError(f"steps={self.steps}: must be at least 2 and less than 2**31")
+
+    def windowed(self, name: str, values: dict[str, np.ndarray]) -> Raw:
+        """The windows of each part of a series: its values (n,), float64.
+
+        Raises:
+            ValueError: a part is not longer than a window.
+        """
+        for part, series in values.items():
+            if len(series) <= self.window:
+                raise ValueError(f"window={self.window}: must be less than the {len(series)} values of the {part} part")
+        return Raw(
+            name=name,
+            task="regression",
+            parts={part: self._windows(series) for part, series in values.items()},
+            num_outputs=1,
+            target_names=("next value",),
+            in_time=True,
+        )
+
+    def _windows(self, series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, T, 1) or (N, 1, T) windows of `series` (n,), and the values (N, 1) that follow them."""
+        pad = self.layout == "features" if self.pad_end is None else self.pad_end
+        if pad:
+            series = np.append(series, np.repeat(series[-1], self.window))
+        past = np.lib.stride_tricks.sliding_window_view(series, self.window)[:-1].astype(np.float32)
+        x = past[:, :, None] if self.layout == "steps" else past[:, None, :]
+        return x, series[self.window :, None].astype(np.float32)
+
+
+@dataclass(kw_only=True)
+class Sine(Series):
+    """A noisy sine: sin(0.02 t) + 2 U(0, 1) for t = 0, 1, …; the first `train_steps` are not for testing.
+
+    Source: M. Hjorth-Jensen, lectures on machine learning, University of Oslo, 2023, week 43.
+
+    Args:
+        train_steps: length of the training part, of which validation takes the end.
+        generator_seed: fixes the noise.
+    """
+
+    train_steps: int
+    generator_seed: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.train_steps < self.steps:
+            raise ValueError(f"train_steps={self.train_steps}: must be at least 1 and less than steps={self.steps}")
+        if self.generator_seed < 0:
+            raise ValueError(f"generator_seed={self.generator_seed}: must be at least 0")
+
+    def read(self) -> Raw:
+        noise = np.random.default_rng(self.generator_seed).random(self.steps)
+        values = np.sin(0.02 * np.arange(self.steps)) + 2 * noise
+        return self.windowed("sine", {"train": values[: self.train_steps], "test": values[self.train_steps :]})
+
+
+@dataclass(kw_only=True)
+class Oscillator(Series):
+    """Position of a damped, driven oscillator: x'' + eta x' + x = force cos(omega t), sampled every `dt`.
+
+    Solved by SciPy's DOP853 (Hairer, Nørsett & Wanner 1993) with relative tolerance 1e-12.
+
+    Args:
+        dt: time between samples.
+        eta: damping.
+        force, omega: amplitude and angular frequency of the driving force.
+        x0, v0: position and velocity at time 0.
+    """
+
+    dt: float
+    eta: float
+    force: float
+    omega: float
+    x0: float
+    v0: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("dt", "eta", "force", "omega", "x0", "v0"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name}={getattr(self, name)}: must be finite")
+        if self.dt <= 0:
+            raise ValueError(f"dt={self.dt}: must be greater than 0")
+
+    def read(self) -> Raw:
+        return self.windowed("oscillator", {"train": self.positions()})
+
+    def positions(self) -> np.ndarray:
+        """x at times 0, dt, 2 dt, …: (steps,) float64.
+
+        Raises:
+            ValueError: the motion grows beyond what the integrator follows.
+        """
+        from scipy.integrate import solve_ivp
+
+        def velocity_and_acceleration(t: float, state: np.ndarray) -> tuple[float, float]:
+            x, v = state
+            return v, self.force * math.cos(self.omega * t) - self.eta * v - x
+
+        times = self.dt * np.arange(self.steps)
+        solution = solve_ivp(
+            velocity_and_acceleration,
+            (times[0], times[-1]),
+            (self.x0, self.v0),
+            method="DOP853",
+            t_eval=times,
+            rtol=1e-12,
+            atol=1e-12,
+        )
+        x = solution.y[0]
+        if not solution.success or not np.isfinite(x.astype(np.float32)).all():
+            raise ValueError(f"eta={self.eta}: the motion cannot be followed to time {times[-1]:g}")
+        return x

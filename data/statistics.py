@@ -1,0 +1,81 @@
+"""Mean and standard deviation of a training split, gathered part by part."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Normalize = Literal["none", "scale", "global", "channel", "pixel", "standard"]
+
+PART = 2048  # samples turned into float64 at a time
+
+
+class Moments:
+    """Count, mean, sum of squared deviations and range of every entry of the samples seen so far.
+
+    Parts are merged by the update of Chan, Golub & LeVeque 1983, which loses no digits where the mean is large.
+    """
+
+    def __init__(self) -> None:
+        self.n, self.mean, self.squares = 0, torch.tensor(0.0), torch.tensor(0.0)
+        self.low, self.high = torch.tensor(math.inf), torch.tensor(-math.inf)
+
+    def add(self, x: Tensor) -> Moments:
+        """Takes in samples `x` (N, ...) of any dtype."""
+        for part in x.split(PART):
+            self.low = torch.minimum(self.low, part.amin(0))
+            self.high = torch.maximum(self.high, part.amax(0))
+            part = part.double()
+            mean, k = part.mean(0), len(part)
+            squares, delta, n = (part - mean).square_().sum(0), mean - self.mean, self.n + k
+            self.mean = self.mean + delta * (k / n)
+            self.squares = self.squares + squares + delta.square() * (self.n * k / n)
+            self.n = n
+        return self
+
+    def over(self, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation with the entries' `dims` pooled (kept, with size 1), float64."""
+        if not dims:
+            return self.mean, (self.squares / self.n).sqrt()
+        mean = self.mean.mean(dims, keepdim=True)
+        variance = self.squares / self.n + (self.mean - mean).square()
+        return mean, variance.mean(dims, keepdim=True).sqrt()
+
+
+def normalization(
+    moments: Moments, how: Normalize, value_range: tuple[float, float] | None, fixed: np.ndarray | None = None
+) -> tuple[Tensor, Tensor]:
+    """What to subtract from a sample, and then to divide it by: float32, broadcastable against one sample.
+
+    Samples are images (C, H, W), series (T, features) or tables (features,).
+
+    Args:
+        how: ``none``; ``scale``: `value_range`, or else the range of each column, becomes 0..1; mean 0 and standard
+            deviation 1 over everything (``global``), of each channel or column (``channel``, ``standard``) or of each
+            entry (``pixel``).
+        fixed: (features,) columns of a table to be left as they are.
+
+    Entries that never change get the deviation 1, so that they become 0 and not NaN.
+    """
+    sides = moments.mean.ndim
+    channel = {3: (1, 2), 2: (0,)}.get(sides, ())
+    if how == "none":
+        mean, std = torch.tensor(0.0), torch.tensor(1.0)
+    elif how == "scale" and value_range is not None:
+        mean, std = torch.tensor(float(value_range[0])), torch.tensor(float(value_range[1] - value_range[0]))
+    elif how == "scale":
+        low = moments.low.double().amin(channel, keepdim=True) if channel else moments.low.double()
+        high = moments.high.double().amax(channel, keepdim=True) if channel else moments.high.double()
+        mean, std = low, high - low
+    else:
+        mean, std = moments.over({"global": tuple(range(sides)), "pixel": ()}.get(how, channel))
+    # What rounding leaves of the deviation of a constant is no deviation.
+    std = torch.where(std > 1e-12 * mean.abs(), std, 1.0)
+    if fixed is not None and how not in ("none", "global"):
+        fixed = torch.from_numpy(fixed)
+        mean, std = torch.where(fixed, 0.0, mean), torch.where(fixed, 1.0, std)
+    return mean.float(), std.float()

@@ -1,0 +1,97 @@
+"""Where the files of datasets live, and how they get there: ``data.root``, and downloads through torchvision."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+TIMEOUT_S = 30.0  # without an answer from a server
+
+
+def expand(name: str, path: str) -> Path:
+    """The path a person gave as setting `name`, with ~ as their home.
+
+    Raises:
+        ValueError: nothing is there.
+    """
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise ValueError(f"{name}={path}: no such file or folder")
+    return found
+
+
+def file_error(path: Path, why: str) -> ValueError:
+    """An error about what is in a file."""
+    return ValueError(f"{path}: {why}")
+
+
+def check_labels(path: Path | str, y: np.ndarray, classes: int) -> None:
+    """Raises ValueError unless all of `y` are in [0, classes)."""
+    bad = np.flatnonzero((y < 0) | (y >= classes))
+    if len(bad):
+        raise ValueError(
+            f"{path}: the label {y.flat[bad[0]]} (number {bad[0] + 1}) is out of range, "
+            f"there are {classes} classes: 0 to {classes - 1}"
+        )
+
+
+def download(name: str, folder: Path, files: Sequence[tuple[str, str]], mirrors: Sequence[str]) -> None:
+    """Brings those of `files` (name, MD5) that are not in `folder` from the first of `mirrors` that has them.
+
+    Each file is fetched under another name, its checksum compared, then renamed.
+
+    Raises:
+        ValueError: it cannot be had; the text says which files, from where, to put into which folder.
+    """
+    missing = [(file, md5) for file, md5 in files if not (folder / file).exists()]
+    wanted = ", ".join(file for file, _ in missing)
+    print(f"conga: downloading {name} to {folder}: {wanted}", file=sys.stderr)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, md5 in missing:
+            with fetched(file, md5, mirrors, folder) as path:
+                os.replace(path, folder / file)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(
+            f"{name}: cannot be downloaded ({_one_line(error)}); put {wanted} from {' or '.join(mirrors)} into {folder}"
+        ) from error
+
+
+@contextlib.contextmanager
+def fetched(file: str, md5: str, mirrors: Sequence[str], folder: Path) -> Iterator[Path]:
+    """A downloaded file whose checksum is right, in a folder beside its destination that is removed afterwards.
+
+    Raises:
+        OSError, RuntimeError: no mirror has it, or what came has another checksum.
+    """
+    from torchvision.datasets.utils import download_url
+
+    before = socket.getdefaulttimeout()
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
+        # torchvision's progress bar is for a terminal only.
+        bar = contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO())
+        try:
+            socket.setdefaulttimeout(TIMEOUT_S)
+            for i, mirror in enumerate(mirrors):
+                try:
+                    with bar:
+                        download_url(mirror + file, temporary, file, md5)
+                    break
+                except (OSError, RuntimeError):
+                    if i == len(mirrors) - 1:
+                        raise
+        finally:
+            socket.setdefaulttimeout(before)
+        yield Path(temporary) / file
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,111 @@
+"""Images that do not fit into memory: decoded batch by batch in worker processes, while the device computes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from data.augment import Augment
+from data.dataset import Batch, Dataset, Facts
+
+
+class StreamedDataset(Dataset):
+    """A dataset whose inputs are file names.
+
+    Batches come in the order asked for, whatever the number of workers; augmentation happens on the device, in the
+    main process. So a run is as reproducible as one whose images are in memory.
+
+    Args:
+        splits: name -> (file names (N,), targets (N, ...)).
+        decode: file name -> (C, H, W) uint8, or None.
+        workers: processes; 0 decodes in this one.
+    """
+
+    def __init__(
+        self,
+        splits: dict[str, tuple[np.ndarray, Tensor]],
+        facts: Facts,
+        batch_size: int,
+        augment: Augment | None,
+        decode: Callable[[str], np.ndarray | None],
+        workers: int,
+    ):
+        super().__init__(splits, facts, batch_size, augment)
+        self.decode, self.workers = decode, workers
+        self.device = torch.device("cpu")
+        self._loaders: dict[str, DataLoader] = {}
+
+    def to(self, device: torch.device) -> Dataset:
+        """Batches will be moved to `device`; the files stay where they are."""
+        splits, self.splits = self.splits, {}
+        super().to(device)
+        self.splits, self.device = splits, device
+        return self
+
+    def batches(
+        self, split: str, indices: Iterable[Tensor | slice], generator: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        n = self.facts.sizes[split]
+        loader = self._loader(split)
+        loader.batch_sampler.indices = [
+            list(range(*i.indices(n))) if isinstance(i, slice) else i.tolist() for i in indices
+        ]
+        for x, y in loader:
+            if isinstance(x, str):
+                raise OSError(f"{x}: could be decoded when the run started, and cannot any more")
+            yield self.transform(
+                (x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)), generator
+            )
+
+    def batch(self, split: str, index: Tensor | slice, generator: torch.Generator | None = None) -> Batch:
+        return next(self.batches(split, [index], generator))
+
+    def _loader(self, split: str) -> DataLoader:
+        """The workers of a split, started with its first batch and kept."""
+        if split not in self._loaders:
+            self._loaders[split] = DataLoader(
+                _Files(*self.splits[split], self.decode),
+                batch_sampler=_Indices(),
+                num_workers=self.workers,
+                collate_fn=_as_is,
+                pin_memory=self.device.type == "cuda",
+                worker_init_fn=_leave_signals_to_the_run,
+                persistent_workers=self.workers > 0,
+                generator=torch.Generator(),  # workers draw nothing; without one, a seed would be drawn from the run's
+            )
+        return self._loaders[split]
+
+
+class _Indices:
+    """What the next pass over a loader asks for."""
+
+    indices: list[list[int]]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.indices)
+
+
+class _Files(torch.utils.data.Dataset):
+    def __init__(self, files: np.ndarray, targets: Tensor, decode: Callable[[str], np.ndarray | None]):
+        self.files, self.targets, self.decode = files, targets, decode
+
+    def __getitems__(self, index: list[int]) -> tuple[Tensor | str, Tensor]:
+        """Images and targets; or the name of a file that cannot be decoded: a worker's error would lose its line."""
+        images = [self.decode(file) for file in self.files[index]]
+        bad = [file for file, image in zip(self.files[index], images, strict=True) if image is None]
+        return bad[0] if bad else torch.from_numpy(np.stack(images)), self.targets[index]
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """A Ctrl-C reaches every process of a terminal; the run finishes its step, for which it needs its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

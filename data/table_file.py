@@ -1,0 +1,190 @@
+"""Your own table, from a CSV or Parquet file.
+
+Run: ``python -m trainer data=csv data.path=flats.csv 'data.targets=[rent]'``
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data.source import Raw, Source
+from data.storage import expand, file_error
+from data.targets import GivenTask, as_targets, class_task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(kw_only=True)
+class TableFile(Source):
+    """Rows of a file: columns of numbers as they are, columns of texts one-hot by the categories of the training split.
+
+    A category that only other splits have is all zeros there. One-hot columns are not normalized.
+
+    Args:
+        path: of the file; what ends in .parquet or .pq is Parquet, anything else CSV with a line of column names.
+        targets: the columns to be predicted.
+        features: the columns to predict from; null: all others.
+        task: ``auto``: texts are classes, fractions are regression; whole numbers could be either, and are asked for.
+        separator: between the columns of a CSV file.
+    """
+
+    path: str
+    targets: str | list[str]
+    features: list[str] | None
+    task: GivenTask
+    separator: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.targets = [self.targets] if isinstance(self.targets, str) else list(self.targets)
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"targets={_listed(self.targets)}: must be one or more columns, each once")
+        for name in self.features or ():
+            if name in self.targets or list(self.features).count(name) > 1:
+                raise ValueError(f"features={_listed(self.features)}: {name} is a target, or stands there twice")
+
+    def read(self) -> Raw:
+        path = expand("path", self.path)
+        table = read_table(path, self.separator)
+        for name in [*self.targets, *(self.features or ())]:
+            if name not in table.columns:
+                near = difflib.get_close_matches(name, table.columns, n=1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise file_error(path, f"has no column {name}; {hint}it has {', '.join(table.columns)}")
+        names = self.features if self.features is not None else [c for c in table.columns if c not in self.targets]
+        if not names:
+            raise ValueError(f"features={self.features}: leaves no column to predict from")
+        check_complete(path, table[[*names, *self.targets]])
+        task = self._task(path, table)
+        classes = {} if task in ("regression", "multilabel") else {t: _categories(table[t]) for t in self.targets}
+        columns = [_codes(table[t], classes[t]) if t in classes else _numbers(path, table[t]) for t in self.targets]
+        y, outputs = as_targets(task, {"train": np.stack(columns, 1)}, tuple(self.targets), lambda _: str(path))
+        encoders = {name: _categories(table[name]) for name in names if not _is_number(table[name])}
+        blocks = [
+            _one_hot(table[n], encoders[n]) if n in encoders else _numbers(path, table[n])[:, None] for n in names
+        ]
+        x = np.concatenate(blocks, 1).astype(np.float32)
+        if not np.isfinite(x).all():
+            raise file_error(path, "holds numbers beyond the range of 32 bits")
+        one_class = classes.get(self.targets[0]) if task in ("classification", "binary") else None
+        return Raw(
+            name=path.stem,
+            task=task,
+            parts={"train": (x, y["train"])},
+            num_outputs=outputs,
+            class_names=tuple(self.targets) if task == "multilabel" else one_class,
+            column_names=tuple(c for n in names for c in ([f"{n}={v}" for v in encoders[n]] if n in encoders else [n])),
+            target_names=tuple(self.targets),
+            encoders=encoders | ({} if one_class else classes),
+            fixed=np.concatenate([np.full(len(encoders.get(n, "1")), n in encoders) for n in names]),
+        )
+
+    def _task(self, path: Path, table: pd.DataFrame) -> str:
+        """The task, given or guessed.
+
+        Raises:
+            ValueError: it must be given.
+        """
+        if self.task != "auto":
+            return self.task
+        target = table[self.targets[0]]
+        if all(_is_number(table[t]) and (table[t] % 1 != 0).any() for t in self.targets):
+            return "regression"
+        if len(self.targets) == 1 and not _is_number(target):
+            return class_task(target.nunique())
+        raise ValueError(
+            f"task=auto: {', '.join(self.targets)} of {path} could be several things; say which: "
+            "classification, binary, multilabel, multitask or regression"
+        )
+
+    def split(self, raw: Raw) -> dict[str, tuple[Any, np.ndarray]]:
+        """Leaves out the one-hot columns that are empty in the training split."""
+        splits = super().split(raw)
+        keep = ~raw.fixed | splits["train"][0].any(0)
+        raw.fixed = raw.fixed[keep]
+        raw.column_names = tuple(np.array(raw.column_names, dtype=object)[keep])
+        raw.encoders = {
+            column: tuple(v for v in values if column in self.targets or f"{column}={v}" in raw.column_names)
+            for column, values in raw.encoders.items()
+        }
+        return {name: (np.ascontiguousarray(x[:, keep]), y) for name, (x, y) in splits.items()}
+
+
+def read_table(path: Path, separator: str) -> pd.DataFrame:
+    """The file as a data frame whose column names are texts, each once.
+
+    Raises:
+        ValueError: it is no such file, or empty; the text names it.
+    """
+    import pandas as pd  # half a second: only for a run that needs it
+
+    try:
+        if path.suffix in (".parquet", ".pq"):
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(path, sep=separator, skipinitialspace=True)
+    except ImportError as error:
+        raise file_error(path, "reading Parquet needs pyarrow: pip install 'conga[parquet]'") from error
+    except (ValueError, OSError) as error:  # pandas' and pyarrow's own errors are ValueErrors
+        raise file_error(path, f"not a readable table ({' '.join(str(error).split())})") from error
+    table.columns = [str(column) for column in table.columns]
+    if not table.columns.is_unique:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise file_error(path, f"has the column {twice} twice")
+    if table.empty:
+        raise file_error(path, "has no rows")
+    return table
+
+
+def check_complete(path: Path, table: pd.DataFrame) -> None:
+    """Raises ValueError where a value is missing or infinite, or a column is of a type that cannot be used."""
+    missing = [f"column {name} has {n:,}" for name, n in table.isna().sum().items() if n]
+    if missing:
+        raise file_error(path, f"values are missing or NaN: {', '.join(missing)}; fill them in, or leave columns out")
+    for name, column in table.items():
+        if column.dtype.kind == "f" and not np.isfinite(column).all():
+            raise file_error(path, f"column {name} has {(~np.isfinite(column)).sum():,} infinite values")
+        if column.dtype.kind in "mMc":
+            raise file_error(path, f"column {name} holds {column.dtype}; only numbers and texts can be used")
+
+
+def _is_number(column: pd.Series) -> bool:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return is_numeric_dtype(column) or is_bool_dtype(column)
+
+
+def _numbers(path: Path, column: pd.Series) -> np.ndarray:
+    if not _is_number(column):
+        raise file_error(path, f"column {column.name} holds {column.iloc[0]!r}, and numbers are needed")
+    return column.to_numpy(dtype=np.float64)
+
+
+def _categories(column: pd.Series) -> tuple[str, ...]:
+    """The different values as texts, in the order of numbers or of texts."""
+    values = column.unique()
+    return tuple(map(_text, sorted(values))) if _is_number(column) else tuple(sorted(map(str, values)))
+
+
+def _text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _codes(column: pd.Series, categories: tuple[str, ...]) -> np.ndarray:
+    """The position of each value among `categories`."""
+    position = {category: i for i, category in enumerate(categories)}
+    return np.array([position[_text(value)] for value in column], dtype=np.float64)
+
+
+def _one_hot(column: pd.Series, categories: tuple[str, ...]) -> np.ndarray:
+    return _codes(column, categories)[:, None] == np.arange(len(categories))
+
+
+def _listed(names: Any) -> str:
+    return f"[{','.join(map(str, names))}]"
