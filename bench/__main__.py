@@ -6,7 +6,7 @@ import importlib
 import platform
 import sys
 
-NAMES = ("loop", "startup")
+NAMES = ("loop", "startup", "augment", "load")
 
 
 def main() -> None:

@@ -28,3 +28,12 @@ def print_ratios(seconds: dict[str, list[float]], ours: str, unit: str = "s", sc
             ratios = [a / b for a, b in zip(seconds[ours], values, strict=True)]
             low, middle, high = statistics.quantiles(ratios, n=4)
             print(f"  {ours} / {name}: {middle:.3f}  (quartiles {low:.3f} to {high:.3f}, {len(ratios)} rounds)")
+
+
+def print_rates(seconds: dict[str, list[float]], n: int, unit: str, *, invert: bool = False) -> None:
+    """The median of `n` a second, or of seconds, with its quartiles."""
+    for name, values in seconds.items():
+        numbers = values if invert else [n / value for value in values]
+        low, middle, high = statistics.quantiles(numbers, n=4)
+        digits = ".3f" if invert else ",.0f"
+        print(f"  {name:<44} {middle:{digits}} {unit}  (quartiles {low:{digits}} to {high:{digits}})")

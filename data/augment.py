@@ -85,11 +85,12 @@ class Augment:
         if self.crop or self.flip:
             across, down, mirror = torch.rand(3, len(x_BCHW), generator=generator, device=x_BCHW.device)
             if self.crop:
-                x_BCHW = random_crop(x_BCHW, self.crop, self.pad, down, across)
+                x_BCHW = crop(x_BCHW, self.crop, self.pad, down, across)
             if self.flip:
-                x_BCHW = random_flip(x_BCHW, mirror)
+                x_BCHW = flip(x_BCHW, mirror < 0.5)
         if self.rotate or self.translate:
-            x_BCHW = random_affine(x_BCHW.float(), self.rotate, self.translate, generator)
+            turn, across, down = 2 * torch.rand(3, len(x_BCHW), generator=generator, device=x_BCHW.device) - 1
+            x_BCHW = affine(x_BCHW.float(), turn * self.rotate, across * self.translate, down * self.translate)
         return x_BCHW
 
     def erased(self, x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
@@ -118,7 +119,7 @@ def _mixer(mixup: float, cutmix: float, num_classes: int):
     return v2.RandomChoice(both) if len(both) == 2 else both[0]
 
 
-def random_crop(x_BCHW: Tensor, padding: int, pad: str, down_B: Tensor, across_B: Tensor) -> Tensor:
+def crop(x_BCHW: Tensor, padding: int, pad: str, down_B: Tensor, across_B: Tensor) -> Tensor:
     """A window of H x W of each padded image; `down_B` and `across_B` in [0, 1) say where.
 
     A window is H rows of W neighbouring numbers: one `index_select` over all runs of W numbers in memory copies it,
@@ -140,24 +141,26 @@ def _row_starts(B: int, C: int, H: int, width: int, height: int, device: torch.d
     return torch.arange(B, device=device)[:, None] * C * height * width + rows_CH.view(1, -1)
 
 
-def random_flip(x_BCHW: Tensor, u_B: Tensor) -> Tensor:
-    """Mirrors left and right where `u_B` < 1/2."""
-    flipped, mirror_B111 = x_BCHW.flip(-1), (u_B < 0.5)[:, None, None, None]
+def flip(x_BCHW: Tensor, mirror_B: Tensor) -> Tensor:
+    """Mirrors left and right where `mirror_B` is true."""
+    flipped, mirror_B111 = x_BCHW.flip(-1), mirror_B[:, None, None, None]
     if x_BCHW.dtype != torch.uint8:
         return torch.where(mirror_B111, flipped, x_BCHW)
     mask = mirror_B111.to(torch.uint8).neg()  # 255 or 0; bit operations are several times faster than `where`
     return flipped.bitwise_xor_(x_BCHW).bitwise_and_(mask).bitwise_xor_(x_BCHW)
 
 
-def random_affine(x_BCHW: Tensor, degrees: float, share: float, generator: torch.Generator) -> Tensor:
-    """Rotation by up to `degrees` either way and shifts by up to `share` of the size, bilinear, 0 outside."""
+def affine(x_BCHW: Tensor, degrees_B: Tensor, across_B: Tensor, down_B: Tensor) -> Tensor:
+    """Turns each image clockwise about its centre, then shifts it by a share of its size; bilinear, 0 outside."""
     B, _, H, W = x_BCHW.shape
-    angle, across, down = 2 * torch.rand(3, B, generator=generator, device=x_BCHW.device) - 1
-    angle = angle * math.radians(degrees)
-    cos, sin = angle.cos(), angle.sin()
-    # Coordinates run from -1 to 1 along both sides, so a turn of pixels needs the aspect ratio.
-    theta = torch.stack([cos, -sin * (H / W), 2 * share * across, sin * (W / H), cos, 2 * share * down], 1)
-    grid = F.affine_grid(theta.view(B, 2, 3), list(x_BCHW.shape), align_corners=False)
+    cos, sin = torch.deg2rad(degrees_B).cos(), torch.deg2rad(degrees_B).sin()
+    # From a place in the result back to where it came from: shift back, then turn back. Coordinates run from -1 to 1
+    # along both sides, so that a turn of pixels needs the aspect ratio.
+    rows = torch.stack([cos, sin * (H / W), torch.zeros_like(cos), -sin * (W / H), cos, torch.zeros_like(cos)], 1)
+    theta_B23 = rows.view(B, 2, 3)
+    shift_B2 = 2 * torch.stack([across_B, down_B], 1)
+    theta_B23[:, :, 2] = -(theta_B23[:, :, :2] @ shift_B2[:, :, None])[:, :, 0]
+    grid = F.affine_grid(theta_B23, list(x_BCHW.shape), align_corners=False)
     return F.grid_sample(x_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

@@ -12,6 +12,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# What conf/config.yaml says of every dataset.
+COMMON = {
+    "root": "/nowhere",
+    "batch_size": 32,
+    "test_fraction": 0.2,
+    "val_fraction": 0.1,
+    "val_size": None,
+    "val_from": "random",
+    "split_seed": 0,
+    "limit": None,
+    "normalize": "global",
+    "augment": {},
+}
+
 
 class Zygote:
     """Starts runs as forks of one warm process (tests/zygote.py)."""

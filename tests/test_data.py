@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import COMMON
 
 from data import epoch_order
 from data.digits import Digits
@@ -10,20 +11,6 @@ from data.series import Oscillator, Sine
 from data.splits import split_indices, subset
 from data.statistics import Moments, normalization
 from data.tables import Apartments, MultiLabel, MultiTask, SklearnTable
-
-# What conf/config.yaml says.
-COMMON = {
-    "root": "/nowhere",
-    "batch_size": 32,
-    "test_fraction": 0.2,
-    "val_fraction": 0.1,
-    "val_size": None,
-    "val_from": "random",
-    "split_seed": 0,
-    "limit": None,
-    "normalize": "global",
-    "augment": {},
-}
 
 
 def test_digits_are_scikit_learns():

@@ -11,11 +11,17 @@ import time
 import pytest
 import torch
 from conftest import ROOT, assert_same_run, rows, summary
+from formats import write_images
 
 # Dropout draws from the random state at every step, momentum and gap live in the optimizer, cosine in the schedule.
 RUN = [
     *("model=cnn", "model.dropout=0.3", "optim=cgd", "optim.lr=0.002", "schedule=cosine", "data.batch_size=16"),
     *("train.epochs=6", "train.threads=1", "train.device=cpu"),
+]
+# Everything that draws at random for each batch.
+AUGMENTED = [
+    *("data.augment.crop=1", "data.augment.flip=true", "data.augment.rotate=9", "data.augment.translate=0.1"),
+    *("data.augment.erase=0.3", "data.augment.mixup=0.2", "data.augment.cutmix=1.0"),
 ]
 
 
@@ -53,6 +59,7 @@ def wait_for_change(path, job):
     [
         (RUN, 8),
         ([*RUN, "train.checkpoint_steps=7"], 8),
+        ([*RUN, *AUGMENTED, "train.checkpoint_steps=7"], 8),
         pytest.param([*RUN, "train.checkpoint_steps=1"], 40, marks=pytest.mark.slow),
         pytest.param([*RUN, "train.threads=2", "train.checkpoint_steps=20"], 40, marks=pytest.mark.slow),
         pytest.param([*RUN, "model=mlp", "optim=adam", "constraint=linf", "train.checkpoint_steps=3"], 40,
@@ -85,14 +92,14 @@ def test_killed_at_random_moments(start, cli, tmp_path, options, kills):
 SHORT = [*RUN, "data.batch_size=650", "train.epochs=2", "train.checkpoint_steps=1"]
 
 
-def trip_everywhere(cli, tmp_path, where, signum, code, step):
+def trip_everywhere(cli, tmp_path, where, signum, code, step, more=()):
     """Stops a run at each place of a kind, one run a place; each goes on and ends as if nothing had happened."""
-    whole = tmp_path / "whole"
-    assert cli(*SHORT, f"hydra.run.dir={whole}")[0] == 0
+    whole, options = tmp_path / "whole", [*SHORT, *more]
+    assert cli(*options, f"hydra.run.dir={whole}")[0] == 0
     stopped = 0
     for n in range(1, 200, step):
         run = tmp_path / f"{where}{n}"
-        status, text = cli(*SHORT, f"hydra.run.dir={run}", trip=(where, n, signum))
+        status, text = cli(*options, f"hydra.run.dir={run}", trip=(where, n, signum))
         if status == 0:  # fewer places than n, or the signal came after the last chance to stop
             assert_same_run(whole, run)
             if stopped and "interrupted" not in text:
@@ -101,7 +108,7 @@ def trip_everywhere(cli, tmp_path, where, signum, code, step):
         assert status == code, text
         assert "Traceback" not in text
         stopped += 1
-        status, text = cli(*SHORT, f"hydra.run.dir={run}")
+        status, text = cli(*options, f"hydra.run.dir={run}")
         assert status == 0, (n, text)
         assert_same_run(whole, run)
         assert not list(run.rglob("*.tmp")), n
@@ -120,6 +127,18 @@ def test_killed_between_any_two_writes(cli, tmp_path, step):
 def test_stopped_in_any_batch(cli, tmp_path, signum, code):
     """Of training, of validation, and of the test split with the best weights in the model."""
     assert trip_everywhere(cli, tmp_path, "batch", signum, code, 1) == 7
+
+
+def test_stopped_in_any_batch_while_augmenting(cli, tmp_path):
+    assert trip_everywhere(cli, tmp_path, "batch", signal.SIGKILL, -9, 1, AUGMENTED) == 7
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_stopped_in_any_batch_while_workers_decode(cli, tmp_path, signum, code):
+    write_images(tmp_path / "images", {"cat": 20, "dog": 20})
+    streamed = ["data=image_folder", f"data.path={tmp_path / 'images'}", "data.size=8", "data.memory_gb=0"]
+    more = [*streamed, "data.workers=2", "data.augment.flip=true", "data.batch_size=15"]
+    assert trip_everywhere(cli, tmp_path, "batch", signum, code, 1, more) == 7
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

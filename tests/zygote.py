@@ -12,6 +12,7 @@ import sys
 os.environ["OMP_NUM_THREADS"] = "1"  # two threads a run crawl where two runs share two cores
 
 import torch._dynamo  # noqa: F401  (what the first optimizer would import)
+import torchvision.transforms.v2  # noqa: F401  (what mixup would)
 
 import trainer.__main__ as program
 import trainer.display

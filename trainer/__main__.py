@@ -62,7 +62,7 @@ def command_line() -> int:
         try:
             codes.append(train(cfg))
         except Exception as error:  # in a sweep it costs this job only
-            codes.append(report(error, tracebacks))
+            codes.append(report(error, tracebacks, sys.argv[1:]))
         if codes[-1] > 128:  # a signal ends a sweep, too
             raise SystemExit(codes[-1])
 
@@ -76,7 +76,7 @@ def command_line() -> int:
         except KeyboardInterrupt:
             return refuse("interrupted", 128 + signal.SIGINT)
         except Exception as error:  # from Hydra, while it composes: a mistake on the command line or in YAML
-            return report(error, tracebacks, otherwise=one_line(error))
+            return report(error, tracebacks, sys.argv[1:], otherwise=one_line(error))
         finally:
             for path in claimed:  # a refused run leaves no empty directory behind
                 remove_if_empty(Path(path))
@@ -96,12 +96,12 @@ def errors_passed_on() -> Iterator[None]:
         os.environ[FULL_ERROR] = before
 
 
-def report(error: Exception, tracebacks: bool, otherwise: str | None = None) -> int:
+def report(error: Exception, tracebacks: bool, overrides: list[str], otherwise: str | None = None) -> int:
     """Prints a person's mistake as one line, what is none as `otherwise` or a traceback; returns the exit status."""
     if isinstance(error, BrokenPipeError):  # the reader has gone, as in `--help | head`
         drop_output()
         return EXIT["finished"]
-    line = explain(error, sys.argv[1:]) or otherwise
+    line = explain(error, overrides) or otherwise
     if line is None or tracebacks:
         traceback.print_exception(error)
     return EXIT["failed"] if line is None else refuse(line)
@@ -284,7 +284,8 @@ def refusing(group: str) -> Iterator[None]:
             choices = HydraConfig.get().runtime.choices
             pair = f"{group}={choices[group]}" + (f" data={choices.data}" if group in ("model", "objective") else "")
             raise Refused(f"{pair}: {text}") from error
-        raise Refused(f"{group}.{text}" if name.isidentifier() else f"{group}: {text}") from error
+        is_key = all(map(str.isidentifier, name.split(".")))
+        raise Refused(f"{group}.{text}" if is_key else f"{group}: {text}") from error
 
 
 def carry_out(t: Training) -> int:

@@ -83,6 +83,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
         return
     handle = os.open(path, os.O_RDONLY)
+    _held.add(handle)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,7 +98,21 @@ def locked(path: Path) -> Iterator[None]:
             pass
         yield
     finally:
+        _held.discard(handle)
         os.close(handle)
+
+
+_held: set[int] = set()  # open directories that are locked
+
+
+def _let_go() -> None:
+    """Closes a forked process's own handles: a worker that outlives a killed run must not hold its lock."""
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def freeze(path: Path, config: dict, hydra_yaml: str, overrides: list[str]) -> None:

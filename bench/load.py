@@ -1,0 +1,53 @@
+"""Seconds to load 60,000 + 10,000 images of 28 x 28 from gzipped IDX files, on one core.
+
+Fashion-MNIST where $CONGA_DATA (or /usr/share/datasets/fashion-mnist) has it, else random images in the same format.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.harness import interleave, print_rates
+from data.mnist import Mnist, read_idx
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+
+
+def run() -> None:
+    """Prints the median."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = next((p for p in (Path(os.environ.get("CONGA_DATA", folder)), DEBIAN) if p.is_dir() and _held(p)), None)
+        if root is None:
+            root = Path(folder)
+            _write(root)
+        print(f"  files in {root}")
+        source = Mnist(
+            name="fashion_mnist", root=str(root), batch_size=32, test_fraction=0.0, val_fraction=0.0, val_size=5000,
+            val_from="start", split_seed=0, limit=None, normalize="global", augment={},
+        )  # fmt: skip
+        images = root / "train-images-idx3-ubyte.gz"
+        work = {"load, split, statistics": source.load, "of it, decompressing": lambda: read_idx(images, 3)}
+        print_rates(interleave(work, 5), 1, "s", invert=True)
+    torch.set_num_threads(threads)
+
+
+def _held(folder: Path) -> bool:
+    return (folder / "train-images-idx3-ubyte.gz").is_file()
+
+
+def _write(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for prefix, n in (("train", 60_000), ("t10k", 10_000)):
+        images = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8) * (rng.random((n, 28, 28)) < 0.2)
+        for name, array in (("images-idx3", images), ("labels-idx1", rng.integers(0, 10, n))):
+            head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            (folder / f"{prefix}-{name}-ubyte.gz").write_bytes(gzip.compress(head + array.astype(np.uint8).tobytes()))
