@@ -80,22 +80,24 @@ class Augment:
             if getattr(self, name) and task != "classification":
                 raise ValueError(f"{name}={getattr(self, name)}: mixes classes; the task is {task}")
 
-    def move(self, x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
-        """Crop, flip, rotation and translation of raw images of any dtype; the last two return float32."""
-        if self.crop or self.flip:
-            across, down, mirror = torch.rand(3, len(x_BCHW), generator=generator, device=x_BCHW.device)
-            if self.crop:
-                x_BCHW = crop(x_BCHW, self.crop, self.pad, down, across)
-            if self.flip:
-                x_BCHW = flip(x_BCHW, mirror < 0.5)
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """The random numbers of `n` images: (11, n), uniform in [0, 1)."""
+        return torch.rand(11, n, generator=generator, device=generator.device)
+
+    def move(self, x_BCHW: Tensor, u: Tensor) -> Tensor:
+        """Crop, flip, rotation and translation of raw images of any dtype by `u`; the last two return float32."""
+        if self.crop:
+            x_BCHW = crop(x_BCHW, self.crop, self.pad, u[0], u[1])
+        if self.flip:
+            x_BCHW = flip(x_BCHW, u[2] < 0.5)
         if self.rotate or self.translate:
-            turn, across, down = 2 * torch.rand(3, len(x_BCHW), generator=generator, device=x_BCHW.device) - 1
+            turn, across, down = 2 * u[3:6] - 1
             x_BCHW = affine(x_BCHW.float(), turn * self.rotate, across * self.translate, down * self.translate)
         return x_BCHW
 
-    def erased(self, x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
-        """Random erasing of normalized images."""
-        return random_erase(x_BCHW, self.erase, generator) if self.erase else x_BCHW
+    def erased(self, x_BCHW: Tensor, u: Tensor) -> Tensor:
+        """Random erasing of normalized images by `u`."""
+        return erase(x_BCHW, self.erase, u[6:]) if self.erase else x_BCHW
 
     def blend(self, x_BCHW: Tensor, y_B: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
         """Mixup or CutMix of a batch, by torchvision; they draw from torch's global generator on the CPU.
@@ -164,10 +166,9 @@ def affine(x_BCHW: Tensor, degrees_B: Tensor, across_B: Tensor, down_B: Tensor) 
     return F.grid_sample(x_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def random_erase(x_BCHW: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    """Sets a random rectangle of each image to 0, with probability `p`; it is cut off at the image's border."""
-    B, _, H, W = x_BCHW.shape
-    u = torch.rand(5, B, generator=generator, device=x_BCHW.device)
+def erase(x_BCHW: Tensor, p: float, u: Tensor) -> Tensor:
+    """Sets a rectangle of each image to 0 with probability `p`; `u` (5, B) in [0, 1) says which, and whether."""
+    _, _, H, W = x_BCHW.shape
     area = H * W * (ERASED_AREA[0] + u[0] * (ERASED_AREA[1] - ERASED_AREA[0]))
     low, high = map(math.log, ERASED_RATIO)
     ratio = (low + u[1] * (high - low)).exp()

@@ -6,7 +6,8 @@ Shapes: N samples, B batch; images (C, H, W), tables (features,), series (T, fea
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch import Tensor
 from data.augment import Augment
 
 Batch = tuple[Tensor, Tensor]
+
+AUGMENTED = 2**19  # numbers in the inputs that are augmented at once
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Dataset:
         self._mean, self._scale = facts.mean, 1.0 / facts.std
         self._scales_targets = bool((facts.target_std != 1).any() or (facts.target_mean != 0).any())
         self._target_mean, self._target_scale = facts.target_mean, 1.0 / facts.target_std
+        self._generator: torch.Generator | None = None
 
     def to(self, device: torch.device) -> Dataset:
         """Moves splits and statistics to `device`, in place."""
@@ -71,17 +75,32 @@ class Dataset:
         return self
 
     def batches(
-        self, split: str, indices: Iterable[Tensor | slice], generator: torch.Generator | None = None
+        self, split: str, indices: Sequence[Tensor | slice], seed: int | None = None, start: int = 0
     ) -> Iterator[Batch]:
-        """The samples at each of `indices`, ready for a model.
+        """The samples at each of `indices`, from number `start` on, ready for a model.
 
-        With a `generator` the batches are meant for training, and random augmentation may draw from it.
+        With a `seed` the batches are meant for training, and may be augmented; what is drawn for a batch is a function
+        of the seed and the batch's number, so that an epoch can go on in its middle.
         """
-        for index in indices:
-            yield self.batch(split, index, generator)
+        if self.augment is None or seed is None:
+            for index in indices[start:]:
+                yield self.batch(split, index)
+            return
+        # Small batches are augmented several at once: they cost more to begin than to do.
+        x, y = self.splits[split]
+        together = max(1, AUGMENTED // (self.batch_size * math.prod(self.facts.input_shape)))
+        for first in range(start - start % together, len(indices), together):
+            group = indices[first : first + together]
+            draws = torch.cat([self._draws(seed, first + i, len(index)) for i, index in enumerate(group)], 1)
+            index = torch.cat(list(group))
+            inputs = self._made(x.index_select(0, index), draws)
+            targets, ends = y.index_select(0, index), [len(index) for index in group]
+            for number, batch in enumerate(zip(inputs.split(ends), targets.split(ends), strict=True), first):
+                if number >= start:
+                    yield self._blended(*batch)
 
     def batch(self, split: str, index: Tensor | slice, generator: torch.Generator | None = None) -> Batch:
-        """The samples at `index` (B,), ready for a model."""
+        """The samples at `index` (B,), ready for a model; augmented with a `generator`."""
         x, y = self.splits[split]
         if isinstance(index, slice):
             return self.transform((x[index], y[index]), generator)
@@ -95,19 +114,40 @@ class Dataset:
         augmentation mixes them: then they are probabilities (B, K).
         """
         x, y = batch
-        augment = self.augment if generator is not None else None
-        if augment is not None:
-            x = augment.move(x, generator)
+        if self.augment is None or generator is None:
+            return self._made(x, None), self._scaled(y)
+        return self._blended(self._made(x, self.augment.draw(len(x), generator)), y)
+
+    def _draws(self, seed: int, number: int, size: int) -> Tensor:
+        """The random numbers of one training batch."""
+        if self._generator is None:
+            self._generator = torch.Generator(self._mean.device)
+        return self.augment.draw(size, self._generator.manual_seed(seed + number))
+
+    def _made(self, x: Tensor, draws: Tensor | None) -> Tensor:
+        """Raw inputs -> inputs of a model, each changed by its column of `draws`."""
+        if draws is not None:
+            x = self.augment.move(x, draws)
         x = torch.sub(x, self._mean).mul_(self._scale)
-        if self._scales_targets:
-            y = (y - self._target_mean) * self._target_scale
-        if augment is not None:
-            x, y = augment.blend(augment.erased(x, generator), y, self.facts.num_outputs)
-        return x, y
+        return x if draws is None else self.augment.erased(x, draws)
+
+    def _blended(self, x: Tensor, y: Tensor) -> Batch:
+        return self.augment.blend(x, self._scaled(y), self.facts.num_outputs)
+
+    def _scaled(self, y: Tensor) -> Tensor:
+        return (y - self._target_mean) * self._target_scale if self._scales_targets else y
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
     """The permutation (n,) of one epoch, a function of (seed, epoch) alone, the same on every device."""
-    draw = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
-    generator = torch.Generator().manual_seed(int(draw) >> 1)  # manual_seed takes 63 bits
-    return torch.randperm(n, generator=generator)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(_mixed(seed, epoch)))
+
+
+def augment_seed(seed: int, epoch: int) -> int:
+    """What an epoch's augmentation is drawn from."""
+    return _mixed(seed, epoch, 1) >> 1  # room for the number of a batch
+
+
+def _mixed(*numbers: int) -> int:
+    """63 bits, as many as a generator takes."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1

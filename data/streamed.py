@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -48,22 +48,35 @@ class StreamedDataset(Dataset):
         return self
 
     def batches(
-        self, split: str, indices: Iterable[Tensor | slice], generator: torch.Generator | None = None
+        self, split: str, indices: Sequence[Tensor | slice], seed: int | None = None, start: int = 0
     ) -> Iterator[Batch]:
-        n = self.facts.sizes[split]
         loader = self._loader(split)
-        loader.batch_sampler.indices = [
-            list(range(*i.indices(n))) if isinstance(i, slice) else i.tolist() for i in indices
-        ]
-        for x, y in loader:
-            if isinstance(x, str):
-                raise OSError(f"{x}: could be decoded when the run started, and cannot any more")
-            yield self.transform(
-                (x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)), generator
-            )
+        loader.batch_sampler.indices = [self._listed(split, index) for index in indices[start:]]
+        for number, (x, y) in enumerate(loader, start):
+            x, y = self._arrived(x, y)
+            if self.augment is None or seed is None:
+                yield self.transform((x, y))
+            else:
+                yield self._blended(self._made(x, self._draws(seed, number, len(x))), y)
 
     def batch(self, split: str, index: Tensor | slice, generator: torch.Generator | None = None) -> Batch:
-        return next(self.batches(split, [index], generator))
+        files = self._loader(split).dataset
+        return self.transform(self._arrived(*files.__getitems__(self._listed(split, index))), generator)
+
+    def _listed(self, split: str, index: Tensor | slice) -> list[int]:
+        if isinstance(index, slice):
+            return list(range(*index.indices(self.facts.sizes[split])))
+        return index.tolist()
+
+    def _arrived(self, x: Tensor | str, y: Tensor) -> Batch:
+        """A batch on the device.
+
+        Raises:
+            OSError: it is the name of a file that could not be decoded.
+        """
+        if isinstance(x, str):
+            raise OSError(f"{x}: could be decoded when the run started, and cannot any more")
+        return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
 
     def _loader(self, split: str) -> DataLoader:
         """The workers of a split, started with its first batch and kept."""

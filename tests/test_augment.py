@@ -7,7 +7,7 @@ from conftest import COMMON
 from torchvision.transforms.v2 import functional as theirs
 
 from data import Augment
-from data.augment import affine, crop, flip, random_erase
+from data.augment import affine, crop, erase, flip
 from data.digits import Digits
 
 DTYPES = [torch.uint8, torch.float32]
@@ -72,7 +72,8 @@ def test_affine_is_torchvisions(shape):
 
 def test_erasing_wipes_one_rectangle_of_the_stated_area():
     x = torch.ones(2000, 2, 32, 32)
-    result = random_erase(x, 0.5, generator())
+    u = torch.rand(5, 2000, generator=generator())
+    result = erase(x, 0.5, u)
     erased = result[:, 0] == 0
     assert torch.equal(result[:, 0], result[:, 1])
     hit = erased.flatten(1).any(1)
@@ -84,14 +85,15 @@ def test_erasing_wipes_one_rectangle_of_the_stated_area():
     share = erased[hit].float().mean((1, 2))
     assert 0.005 < share.min() < 0.04  # the borders of a rectangle fall between pixels
     assert 0.29 < share.max() < 0.36
-    assert (random_erase(x, 0.0, generator()) == 1).all()
-    assert (random_erase(x, 1.0, generator()) == 0).flatten(1).any(1).all()
+    assert (erase(x, 0.0, u) == 1).all()
+    assert (erase(x, 1.0, u) == 0).flatten(1).any(1).all()
 
 
 def test_every_shift_and_both_sides_are_equally_likely():
     x = torch.zeros(30_000, 1, 5, 5, dtype=torch.uint8)
     x[:, 0, 2, 2], x[:, 0, 2, 3] = 200, 100  # a spot with a mark at its right
-    moved = Augment(crop=1, flip=True).move(x, generator())[:, 0]
+    augment = Augment(crop=1, flip=True)
+    moved = augment.move(x, augment.draw(len(x), generator()))[:, 0]
     spots = (moved == 200).nonzero()
     assert len(spots) == 30_000
     counts = torch.bincount(spots[:, 1] * 5 + spots[:, 2], minlength=25)
@@ -135,18 +137,23 @@ def test_it_repeats_from_the_generator_and_leaves_data_and_targets_alone(augment
     assert torch.equal(dataset.splits["train"][0], raw)
 
 
-def test_one_pass_over_a_generator_is_the_same_however_it_is_cut():
-    """A resumed epoch goes on with the generator's state, so batch for batch must be drawn in order."""
-    dataset, cut = digits(crop=2, flip=True, erase=0.3), torch.arange(96).split(32)
-    g = generator()
-    whole = [x for x, _ in dataset.batches("train", cut, g)]
-    g = generator()
-    first = next(dataset.batches("train", cut[:1], g))[0]
-    state = g.get_state()
-    g = generator(5)
-    g.set_state(state)
-    rest = [x for x, _ in dataset.batches("train", cut[1:], g)]
-    assert all(torch.equal(a, b) for a, b in zip(whole, [first, *rest], strict=True))
+@pytest.mark.parametrize("together", [1, 64 * 7, 64 * 64, 2**19])
+def test_an_epoch_is_the_same_wherever_it_goes_on(monkeypatch, together):
+    """And however many small batches are augmented at once."""
+    dataset, cut = digits(crop=2, flip=True, erase=0.3, rotate=9), torch.arange(95).split(10)
+    expected = list(dataset.batches("train", cut, seed=7))
+    assert [len(x) for x, _ in expected] == [10] * 9 + [5]
+    assert not torch.equal(expected[0][0], dataset.batch("train", cut[0])[0])
+    assert not torch.equal(expected[0][0], next(dataset.batches("train", cut, seed=8))[0])
+    same_images = list(dataset.batches("train", (cut[0], cut[0]), seed=7))
+    assert not torch.equal(same_images[0][0], same_images[1][0])  # each batch draws anew
+    monkeypatch.setattr("data.dataset.AUGMENTED", together)
+    for start in (0, 1, 6, 9):
+        got = list(dataset.batches("train", cut, seed=7, start=start))
+        assert len(got) == 10 - start
+        for (x, y), (u, v) in zip(got, expected[start:], strict=True):
+            assert torch.equal(x, u)
+            assert torch.equal(y, v)
 
 
 def test_mixup_is_a_convex_combination():

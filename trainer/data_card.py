@@ -163,7 +163,7 @@ def raw_inputs(dataset: Dataset) -> tuple[torch.Tensor, str]:
         return x, ""
     n = min(SAMPLED, dataset.facts.sizes["train"])
     index = torch.linspace(0, dataset.facts.sizes["train"] - 1, n).long()
-    return raw_batch(dataset, index).round(), f" (of {n} samples)"  # bytes, before normalization
+    return raw_batch(dataset, index).round() + 0.0, f" (of {n} samples)"  # bytes; no -0
 
 
 def raw_batch(dataset: Dataset, index: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from data import Dataset, epoch_order
+from data import Dataset, augment_seed, epoch_order
 from optim import refresh_rates
 from trainer import checkpoint
 from trainer.display import Display
@@ -89,7 +89,6 @@ class Training:
     def __post_init__(self) -> None:
         self.started = self.heartbeat_at = time.perf_counter()
         self.pulse_at = self.started + self.display.interval
-        self.augment = torch.Generator(self.device).manual_seed(self.seed)
         self.monitor = resolve_monitor(self.settings, self.columns(), "val" in self.dataset.splits)
         mode = self.settings.monitor_mode
         higher = self.monitor.rpartition("/")[2] in self.objective.higher_is_better
@@ -123,7 +122,6 @@ class Training:
                 "device": self.device.type,
                 "cpu": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-                "augment": self.augment.get_state(),
             },
         }
 
@@ -137,10 +135,8 @@ class Training:
         self.progress = Progress(**state["progress"])
         states = state["random"]
         torch.set_rng_state(states["cpu"].cpu())
-        if states["device"] == self.device.type:
-            self.augment.set_state(states["augment"].cpu())
-            if states["cuda"] is not None:
-                torch.cuda.set_rng_state(states["cuda"].cpu(), self.device)
+        if states["device"] == self.device.type == "cuda":
+            torch.cuda.set_rng_state(states["cuda"].cpu(), self.device)
 
 
 class Diverged(Exception):
@@ -175,14 +171,14 @@ def train_epoch(t: Training) -> None:
     objective, schedule, stop = t.objective, t.schedule, t.stop
     every = t.settings.checkpoint_steps or 0
     order = epoch_order(dataset.facts.sizes["train"], t.seed, p.epoch).to(t.device)
-    batches = order.split(dataset.batch_size)[p.position :]
+    batches = dataset.batches("train", order.split(dataset.batch_size), augment_seed(t.seed, p.epoch), p.position)
     if p.position == 0:
         p.lr = optimizer.param_groups[0]["lr"]
     model.train()
     t.display.start_epoch(p.epoch, p.step)
     started, before = time.perf_counter(), p.epoch_s
 
-    for batch in dataset.batches("train", batches, t.augment):
+    for batch in batches:
         loss, sums = objective(model, batch)
         optimizer.zero_grad()
         loss.backward()
