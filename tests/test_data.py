@@ -1,12 +1,17 @@
 """Datasets against scikit-learn's own loaders, splits against their promises, statistics against NumPy."""
 
+import gzip
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from conftest import COMMON
+from conftest import COMMON, summary
 
 from data import epoch_order
 from data.digits import Digits
+from data.mnist import Mnist
 from data.series import Oscillator, Sine
 from data.splits import split_indices, subset
 from data.statistics import Moments, normalization
@@ -351,3 +356,29 @@ def test_epoch_order():
     state = torch.get_rng_state()
     epoch_order(10, 0, 0)
     assert torch.equal(state, torch.get_rng_state())  # draws from no shared random state
+
+
+@pytest.mark.slow
+def test_fashion_mnist(cli, tmp_path):
+    """The real files: read against a reading by hand, and trained to what a linear classifier does not reach."""
+    folders = [Path(p) for p in (os.environ.get("CONGA_DATA"), "/usr/share/datasets/fashion-mnist") if p]
+    names = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+    root = next((p for p in folders if all((p / name).is_file() for name in names)), None)
+    if root is None:
+        pytest.skip(f"no Fashion-MNIST in {' or '.join(map(str, folders))} (Debian: dataset-fashion-mnist)")
+    images, labels, test_images, test_labels = (
+        np.frombuffer(gzip.decompress((root / n).read_bytes()), np.uint8) for n in names
+    )
+    settings = COMMON | {"val_size": 5000, "val_from": "start", "root": str(root)}
+    splits = Mnist(name="fashion_mnist", **settings).load().splits
+    for split, (x, y) in {
+        "val": (images[16:][: 5000 * 784], labels[8:5008]),
+        "train": (images[16:][5000 * 784 :], labels[5008:]),
+        "test": (test_images[16:], test_labels[8:]),
+    }.items():
+        np.testing.assert_array_equal(splits[split][0].numpy().ravel(), x)
+        np.testing.assert_array_equal(splits[split][1], y)
+    options = [f"data.root={root}", "model.widths=[300,100]", "train.epochs=3", "data.batch_size=64"]
+    code, text = cli("data=fashion_mnist", *options, "hydra.run.dir=run")
+    assert code == 0, text
+    assert summary(tmp_path / "run")["test"]["accuracy"] > 0.85
