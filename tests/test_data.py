@@ -366,9 +366,8 @@ def test_fashion_mnist(cli, tmp_path):
     root = next((p for p in folders if all((p / name).is_file() for name in names)), None)
     if root is None:
         pytest.skip(f"no Fashion-MNIST in {' or '.join(map(str, folders))} (Debian: dataset-fashion-mnist)")
-    images, labels, test_images, test_labels = (
-        np.frombuffer(gzip.decompress((root / n).read_bytes()), np.uint8) for n in names
-    )
+    contents = [gzip.decompress((root / name).read_bytes()) for name in names]
+    images, labels, test_images, test_labels = (np.frombuffer(content, np.uint8) for content in contents)
     settings = COMMON | {"val_size": 5000, "val_from": "start", "root": str(root)}
     splits = Mnist(name="fashion_mnist", **settings).load().splits
     for split, (x, y) in {
