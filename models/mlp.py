@@ -1,6 +1,6 @@
 """The multilayer perceptron: dense layers with an activation between them, over the flattened input.
 
-Run: ``python -m trainer model=mlp 'model.widths=[300,100]'``
+Run: ``python -m trainer model=mlp 'model.widths=[300,100]'``, ``python -m trainer data=apartments model=linear``
 
 Shapes: B batch, D features, K outputs.
 """
@@ -8,33 +8,33 @@ Shapes: B batch, D features, K outputs.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from torch import Tensor, nn
 
-from models.layers import activation as make_activation
-from models.layers import check_dropout, check_widths, output_layer
-
-
-def dense_layers(d_in: int, widths: list[int], activation: str, dropout: float) -> list[nn.Module]:
-    """Linear - activation - dropout for each of `widths`."""
-    layers: list[nn.Module] = []
-    for d_out in widths:
-        layers += [nn.Linear(d_in, d_out), make_activation(activation)]
-        if dropout > 0:
-            layers.append(nn.Dropout(dropout))
-        d_in = d_out
-    return layers
+from models.layers import Norm, activation, check_probability, check_widths, initialize, output_layer
 
 
 class MLP(nn.Module):
     """Flatten, then dense layers of `widths`, then a dense layer to the outputs.
 
+    A hidden layer is dense - [norm] - activation - dropout, or dense - activation - [norm] - dropout.
+
     Args:
         input_shape: of one sample, any number of axes.
         num_outputs: K, or a mapping head -> K.
         widths: units of each hidden layer; empty is an affine map.
-        activation: after each hidden layer, by name (:data:`models.layers.ACTIVATIONS`).
-        dropout: probability of a hidden unit's zeroing, after each activation.
+        activation: of the hidden layers, by name (:data:`models.layers.ACTIVATIONS`); a list is applied in its order.
+        slope: of ``leaky_relu``.
+        prelu: ``shared`` or one slope a ``unit``.
+        norm: ``batch`` (Ioffe & Szegedy 2015) or ``layer`` (Ba et al. 2016) in the hidden layers.
+        norm_position: ``before`` or ``after`` the activation.
+        dropout: probability of a hidden unit's zeroing.
+        input_dropout: the same of an input's.
+        init: of the weights (:func:`models.layers.initialize`).
+
+    Raises:
+        ValueError: `name=value: what would be right`.
     """
 
     def __init__(
@@ -43,20 +43,41 @@ class MLP(nn.Module):
         num_outputs: int | dict[str, int],
         *,
         widths: list[int],
-        activation: str,
-        dropout: float,
+        activation: str | list[str] = "relu",
+        slope: float = 0.01,
+        prelu: Literal["shared", "unit"] = "shared",
+        norm: Norm = "none",
+        norm_position: Literal["before", "after"] = "before",
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        init: str = "default",
     ):
         super().__init__()
         check_widths("widths", widths)
-        check_dropout(dropout)
+        check_probability("dropout", dropout)
+        check_probability("input_dropout", input_dropout)
+        layers: list[nn.Module] = [nn.Flatten()]
+        if input_dropout:
+            layers.append(nn.Dropout(input_dropout))
         d_in = math.prod(input_shape)
-        d_last = widths[-1] if widths else d_in
-        self.net = nn.Sequential(
-            nn.Flatten(),
-            *dense_layers(d_in, widths, activation, dropout),
-            output_layer(d_last, num_outputs),
-        )
+        for d_out in widths:
+            layers.append(nn.Linear(d_in, d_out))
+            layers += hidden(d_out, activation, slope, prelu, norm, norm_position, dropout)
+            d_in = d_out
+        self.net = nn.Sequential(*layers, output_layer(d_in, num_outputs))
+        initialize(self, init)
 
     def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
         """(B, *input_shape) -> (B, K), or a mapping head -> (B, K)"""
         return self.net(x)
+
+
+def hidden(
+    units: int, names: str | list[str], slope: float, prelu: str, norm: Norm, norm_position: str, dropout: float
+) -> list[nn.Module]:
+    """What follows the affine map of a hidden layer: norm and activation in their order, and dropout."""
+    layers = activation(names, units, slope=slope, prelu=prelu)
+    if norm != "none":
+        normalization = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}[norm](units)
+        layers = [normalization, *layers] if norm_position == "before" else [*layers, normalization]
+    return [*layers, nn.Dropout(dropout)] if dropout else layers

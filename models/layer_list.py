@@ -1,0 +1,248 @@
+"""A network from a list of layers, as YAML has it: plain convolutional networks, and whatever else is a sequence.
+
+    layers:
+    - {conv: 10, kernel: 3, padding: same}
+    - activation
+    - {pool: max, kernel: 2}
+    - flatten
+    - {dense: 50}
+    - activation
+    - dropout
+
+The output layer is added. Run: ``python -m trainer model=cnn``, ``python -m trainer model=cnn_asymmetric``
+
+Shapes: B batch, C channels, H height, W width, D features, K outputs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from models.layers import activation as make_activation
+from models.layers import check_probability, initialize, output_layer
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Builder:
+    """Layers so far, and what comes out of them: the shape of one sample."""
+
+    shape: Shape
+    defaults: dict[str, Any]  # what a layer takes that does not say otherwise
+    layers: list[nn.Module] = field(default_factory=list)
+    where: str = ""  # the layer under way, for errors
+
+    def add(self, where: str, entry: Any) -> None:
+        """Adds the layer that `entry` describes.
+
+        Raises:
+            ValueError: it describes none, or does not fit what comes before.
+        """
+        self.where = where
+        shown = str(entry).replace("'", "")
+        entry = {entry: None} if isinstance(entry, str) else entry
+        kind = next((k for k in entry if k in KINDS), None) if isinstance(entry, dict) else None
+        if kind is None:
+            raise ValueError(f"{where}={shown}: must be one of {', '.join(KINDS)}")
+        build, known = KINDS[kind]
+        for key in entry:
+            if key != kind and key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise ValueError(
+                    f"{where}.{key}={entry[key]}: unknown key; {hint}{kind} has {', '.join(known) or 'none'}"
+                )
+        build(self, entry[kind], **{k: v for k, v in entry.items() if k != kind})
+
+    def refuse(self, text: str) -> ValueError:
+        return ValueError(f"{self.where}={text}")
+
+    def image(self, kind: str) -> tuple[int, int, int]:
+        """The shape, which must be one of images."""
+        if len(self.shape) != 3:
+            shape = tuple(self.shape)
+            if not any(isinstance(layer, nn.Flatten) for layer in self.layers):
+                raise ValueError(f"input_shape={shape}: {self.where} is {kind}, which takes (channels, height, width)")
+            raise self.refuse(f"{kind}: takes images, (channels, height, width), and {shape} comes in")
+        return self.shape
+
+    def flat(self) -> int:
+        """The features of one sample, flattened if they are not yet."""
+        if len(self.shape) > 1:
+            self.flatten(None)
+        return self.shape[0]
+
+    def whole(self, name: str, value: Any, low: int) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ValueError(f"{self.where}.{name}={value}: must be a whole number, at least {low}")
+        return value
+
+    def pair(self, name: str, value: Any, low: int = 1) -> tuple[int, int]:
+        """(vertical, horizontal) from one number or two."""
+        values = value if isinstance(value, list) else [value, value]
+        if len(values) != 2:
+            raise ValueError(f"{self.where}.{name}={value}: must be one number, or [vertical,horizontal]")
+        return self.whole(name, values[0], low), self.whole(name, values[1], low)
+
+    def slid(self, kind: str, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]) -> Shape:
+        """Height and width after a window has slid over a padded image."""
+        _, *sides = self.shape
+        if any(k > side + 2 * p for side, k, p in zip(sides, kernel, pad, strict=True)):
+            size, image = " x ".join(map(str, kernel)), " x ".join(map(str, sides))
+            raise self.refuse(f"{kind}: its kernel of {size} is larger than the image of {image} that comes in")
+        return tuple((side + 2 * p - k) // s + 1 for side, k, s, p in zip(sides, kernel, stride, pad, strict=True))
+
+    def conv(self, filters: Any, kernel: Any = 3, stride: Any = 1, padding: Any = "same", bias: bool = True) -> None:
+        c, h, w = self.image("conv")
+        filters, kernel, stride = (
+            self.whole("conv", filters, 1),
+            self.pair("kernel", kernel),
+            self.pair("stride", stride),
+        )
+        if padding == "same":
+            # Output ceil(input / stride), the odd pixel at the bottom and the right, as in Keras: torch has it only
+            # for a stride of 1.
+            (top, bottom), (left, right) = map(_same, (h, w), kernel, stride)
+            if (top, left) == (bottom, right):
+                self.layers.append(nn.Conv2d(c, filters, kernel, stride, (top, left), bias=bias))
+            else:
+                self.layers += [
+                    nn.ZeroPad2d((left, right, top, bottom)),
+                    nn.Conv2d(c, filters, kernel, stride, bias=bias),
+                ]
+            self.shape = (filters, -(-h // stride[0]), -(-w // stride[1]))
+            return
+        if isinstance(padding, str) and padding != "valid":
+            raise ValueError(f"{self.where}.padding={padding}: must be same, valid, a number, or [vertical,horizontal]")
+        pad = (0, 0) if padding == "valid" else self.pair("padding", padding, 0)
+        self.layers.append(nn.Conv2d(c, filters, kernel, stride, pad, bias=bias))
+        self.shape = (filters, *self.slid("conv", kernel, stride, pad))
+
+    def pool(self, how: Any, kernel: Any = 2, stride: Any = None) -> None:
+        c, _, _ = self.image("pool")
+        if how not in ("max", "average"):
+            raise ValueError(f"{self.where}.pool={how}: must be max or average")
+        kernel = self.pair("kernel", kernel)
+        stride = kernel if stride is None else self.pair("stride", stride)
+        self.layers.append((nn.MaxPool2d if how == "max" else nn.AvgPool2d)(kernel, stride))
+        self.shape = (c, *self.slid("pool", kernel, stride, (0, 0)))
+
+    def norm(self, how: Any) -> None:
+        if how not in ("batch", "layer"):
+            raise ValueError(f"{self.where}.norm={how}: must be batch or layer")
+        if how == "layer":
+            self.layers.append(nn.LayerNorm(self.shape))
+        else:
+            self.layers.append((nn.BatchNorm2d if len(self.shape) == 3 else nn.BatchNorm1d)(self.shape[0]))
+
+    def activation(self, name: Any, slope: float | None = None, prelu: str | None = None) -> None:
+        chosen = self.defaults | {k: v for k, v in {"slope": slope, "prelu": prelu}.items() if v is not None}
+        try:
+            self.layers += make_activation(
+                chosen["activation"] if name is None else name,
+                self.shape[0],
+                slope=chosen["slope"],
+                prelu=chosen["prelu"],
+            )
+        except ValueError as error:
+            raise ValueError(str(error) if name is None else f"{self.where}.{error}") from error
+
+    def dropout(self, p: Any) -> None:
+        p = self.defaults["dropout"] if p is None else p
+        check_probability(f"{self.where}.dropout", p)
+        if p:
+            self.layers.append(nn.Dropout(p))
+
+    def flatten(self, _: Any) -> None:
+        self.layers.append(nn.Flatten())
+        self.shape = (math.prod(self.shape),)
+
+    def dense(self, units: Any, bias: bool = True) -> None:
+        self.layers.append(nn.Linear(self.flat(), self.whole("dense", units, 1), bias=bias))
+        self.shape = (units,)
+
+    def repeat(self, times: Any, layers: Any = ()) -> None:
+        where = self.where
+        for _ in range(self.whole("repeat", times, 0)):
+            for i, entry in enumerate(layers):
+                self.add(f"{where}.layers[{i}]", entry)
+
+
+KINDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+    "conv": (Builder.conv, ("kernel", "stride", "padding", "bias")),
+    "pool": (Builder.pool, ("kernel", "stride")),
+    "norm": (Builder.norm, ()),
+    "activation": (Builder.activation, ("slope", "prelu")),
+    "dropout": (Builder.dropout, ()),
+    "flatten": (Builder.flatten, ()),
+    "dense": (Builder.dense, ("bias",)),
+    "repeat": (Builder.repeat, ("layers",)),
+}
+
+
+class LayerList(nn.Module):
+    """The layers of a list, one after the other, flattened at the latest before the output layer, which is added.
+
+    ==============  ===============================================================================================
+    entry           meaning
+    ==============  ===============================================================================================
+    ``conv: n``     `n` filters; ``kernel`` (3), ``stride`` (1): one number, or [vertical, horizontal]; ``padding``:
+                    ``same`` (output ceil(input / stride)), ``valid`` or pixels; ``bias`` (true)
+    ``pool: max``   or ``average``; ``kernel`` (2), ``stride`` (that of the kernel)
+    ``norm: batch`` or ``layer``
+    ``activation``  or ``activation: name``, ``slope``, ``prelu``; without a name, that of the model
+    ``dropout``     or ``dropout: p``; without a number, that of the model
+    ``flatten``
+    ``dense: n``    `n` units; ``bias`` (true)
+    ``repeat: n``   the list ``layers``, `n` times
+    ==============  ===============================================================================================
+
+    Args:
+        input_shape: of one sample.
+        num_outputs: K, or a mapping head -> K.
+        layers: the list.
+        activation, slope, prelu, dropout: of the layers that do not say otherwise.
+        init: of the weights (:func:`models.layers.initialize`).
+
+    Raises:
+        ValueError: `layers[i]…: what would be right`.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_outputs: int | dict[str, int],
+        *,
+        layers: list,
+        activation: str = "relu",
+        slope: float = 0.01,
+        prelu: str = "shared",
+        dropout: float = 0.0,
+        init: str = "default",
+    ):
+        super().__init__()
+        check_probability("dropout", dropout)
+        defaults = {"activation": activation, "slope": slope, "prelu": prelu, "dropout": dropout}
+        builder = Builder(tuple(input_shape), defaults)
+        for i, entry in enumerate(layers):
+            builder.add(f"layers[{i}]", entry)
+        d_out = builder.flat()
+        self.net = nn.Sequential(*builder.layers, output_layer(d_out, num_outputs))
+        initialize(self, init)
+
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        """(B, *input_shape) -> (B, K), or a mapping head -> (B, K)"""
+        return self.net(x)
+
+
+def _same(side: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Padding before and after a side for ceil(side / stride) places of the kernel."""
+    missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+    return missing // 2, missing - missing // 2
