@@ -235,10 +235,11 @@ def assemble(
     the_objective = build("objective", objective, facts=facts)
     torch.manual_seed(seed)
     network = build("model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs).to(device)
-    optimizer = build("optim", optim, params=list(network.named_parameters()), constraint=constraint_set)
+    trainable = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    optimizer = build("optim", optim, params=trainable, constraint=constraint_set)
     the_schedule = build("schedule", schedule, optimizer=optimizer, epochs=settings.epochs, steps_per_epoch=steps)
     summary.data |= {
-        "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for _, p in trainable),
         "device": str(device),
         "threads": threads,
         "seed": seed,
@@ -281,6 +282,8 @@ def refusing(group: str) -> Iterator[None]:
         text = one_line(error)
         name = text.partition("=")[0]
         if name in GIVEN.get(group, ()):  # no key of its own: it came from another choice
+            if not HydraConfig.initialized():
+                raise Refused(f"{group}: {text}") from error
             choices = HydraConfig.get().runtime.choices
             pair = f"{group}={choices[group]}" + (f" data={choices.data}" if group in ("model", "objective") else "")
             raise Refused(f"{pair}: {text}") from error
@@ -334,14 +337,23 @@ def carry_out(t: Training) -> int:
 
 def announce(t: Training) -> None:
     """The lines before the first epoch: what is trained, on what, how and where."""
-    say, facts, names = t.display.say, t.dataset.facts, [name for name, _ in t.model.named_parameters()]
+    from models.size import layer_sizes
+
+    say, facts = t.display.say, t.dataset.facts
+    names = [name for name, p in t.model.named_parameters() if p.requires_grad]
     sizes = ", ".join(f"{n:,} {split}" for split, n in facts.sizes.items())
     choices = {g: t.config[g].get("_target_") for g in ("optim", "constraint", "schedule")}
     say(f"run         {run_dir.shown(t.run)}")
     say(f"data        {facts.name}: {sizes}; input {' x '.join(map(str, facts.input_shape))}, {facts.task}")
     for note in facts.notes:
         say(f"note        {note}")
-    say(f"model       {type(t.model).__name__}, {t.summary.data['parameters']:,} parameters")
+    sizes = layer_sizes(t.model, facts.input_shape)
+    frozen = sum(size.parameters - size.trainable for size in sizes)
+    say(
+        f"model       {type(t.model).__name__}, {t.summary.data['parameters']:,} parameters"
+        + (f" and {frozen:,} frozen ones" if frozen else "")
+        + f", {sum(size.multiply_adds for size in sizes):,} multiply-adds a sample"
+    )
     for group, target in choices.items():
         values = " ".join(f"{k}={show(v)}" for k, v in t.config[group].items() if k != "_target_")
         say(f"{group:<11} {(target or 'none').rpartition('.')[2]} {values}".rstrip())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the picture's file; default: outputs/data_card_NAME.png")
     arguments = parser.parse_intermixed_args()
     try:
-        dataset = load(arguments.overrides)
+        dataset = load(composed(arguments.overrides))
         out = arguments.out or Path("outputs") / f"data_card_{dataset.facts.name}.png"
         console = Console(highlight=False)
         for table in tables(dataset):
@@ -56,12 +57,18 @@ def main() -> None:
         sys.exit(report(error, tracebacks=os.environ.get(FULL_ERROR) == "1", overrides=arguments.overrides))
 
 
-def load(overrides: list[str]) -> Dataset:
-    """The dataset that a run with `overrides` would train on, on the CPU."""
+def composed(overrides: list[str]) -> dict[str, Any]:
+    """The configuration of a run with `overrides`, checked."""
     register_resolvers([])
     with initialize_config_dir(str(CONF), version_base="1.3"):
+        HydraConfig.instance().set_config(compose("config", overrides, return_hydra_config=True))  # errors name choices
         config = OmegaConf.to_container(compose("config", overrides), resolve=True)
     check_config(config, assemble, GIVEN)
+    return config
+
+
+def load(config: dict[str, Any]) -> Dataset:
+    """The dataset that a run would train on, on the CPU."""
     source = build("data", config["data"])
     with refusing("data"), loading_progress(lambda: None) as progress:
         return source.load(progress)

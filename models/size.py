@@ -1,0 +1,82 @@
+"""How large a network is: shapes, parameters and multiply-adds of each layer, without computing anything.
+
+Shapes: of one sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LayerSize:
+    """One call of a layer."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    trainable: int
+    multiply_adds: int
+
+
+def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSize]:
+    """The layers that one sample goes through, in their order.
+
+    A layer that is called again has no parameters the second time. Multiply-adds are those of convolutions, dense and
+    recurrent layers; norms, activations and pools, a few operations for each number, are not counted.
+    """
+    rows: list[LayerSize] = []
+    seen: set[int] = set()
+
+    def record(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+            shape = tuple(first_tensor(output).shape[1:])
+            new = [p for p in layer.parameters() if id(layer) not in seen]
+            seen.add(id(layer))
+            parameters, trainable = sum(p.numel() for p in new), sum(p.numel() for p in new if sizes_train[name])
+            rows.append(
+                LayerSize(name, type(layer).__name__, shape, parameters, trainable, work(layer, inputs[0], shape))
+            )
+
+        return hook
+
+    leaves = {n: m for n, m in network.named_modules() if isinstance(m, nn.RNNBase) or not any(m.children())}
+    sizes_train = {n: any(p.requires_grad for p in m.parameters()) for n, m in leaves.items()}
+    hooks = [layer.register_forward_hook(record(name)) for name, layer in leaves.items()]
+    state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    training = network.training
+    try:
+        network.eval()
+        with torch.no_grad():
+            empty = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
+            torch.func.functional_call(network, empty, (torch.empty(1, *input_shape, device="meta"),))
+    finally:
+        network.train(training)
+        for hook in hooks:
+            hook.remove()
+    return rows
+
+
+def first_tensor(output: Any) -> Tensor:
+    """The output itself, or the first of several."""
+    if isinstance(output, dict):
+        output = list(output.values())
+    return first_tensor(output[0]) if isinstance(output, tuple | list) else output
+
+
+def work(layer: nn.Module, x: Tensor, shape: tuple[int, ...]) -> int:
+    """Multiply-adds of a layer for one sample `x` (1, ...)."""
+    if isinstance(layer, nn.Conv2d):
+        return math.prod(shape) * layer.weight[0].numel()
+    if isinstance(layer, nn.Linear):
+        return math.prod(shape) * layer.in_features
+    if isinstance(layer, nn.RNNBase):  # each step multiplies by every weight matrix once
+        return x.shape[1] * sum(p.numel() for name, p in layer.named_parameters() if name.startswith("weight"))
+    return 0

@@ -1,0 +1,75 @@
+"""``python -m trainer.model_card model=resnet50 data=cifar10``: a network's layers, shapes, parameters, multiply-adds.
+
+Takes the same ``model=…`` and ``data=…`` as a run. ``--input 3x32x32 --outputs 10`` goes without the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from trainer.__main__ import FULL_ERROR, build, refuse, report
+from trainer.data_card import composed, load
+from trainer.errors import Refused
+
+
+def main() -> None:
+    """The command line; ends the process with the exit status that the README lists."""
+    parser = argparse.ArgumentParser(prog="python -m trainer.model_card", description=__doc__.partition("\n")[0])
+    parser.add_argument("overrides", nargs="*", metavar="model=… | data=… | KEY=VALUE", help="as for a run")
+    parser.add_argument("--input", help="shape of one sample instead of a dataset, such as 3x32x32")
+    parser.add_argument("--outputs", type=int, default=10, help="with --input: how many (10)")
+    arguments = parser.parse_intermixed_args()
+    try:
+        config = composed(arguments.overrides)
+        if arguments.input is None:
+            facts = load(config).facts
+            shape, outputs = facts.input_shape, facts.num_outputs
+        else:
+            shape, outputs = sides(arguments.input), arguments.outputs
+        Console(highlight=False).print(summary_table(config["model"], shape, outputs), markup=False)
+    except KeyboardInterrupt:
+        sys.exit(refuse("interrupted", 130))
+    except Exception as error:
+        sys.exit(report(error, tracebacks=os.environ.get(FULL_ERROR) == "1", overrides=arguments.overrides))
+
+
+def sides(text: str) -> tuple[int, ...]:
+    """The shape in a text such as 3x32x32.
+
+    Raises:
+        Refused: it is none.
+    """
+    parts = text.lower().split("x")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise Refused(f"--input={text}: must be numbers with x between them, such as 3x32x32")
+    return tuple(map(int, parts))
+
+
+def summary_table(model: dict, input_shape: tuple[int, ...], num_outputs: int | dict[str, int]) -> Table:
+    """The layers of the network that `model` describes, and the totals."""
+    from models.size import layer_sizes
+
+    network = build("model", model, input_shape=input_shape, num_outputs=num_outputs)
+    rows = layer_sizes(network, input_shape)
+    shape = " x ".join(map(str, input_shape))
+    table = Table(title=f"{type(network).__name__} for {shape}", title_justify="left", show_footer=True)
+    trainable = sum(row.trainable for row in rows)
+    frozen = sum(row.parameters for row in rows) - trainable
+    table.add_column("layer", "total", overflow="fold")
+    table.add_column("kind", f"{frozen:,} of them frozen" if frozen else "")
+    table.add_column("output", justify="right")
+    table.add_column("parameters", f"{trainable + frozen:,}", justify="right")
+    table.add_column("multiply-adds", f"{sum(row.multiply_adds for row in rows):,}", justify="right")
+    for row in rows:
+        counts = (f"{n:,}" if n else "" for n in (row.parameters, row.multiply_adds))
+        table.add_row(row.name, row.kind, " x ".join(map(str, row.shape)), *counts)
+    return table
+
+
+if __name__ == "__main__":
+    main()
