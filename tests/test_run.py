@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -93,13 +94,13 @@ def test_the_best_checkpoint_gives_the_reported_test_numbers(cli, tmp_path):
     from sklearn.datasets import load_digits
 
     from data.digits import Digits
-    from models import CNN
+    from models import LayerList
 
     assert cli(*CGD, "train.epochs=4", "train.threads=1")[0] == 0
     run = only_run(tmp_path)
     best = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
     config, facts = best["config"], best["facts"]
-    model = CNN(
+    model = LayerList(
         facts["input_shape"], facts["num_outputs"], **{k: v for k, v in config["model"].items() if k != "_target_"}
     )
     model.load_state_dict(best["model"])
@@ -260,9 +261,30 @@ def test_constraint_composes_with_projected_optimizers(cli, tmp_path, optim):
     assert "optim/fw_gap" not in rows(tmp_path / "run")[0]
 
 
-def test_every_choice_of_every_group_trains(cli, tmp_path):
+CHOICES = [(f.parent.name, f.stem) for f in sorted((ROOT / "conf").glob("*/*.yaml"))]
+LARGE = [c for c in CHOICES if c[1].startswith("vgg") or c[1] in ("resnet34", "resnet50", "resnet101", "resnet152")]
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        pytest.param([c for c in CHOICES if c not in LARGE], id="all but large networks"),
+        pytest.param(LARGE, id="large networks", marks=pytest.mark.slow),
+    ],
+)
+def test_every_choice_of_every_group_trains(cli, tmp_path, choices):
     """One choice at a time against the defaults, read from conf/: a YAML that does not work is found here."""
-    needed = {("data", choice): options for choice, options in write_each(tmp_path).items()}
+    files = write_each(tmp_path)
+    needed = {("data", choice): options for choice, options in files.items()}
+    few = ["data.limit=20", "data.batch_size=10"]
+    needed |= {("model", name): few for group, name in choices if name.startswith(("resnet", "wrn"))}
+    needed |= {
+        ("model", name): ["data=mnist", *files["mnist"], *few, "model.head=small"]
+        for group, name in choices
+        if name.startswith("vgg")
+    }
+    needed["model", "cnn_small"] = ["data=cifar10", *files["cifar10"]]
+    needed["model", "mlp_deep"] = ["optim.lr=1e-3"]  # more diverges
     for objective, data in (
         ("binary_cross_entropy", "breast_cancer"),
         ("multilabel", "multilabel"),
@@ -270,11 +292,11 @@ def test_every_choice_of_every_group_trains(cli, tmp_path):
         ("mse", "apartments"),
     ):
         needed["objective", objective] = [f"data={data}"]
-    for file in sorted((ROOT / "conf").glob("*/*.yaml")):
-        group, choice = file.parent.name, file.stem
+    for group, choice in choices:
         options = [*needed.get((group, choice), ()), "train.epochs=1", f"hydra.run.dir={group}_{choice}"]
         code, text = cli(f"{group}={choice}", *options)
-        assert code == 0, (file, text)
+        assert code == 0, (group, choice, text)
+        shutil.rmtree(tmp_path / f"{group}_{choice}")  # the largest leave a gigabyte
 
 
 @pytest.mark.parametrize("data", ["digits", "iris", "wine"])

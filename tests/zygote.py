@@ -19,7 +19,7 @@ import trainer.display
 import trainer.loop
 import trainer.objectives
 from data import digits
-from models import cnn, mlp  # noqa: F401
+from models import layer_list, mlp  # noqa: F401
 
 
 def lay_tripwire(where: str, n: int, signum: int) -> None:

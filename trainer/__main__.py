@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -287,7 +288,7 @@ def refusing(group: str) -> Iterator[None]:
             choices = HydraConfig.get().runtime.choices
             pair = f"{group}={choices[group]}" + (f" data={choices.data}" if group in ("model", "objective") else "")
             raise Refused(f"{pair}: {text}") from error
-        is_key = all(map(str.isidentifier, name.split(".")))
+        is_key = re.fullmatch(r"[a-z_]\w*(\.\w+|\[\d+\])*", name)  # such as augment.crop or layers[2].kernel
         raise Refused(f"{group}.{text}" if is_key else f"{group}: {text}") from error
 
 

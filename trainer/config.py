@@ -10,6 +10,7 @@ import difflib
 import errno
 import inspect
 import re
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -33,8 +34,8 @@ ELSEWHERE = "choose a place for the run that can be written: hydra.run.dir=DIR"
 
 # One example for each group on the help page; the rest of a line is read from conf/.
 EXAMPLES = {
-    "data": "data.batch_size=64",
-    "model": "model=cnn model.widths=[100]",
+    "data": "data=wine data.batch_size=64",
+    "model": "model=mlp model.widths=[100]",
     "constraint": "constraint=linf constraint.radius=0.5",
     "optim": "optim=cgd optim.lr=1e-3",
     "schedule": "schedule=cosine",
@@ -84,8 +85,10 @@ def help_page() -> str:
     choices = {g.name: sorted(f.stem for f in g.glob("*.yaml")) for g in CONF.iterdir() if g.is_dir()}
     order = [*EXAMPLES, *sorted(choices.keys() - EXAMPLES.keys())]
     rows = [(g, ", ".join(choices[g]), EXAMPLES.get(g, f"{g}={choices[g][0]}")) for g in order if choices.get(g)]
-    width = max(len(row[1]) for row in rows)
-    lines = [f"  {group:<11} {names:<{width}}   e.g. {example}" for group, names, example in rows]
+    indent, lines = " " * 14, []
+    for group, names, example in rows:
+        wrapped = textwrap.fill(names, 100, initial_indent=f"  {group:<11} ", subsequent_indent=indent)
+        lines += [wrapped, f"{indent}e.g. {example}"] if "\n" in wrapped else [f"{wrapped:<60} e.g. {example}"]
     return HELP.format(groups="\n".join(lines)).replace("$", "$$")  # Hydra substitutes in it
 
 
