@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -98,6 +99,31 @@ def start(zygote, tmp_path):
 def cli(start):
     """cli(*argv) -> (exit status, everything printed)."""
     return lambda *argv, **how: start(*argv, **how).wait()
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """command(main, *arguments) -> (exit status, everything printed), in the test's own directory and this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(main, *arguments):
+        monkeypatch.setattr("sys.argv", ["command", *arguments])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return run
+
+
+def row(text, name):
+    """The cells, but the first, of a printed table's row that begins with `name`."""
+    line = next(line for line in text.splitlines() if re.match(rf"│ {re.escape(name)} +│", line))
+    return [cell.strip() for cell in line.strip("│").split("│")][1:]
 
 
 def summary(run: Path) -> dict:

@@ -1,9 +1,11 @@
 """The data card: numbers counted by hand, a picture of what is there, and one line for a mistake."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
+from conftest import row
 from formats import write_each, write_images
 from PIL import Image
 
@@ -11,28 +13,8 @@ from trainer.data_card import main
 
 
 @pytest.fixture
-def card(monkeypatch, capsys, tmp_path):
-    """card(*arguments) -> (exit status, what was printed), in the test's own directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["data_card", *arguments])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        printed = capsys.readouterr()
-        return code, printed.out + printed.err
-
-    return run
-
-
-def row(text, name):
-    """The cells of a table's row."""
-    line = next(line for line in text.splitlines() if re.match(rf"│ {re.escape(name)} +│", line))
-    return [cell.strip() for cell in line.strip("│").split("│")][1:]
+def card(command):
+    return partial(command, main)
 
 
 def colours(path):

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 
+from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +31,7 @@ def main() -> None:
             facts = load(config).facts
             shape, outputs = facts.input_shape, facts.num_outputs
         else:
+            HydraConfig.instance().cfg = None  # errors need not name the data
             shape, outputs = sides(arguments.input), arguments.outputs
         Console(highlight=False).print(summary_table(config["model"], shape, outputs), markup=False)
     except KeyboardInterrupt:
