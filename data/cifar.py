@@ -6,9 +6,12 @@ Run: ``python -m trainer data=cifar10 model=cnn data.root=FOLDER``
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 import tarfile
+import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from data.source import Raw, Source
-from data.storage import check_labels, download, file_error
+from data.storage import download, file_error, home, label_error
 
 # The batches are Python 2 pickles of byte arrays: this is all that they name.
 ALLOWED = {
@@ -61,7 +64,7 @@ class Cifar(Source):
 
         variant = VARIANTS[self.name]
         theirs = getattr(torchvision.datasets, variant.torchvision)
-        folder = self._folder(Path(self.root).expanduser(), theirs)
+        folder = self._folder(home("root", self.root), theirs)
         files = {"train": [name for name, _ in theirs.train_list], "test": [name for name, _ in theirs.test_list]}
         parts = {}
         for part, names in files.items():
@@ -85,9 +88,10 @@ class Cifar(Source):
         """Where the batches are, after a download if need be."""
         first = theirs.train_list[0][0]
         own = root / theirs.base_folder
-        for folder in (root, own):
-            if (folder / first).is_file():
-                return folder
+        if (root / first).is_file():
+            return root
+        if own.is_dir():
+            return own
         archive = root / theirs.filename
         if not archive.is_file():
             mirror = theirs.url.removesuffix(theirs.filename)
@@ -100,20 +104,23 @@ def extract(archive: Path, folder: Path) -> None:
     """Unpacks the one folder in `archive` to `folder`, whole or not at all.
 
     Raises:
-        ValueError: damaged, or no such folder in it.
+        ValueError: damaged, no such folder in it, or nothing can be written there.
     """
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix=".extract-", dir=folder.parent) as temporary:
-        try:
+    try:
+        with gzip.open(archive) as file:  # tarfile stops before the checksum at the end
+            while file.read(2**20):
+                pass
+        with tempfile.TemporaryDirectory(prefix=".extract-", dir=folder.parent) as temporary:
             with tarfile.open(archive) as tar:
                 tar.extractall(temporary, filter="data")
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise file_error(archive, f"not a whole archive ({error})") from error
-        inside = Path(temporary) / folder.name
-        if not inside.is_dir():
-            raise file_error(archive, f"holds no folder {folder.name}")
-        os.replace(inside, folder)
+            inside = Path(temporary) / folder.name
+            if not inside.is_dir():
+                raise file_error(archive, f"holds no folder {folder.name}")
+            os.replace(inside, folder)
+    except PermissionError as error:
+        raise file_error(archive, f"cannot be unpacked into {folder.parent}: {error.strerror}") from error
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise file_error(archive, f"not a whole archive ({error})") from error
 
 
 def read_batch(path: Path, variant: Variant) -> tuple[np.ndarray, np.ndarray]:
@@ -130,9 +137,12 @@ def read_batch(path: Path, variant: Variant) -> tuple[np.ndarray, np.ndarray]:
         raise file_error(path, f"holds no list `{variant.labels}` of whole numbers")
     if len(x) != len(y):
         raise file_error(path, f"holds {len(y):,} labels for {len(x):,} images")
-    labels = np.array(y, dtype=np.int64)
-    check_labels(path, labels, variant.classes)
-    return x, labels
+    if len(x) == 0:
+        raise file_error(path, "holds no images")
+    for i, label in enumerate(y, 1):  # before they become an array, which holds no such number as 10**30
+        if not 0 <= label < variant.classes:
+            raise label_error(path, label, i, variant.classes)
+    return x, np.array(y, dtype=np.int64)
 
 
 class _NumpyOnly(pickle.Unpickler):

@@ -26,11 +26,11 @@ from PIL import Image, ImageOps
 from data.dataset import Dataset
 from data.source import Progress, Raw, Source, silent
 from data.statistics import Moments
-from data.storage import expand, file_error
+from data.storage import expand, file_error, one_line
 from data.streamed import StreamedDataset
 
 ENDINGS = (".jpg", ".jpeg", ".png")
-PARTS = ("train", "val", "test")
+PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # split -> folders' names
 AT_ONCE = 512  # images decoded between two signs of progress
 
 
@@ -51,19 +51,28 @@ class Decoder:
 
     def __call__(self, path: str) -> np.ndarray | None:
         """The image, or None if it cannot be decoded."""
-        size = (self.width, self.height)
+        size, longer = (self.width, self.height), max(self.width, self.height)
         try:
-            with Image.open(path) as file:
-                file.draft("RGB" if self.channels == 3 else "L", size)  # JPEG: decodes at the smallest fitting scale
-                image = ImageOps.exif_transpose(file)
+            with Image.open(path, formats=("JPEG", "PNG")) as file:
+                # A JPEG is decoded at the smallest scale that will do, also if it is still to be turned upright.
+                file.draft("RGB" if self.channels == 3 else "L", (longer, longer))
+                file.load()
+                image = upright(file)
                 if image.mode.startswith("I;16"):  # 16 bits: Pillow would clip at 255
                     image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
                 image = image.convert("RGB" if self.channels == 3 else "L")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        except Exception:  # damage surfaces as many types
             return None
         resize = Image.Resampling.BILINEAR
         image = ImageOps.fit(image, size, resize) if self.fit == "crop" else image.resize(size, resize)
         return np.asarray(image).reshape(self.height, self.width, self.channels).transpose(2, 0, 1)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF data say."""
+    image.getexif()  # the image keeps it
+    image.info.pop("exif", None)  # else Pillow writes it anew, which fails on tags that nobody asks for
+    return ImageOps.exif_transpose(image)
 
 
 @dataclass(kw_only=True)
@@ -93,7 +102,7 @@ class ImageFolder(Source):
         sides = [self.size, self.size] if isinstance(self.size, int) else list(self.size)
         if len(sides) != 2 or not all(1 <= side < 2**15 for side in sides):
             raise ValueError(f"size={self.size}: must be one number or [height,width], each at least 1")
-        if self.memory_gb < 0:
+        if not self.memory_gb >= 0:
             raise ValueError(f"memory_gb={self.memory_gb}: must be at least 0")
         if isinstance(self.workers, int) and not 0 <= self.workers < 2**10:
             raise ValueError(f"workers={self.workers}: must be auto, or at least 0")
@@ -102,16 +111,22 @@ class ImageFolder(Source):
     def read(self) -> Raw:
         """The files' names as inputs; :meth:`finish` decodes those that the splits keep."""
         path = expand("path", self.path)
-        folders = {name: path / name for name in PARTS if (path / name).is_dir()}
-        folders = folders if "train" in folders else {"train": path}
+        if not path.is_dir():
+            raise file_error(path, "no folder")
+        folders = {part: path / name for part, names in PARTS.items() for name in names if (path / name).is_dir()}
+        if folders and "train" not in folders:
+            raise file_error(path, f"has a folder {next(iter(folders.values())).name} but no folder train")
+        folders = folders or {"train": path}
         classes = tuple(folder.name for folder in _class_folders(folders["train"]))
+        if len(classes) < 2:
+            raise file_error(path, f"holds one class folder only, {classes[0]}; two are the least")
         parts = {}
         for part, folder in folders.items():
             files, labels = [], []
             for found in _class_folders(folder):
                 if found.name not in classes:
                     raise file_error(found, f"a class that {folders['train']} does not have")
-                inside = sorted(str(f) for f in found.rglob("*") if f.suffix.lower() in ENDINGS and f.is_file())
+                inside = sorted(str(f) for f in found.rglob("*") if _is_image(f, found))
                 if not inside:
                     raise file_error(found, f"an empty class folder: holds no {', '.join(ENDINGS)}")
                 files += inside
@@ -148,14 +163,15 @@ class ImageFolder(Source):
                 progress("decoding images", done, total)
             bad += list(files[~good])
             if not good.any():
-                raise ValueError(f"{files[0]}: cannot be decoded, nor can any other image of the {name} split")
+                raise file_error(files[0], f"cannot be decoded, nor can any other image of the {name} split")
             x = arrays if keep else files
             kept[name] = (x, y) if good.all() else (x[good], y[good])
+        etc = ", …" if len(bad) > 1 else ""
         if bad and not self.skip_bad:
             more = f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""
-            raise ValueError(f"{bad[0]}: cannot be decoded{more}; skip_bad=true leaves such images out")
+            raise file_error(bad[0], f"cannot be decoded{more}; skip_bad=true leaves such images out")
         if bad:
-            raw.notes = (f"{len(bad):,} images that cannot be decoded were left out, the first is {bad[0]}",)
+            raw.notes = (one_line(f"left out {len(bad):,} that cannot be decoded of {total:,} images: {bad[0]}{etc}"),)
         tensors = {name: (torch.from_numpy(x) if keep else x, torch.from_numpy(y)) for name, (x, y) in kept.items()}
         facts = self.facts(raw, tensors["train"], moments, self.sizes(tensors))
         if keep:
@@ -183,7 +199,19 @@ def _class_folders(folder: Path) -> list[Path]:
     Raises:
         ValueError: there are none.
     """
-    found = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    found = sorted(f for f in folder.iterdir() if f.is_dir() and not _hidden(f.name))
     if not found:
         raise file_error(folder, "holds no class folders")
     return found
+
+
+def _is_image(path: Path, folder: Path) -> bool:
+    """Whether a file in `folder` is an image by its name; a link that leads nowhere is one that cannot be decoded."""
+    if path.suffix.lower() not in ENDINGS or any(map(_hidden, path.relative_to(folder).parts)):
+        return False
+    return path.is_file() or path.is_symlink()
+
+
+def _hidden(name: str) -> bool:
+    """What file managers and notebooks leave behind, such as ._1.jpg and .ipynb_checkpoints."""
+    return name.startswith(".") or name == "__MACOSX"

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from data.source import Raw, Source
-from data.storage import check_labels, download, file_error
+from data.storage import check_labels, download, file_error, home
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -47,7 +47,7 @@ class Mnist(Source):
 
     def read(self) -> Raw:
         folder_name, classes = FAMILY[self.name]
-        folder = self._folder(Path(self.root).expanduser(), folder_name)
+        folder = self._folder(home("root", self.root), folder_name)
         parts = {}
         for part, prefix in PARTS.items():
             image_file = find(folder, f"{prefix}-images-idx3-ubyte")
@@ -55,13 +55,13 @@ class Mnist(Source):
             x, y = read_idx(image_file, sides=3), read_idx(label_file, sides=1)
             if len(x) != len(y):
                 raise file_error(label_file, f"holds {len(y):,} labels for the {len(x):,} images of {image_file.name}")
-            if len(x) == 0:
-                raise file_error(image_file, "holds no images")
+            if x.size == 0:
+                raise file_error(image_file, f"holds no images: {' x '.join(map(str, x.shape))}")
             check_labels(label_file, y, len(classes))
             parts[part] = (x[:, None], y.astype(np.int64))
         sides = {part: x.shape[1:] for part, (x, _) in parts.items()}
         if sides["train"] != sides["test"]:
-            raise file_error(folder, f"training images are {sides['train'][1:]}, test images {sides['test'][1:]}")
+            raise file_error(folder, f"training images are {sides['train']}, test images {sides['test']}")
         return Raw(
             name=self.name,
             task="classification",
@@ -91,13 +91,13 @@ class Mnist(Source):
 
 
 def _present(folder: Path, stem: str) -> bool:
-    return (folder / stem).is_file() or (folder / f"{stem}.gz").is_file()
+    return find(folder, stem).is_file()
 
 
 def find(folder: Path, stem: str) -> Path:
-    """The file called `stem` in `folder`, gzipped or not."""
-    plain = folder / stem
-    return plain if plain.is_file() else folder / f"{stem}.gz"
+    """The file called `stem` in `folder`, gzipped or not; some write train-images.idx3-ubyte."""
+    names = [name + ending for name in (stem, stem.replace("-idx", ".idx")) for ending in ("", ".gz")]
+    return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
 
 
 def read_idx(path: Path, sides: int) -> np.ndarray:

@@ -5,7 +5,6 @@ Run: ``python -m trainer data=npz data.path=my.npz``
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +35,16 @@ class Npz(Source):
     def read(self) -> Raw:
         path = expand("path", self.path)
         arrays = read_npz(path)
-        parts = {name: _part(path, arrays, name) for name in PARTS if name == "train" or f"x_{name}" in arrays}
+        parts = {
+            name: _part(path, arrays, name)
+            for name in PARTS
+            if name == "train" or {f"x_{name}", f"y_{name}"} & set(arrays)
+        }
         x, y = parts["train"]
         for name, (other, _) in parts.items():
-            if other.shape[1:] != x.shape[1:]:
-                raise file_error(path, f"x_{name} has samples of {other.shape[1:]}, x_train of {x.shape[1:]}")
+            if other.shape[1:] != x.shape[1:] or other.dtype != x.dtype:
+                theirs, ours = (f"{a.dtype} {a.shape[1:]}" for a in (other, x))
+                raise file_error(path, f"x_{name} has samples of {theirs}, x_train of {ours}")
         task = _guess(y) if self.task == "auto" else self.task
         if task is None:
             raise ValueError(f"task=auto: y_train of {path} are whole numbers {y.shape}; say what they are")
@@ -73,7 +77,9 @@ def _part(path: Path, arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndar
     x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
     if x.dtype.kind not in "buif" or x.ndim not in (2, 3, 4):
         raise file_error(path, f"x_{name} is {x.dtype} of {x.ndim} axes; samples are tables, series or images")
-    if y.ndim == 0 or len(x) != len(y):
+    if y.dtype.kind not in "buif" or y.ndim not in (1, 2) or 0 in y.shape[1:]:
+        raise file_error(path, f"y_{name} is {y.dtype} {y.shape}; targets are numbers (N,) or (N, columns)")
+    if len(x) != len(y):
         raise file_error(path, f"y_{name} holds {y.size:,} targets for the {len(x):,} samples of x_{name}")
     if 0 in x.shape:
         raise file_error(path, f"x_{name} is empty: {x.shape}")
@@ -92,8 +98,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         file = np.load(path, allow_pickle=False)
         arrays = None if isinstance(file, np.ndarray) else {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # damage surfaces as a dozen types, from zipfile's and zlib's to RuntimeError
         raise file_error(path, f"not a whole .npz file of plain arrays ({error})") from error
     if arrays is None:
         raise file_error(path, "holds one array; several with names are needed, as numpy.savez writes them")
-    return arrays
+    return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}

@@ -37,12 +37,18 @@ class Moments:
             self.n = n
         return self
 
-    def over(self, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation with the entries' `dims` pooled (kept, with size 1), float64."""
+    def over(self, dims: tuple[int, ...], without: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation with the entries' `dims` pooled (kept, with size 1), float64.
+
+        Entries of a table that `without` marks are not pooled.
+        """
         if not dims:
             return self.mean, (self.squares / self.n).sqrt()
-        mean = self.mean.mean(dims, keepdim=True)
-        variance = self.squares / self.n + (self.mean - mean).square()
+        means, squares = self.mean, self.squares
+        if without is not None and not without.all():
+            means, squares = means[~without], squares[~without]
+        mean = means.mean(dims, keepdim=True)
+        variance = squares / self.n + (means - mean).square()
         return mean, variance.mean(dims, keepdim=True).sqrt()
 
 
@@ -61,7 +67,7 @@ def normalization(
 
     Entries that never change get the deviation 1, so that they become 0 and not NaN.
     """
-    sides = moments.mean.ndim
+    sides, fixed = moments.mean.ndim, None if fixed is None else torch.from_numpy(fixed)
     channel = {3: (1, 2), 2: (0,)}.get(sides, ())
     if how == "none":
         mean, std = torch.tensor(0.0), torch.tensor(1.0)
@@ -72,10 +78,9 @@ def normalization(
         high = moments.high.double().amax(channel, keepdim=True) if channel else moments.high.double()
         mean, std = low, high - low
     else:
-        mean, std = moments.over({"global": tuple(range(sides)), "pixel": ()}.get(how, channel))
+        mean, std = moments.over({"global": tuple(range(sides)), "pixel": ()}.get(how, channel), fixed)
     # What rounding leaves of the deviation of a constant is no deviation.
     std = torch.where(std > 1e-12 * mean.abs(), std, 1.0)
-    if fixed is not None and how not in ("none", "global"):
-        fixed = torch.from_numpy(fixed)
+    if fixed is not None and how != "none":
         mean, std = torch.where(fixed, 0.0, mean), torch.where(fixed, 1.0, std)
     return mean.float(), std.float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import os
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 TIMEOUT_S = 30.0  # without an answer from a server
+NETWORK_ERRORS = (OSError, RuntimeError, http.client.HTTPException)  # the second is torchvision's, of a wrong checksum
 
 
 def expand(name: str, path: str) -> Path:
@@ -22,25 +24,46 @@ def expand(name: str, path: str) -> Path:
     Raises:
         ValueError: nothing is there.
     """
-    found = Path(path).expanduser()
+    found = home(name, path)
     if not found.exists():
-        raise ValueError(f"{name}={path}: no such file or folder")
+        raise ValueError(one_line(f"{name}={path}: no such file or folder"))
     return found
 
 
-def file_error(path: Path, why: str) -> ValueError:
-    """An error about what is in a file."""
-    return ValueError(f"{path}: {why}")
+def home(name: str, path: str) -> Path:
+    """The path, with ~ as somebody's home.
+
+    Raises:
+        ValueError: there is nobody of that name.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{name}={path}: {one_line(error)}") from None
+
+
+def one_line(text: object) -> str:
+    """A text without line breaks, and with ? for bytes of file names that are no UTF-8."""
+    return " ".join(str(text).encode("utf-8", "replace").decode().split())
+
+
+def file_error(path: Path | str, why: object) -> ValueError:
+    """An error, in one line, about what is in a file."""
+    return ValueError(one_line(f"{path}: {why}"))
 
 
 def check_labels(path: Path | str, y: np.ndarray, classes: int) -> None:
     """Raises ValueError unless all of `y` are in [0, classes)."""
     bad = np.flatnonzero((y < 0) | (y >= classes))
     if len(bad):
-        raise ValueError(
-            f"{path}: the label {y.flat[bad[0]]} (number {bad[0] + 1}) is out of range, "
-            f"there are {classes} classes: 0 to {classes - 1}"
-        )
+        raise label_error(path, y.flat[bad[0]], bad[0] + 1, classes)
+
+
+def label_error(path: Path | str, label: int, number: int, classes: int) -> ValueError:
+    """The error about the label that is `number` (from 1) in a file."""
+    return file_error(
+        path, f"the label {label} (number {number}) is out of range, there are {classes} classes: 0 to {classes - 1}"
+    )
 
 
 def download(name: str, folder: Path, files: Sequence[tuple[str, str]], mirrors: Sequence[str]) -> None:
@@ -59,9 +82,10 @@ def download(name: str, folder: Path, files: Sequence[tuple[str, str]], mirrors:
         for file, md5 in missing:
             with fetched(file, md5, mirrors, folder) as path:
                 os.replace(path, folder / file)
-    except (OSError, RuntimeError) as error:
+    except NETWORK_ERRORS as error:
+        reason = one_line(error) or type(error).__name__
         raise ValueError(
-            f"{name}: cannot be downloaded ({_one_line(error)}); put {wanted} from {' or '.join(mirrors)} into {folder}"
+            f"{name}: cannot be downloaded ({reason}); put {wanted} from {' or '.join(mirrors)} into {folder}"
         ) from error
 
 
@@ -70,7 +94,7 @@ def fetched(file: str, md5: str, mirrors: Sequence[str], folder: Path) -> Iterat
     """A downloaded file whose checksum is right, in a folder beside its destination that is removed afterwards.
 
     Raises:
-        OSError, RuntimeError: no mirror has it, or what came has another checksum.
+        NETWORK_ERRORS: no mirror has it, or what came has another checksum.
     """
     from torchvision.datasets.utils import download_url
 
@@ -85,13 +109,9 @@ def fetched(file: str, md5: str, mirrors: Sequence[str], folder: Path) -> Iterat
                     with bar:
                         download_url(mirror + file, temporary, file, md5)
                     break
-                except (OSError, RuntimeError):
+                except NETWORK_ERRORS:
                     if i == len(mirrors) - 1:
                         raise
         finally:
             socket.setdefaulttimeout(before)
         yield Path(temporary) / file
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

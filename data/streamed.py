@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from data.augment import Augment
 from data.dataset import Batch, Dataset, Facts
+from data.storage import one_line
 
 
 class StreamedDataset(Dataset):
@@ -75,7 +78,7 @@ class StreamedDataset(Dataset):
             OSError: it is the name of a file that could not be decoded.
         """
         if isinstance(x, str):
-            raise OSError(f"{x}: could be decoded when the run started, and cannot any more")
+            raise OSError(one_line(f"{x}: could be decoded when the run started, and cannot any more"))
         return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
 
     def _loader(self, split: str) -> DataLoader:
@@ -91,7 +94,15 @@ class StreamedDataset(Dataset):
                 persistent_workers=self.workers > 0,
                 generator=torch.Generator(),  # workers draw nothing; without one, a seed would be drawn from the run's
             )
+            # Before multiprocessing's own, which would wait for workers that heed no signal.
+            atexit.register(_end_workers, weakref.ref(self))
         return self._loaders[split]
+
+
+def _end_workers(dataset: weakref.ref[StreamedDataset]) -> None:
+    for loader in dataset()._loaders.values() if dataset() else ():
+        if loader._iterator is not None:
+            loader._iterator._shutdown_workers()
 
 
 class _Indices:

@@ -6,6 +6,7 @@ Run: ``python -m trainer data=csv data.path=flats.csv 'data.targets=[rent]'``
 from __future__ import annotations
 
 import difflib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,18 +14,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data.source import Raw, Source
-from data.storage import expand, file_error
+from data.storage import expand, file_error, one_line
 from data.targets import GivenTask, as_targets, class_task
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MOST_CATEGORIES = 1000  # of a column; each becomes a column of its own
 
 
 @dataclass(kw_only=True)
 class TableFile(Source):
     """Rows of a file: columns of numbers as they are, columns of texts one-hot by the categories of the training split.
 
-    A category that only other splits have is all zeros there. One-hot columns are not normalized.
+    A category that only other splits have is all zeros there. One-hot columns are not normalized. Blanks around names
+    and texts do not count.
 
     Args:
         path: of the file; what ends in .parquet or .pq is Parquet, anything else CSV with a line of column names.
@@ -45,6 +49,8 @@ class TableFile(Source):
         self.targets = [self.targets] if isinstance(self.targets, str) else list(self.targets)
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets={_listed(self.targets)}: must be one or more columns, each once")
+        if len(self.separator) != 1:
+            raise ValueError(f"separator={self.separator}: must be one character")
         for name in self.features or ():
             if name in self.targets or list(self.features).count(name) > 1:
                 raise ValueError(f"features={_listed(self.features)}: {name} is a target, or stands there twice")
@@ -54,24 +60,29 @@ class TableFile(Source):
         table = read_table(path, self.separator)
         for name in [*self.targets, *(self.features or ())]:
             if name not in table.columns:
-                near = difflib.get_close_matches(name, table.columns, n=1)
-                hint = f"did you mean {near[0]}? " if near else ""
+                lower = {column.lower(): column for column in table.columns}
+                near = difflib.get_close_matches(name.lower(), lower, n=1)
+                hint = f"did you mean {lower[near[0]]}? " if near else ""
                 raise file_error(path, f"has no column {name}; {hint}it has {', '.join(table.columns)}")
         names = self.features if self.features is not None else [c for c in table.columns if c not in self.targets]
         if not names:
-            raise ValueError(f"features={self.features}: leaves no column to predict from")
+            raise ValueError(f"features={_listed(self.features or ())}: leaves no column to predict from")
         check_complete(path, table[[*names, *self.targets]])
         task = self._task(path, table)
         classes = {} if task in ("regression", "multilabel") else {t: _categories(table[t]) for t in self.targets}
+        for name, values in classes.items():
+            if len(values) < 2 or (task == "binary" and len(values) > 2):
+                needed = "2 classes are needed" if task == "binary" else "at least 2 classes are needed"
+                raise file_error(path, f"column {name} holds {len(values)} different values, and {needed}")
         columns = [_codes(table[t], classes[t]) if t in classes else _numbers(path, table[t]) for t in self.targets]
         y, outputs = as_targets(task, {"train": np.stack(columns, 1)}, tuple(self.targets), lambda _: str(path))
         encoders = {name: _categories(table[name]) for name in names if not _is_number(table[name])}
+        for name, values in encoders.items():
+            check_categories(path, table[name], values)
         blocks = [
             _one_hot(table[n], encoders[n]) if n in encoders else _numbers(path, table[n])[:, None] for n in names
         ]
         x = np.concatenate(blocks, 1).astype(np.float32)
-        if not np.isfinite(x).all():
-            raise file_error(path, "holds numbers beyond the range of 32 bits")
         one_class = classes.get(self.targets[0]) if task in ("classification", "binary") else None
         return Raw(
             name=path.stem,
@@ -125,20 +136,29 @@ def read_table(path: Path, separator: str) -> pd.DataFrame:
     import pandas as pd  # half a second: only for a run that needs it
 
     try:
-        if path.suffix in (".parquet", ".pq"):
+        if path.suffix.lower() in (".parquet", ".pq"):
             table = pd.read_parquet(path)
+            names = table.columns
         else:
-            table = pd.read_csv(path, sep=separator, skipinitialspace=True)
+            # pandas gives names that stand there twice a number, and takes a first column without a name for labels.
+            names = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, skipinitialspace=True).iloc[0]
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                table = pd.read_csv(path, sep=separator, skipinitialspace=True, index_col=False, low_memory=False)
     except ImportError as error:
         raise file_error(path, "reading Parquet needs pyarrow: pip install 'conga[parquet]'") from error
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's own errors are ValueErrors
-        raise file_error(path, f"not a readable table ({' '.join(str(error).split())})") from error
-    table.columns = [str(column) for column in table.columns]
+    except pd.errors.ParserWarning:
+        raise file_error(path, f"not a readable table (rows are longer than the {len(names)} names above)") from None
+    except Exception as error:  # damage surfaces as a dozen types, from pandas', pyarrow's and zlib's to KeyError
+        raise file_error(path, f"not a readable table ({error})") from error
+    table.columns = [one_line(name) for name in names]
     if not table.columns.is_unique:
-        twice = table.columns[table.columns.duplicated()][0]
-        raise file_error(path, f"has the column {twice} twice")
+        raise file_error(path, f"has the column {table.columns[table.columns.duplicated()][0]} twice")
     if table.empty:
         raise file_error(path, "has no rows")
+    for name, column in table.items():
+        if column.dtype.kind == "O" or str(column.dtype).startswith("str"):
+            table[name] = column.map(lambda value: value.strip() if isinstance(value, str) else value)
     return table
 
 
@@ -148,10 +168,32 @@ def check_complete(path: Path, table: pd.DataFrame) -> None:
     if missing:
         raise file_error(path, f"values are missing or NaN: {', '.join(missing)}; fill them in, or leave columns out")
     for name, column in table.items():
-        if column.dtype.kind == "f" and not np.isfinite(column).all():
-            raise file_error(path, f"column {name} has {(~np.isfinite(column)).sum():,} infinite values")
         if column.dtype.kind in "mMc":
             raise file_error(path, f"column {name} holds {column.dtype}; only numbers and texts can be used")
+        if _is_number(column):
+            values = column.to_numpy(dtype=np.float64)
+            if not np.isfinite(values).all():
+                raise file_error(path, f"column {name} has {(~np.isfinite(values)).sum():,} infinite values")
+            if (np.abs(values) > np.finfo(np.float32).max).any():
+                raise file_error(path, f"column {name} holds numbers beyond the range of 32 bits")
+        elif other := next((v for v in column if not isinstance(v, str | bool | int | float)), None):
+            raise file_error(path, f"column {name} holds {type(other).__name__}; only numbers and texts can be used")
+
+
+def check_categories(path: Path, column: pd.Series, categories: tuple[str, ...]) -> None:
+    """Raises ValueError for texts that are no categories: numbers that could not be read, or names of the rows."""
+    import pandas as pd
+
+    numbers = pd.to_numeric(column, errors="coerce").notna()
+    if numbers.mean() >= 0.5:
+        odd = column[~numbers].iloc[0]
+        raise file_error(path, f"column {column.name} holds {odd!r} among numbers; mend it, or leave the column out")
+    if len(categories) > MOST_CATEGORIES or (len(column) >= 20 and len(categories) > len(column) / 2):
+        raise file_error(
+            path,
+            f"column {column.name} holds {len(categories):,} different texts in {len(column):,} rows, too many for "
+            "categories; make numbers of them, or leave the column out",
+        )
 
 
 def _is_number(column: pd.Series) -> bool:
@@ -173,7 +215,7 @@ def _categories(column: pd.Series) -> tuple[str, ...]:
 
 
 def _text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
 
 
 def _codes(column: pd.Series, categories: tuple[str, ...]) -> np.ndarray:

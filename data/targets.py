@@ -9,6 +9,8 @@ import numpy as np
 
 GivenTask = Literal["auto", "classification", "binary", "multilabel", "multitask", "regression"]
 
+MOST_CLASSES = 100_000
+
 
 def class_task(classes: int) -> str:
     """The task of one column of `classes` different classes."""
@@ -33,7 +35,7 @@ def as_targets(
     if columns != {len(names)}:
         raise ValueError(f"{where('train')}: {sorted(columns)} columns of targets, not the same in each split")
     if task == "regression":
-        return {part: y.astype(np.float32) for part, y in checked.items()}, len(names)
+        return {part: _as_float32(y, names, where(part)) for part, y in checked.items()}, len(names)
     if task in ("classification", "binary") and len(names) > 1:
         raise ValueError(f"task={task}: takes one column of targets, and {where('train')} has {len(names)}")
     for part, y in checked.items():
@@ -50,6 +52,8 @@ def as_targets(
                 raise ValueError(
                     f"{where(part)}: the label {bad[0]:g} is out of range, there are {count} classes: 0 to {count - 1}"
                 )
+    if (classes > MOST_CLASSES).any():
+        raise ValueError(f"{where('train')}: the largest class is {classes.max() - 1:,}; is it task=regression?")
     if task == "multilabel":
         return {part: y.astype(np.uint8) for part, y in checked.items()}, len(names)
     whole = {part: y.astype(np.int64) for part, y in checked.items()}
@@ -58,10 +62,16 @@ def as_targets(
     return {part: y[:, 0] for part, y in whole.items()}, 1 if task == "binary" else int(classes[0])
 
 
+def _as_float32(y: np.ndarray, names: tuple[str, ...], where: str) -> np.ndarray:
+    """Targets of a regression, none of them beyond the range of 32 bits."""
+    too_large = (np.abs(y) > np.finfo(np.float32).max).any(0)
+    if too_large.any():
+        raise ValueError(f"{where}: {names[np.argmax(too_large)]} holds numbers beyond the range of 32 bits")
+    return y.astype(np.float32)
+
+
 def _as_numbers(y: np.ndarray, where: str) -> np.ndarray:
     """Targets as numbers (N, columns), none of them missing."""
-    if y.dtype.kind not in "buif" or y.ndim not in (1, 2):
-        raise ValueError(f"{where}: {y.dtype} of {y.ndim} axes; targets are numbers (N,) or (N, columns)")
     y = y.reshape(len(y), -1)
     if not np.isfinite(y).all():
         raise ValueError(f"{where}: {(~np.isfinite(y)).sum():,} of the targets are NaN or infinite")

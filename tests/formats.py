@@ -35,7 +35,8 @@ class Python2Pickler(pickle._Pickler):
 
     def save_string(self, value: str | bytes) -> None:
         value = value.encode("latin1") if isinstance(value, str) else value
-        self.write(pickle.BINSTRING + struct.pack("<I", len(value)) + value)
+        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
+        self.memoize(value)
 
     dispatch[str] = dispatch[bytes] = save_string
 

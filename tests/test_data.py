@@ -307,6 +307,8 @@ def test_statistics_of_a_table_by_channel_are_by_column():
     assert (low.tolist(), size.tolist()) == ([1, 10], [2, 20])
     mean, std = statistics(x, "standard", fixed=np.array([False, True]))
     assert (mean.tolist(), std.tolist()) == ([2, 0], [1, 1])
+    mean, std = statistics(x, "global", fixed=np.array([False, True]))
+    assert (mean.tolist(), std.tolist()) == ([2, 0], [1, 1])
 
 
 def test_statistics_of_a_series_by_channel_are_over_its_steps():

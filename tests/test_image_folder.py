@@ -1,0 +1,247 @@
+"""Folders of images against Pillow and the arrays that the tests themselves wrote."""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import COMMON as SHARED
+from PIL import Image, ImageOps
+
+from data.image_folder import ImageFolder
+
+# What conf/config.yaml says, with no test and validation splits; and what conf/data/image_folder.yaml says.
+COMMON = SHARED | {"test_fraction": 0.0, "val_fraction": 0.0, "normalize": "none"}
+SPLIT = {"test_fraction": 0.2, "val_fraction": 0.1, "normalize": "standard"}
+IMAGE = {"size": 8, "fit": "crop", "channels": 3, "memory_gb": 4.0, "workers": 0, "skip_bad": False}
+
+
+def folder(path, **how):
+    return ImageFolder(path=str(path), **IMAGE | COMMON | how)
+
+
+def draw(*shape, seed=0, dtype=np.uint8):
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+def saved(save, *arrays, **named):
+    file = io.BytesIO()
+    save(file, *arrays, **named)
+    return file.getvalue()
+
+
+def photos(path, classes=("cat", "dog"), n=6, ending=".png", sides=(8, 8)):
+    """Returns the images (N, 3, 8, 8) in the order of the files' names."""
+    arrays = draw(n * len(classes), *sides, 3, seed=n)
+    for i, array in enumerate(arrays):
+        file = path / classes[i // n] / f"{i % n}{ending}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(file)
+    return arrays.transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("memory_gb", [4.0, 0.0])
+def test_images_of_the_right_size_are_kept_bit_for_bit(tmp_path, memory_gb):
+    """In a folder as they are: hidden and other files, nested folders, a link, capitals, blanks."""
+    arrays = photos(tmp_path / "photos", ("My cats", "flöwers"))
+    path = tmp_path / "photos"
+    for file in (".DS_Store", "Thumbs.db", "My cats/.DS_Store", "My cats/notes.txt"):
+        (path / file).write_bytes(b"\0")
+    (path / ".git").mkdir()
+    (path / "flöwers" / "more" / "even more").mkdir(parents=True)
+    (path / "flöwers" / "5.png").rename(path / "flöwers" / "more" / "even more" / "Ä.PNG")
+    (path / "My cats").rename(tmp_path / "elsewhere")
+    (path / "My cats").symlink_to(tmp_path / "elsewhere")
+    dataset = folder(path, memory_gb=memory_gb).load()
+    x, y = dataset.batch("train", slice(0, 12))
+    np.testing.assert_array_equal(x, arrays)
+    assert y.tolist() == [0] * 6 + [1] * 6
+    assert dataset.facts.class_names == ("My cats", "flöwers")
+
+
+@pytest.mark.parametrize("hidden", ["cat/._0.png", "cat/.ipynb_checkpoints/0-checkpoint.png", ".trash/0.png"])
+def test_hidden_images_are_left_out(tmp_path, hidden):
+    photos(tmp_path)
+    (tmp_path / hidden).parent.mkdir(exist_ok=True)
+    (tmp_path / hidden).write_bytes(b"\0\5\x16\7")  # as macOS leaves them on other file systems
+    assert folder(tmp_path).load().facts.sizes == {"train": 12}
+
+
+def decoded(tmp_path, save, name="x.png", **how):
+    """The image, (H, W) or (H, W, 3), that `save(file)` wrote."""
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir(parents=True)
+        save(tmp_path / label / name)
+    x = folder(tmp_path, **how).load().splits["train"][0][0].numpy()
+    return x[0] if how.get("channels") == 1 else x.transpose(1, 2, 0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 12), (40, 3)])
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("sides", [(20, 31), (1, 1)])
+def test_images_are_resized_as_pillow_resizes(tmp_path, height, width, fit, mode, sides):
+    image, how = Image.fromarray(draw(*sides, 3)), Image.Resampling.BILINEAR
+    found = decoded(tmp_path, image.save, size=[height, width], fit=fit, channels=len(mode))
+    image = image.convert(mode)
+    expected = ImageOps.fit(image, (width, height), how) if fit == "crop" else image.resize((width, height), how)
+    np.testing.assert_array_equal(found, expected)
+
+
+TURNS = [  # what brings the stored image upright, for EXIF's orientations 1 to 8
+    lambda a: a, np.fliplr, lambda a: np.rot90(a, 2), np.flipud, lambda a: a.swapaxes(0, 1),
+    lambda a: np.rot90(a, -1), lambda a: np.rot90(a, 2).swapaxes(0, 1), np.rot90,
+]  # fmt: skip
+
+
+def oriented(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def test_images_of_every_kind(tmp_path):
+    array, deep, alpha, bits = draw(8, 8, 3), draw(8, 8, dtype=np.uint16), draw(8, 8, 4), draw(8, 8) // 128
+    palette = Image.fromarray(bits).convert("P")
+    palette.putpalette([10, 20, 30, 200, 100, 50])
+    cases = [
+        (Image.fromarray(deep).save, "x.png", 1, deep >> 8),
+        (Image.fromarray(deep).save, "x.png", 3, np.stack([deep >> 8] * 3, 2)),
+        (Image.fromarray(alpha).save, "x.png", 3, alpha[..., :3]),
+        (palette.save, "x.png", 3, np.array([[10, 20, 30], [200, 100, 50]])[bits]),
+        (Image.fromarray(bits == 1).save, "x.PNG", 1, bits * 255),
+        (Image.new("CMYK", (9, 9), (0, 100, 200, 0)).save, "x.JPG", 3, np.full((8, 8, 3), (255, 155, 55))),
+    ]
+    for i, turn in enumerate(TURNS, 1):
+        cases.append((lambda f, i=i: Image.fromarray(array).save(f, exif=oriented(i)), "x.png", 3, turn(array)))
+    for i, (save, name, channels, expected) in enumerate(cases):
+        found = decoded(tmp_path / str(i), save, name, channels=channels)
+        np.testing.assert_allclose(found, expected, atol=3 if name == "x.JPG" else 0, err_msg=str(i))
+
+
+def test_an_image_with_an_odd_exif_tag_stands_upright(tmp_path):
+    entries = struct.pack("<HHIHHHHI4s", 0x0112, 3, 1, 6, 0, 0x0122, 2, 4, b"odd\0")  # a number's tag holds a text
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + entries + bytes(4)
+    found = decoded(tmp_path, lambda f: Image.new("L", (8, 4), 90).save(f, exif=exif), "x.jpg", size=[8, 4])
+    assert abs(found.astype(int) - 90).max() <= 2
+
+
+def test_a_turned_photo_is_decoded_at_a_sufficient_scale(tmp_path):
+    stripes = np.repeat((127 + 120 * np.sin(np.arange(256) / 3)).astype(np.uint8)[:, None], 1024, 1)
+    save = lambda f: Image.fromarray(stripes).save(f, exif=oriented(6), quality=95)  # noqa: E731
+    found = decoded(tmp_path, save, "x.jpg", size=[32, 128], channels=1)
+    expected = ImageOps.fit(Image.fromarray(np.rot90(stripes, -1)), (128, 32), Image.Resampling.BILINEAR)
+    assert abs(found - np.asarray(expected, int)).mean() < 5
+
+
+def test_folders_of_splits(tmp_path):
+    arrays = {part: photos(tmp_path / part, n=i + 2) for i, part in enumerate(("train", "val", "test"))}
+    splits = folder(tmp_path, **SPLIT).load().splits
+    assert list(splits) == ["train", "val", "test"]
+    for part, (x, _) in splits.items():
+        np.testing.assert_array_equal(x, arrays[part])
+    assert folder(tmp_path, limit=2).load().facts.sizes == {"train": 2, "val": 2, "test": 2}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streamed_images_are_those_in_memory(tmp_path, workers):
+    photos(tmp_path, n=15, ending=".jpg", sides=(20, 31))
+    kept, streamed = (folder(tmp_path, **SPLIT | {"memory_gb": gb, "workers": workers}).load() for gb in (1.0, 0.0))
+    try:
+        assert isinstance(kept.splits["train"][0], torch.Tensor)
+        assert not isinstance(streamed.splits["train"][0], torch.Tensor)
+        assert torch.equal(kept.facts.mean, streamed.facts.mean)
+        assert torch.equal(kept.facts.std, streamed.facts.std)
+        assert kept.facts.sizes == streamed.facts.sizes
+        order = list(torch.randperm(kept.facts.sizes["train"]).split(4))
+        next(streamed.batches("train", order))  # a pass that was left is no part of the next
+        for split, indices in (("train", order), ("train", order[::-1]), ("val", [slice(0, 2)]), ("test", [slice(99)])):
+            pairs = list(zip(kept.batches(split, indices), streamed.batches(split, indices), strict=True))
+            assert len(pairs) == len(indices)
+            assert all(torch.equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
+        Path(streamed.splits["train"][0][3]).unlink()
+        with pytest.raises(OSError, match=streamed.splits["train"][0][3]):
+            list(streamed.batches("train", order))
+    finally:
+        streamed._loaders.clear()  # a failure keeps this frame, and with it workers that pytest would wait for
+
+
+def test_a_program_that_streamed_images_ends(tmp_path):
+    photos(tmp_path)
+    settings = IMAGE | COMMON | {"path": str(tmp_path), "memory_gb": 0.0, "workers": 1}
+    script = f"from data.image_folder import ImageFolder\ndataset = ImageFolder(**{settings}).load()\n"
+    script += 'list(dataset.batches("train", [slice(0, 6), slice(6, 12)]))\nprint("done", flush=True)'
+    program, root = [sys.executable, "-c", script], Path(__file__).parent.parent
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, cwd=root, start_new_session=True) as process:
+        try:
+            assert process.stdout.readline() == "done\n"
+            assert process.wait(timeout=10) == 0
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            raise
+
+
+GIF = saved(Image.new("RGB", (9, 9)).save, "GIF")
+CUT_JPEG = saved(Image.fromarray(draw(64, 64, 3)).save, "JPEG")[:700]
+
+
+@pytest.mark.parametrize("memory_gb", [4.0, 0.0])
+def test_an_image_that_cannot_be_decoded_can_be_left_out(tmp_path, memory_gb):
+    arrays = photos(tmp_path)
+    bad = tmp_path / "cat" / "2.jpg"
+    bad.write_bytes(CUT_JPEG)
+    dataset = folder(tmp_path, memory_gb=memory_gb, skip_bad=True).load()
+    assert str(bad) in dataset.facts.notes[0]
+    assert dataset.facts.sizes == {"train": 12}
+    x, y = dataset.batch("train", slice(0, 12))
+    np.testing.assert_array_equal(x, arrays)
+    assert y.tolist() == [0] * 6 + [1] * 6
+
+
+BAD = {
+    "cat/x.jpg": {
+        "cut": (CUT_JPEG, "cannot be decoded; skip_bad=true"), "empty": (b"", "cannot be decoded"),
+        "html": (b"<html>", "cannot be decoded"), "gif": (GIF, "cannot be decoded"),
+        "streamed": (CUT_JPEG, "cannot be decoded", {"memory_gb": 0.0}),
+    },
+    "line\nbreak/x.png": {"empty": (b"", "cannot be decoded")},
+    "eel/.DS_Store": {"empty class": (b"", "eel: an empty class folder")},
+    "eel/0.png": {"rare class": (CUT_JPEG, "class 'eel' has 1 sample, too few", SPLIT)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "what"), [(file, what) for file, cases in BAD.items() for what in cases])
+def test_bad_input_is_refused_in_one_line(tmp_path, file, what):
+    content, words, *how = BAD[file][what]
+    photos(tmp_path)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises((ValueError, OSError)) as caught:
+        folder(tmp_path, **how[0] if how else {}).load()
+    line = str(caught.value)
+    assert words in line
+    assert "too few" in line or file.removesuffix("/.DS_Store").rpartition("\n")[2] in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda p: (p.joinpath("x").mkdir(), folder(p / "x"))[1], "x: holds no class folders"),
+        (lambda p: (photos(p), folder(p / "cat" / "0.png"))[1], "cat/0.png"),
+        (lambda p: (photos(p / "train"), photos(p / "test", ["eel"]), folder(p))[2], "test/eel: a class that"),
+        (lambda p: folder(p / "nowhere"), "nowhere"),
+        (lambda p: (photos(p / "test"), folder(p))[1], "has a folder test but no folder train"),
+        (lambda p: (photos(p, ["cat"]), folder(p))[1], "holds one class folder only, cat"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_said_in_one_line(tmp_path, make, words):
+    with pytest.raises((ValueError, OSError)) as caught:
+        make(tmp_path).load()
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

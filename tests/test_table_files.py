@@ -1,0 +1,277 @@
+"""Tables and arrays that are read from disk, against what the tests themselves wrote."""
+
+import gzip
+import io
+import lzma
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from conftest import COMMON as SHARED
+
+from data.npz import Npz
+from data.table_file import TableFile
+
+# What conf/config.yaml says, with no test and validation splits.
+COMMON = SHARED | {"test_fraction": 0.0, "val_fraction": 0.0, "normalize": "none"}
+SPLIT = {"test_fraction": 0.2, "val_fraction": 0.1, "normalize": "standard"}
+
+
+def table(path, content=None, name="t.csv", **how):
+    if content is not None:
+        (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    settings = {"targets": ["y"], "features": None, "task": "auto", "separator": ","}
+    return TableFile(path=str(path / name), **COMMON | settings | how)
+
+
+def npz(path, task="auto", **arrays):
+    if arrays:
+        np.savez_compressed(path / "my.npz", **arrays)
+    return Npz(path=str(path / "my.npz"), task=task, **COMMON | SPLIT)
+
+
+def draw(*shape, seed=0, dtype=np.uint8):
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+def saved(save, *arrays, **named):
+    file = io.BytesIO()
+    save(file, *arrays, **named)
+    return file.getvalue()
+
+
+PLAIN = "a,b,y\n1,2,0.5\n3,4,1.5\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "how"),
+    [
+        (PLAIN, {"name": "t.csv"}),
+        ("\ufeff" + PLAIN.replace("\n", "\r\n"), {}),  # Excel
+        (PLAIN.replace(",", ";"), {"separator": ";"}),
+        (PLAIN.replace(",", "\t"), {"separator": "\t"}),
+        (PLAIN.replace(",", " , "), {}),
+        ('"a","b","y"\n"1","2","0.5"\n"3","4","1.5"\n\n', {}),
+        ("y,c,b,a\n.5,?,2,1\n1.5,,4,3\n", {"features": ["a", "b"]}),
+        (gzip.compress(PLAIN.encode(), mtime=0), {"name": "t.csv.gz"}),
+    ],
+)
+def test_tables_of_numbers(tmp_path, content, how):
+    raw = table(tmp_path, content, **how).read()
+    x, y = raw.parts["train"]
+    assert (x.dtype, y.dtype, raw.task, raw.num_outputs) == (np.float32, np.float32, "regression", 1)
+    assert (raw.column_names, raw.target_names) == (("a", "b"), ("y",))
+    assert (x.tolist(), y.tolist()) == ([[1, 2], [3, 4]], [[0.5], [1.5]])
+
+
+@pytest.mark.parametrize(
+    ("rows", "task", "expected"),
+    [
+        ("cat ant cat", "auto", ("binary", 1, ("ant", "cat"), [1, 0, 1])),
+        ("b c a", "auto", ("classification", 3, ("a", "b", "c"), [1, 2, 0])),
+        ("7 3 7", "classification", ("classification", 2, ("3", "7"), [1, 0, 1])),
+        ("7 3 7", "binary", ("binary", 1, ("3", "7"), [1, 0, 1])),
+        ("10 9 100", "classification", ("classification", 3, ("9", "10", "100"), [1, 0, 2])),
+        ("3.0 7.0 3.0", "classification", ("classification", 2, ("3", "7"), [0, 1, 0])),
+        ("True False True", "binary", ("binary", 1, ("False", "True"), [1, 0, 1])),
+        ("0.5 2 3", "auto", ("regression", 1, None, [[0.5], [2], [3]])),
+        ("7 3 7", "regression", ("regression", 1, None, [[7], [3], [7]])),
+        ("0.5,1 2,1.5", "auto", ("regression", 2, None, [[0.5, 1], [2, 1.5]])),
+        ("0,1 1,1", "multilabel", ("multilabel", 2, ("y", "z"), [[0, 1], [1, 1]])),
+        ("f,30 m,4", "multitask", ("multitask", {"y": 2, "z": 2}, None, [[0, 1], [1, 0]])),
+    ],
+)
+def test_tasks_of_tables(tmp_path, rows, task, expected):
+    targets = ["y", "z"] if "," in rows else ["y"]
+    content = "\n".join([",".join([*targets, "a"]), *(f"{row},1" for row in rows.split())])
+    raw = table(tmp_path, content, targets=targets, task=task).read()
+    assert (raw.task, raw.num_outputs, raw.class_names, raw.parts["train"][1].tolist()) == expected
+    assert raw.target_names == tuple(targets)
+    assert dict(raw.encoders) == ({"y": ("f", "m"), "z": ("4", "30")} if task == "multitask" else {})
+
+
+def test_texts_become_the_categories_of_the_training_split(tmp_path):
+    texts = ["red", "a, b", "blue"] * 6 + ["rare", "rarer"]
+    content, unseen = "row,text,y\n" + "".join(f'{i},"{text}",{i}.5\n' for i, text in enumerate(texts)), set()
+    for seed in range(6):
+        dataset = table(tmp_path, content, **SPLIT | {"split_seed": seed}).load()
+        rows = {part: x[:, 0].int().tolist() for part, (x, _) in dataset.splits.items()}
+        assert {part: len(i) for part, i in rows.items()} == {"train": 14, "val": 2, "test": 4}
+        seen = sorted({texts[i] for i in rows["train"]})
+        assert dataset.facts.column_names == ("row", *(f"text={text}" for text in seen))
+        assert dict(dataset.facts.encoders) == {"text": tuple(seen)}
+        for part, (x, _) in dataset.splits.items():
+            expected = [[float(texts[i] == text) for text in seen] for i in rows[part]]
+            assert x[:, 1:].tolist() == expected
+            assert dataset.batch(part, slice(0, 20))[0][:, 1:].tolist() == expected  # not normalized
+        assert dataset.batch("train", slice(0, 20))[0][:, 0].mean().abs() < 1e-5
+        unseen |= {"rare", "rarer"} - set(seen)
+    assert unseen  # or else the test shows nothing
+
+
+def frame(columns):
+    pytest.importorskip("pyarrow", reason="Parquet is read by pyarrow, an optional package")
+    import pandas
+
+    return pandas.DataFrame(columns)
+
+
+def test_parquet_equals_csv(tmp_path):
+    columns = frame({"a": [1, 2, 3] * 5, "text": ["u", "v", "v"] * 5, "y": [0.5, 1.5, 2.5] * 5})
+    columns.to_csv(tmp_path / "t.csv", index=False)
+    columns.to_parquet(tmp_path / "t.parquet")
+    one, other = (table(tmp_path, name=name, **SPLIT).load() for name in ("t.csv", "t.parquet"))
+    assert one.facts.column_names == other.facts.column_names == ("a", "text=u", "text=v")
+    for split, tensors in one.splits.items():
+        assert all(torch.equal(a, b) for a, b in zip(tensors, other.splits[split], strict=True))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.float32, np.float64])
+def test_class_numbers_in_parquet(tmp_path, kind):
+    frame({"a": [1, 2, 3], "y": np.array([7, 3, 7], kind)}).to_parquet(tmp_path / "t.parquet")
+    raw = table(tmp_path, name="t.parquet", task="classification").read()
+    assert (raw.class_names, raw.parts["train"][1].tolist()) == (("3", "7"), [1, 0, 1])
+
+
+X, Y = np.arange(60.0).reshape(20, 3), np.arange(20) % 3
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"train": 14, "val": 2, "test": 4}, {"train": 18, "val": 2, "test": 20},
+     {"train": 16, "val": 20, "test": 4}, {"train": 20, "val": 20, "test": 20}],
+)  # fmt: skip
+def test_published_parts_of_an_npz_stay(tmp_path, sizes):
+    parts = ["train", *(part for part in ("val", "test") if sizes[part] == 20)]
+    images = {part: draw(20, 1, 4, 5, seed=i) for i, part in enumerate(parts)}
+    labels = {part: (Y + i) % 3 for i, part in enumerate(parts)}
+    arrays = {f"x_{part}": x for part, x in images.items()} | {f"y_{part}": y for part, y in labels.items()}
+    dataset = npz(tmp_path, **arrays).load()
+    assert (dataset.facts.sizes, dataset.facts.task, dataset.facts.num_outputs) == (sizes, "classification", 3)
+    assert dataset.splits["train"][0].dtype == torch.uint8
+    for part in parts[1:]:
+        np.testing.assert_array_equal(dataset.splits[part][0], images[part])
+        np.testing.assert_array_equal(dataset.splits[part][1], labels[part])
+
+
+@pytest.mark.parametrize(
+    ("y", "task", "expected"),
+    [
+        (Y, "auto", ("classification", 3)),
+        (Y % 2 == 0, "auto", ("binary", 1)),
+        (Y / 2, "auto", ("regression", 1)),
+        (Y, "regression", ("regression", 1)),
+        (np.stack([Y % 2, Y // 2], 1), "multilabel", ("multilabel", 2)),
+        (np.stack([Y, Y % 2], 1), "multitask", ("multitask", {"y0": 3, "y1": 2})),
+    ],
+)
+def test_tasks_of_an_npz(tmp_path, y, task, expected):
+    raw = npz(tmp_path, task, x_train=X, y_train=y).read()
+    assert (raw.task, raw.num_outputs) == expected
+    np.testing.assert_array_equal(raw.parts["train"][0], X.astype(np.float32))
+    np.testing.assert_array_equal(raw.parts["train"][1].reshape(20, -1), y.reshape(20, -1))
+
+
+def packed(**members):
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def flip(content, at):
+    return content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
+
+
+NPZ = saved(np.savez_compressed, x_train=draw(20, 50), y_train=Y)
+GOOD = {"x_train": X, "y_train": Y}
+WIDE = np.zeros(20, [(f"{i:0>50}", "u1") for i in range(300)])  # its names alone are more than NumPy reads
+
+# Kind of file -> what is wrong -> what it holds, what the one line says of it besides its name, settings.
+BAD = {
+    "t.csv": {
+        "empty": ("", "not a readable table"), "no rows": ("a,y\n", "has no rows"), "1e300": ("a,y\n1e300,.5\n", ""),
+        "rubbish": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, ""), "open quote": ('a,y\n1,".5\n', "not a readable"),
+        "UTF-16": (PLAIN.encode("utf-16"), "not a readable"), "target 1e300": ("a,y\n1,1e300\n2,.5\n", ""),
+        "long row": ("a,y\n1,.5\n2,1.5,9\n", "line 3"), "long rows": ("a,y\n9,1,.5\n8,2,1.5\n", ""),
+        "short row": ("a,y\n1,.5\n2\n3,2.5\n", "missing or NaN: column y has 1"),
+        "NaN": ("a,b,y\n,nan,.5\n1,,1.5\n", "missing or NaN: column a has 1, column b has 2"),
+        "twice": ("a,a,y\n1,2,.5\n", "column a twice"), "target twice": ("a,y,y\n1,.5,.5\n", "column y twice"),
+        "no target": ("a,yy\n1,.5\n", "no column y; did you mean yy?"), "line break": ('"a\nb",x\n1,2\n', "column y"),
+        "no feature": (PLAIN, "has no column bb; did you mean b?", {"features": ["bb"]}),
+        "inf": ("a,y\ninf,.5\n1,1.5\n", "column a has 1 inf"), "target inf": ("a,y\n1,-inf\n", "column y has 1 inf"),
+        "whole numbers": ("a,y\n1,3\n2,4\n", "task=auto"), "text": ("a,y\n1,cat\n", "'cat'", {"task": "regression"}),
+        "3 classes": ("a,y\n1,a\n2,b\n3,c\n", "2 classes", {"task": "binary"}),
+        "label 2": ("a,y\n1,2\n2,1\n", "the label 2 is out of range", {"task": "multilabel"}),
+        "rare class": ("a,y\n" + "1,cat\n2,dog\n" * 9 + "1,eel\n", "class 'eel' has 1 sample, too few", SPLIT),
+    },
+    "t.csv.gz": {"cut": (gzip.compress(PLAIN.encode() * 9)[:-12], "")},
+    "t.csv.zip": {"rubbish": (b"PK\3\4", "")},
+    "t.csv.xz": {"rubbish": (lzma.compress(b"a")[:8], "")},
+    "t.pq": {"rubbish": (b"PAR1 rubbish", ""), "lists": ({"a": [[1], [2]], "y": [0.5, 1.5]}, "column a")},
+    "my.npz": {
+        "no arrays": ({}, "no array x_train"), "no y": (GOOD | {"x_test": X}, "no array y_test"),
+        "number": (GOOD | {"y_train": Y[:-1]}, "y_train holds 19 targets for the 20 samples"),
+        "label -1": (GOOD | {"y_train": Y - 1}, "y_train: -1"), "1 axis": (GOOD | {"x_train": Y}, "1 axes"),
+        "label 3": (GOOD | {"x_test": X, "y_test": Y + 1}, "y_test: the label 3 is out of range"),
+        "shape": (GOOD | {"x_val": X[:, 1:], "y_val": Y}, "x_val has samples of float32 (2,)"),
+        "NaN": (GOOD | {"x_train": np.where(X == 4, np.nan, X)}, "1 values of x_train are NaN"),
+        "target inf": (GOOD | {"y_train": np.where(Y, np.inf, 1)}, "y_train: "),
+        "target 1e300": (GOOD | {"y_train": np.where(Y, 1e300, 0.5)}, "y_train: "),
+        "objects": (GOOD | {"x_train": np.array([{}] * 20)}, "plain arrays"), "header": (GOOD | {"x_train": WIDE}, ""),
+        "texts": (GOOD | {"y_train": np.array(["cat"] * 20)}, "y_train"), "empty": (b"", "not a whole .npz file"),
+        "no columns": (GOOD | {"y_train": np.zeros((20, 0))}, "y_train"),
+        "no rows": ({"x_train": X[:0], "y_train": Y[:0]}, "x_train is empty"),
+        "one array": (saved(np.save, X), "holds one array"), "pickle": (pickle.dumps(GOOD), "not a whole .npz file"),
+        "zip": (packed(a="text"), "no array x_train"), "zip of texts": (packed(x_train="text", y_train="text"), ""),
+        "cut": (NPZ[:500], "not a whole .npz file"), "bit": (flip(NPZ, 300), ""),
+        "damaged": (NPZ[:100] + b"\xff" * 50 + NPZ[150:], ""),
+        "compression": (NPZ.replace(b"\x08\0\0\0", b"\x07\0\0\0"), ""),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "what"), [(file, what) for file, cases in BAD.items() for what in cases])
+def test_bad_input_is_refused_in_one_line(tmp_path, file, what):
+    content, words, *how = BAD[file][what]
+    if isinstance(content, dict):
+        content = saved(np.savez_compressed, **content) if file == "my.npz" else saved(frame(content).to_parquet)
+    (tmp_path / file).write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises((ValueError, OSError)) as caught:
+        (npz(tmp_path) if file == "my.npz" else table(tmp_path, name=file, **how[0] if how else {})).load()
+    line = str(caught.value)
+    assert words in line
+    assert "too few" in line or file in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (table, "t.csv"),
+        (lambda p: table(p, name="."), "not a readable table"),
+        (lambda p: npz(p / "nowhere"), "my.npz"),
+        (lambda p: table(p, PLAIN, separator="(("), "separator=((: must be one character"),
+        (lambda p: table(p, PLAIN, targets=["y", "a"], features=["a"]), "features=[a]: a is a target"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(tmp_path, make, words):
+    with pytest.raises((ValueError, OSError)) as caught:
+        make(tmp_path).load()
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["1", "2", "oops", "4"], "column a holds 'oops' among numbers"),
+        ([f"id{i}" for i in range(40)], "column a holds 40 different texts in 40 rows, too many for categories"),
+    ],
+)
+def test_texts_that_are_no_categories(tmp_path, texts, message):
+    content = "a,y\n" + "".join(f"{text},{i}.5\n" for i, text in enumerate(texts))
+    with pytest.raises(ValueError, match=message):
+        table(tmp_path, content).load()
