@@ -217,7 +217,7 @@ def test_weights_that_cannot_be_had(weights, tmp_path, monkeypatch):
         def __reduce__(self):
             return os.mkdir, (str(marker),)
 
-    (tmp_path / "harmful.pth").write_bytes(pickle.dumps(Harmful()))
+    (tmp_path / "harmful.pth").write_bytes(pickle.dumps(Harmful(), 2))
     for name, message in {
         "short": "has no layer1.0.conv1.weight",
         "long": "this network has no layer9.weight",

@@ -59,7 +59,7 @@ def wait_for_change(path, job):
     [
         (RUN, 8),
         ([*RUN, "train.checkpoint_steps=7"], 8),
-        ([*RUN, *AUGMENTED, "train.checkpoint_steps=7"], 8),
+        ([*RUN, *AUGMENTED, "train.checkpoint_steps=7"], 4),
         pytest.param([*RUN, "train.checkpoint_steps=1"], 40, marks=pytest.mark.slow),
         pytest.param([*RUN, "train.threads=2", "train.checkpoint_steps=20"], 40, marks=pytest.mark.slow),
         pytest.param([*RUN, "model=mlp", "optim=adam", "constraint=linf", "train.checkpoint_steps=3"], 40,
@@ -133,7 +133,9 @@ def test_stopped_in_any_batch_while_augmenting(cli, tmp_path):
     assert trip_everywhere(cli, tmp_path, "batch", signal.SIGKILL, -9, 1, AUGMENTED) == 7
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGKILL, -9), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_stopped_in_any_batch_while_workers_decode(cli, tmp_path, signum, code):
     write_images(tmp_path / "images", {"cat": 20, "dog": 20})
     streamed = ["data=image_folder", f"data.path={tmp_path / 'images'}", "data.size=8", "data.memory_gb=0"]

@@ -11,8 +11,13 @@ import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two threads a run crawl where two runs share two cores
 
+# What single runs would import, each anew.
+import pandas  # noqa: F401
+import scipy.integrate  # noqa: F401
+import sklearn.datasets  # noqa: F401
 import torch._dynamo  # noqa: F401  (what the first optimizer would import)
-import torchvision.transforms.v2  # noqa: F401  (what mixup would)
+import torchvision.models
+import torchvision.transforms.v2  # noqa: F401
 
 import trainer.__main__ as program
 import trainer.display

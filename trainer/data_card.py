@@ -199,21 +199,23 @@ def sample_images(dataset: Dataset) -> Figure:
         rows = [(name, (y == c).nonzero()[:ACROSS, 0]) for c, name in enumerate(names[:PICTURED])]
     else:
         rows = [("", index) for index in torch.arange(min(len(y), 6 * ACROSS)).split(ACROSS)]
-    figure = Figure(figsize=(ACROSS * 0.8 + 1.6, len(rows) * 0.8 + 0.6), layout="constrained")
-    axes = figure.subplots(len(rows), ACROSS, squeeze=False)
     x, generator = raw_inputs(dataset)[0], torch.Generator().manual_seed(0)
     low, high = x.min().item(), x.max().item()
-    for (name, index), line in zip(rows, axes, strict=True):
-        images = raw_batch(dataset, index, generator) if len(index) else torch.zeros(0, *facts.input_shape)
-        images = ((images - low) / (high - low or 1)).clamp(0, 1)
-        for axis in line:
-            axis.axis("off")
-        for image, axis in zip(images, line, strict=False):
-            axis.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
-        line[0].set_axis_on()
-        line[0].set(xticks=[], yticks=[])
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-        line[0].spines[:].set_visible(False)
+    channels, height, width = facts.input_shape
+    gap = max(1, height // 16)
+    mosaic = torch.ones(channels, len(rows) * (height + gap), ACROSS * (width + gap))
+    for r, (_, index) in enumerate(rows):
+        images = raw_batch(dataset, index, generator) if len(index) else ()
+        for c, image in enumerate(images):
+            top, left = r * (height + gap), c * (width + gap)
+            mosaic[:, top : top + height, left : left + width] = ((image - low) / (high - low or 1)).clamp(0, 1)
+    figure = Figure(figsize=(ACROSS * 0.8 * width / height + 1.6, len(rows) * 0.8 + 0.6), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(mosaic.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    centres = [r * (height + gap) + height / 2 for r in range(len(rows))]
+    axis.set(xticks=[], yticks=centres, yticklabels=[name for name, _ in rows])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
     augmented = ", augmented" if dataset.augment else ""
     figure.suptitle(f"{facts.name}: training images of {' x '.join(map(str, facts.input_shape))}{augmented}")
     return figure
