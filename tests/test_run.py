@@ -264,10 +264,6 @@ def test_constraint_composes_with_projected_optimizers(cli, tmp_path, optim):
 CHOICES = [(f.parent.name, f.stem) for f in sorted((ROOT / "conf").glob("*/*.yaml"))]
 DEEP = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 LARGE = [c for c in CHOICES if c[1].startswith("vgg") or c[1] in DEEP]
-    c
-    for c in CHOICES
-    if c[1].startswith("vgg") or c[1] in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-]
 
 
 @pytest.mark.parametrize(
