@@ -1,6 +1,6 @@
 """Small tables that ship with conga or inside scikit-learn, and generated ones.
 
-Run: ``python -m trainer data=wine``, ``data=apartments optim.lr=0.1 model.widths=[]``
+Run: ``python -m trainer data=wine``, ``data=apartments model=linear``
 """
 
 from __future__ import annotations

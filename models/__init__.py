@@ -4,7 +4,7 @@ This room knows nothing of data, optimizers or Hydra. VGG and ResNet import torc
 """
 
 from models.layer_list import LayerList
-from models.mlp import MLP
+from models.mlp import MLP, Linear
 from models.recurrent import Recurrent
 
-__all__ = ["MLP", "LayerList", "Recurrent"]
+__all__ = ["MLP", "LayerList", "Linear", "Recurrent"]

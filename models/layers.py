@@ -150,7 +150,7 @@ def check_image(input_shape: tuple[int, ...], family: str) -> tuple[int, int, in
 def check_widths(name: str, values: list[int], *, at_least: int = 0) -> None:
     """Raises ValueError unless `values` are positive and there are `at_least` so many."""
     if len(values) < at_least or any(v < 1 for v in values):
-        need = f"{at_least} or more numbers" if at_least else "a list of numbers"
+        need = f"a list of {at_least} or more numbers" if at_least else "a list of numbers"
         raise ValueError(f"{name}={values}: must be {need}, each at least 1")
 
 

@@ -15,6 +15,25 @@ from torch import Tensor, nn
 from models.layers import Norm, activation, check_probability, check_widths, initialize, output_layer
 
 
+class Linear(nn.Module):
+    """Flatten, then an affine map.
+
+    Args:
+        input_shape: of one sample, any number of axes.
+        num_outputs: K, or a mapping head -> K.
+        init: of the weights (:func:`models.layers.initialize`).
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int | dict[str, int], *, init: str = "default"):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), output_layer(math.prod(input_shape), num_outputs))
+        initialize(self, init)
+
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        """(B, *input_shape) -> (B, K), or a mapping head -> (B, K)"""
+        return self.net(x)
+
+
 class MLP(nn.Module):
     """Flatten, then dense layers of `widths`, then a dense layer to the outputs.
 
@@ -23,7 +42,7 @@ class MLP(nn.Module):
     Args:
         input_shape: of one sample, any number of axes.
         num_outputs: K, or a mapping head -> K.
-        widths: units of each hidden layer; empty is an affine map.
+        widths: units of each hidden layer.
         activation: of the hidden layers, by name (:data:`models.layers.ACTIVATIONS`); a list is applied in its order.
         slope: of ``leaky_relu``.
         prelu: ``shared`` or one slope a ``unit``.
@@ -53,7 +72,7 @@ class MLP(nn.Module):
         init: str = "default",
     ):
         super().__init__()
-        check_widths("widths", widths)
+        check_widths("widths", widths, at_least=1)
         check_probability("dropout", dropout)
         check_probability("input_dropout", input_dropout)
         layers: list[nn.Module] = [nn.Flatten()]

@@ -13,20 +13,12 @@ from test_models import count, make
 from models.resnet import PreActivation
 from models.size import layer_sizes
 
-WITHOUT_NORM = [
-    ("cnn", (1, 8, 8)),
-    ("cnn_small", (3, 32, 32)),
-    ("cnn_signs", (1, 16, 16)),
-    ("cnn_asymmetric", (1, 12, 12)),
-]
-IMAGE_MODELS = [
-    *WITHOUT_NORM,
-    ("vgg11", (1, 32, 32)),
-    ("resnet18", (3, 16, 16)),
-    ("resnet50", (3, 16, 16)),
-    ("wrn", (1, 8, 8)),
-]
+WITHOUT_NORM = [("linear", (1, 8, 8)), ("mlp", (1, 8, 8)), ("cnn", (1, 8, 8)), ("cnn_small", (3, 32, 32))]
+WITHOUT_NORM += [("cnn_signs", (1, 16, 16)), ("cnn_asymmetric", (1, 12, 12))]
+IMAGE_MODELS = [*WITHOUT_NORM, ("vgg11", (1, 32, 32)), ("resnet18", (3, 16, 16)), ("resnet34", (1, 8, 8))]
+IMAGE_MODELS += [("resnet50", (3, 16, 16)), ("wrn", (1, 8, 8))]
 SMALL = {"vgg11": {"head": "small", "batch_norm": True, "dropout": 0.0}, "wrn": {"depth": 10, "width": 1}}
+SMALL["resnet34"] = {"version": 2}
 
 
 def small(choice, shape, **more):

@@ -9,7 +9,7 @@ from conftest import ROOT, summary
 def test_a_least_squares_line_is_found(cli, tmp_path):
     """Ten full-batch steps of gradient descent on 100 flats: slope and intercept in euros, against NumPy's."""
     options = [*("data=apartments", "data.test_fraction=0", "data.val_fraction=0", "data.batch_size=100")]
-    options += ["model.widths=[]", "optim.lr=0.3", "optim.momentum=0", "train.epochs=10"]
+    options += ["model=linear", "optim.lr=0.3", "optim.momentum=0", "train.epochs=10"]
     for normalize in ("pixel", "standard"):
         code, text = cli(*options, f"data.normalize={normalize}", f"hydra.run.dir={normalize}")
         assert code == 0, text
