@@ -10,6 +10,18 @@ import numpy as np
 from PIL import Image
 
 
+def draw(*shape, seed=0, dtype=np.uint8) -> np.ndarray:
+    """Random whole numbers over the whole range of a type."""
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+def saved(save, *arrays, **named) -> bytes:
+    """What `save(file, …)` writes."""
+    file = io.BytesIO()
+    save(file, *arrays, **named)
+    return file.getvalue()
+
+
 def write_idx(path: Path, array: np.ndarray) -> None:
     """An array of bytes as LeCun's format has it; gzipped if the name ends in .gz."""
     content = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()

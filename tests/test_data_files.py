@@ -2,7 +2,6 @@
 
 import gzip
 import http.client
-import io
 import os
 import pickle
 import struct
@@ -13,7 +12,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 from conftest import COMMON as SHARED
-from formats import Python2Pickler
+from formats import Python2Pickler, draw
 
 from data.cifar import Cifar
 from data.mnist import Mnist
@@ -29,16 +28,6 @@ def mnist(root, name="fashion_mnist", **how):
 
 def cifar(root, name="cifar10"):
     return Cifar(name=name, **COMMON | {"root": str(root)})
-
-
-def draw(*shape, seed=0, dtype=np.uint8):
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
-
-
-def saved(save, *arrays, **named):
-    file = io.BytesIO()
-    save(file, *arrays, **named)
-    return file.getvalue()
 
 
 def idx(array, kind=8):

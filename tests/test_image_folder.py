@@ -1,6 +1,5 @@
 """Folders of images against Pillow and the arrays that the tests themselves wrote."""
 
-import io
 import os
 import struct
 import subprocess
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import COMMON as SHARED
+from formats import draw, saved
 from PIL import Image, ImageOps
 
 from data.image_folder import ImageFolder
@@ -23,16 +23,6 @@ IMAGE = {"size": 8, "fit": "crop", "channels": 3, "memory_gb": 4.0, "workers": 0
 
 def folder(path, **how):
     return ImageFolder(path=str(path), **IMAGE | COMMON | how)
-
-
-def draw(*shape, seed=0, dtype=np.uint8):
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
-
-
-def saved(save, *arrays, **named):
-    file = io.BytesIO()
-    save(file, *arrays, **named)
-    return file.getvalue()
 
 
 def photos(path, classes=("cat", "dog"), n=6, ending=".png", sides=(8, 8)):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import COMMON as SHARED
+from formats import draw, saved
 
 from data.npz import Npz
 from data.table_file import TableFile
@@ -30,16 +31,6 @@ def npz(path, task="auto", **arrays):
     if arrays:
         np.savez_compressed(path / "my.npz", **arrays)
     return Npz(path=str(path / "my.npz"), task=task, **COMMON | SPLIT)
-
-
-def draw(*shape, seed=0, dtype=np.uint8):
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
-
-
-def saved(save, *arrays, **named):
-    file = io.BytesIO()
-    save(file, *arrays, **named)
-    return file.getvalue()
 
 
 PLAIN = "a,b,y\n1,2,0.5\n3,4,1.5\n"
