@@ -26,9 +26,9 @@ class Augment:
 
     Args:
         crop: pads every side by so many pixels, then cuts a window of the image's size at random.
-        pad: what the crop's padding holds: ``zero`` (black) or ``reflect``.
+        pad: what the crop's padding holds: ``zero`` (before normalization) or ``reflect``.
         flip: mirrors left and right, with probability 1/2.
-        rotate: turns by up to so many degrees either way; what comes into sight is black.
+        rotate: turns by up to so many degrees either way; what comes into sight is 0 before normalization.
         translate: shifts by up to this share of width and height, in [0, 1).
         erase: probability that a rectangle of 2 % to 33 % of the area is set to 0 after normalization
             (random erasing, Zhong et al. 2020).
@@ -74,6 +74,8 @@ class Augment:
             shape = " x ".join(map(str, input_shape))
             given = str(getattr(self, name)).lower()
             raise ValueError(f"{name}={given}: augmentation is for images (channels, height, width), not for {shape}")
+        if self.crop > min(input_shape[1:]):
+            raise ValueError(f"crop={self.crop}: must be at most the image's shorter side, {min(input_shape[1:])}")
         if self.pad == "reflect" and self.crop >= min(input_shape[1:]):
             raise ValueError(f"crop={self.crop}: reflects at most {min(input_shape[1:]) - 1} pixels of such an image")
         for name in ("mixup", "cutmix"):

@@ -116,11 +116,15 @@ def extract(archive: Path, folder: Path) -> None:
             inside = Path(temporary) / folder.name
             if not inside.is_dir():
                 raise file_error(archive, f"holds no folder {folder.name}")
-            os.replace(inside, folder)
-    except PermissionError as error:
-        raise file_error(archive, f"cannot be unpacked into {folder.parent}: {error.strerror}") from error
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+            try:
+                os.replace(inside, folder)
+            except OSError:
+                if not folder.is_dir():  # else another run was quicker
+                    raise
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise file_error(archive, f"not a whole archive ({error})") from error
+    except OSError as error:
+        raise file_error(archive, f"cannot be unpacked into {folder.parent}: {error.strerror or error}") from error
 
 
 def read_batch(path: Path, variant: Variant) -> tuple[np.ndarray, np.ndarray]:
@@ -145,15 +149,38 @@ def read_batch(path: Path, variant: Variant) -> tuple[np.ndarray, np.ndarray]:
     return x, np.array(y, dtype=np.int64)
 
 
+class _Dtype:
+    """Stands in for numpy.dtype, whose own state a file could set to anything: the type of bytes, and no other."""
+
+    def __init__(self, code: str, *_: Any):
+        if code != "u1":
+            raise pickle.UnpicklingError(f"holds an array of type {code}, and only bytes (u1) are needed")
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Array:
+    """Stands in for numpy.ndarray: its bytes and its shape."""
+
+    def __init__(self, *_: Any):  # called as _reconstruct(ndarray, (0,), 'b')
+        self.array: np.ndarray | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, by_columns, content = state
+        if not isinstance(dtype, _Dtype):
+            raise pickle.UnpicklingError("holds an array without a type")
+        content = content.encode("latin1") if isinstance(content, str) else content
+        self.array = np.frombuffer(content, np.uint8).reshape(shape, order="F" if by_columns else "C")
+
+
 class _NumpyOnly(pickle.Unpickler):
-    """Builds plain data and NumPy arrays, and refuses whatever else a file names."""
+    """Builds plain data and arrays of bytes, and refuses whatever else a file names."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
             raise pickle.UnpicklingError(f"names {module}.{name}, which no such file needs")
-        if name == "_reconstruct":  # where it is depends on NumPy's version, not on the one that wrote the file
-            return np.ndarray(0).__reduce__()[0]
-        return getattr(np, name)
+        return _Dtype if name == "dtype" else _Array
 
 
 def unpickle(path: Path) -> dict[str, Any]:
@@ -171,4 +198,4 @@ def unpickle(path: Path) -> dict[str, Any]:
         raise file_error(path, f"not a readable batch ({type(error).__name__}: {error})") from error
     if not isinstance(content, dict):
         raise file_error(path, "not a batch: holds no dictionary")
-    return content
+    return {key: value.array if isinstance(value, _Array) else value for key, value in content.items()}

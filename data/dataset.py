@@ -72,6 +72,7 @@ class Dataset:
         self.splits = {k: (x.to(device), y.to(device)) for k, (x, y) in self.splits.items()}
         self._mean, self._scale = self._mean.to(device), self._scale.to(device)
         self._target_mean, self._target_scale = self._target_mean.to(device), self._target_scale.to(device)
+        self._generator = None
         return self
 
     def batches(

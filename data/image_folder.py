@@ -58,7 +58,7 @@ class Decoder:
                 file.draft("RGB" if self.channels == 3 else "L", (longer, longer))
                 file.load()
                 image = upright(file)
-                if image.mode.startswith("I;16"):  # 16 bits: Pillow would clip at 255
+                if image.mode.startswith("I"):  # 16 bits: Pillow would clip at 255
                     image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
                 image = image.convert("RGB" if self.channels == 3 else "L")
         except Exception:  # damage surfaces as many types
@@ -144,6 +144,7 @@ class ImageFolder(Source):
     def finish(self, raw: Raw, splits: dict[str, tuple[Any, np.ndarray]], progress: Progress = silent) -> Dataset:
         """Decodes every image once: to keep it, or else to know that it can be decoded, and the statistics."""
         shape = (self.channels, self.decoder.height, self.decoder.width)
+        self.check_augment(raw.task, shape)
         total = sum(len(y) for _, y in splits.values())
         keep = total * int(np.prod(shape)) <= self.memory_gb * 1e9
         moments, bad, done = Moments(), [], 0

@@ -12,7 +12,7 @@ import numpy as np
 
 from data.source import Raw, Source
 from data.storage import expand, file_error
-from data.targets import GivenTask, as_targets, class_task
+from data.targets import GivenTask, as_targets, class_task, to_float32
 
 PARTS = ("train", "val", "test")
 
@@ -47,7 +47,7 @@ class Npz(Source):
                 raise file_error(path, f"x_{name} has samples of {theirs}, x_train of {ours}")
         task = _guess(y) if self.task == "auto" else self.task
         if task is None:
-            raise ValueError(f"task=auto: y_train of {path} are whole numbers {y.shape}; say what they are")
+            raise ValueError(f"task=auto: y_train of {path} are whole numbers {y.shape}; say which task they set")
         names = tuple(f"y{i}" for i in range(y.shape[1] if y.ndim == 2 else 1))
         targets, outputs = as_targets(
             task, {name: y for name, (_, y) in parts.items()}, names, lambda name: f"{path}: y_{name}"
@@ -65,7 +65,7 @@ class Npz(Source):
 def _guess(y: np.ndarray) -> str | None:
     """The task that targets `y` speak of by themselves."""
     if y.dtype.kind == "f":
-        return "regression"
+        return "regression" if (y != np.floor(y)).any() else None
     return class_task(int(y.max()) + 1) if y.ndim == 1 and len(y) else None
 
 
@@ -79,13 +79,16 @@ def _part(path: Path, arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndar
         raise file_error(path, f"x_{name} is {x.dtype} of {x.ndim} axes; samples are tables, series or images")
     if y.dtype.kind not in "buif" or y.ndim not in (1, 2) or 0 in y.shape[1:]:
         raise file_error(path, f"y_{name} is {y.dtype} {y.shape}; targets are numbers (N,) or (N, columns)")
+    if not np.isfinite(y).all():
+        raise file_error(path, f"{(~np.isfinite(y)).sum():,} of the targets y_{name} are NaN or infinite")
     if len(x) != len(y):
         raise file_error(path, f"y_{name} holds {y.size:,} targets for the {len(x):,} samples of x_{name}")
     if 0 in x.shape:
         raise file_error(path, f"x_{name} is empty: {x.shape}")
-    x = x if x.dtype == np.uint8 else x.astype(np.float32)
     if not np.isfinite(x).all():
         raise file_error(path, f"{(~np.isfinite(x)).sum():,} values of x_{name} are NaN or infinite")
+    if x.dtype != np.uint8:
+        x = to_float32(x, lambda k: f"entry {k} of a sample", f"{path}: x_{name}")
     return x, y
 
 

@@ -155,10 +155,13 @@ class Source:
     def facts(self, raw: Raw, train: tuple[Any, Tensor], moments: Moments, sizes: dict[str, int]) -> Facts:
         """The facts of `raw`, from the training split's targets and the moments of its inputs."""
         shape = tuple(moments.mean.shape)
-        try:
-            self.augment.check(raw.task, shape)
-        except ValueError as error:
-            raise ValueError(f"augment.{error}") from error
+        self.check_augment(raw.task, shape)
+        if self.limit is None and raw.task in ("classification", "binary"):
+            classes = 2 if raw.task == "binary" else raw.num_outputs
+            empty = (torch.bincount(train[1], minlength=classes) == 0).nonzero()
+            if len(empty):
+                name = repr(raw.class_names[empty[0]]) if raw.class_names else empty[0].item()
+                raise ValueError(f"{raw.name}: the training split has no sample of class {name}")
         mean, std = normalization(moments, self.normalize, raw.value_range, raw.fixed)
         target_mean, target_std = torch.tensor(0.0), torch.tensor(1.0)
         if self.normalize == "standard" and raw.task == "regression":
@@ -173,6 +176,13 @@ class Source:
             target_mean=target_mean,
             target_std=target_std,
         )
+
+    def check_augment(self, task: str, shape: tuple[int, ...]) -> None:
+        """Raises ValueError where augmentation is no use for samples of such a task and shape."""
+        try:
+            self.augment.check(task, shape)
+        except ValueError as error:
+            raise ValueError(f"augment.{error}") from error
 
     @staticmethod
     def sizes(splits: dict[str, tuple[Any, Any]]) -> dict[str, int]:

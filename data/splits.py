@@ -82,7 +82,11 @@ def _draw(
     start = np.zeros_like(members)
     parts: dict[str, np.ndarray] = {}
     for name, size in sizes.items():
-        take = apportion(members, size, room=members - start - 1)  # at least one of each stays for training
+        take = apportion(members, size, room=members - start - 1, seed=seed)  # one of each stays for training
+        if take.sum() < size:
+            raise ValueError(
+                f"{given}: the {name} split gets {take.sum():,} samples at most, if each class keeps one for training"
+            )
         parts[name] = np.sort(np.concatenate([g[a : a + k] for g, a, k in zip(groups, start, take, strict=True)]))
         start = start + take
     return parts | {"train": np.sort(np.concatenate([g[a:] for g, a in zip(groups, start, strict=True)]))}
@@ -97,18 +101,19 @@ def subset(index: np.ndarray, labels: np.ndarray | None, size: int, seed: int, *
     groups = [index] if labels is None else [index[labels == c] for c in np.unique(labels)]
     rng = np.random.default_rng(seed)
     members = np.array([len(group) for group in groups])
-    take = apportion(members, size, room=members)
+    take = apportion(members, size, room=members, seed=seed)
     return np.sort(np.concatenate([rng.permutation(g)[:k] for g, k in zip(groups, take, strict=True)]))
 
 
-def apportion(members: np.ndarray, size: int, room: np.ndarray) -> np.ndarray:
+def apportion(members: np.ndarray, size: int, room: np.ndarray, seed: int) -> np.ndarray:
     """How many of each group to take, `size` in all, in proportion to its `members` (largest remainder method).
 
-    At most `room` of a group.
+    At most `room` of a group; lots, drawn from `seed`, decide between equal remainders.
     """
     quota = members * (size / members.sum())
     take = np.minimum(np.floor(quota).astype(int), room)
-    by_remainder = np.argsort(take - quota, kind="stable")
+    lots = np.random.default_rng([seed, len(members)]).permutation(len(members))
+    by_remainder = lots[np.argsort((take - quota)[lots], kind="stable")]
     while take.sum() < size and (take < room).any():
         open_ = by_remainder[take[by_remainder] < room[by_remainder]]
         take[open_[: size - take.sum()]] += 1

@@ -39,9 +39,13 @@ class StreamedDataset(Dataset):
         workers: int,
     ):
         super().__init__(splits, facts, batch_size, augment)
-        self.decode, self.workers = decode, workers
-        self.device = torch.device("cpu")
-        self._loaders: dict[str, DataLoader] = {}
+        self.workers, self.device = workers, torch.device("cpu")
+        self._files = _Files(
+            np.concatenate([files for files, _ in splits.values()]), torch.cat([y for _, y in splits.values()]), decode
+        )
+        starts = np.cumsum([0, *(len(y) for _, y in splits.values())])
+        self._starts = dict(zip(splits, map(int, starts), strict=False))
+        self._loader: DataLoader | None = None
 
     def to(self, device: torch.device) -> Dataset:
         """Batches will be moved to `device`; the files stay where they are."""
@@ -53,8 +57,8 @@ class StreamedDataset(Dataset):
     def batches(
         self, split: str, indices: Sequence[Tensor | slice], seed: int | None = None, start: int = 0
     ) -> Iterator[Batch]:
-        loader = self._loader(split)
-        loader.batch_sampler.indices = [self._listed(split, index) for index in indices[start:]]
+        loader = self._workers_loader()
+        loader.batch_sampler.indices = self._listed(split, indices[start:])
         for number, (x, y) in enumerate(loader, start):
             x, y = self._arrived(x, y)
             if self.augment is None or seed is None:
@@ -63,13 +67,15 @@ class StreamedDataset(Dataset):
                 yield self._blended(self._made(x, self._draws(seed, number, len(x))), y)
 
     def batch(self, split: str, index: Tensor | slice, generator: torch.Generator | None = None) -> Batch:
-        files = self._loader(split).dataset
-        return self.transform(self._arrived(*files.__getitems__(self._listed(split, index))), generator)
+        return self.transform(self._arrived(*self._files.__getitems__(self._listed(split, [index])[0])), generator)
 
-    def _listed(self, split: str, index: Tensor | slice) -> list[int]:
-        if isinstance(index, slice):
-            return list(range(*index.indices(self.facts.sizes[split])))
-        return index.tolist()
+    def _listed(self, split: str, indices: Sequence[Tensor | slice]) -> list[list[int]]:
+        """Where the samples at each of `indices` stand among all files."""
+        whole = torch.arange(self.facts.sizes[split]) + self._starts[split]
+        if all(isinstance(index, Tensor) for index in indices) and len(indices):
+            sizes = [len(index) for index in indices]  # one transfer for all of them
+            return [part.tolist() for part in whole[torch.cat(list(indices)).cpu()].split(sizes)]
+        return [whole[index].tolist() for index in indices]
 
     def _arrived(self, x: Tensor | str, y: Tensor) -> Batch:
         """A batch on the device.
@@ -81,11 +87,11 @@ class StreamedDataset(Dataset):
             raise OSError(one_line(f"{x}: could be decoded when the run started, and cannot any more"))
         return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
 
-    def _loader(self, split: str) -> DataLoader:
-        """The workers of a split, started with its first batch and kept."""
-        if split not in self._loaders:
-            self._loaders[split] = DataLoader(
-                _Files(*self.splits[split], self.decode),
+    def _workers_loader(self) -> DataLoader:
+        """The workers, started with the first batch and kept."""
+        if self._loader is None:
+            self._loader = DataLoader(
+                self._files,
                 batch_sampler=_Indices(),
                 num_workers=self.workers,
                 collate_fn=_as_is,
@@ -96,13 +102,13 @@ class StreamedDataset(Dataset):
             )
             # Before multiprocessing's own, which would wait for workers that heed no signal.
             atexit.register(_end_workers, weakref.ref(self))
-        return self._loaders[split]
+        return self._loader
 
 
 def _end_workers(dataset: weakref.ref[StreamedDataset]) -> None:
-    for loader in dataset()._loaders.values() if dataset() else ():
-        if loader._iterator is not None:
-            loader._iterator._shutdown_workers()
+    loader = None if dataset() is None else dataset()._loader
+    if loader is not None and loader._iterator is not None:
+        loader._iterator._shutdown_workers()
 
 
 class _Indices:

@@ -15,7 +15,7 @@ import numpy as np
 
 from data.source import Raw, Source
 from data.storage import expand, file_error, one_line
-from data.targets import GivenTask, as_targets, class_task
+from data.targets import GivenTask, as_targets, class_task, to_float32
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,20 +69,21 @@ class TableFile(Source):
             raise ValueError(f"features={_listed(self.features or ())}: leaves no column to predict from")
         check_complete(path, table[[*names, *self.targets]])
         task = self._task(path, table)
-        classes = {} if task in ("regression", "multilabel") else {t: _categories(table[t]) for t in self.targets}
+        factorized = {} if task in ("regression", "multilabel") else {t: _factorized(table[t]) for t in self.targets}
+        classes = {name: values for name, (values, _) in factorized.items()}
         for name, values in classes.items():
             if len(values) < 2 or (task == "binary" and len(values) > 2):
                 needed = "2 classes are needed" if task == "binary" else "at least 2 classes are needed"
                 raise file_error(path, f"column {name} holds {len(values)} different values, and {needed}")
-        columns = [_codes(table[t], classes[t]) if t in classes else _numbers(path, table[t]) for t in self.targets]
-        y, outputs = as_targets(task, {"train": np.stack(columns, 1)}, tuple(self.targets), lambda _: str(path))
-        encoders = {name: _categories(table[name]) for name in names if not _is_number(table[name])}
+        targets = [factorized[t][1] if t in classes else _numbers(path, table[t]) for t in self.targets]
+        y, outputs = as_targets(task, {"train": np.stack(targets, 1)}, tuple(self.targets), lambda _: str(path))
+        texts = {name: _factorized(table[name]) for name in names if not _is_number(table[name])}
+        encoders = {name: values for name, (values, _) in texts.items()}
         for name, values in encoders.items():
             check_categories(path, table[name], values)
-        blocks = [
-            _one_hot(table[n], encoders[n]) if n in encoders else _numbers(path, table[n])[:, None] for n in names
-        ]
-        x = np.concatenate(blocks, 1).astype(np.float32)
+        blocks = [_one_hot(*texts[n]) if n in texts else _numbers(path, table[n])[:, None] for n in names]
+        columns = tuple(c for n in names for c in ([f"{n}={v}" for v in encoders[n]] if n in encoders else [n]))
+        x = to_float32(np.concatenate(blocks, 1, dtype=np.float64), lambda k: f"column {columns[k]}", str(path))
         one_class = classes.get(self.targets[0]) if task in ("classification", "binary") else None
         return Raw(
             name=path.stem,
@@ -90,7 +91,7 @@ class TableFile(Source):
             parts={"train": (x, y["train"])},
             num_outputs=outputs,
             class_names=tuple(self.targets) if task == "multilabel" else one_class,
-            column_names=tuple(c for n in names for c in ([f"{n}={v}" for v in encoders[n]] if n in encoders else [n])),
+            column_names=columns,
             target_names=tuple(self.targets),
             encoders=encoders | ({} if one_class else classes),
             fixed=np.concatenate([np.full(len(encoders.get(n, "1")), n in encoders) for n in names]),
@@ -151,7 +152,10 @@ def read_table(path: Path, separator: str) -> pd.DataFrame:
         raise file_error(path, f"not a readable table (rows are longer than the {len(names)} names above)") from None
     except Exception as error:  # damage surfaces as a dozen types, from pandas', pyarrow's and zlib's to KeyError
         raise file_error(path, f"not a readable table ({error})") from error
-    table.columns = [one_line(name) for name in names]
+    table.columns = ["" if pd.isna(name) else one_line(name) for name in names]
+    if "" in table.columns:
+        number = list(table.columns).index("") + 1
+        raise file_error(path, f"column {number} has no name (to_csv(index=False) leaves out pandas' own)")
     if not table.columns.is_unique:
         raise file_error(path, f"has the column {table.columns[table.columns.duplicated()][0]} twice")
     if table.empty:
@@ -174,10 +178,8 @@ def check_complete(path: Path, table: pd.DataFrame) -> None:
             values = column.to_numpy(dtype=np.float64)
             if not np.isfinite(values).all():
                 raise file_error(path, f"column {name} has {(~np.isfinite(values)).sum():,} infinite values")
-            if (np.abs(values) > np.finfo(np.float32).max).any():
-                raise file_error(path, f"column {name} holds numbers beyond the range of 32 bits")
-        elif other := next((v for v in column if not isinstance(v, str | bool | int | float)), None):
-            raise file_error(path, f"column {name} holds {type(other).__name__}; only numbers and texts can be used")
+        elif other := [type(v).__name__ for v in column if not isinstance(v, str | bool | int | float)]:
+            raise file_error(path, f"column {name} holds {other[0]}; only numbers and texts can be used")
 
 
 def check_categories(path: Path, column: pd.Series, categories: tuple[str, ...]) -> None:
@@ -185,7 +187,7 @@ def check_categories(path: Path, column: pd.Series, categories: tuple[str, ...])
     import pandas as pd
 
     numbers = pd.to_numeric(column, errors="coerce").notna()
-    if numbers.mean() >= 0.5:
+    if 0.5 <= numbers.mean() < 1:
         odd = column[~numbers].iloc[0]
         raise file_error(path, f"column {column.name} holds {odd!r} among numbers; mend it, or leave the column out")
     if len(categories) > MOST_CATEGORIES or (len(column) >= 20 and len(categories) > len(column) / 2):
@@ -208,24 +210,19 @@ def _numbers(path: Path, column: pd.Series) -> np.ndarray:
     return column.to_numpy(dtype=np.float64)
 
 
-def _categories(column: pd.Series) -> tuple[str, ...]:
-    """The different values as texts, in the order of numbers or of texts."""
-    values = column.unique()
-    return tuple(map(_text, sorted(values))) if _is_number(column) else tuple(sorted(map(str, values)))
+def _factorized(column: pd.Series) -> tuple[tuple[str, ...], np.ndarray]:
+    """The different values as texts, in the order of numbers or of texts; and where each row's is among them."""
+    values = column.to_numpy() if _is_number(column) else column.astype(str).to_numpy(dtype=object)
+    categories, codes = np.unique(values, return_inverse=True)
+    return tuple(map(_text, categories)), codes
 
 
 def _text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
 
 
-def _codes(column: pd.Series, categories: tuple[str, ...]) -> np.ndarray:
-    """The position of each value among `categories`."""
-    position = {category: i for i, category in enumerate(categories)}
-    return np.array([position[_text(value)] for value in column], dtype=np.float64)
-
-
-def _one_hot(column: pd.Series, categories: tuple[str, ...]) -> np.ndarray:
-    return _codes(column, categories)[:, None] == np.arange(len(categories))
+def _one_hot(categories: tuple[str, ...], codes: np.ndarray) -> np.ndarray:
+    return codes[:, None] == np.arange(len(categories))
 
 
 def _listed(names: Any) -> str:

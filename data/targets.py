@@ -10,6 +10,7 @@ import numpy as np
 GivenTask = Literal["auto", "classification", "binary", "multilabel", "multitask", "regression"]
 
 MOST_CLASSES = 100_000
+COARSEST = 1e-2  # steps between neighbouring numbers of 32 bits, in standard deviations of a column
 
 
 def class_task(classes: int) -> str:
@@ -35,13 +36,15 @@ def as_targets(
     if columns != {len(names)}:
         raise ValueError(f"{where('train')}: {sorted(columns)} columns of targets, not the same in each split")
     if task == "regression":
-        return {part: _as_float32(y, names, where(part)) for part, y in checked.items()}, len(names)
+        return {part: to_float32(y, names.__getitem__, where(part)) for part, y in checked.items()}, len(names)
     if task in ("classification", "binary") and len(names) > 1:
         raise ValueError(f"task={task}: takes one column of targets, and {where('train')} has {len(names)}")
     for part, y in checked.items():
         if (y != np.floor(y)).any() or (y < 0).any():
             bad = y[(y != np.floor(y)) | (y < 0)][0]
             raise ValueError(f"{where(part)}: {bad:g} is no class; classes are whole numbers from 0")
+    if checked["train"].max() >= MOST_CLASSES:
+        raise ValueError(f"{where('train')}: the largest class is {checked['train'].max():g}; is it task=regression?")
     classes = checked["train"].max(0).astype(int) + 1
     if task in ("binary", "multilabel"):
         classes = np.full_like(classes, 2)
@@ -52,8 +55,6 @@ def as_targets(
                 raise ValueError(
                     f"{where(part)}: the label {bad[0]:g} is out of range, there are {count} classes: 0 to {count - 1}"
                 )
-    if (classes > MOST_CLASSES).any():
-        raise ValueError(f"{where('train')}: the largest class is {classes.max() - 1:,}; is it task=regression?")
     if task == "multilabel":
         return {part: y.astype(np.uint8) for part, y in checked.items()}, len(names)
     whole = {part: y.astype(np.int64) for part, y in checked.items()}
@@ -62,12 +63,27 @@ def as_targets(
     return {part: y[:, 0] for part, y in whole.items()}, 1 if task == "binary" else int(classes[0])
 
 
-def _as_float32(y: np.ndarray, names: tuple[str, ...], where: str) -> np.ndarray:
-    """Targets of a regression, none of them beyond the range of 32 bits."""
-    too_large = (np.abs(y) > np.finfo(np.float32).max).any(0)
-    if too_large.any():
-        raise ValueError(f"{where}: {names[np.argmax(too_large)]} holds numbers beyond the range of 32 bits")
-    return y.astype(np.float32)
+def to_float32(values: np.ndarray, names: Callable[[int], str], where: str) -> np.ndarray:
+    """`values` (N, ...) in 32 bits, if these can hold them; `names` calls the entries of a sample.
+
+    Raises:
+        ValueError: numbers beyond the range of 32 bits, or so large beside their differences that these would be lost.
+    """
+    limits = np.finfo(np.float32)
+    if values.dtype.kind != "f" or values.dtype.itemsize <= limits.bits // 8:
+        return values.astype(np.float32, copy=False)
+    largest = np.abs(values).max(0).ravel()
+    if (largest > limits.max).any():
+        raise ValueError(f"{where}: {names(int(np.argmax(largest)))} holds numbers beyond the range of 32 bits")
+    spread = values.std(0).ravel()
+    lost = (spread > 0) & (limits.eps * largest > COARSEST * spread)
+    if lost.any():
+        k = int(np.argmax(lost))
+        raise ValueError(
+            f"{where}: {names(k)} holds numbers up to {largest[k]:g} that differ by {spread[k]:g} only, which 32 bits "
+            "cannot tell apart; subtract what they have in common"
+        )
+    return values.astype(np.float32)
 
 
 def _as_numbers(y: np.ndarray, where: str) -> np.ndarray:

@@ -191,6 +191,7 @@ def test_cutmix_mixes_labels_by_area():
         ({"erase": 1.5}, r"augment.erase=1.5: must be in \[0, 1\]"),
         ({"mixup": -1.0}, "augment.mixup=-1.0: must be at least 0"),
         ({"cutmix": float("nan")}, "augment.cutmix=nan: must be at least 0"),
+        ({"crop": 9}, "augment.crop=9: must be at most the image's shorter side, 8"),
         ({"crop": 8, "pad": "reflect"}, "augment.crop=8: reflects at most 7 pixels of such an image"),
     ],
 )

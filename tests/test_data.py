@@ -267,6 +267,27 @@ def test_a_subset_keeps_proportions_and_order():
     np.testing.assert_array_equal(subset(index, None, 5000, seed=0, in_time=False), index)
 
 
+def test_lots_decide_between_equal_classes():
+    """Not their numbers: a test split of the first 40 of 100 classes would say nothing of the others."""
+    y = np.repeat(np.arange(100), 4)
+    chosen = []
+    for seed in (0, 1):
+        index = split_indices(400, y, test_fraction=0.1, val_fraction=0.1, seed=seed)
+        chosen += [set(y[index["test"]]), set(y[index["val"]])]
+        chosen.append(set(y[subset(np.arange(400), y, 50, seed, in_time=False)]))
+    assert [len(classes) for classes in chosen] == [40, 36, 50] * 2
+    assert all(max(classes) >= 60 for classes in chosen)
+    assert chosen[:3] != chosen[3:]
+
+
+def test_no_class_is_left_without_training_samples():
+    y = np.repeat(np.arange(100), 10)
+    with pytest.raises(ValueError, match="val_size=950: the val split gets 900 samples at most"):
+        split_indices(1000, y, test_fraction=0.0, val_fraction=0.1, val_size=950, seed=0)
+    with pytest.raises(ValueError, match="iris: the training split has no sample of class 'setosa'"):
+        SklearnTable(name="iris", **COMMON | {"val_size": 50, "val_from": "start", "test_fraction": 0.0}).load()
+
+
 def test_a_limit_takes_from_the_splits_that_there_are():
     """So that a run on few samples is never tested on what another one trained on."""
     whole, few = Digits(**COMMON).load(), Digits(**COMMON | {"limit": 100}).load()

@@ -65,6 +65,14 @@ def test_images_that_do_not_fit_into_memory_and_augmentation(card, tmp_path):
     assert row(text, "cat")[0].split()[0] == "6"
 
 
+def test_names_in_brackets(card, tmp_path):
+    rows = "".join(f"{i},{i % 3},{i}.5\n" for i in range(30))
+    (tmp_path / "t.csv").write_text("size [m2],v [/s],rent [bold]\n" + rows)
+    code, text = card("data=csv", "data.path=t.csv", "data.targets='rent [bold]'")
+    assert code == 0, text
+    assert all(name in text for name in ("size [m2]", "v [/s]", "rent [bold]"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -74,6 +82,8 @@ def test_images_that_do_not_fit_into_memory_and_augmentation(card, tmp_path):
         (["data.limit=0"], "data.limit=0: must be at least 1"),
         (["data=csv"], "data.path: missing; must be text"),
         (["data=npz", "data.path=nowhere.npz"], "data.path=nowhere.npz: no such file or folder"),
+        (["--out=x.foo"], "--out=x.foo: its name must end in .png"),
+        (["--out=/dev/null/x.png"], "--out=/dev/null/x.png: "),
         (["data.augment.crop=-1"], "data.augment.crop=-1: must be in [0, 32768]"),
     ],
 )

@@ -4,6 +4,7 @@ import gzip
 import http.client
 import os
 import pickle
+import shutil
 import struct
 import tarfile
 from pathlib import Path
@@ -38,7 +39,7 @@ def write_idx(path, gz=True, parts=("train", "t10k")):
     """Returns the arrays, by the files' names without .gz."""
     path.mkdir(parents=True, exist_ok=True)
     arrays = {f"{part}-images-idx3-ubyte": draw(20, 28, 28, seed=len(part)) for part in parts}
-    arrays |= {f"{part}-labels-idx1-ubyte": draw(20, seed=len(part)) % 10 for part in parts}
+    arrays |= {f"{part}-labels-idx1-ubyte": np.arange(20, dtype=np.uint8) % 10 for part in parts}
     for name, array in arrays.items():
         (path / (name + ".gz" * gz)).write_bytes(gzip.compress(idx(array)) if gz else idx(array))
     return arrays
@@ -314,3 +315,24 @@ def test_roots_that_cannot_be(tmp_path, internet, root, source):
         source(root).read()
     assert root in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_array_in_a_cifar_batch_is_one_of_bytes(tmp_path):
+    """A type that the file describes itself could make NumPy take bytes for pointers."""
+    write_cifar(tmp_path)
+    for array in (np.array([{}, []], dtype=object), np.zeros(3072), np.zeros(4, "S3072")):
+        (tmp_path / "data_batch_1").write_bytes(pickle.dumps({"data": array, "labels": [0]}, 4))
+        with pytest.raises(ValueError, match=r"data_batch_1: not a readable batch .* and only bytes"):
+            cifar(tmp_path).read()
+
+
+def test_two_runs_may_unpack_at_once(tmp_path, monkeypatch):
+    written, replace = write_archive(tmp_path), os.replace
+
+    def slower(source, target):
+        if Path(target).name == "cifar-10-batches-py" and not Path(target).exists():
+            shutil.copytree(source, target)  # the other run
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", slower)
+    check_cifar(cifar(tmp_path).read(), written)

@@ -158,7 +158,7 @@ def test_streamed_images_are_those_in_memory(tmp_path, workers):
         with pytest.raises(OSError, match=streamed.splits["train"][0][3]):
             list(streamed.batches("train", order))
     finally:
-        streamed._loaders.clear()  # a failure keeps this frame, and with it workers that pytest would wait for
+        streamed._loader = None  # a failure keeps this frame, and with it workers that pytest would wait for
 
 
 def test_a_program_that_streamed_images_ends(tmp_path):

@@ -178,6 +178,7 @@ def flip(content, at):
 
 NPZ = saved(np.savez_compressed, x_train=draw(20, 50), y_train=Y)
 GOOD = {"x_train": X, "y_train": Y}
+BIG = np.full(20, 2**64 - 1, np.uint64)
 WIDE = np.zeros(20, [(f"{i:0>50}", "u1") for i in range(300)])  # its names alone are more than NumPy reads
 
 # Kind of file -> what is wrong -> what it holds, what the one line says of it besides its name, settings.
@@ -190,6 +191,8 @@ BAD = {
         "short row": ("a,y\n1,.5\n2\n3,2.5\n", "missing or NaN: column y has 1"),
         "NaN": ("a,b,y\n,nan,.5\n1,,1.5\n", "missing or NaN: column a has 1, column b has 2"),
         "twice": ("a,a,y\n1,2,.5\n", "column a twice"), "target twice": ("a,y,y\n1,.5,.5\n", "column y twice"),
+        "index": (",a,y\n0,1,.5\n1,2,1.5\n", "column 1 has no name"),
+        "large": ("a,y\n1732320001,.5\n1732320002,1.5\n", "column a holds numbers up to 1.73"),
         "no target": ("a,yy\n1,.5\n", "no column y; did you mean yy?"), "line break": ('"a\nb",x\n1,2\n', "column y"),
         "no feature": (PLAIN, "has no column bb; did you mean b?", {"features": ["bb"]}),
         "inf": ("a,y\ninf,.5\n1,1.5\n", "column a has 1 inf"), "target inf": ("a,y\n1,-inf\n", "column y has 1 inf"),
@@ -201,7 +204,8 @@ BAD = {
     "t.csv.gz": {"cut": (gzip.compress(PLAIN.encode() * 9)[:-12], "")},
     "t.csv.zip": {"rubbish": (b"PK\3\4", "")},
     "t.csv.xz": {"rubbish": (lzma.compress(b"a")[:8], "")},
-    "t.pq": {"rubbish": (b"PAR1 rubbish", ""), "lists": ({"a": [[1], [2]], "y": [0.5, 1.5]}, "column a")},
+    "t.pq": {"rubbish": (b"PAR1 rubbish", ""), "lists": ({"a": [[1, 2], [2]], "y": [0.5, 1.5]}, "column a"),
+        "bytes": ({"a": [b"", b"x"], "y": [0.5, 1.5]}, "column a")},
     "my.npz": {
         "no arrays": ({}, "no array x_train"), "no y": (GOOD | {"x_test": X}, "no array y_test"),
         "number": (GOOD | {"y_train": Y[:-1]}, "y_train holds 19 targets for the 20 samples"),
@@ -209,12 +213,15 @@ BAD = {
         "label 3": (GOOD | {"x_test": X, "y_test": Y + 1}, "y_test: the label 3 is out of range"),
         "shape": (GOOD | {"x_val": X[:, 1:], "y_val": Y}, "x_val has samples of float32 (2,)"),
         "NaN": (GOOD | {"x_train": np.where(X == 4, np.nan, X)}, "1 values of x_train are NaN"),
-        "target inf": (GOOD | {"y_train": np.where(Y, np.inf, 1)}, "y_train: "),
+        "target inf": (GOOD | {"y_train": np.where(Y, np.inf, 1)}, "13 of the targets y_train"),
         "target 1e300": (GOOD | {"y_train": np.where(Y, 1e300, 0.5)}, "y_train: "),
         "objects": (GOOD | {"x_train": np.array([{}] * 20)}, "plain arrays"), "header": (GOOD | {"x_train": WIDE}, ""),
         "texts": (GOOD | {"y_train": np.array(["cat"] * 20)}, "y_train"), "empty": (b"", "not a whole .npz file"),
         "no columns": (GOOD | {"y_train": np.zeros((20, 0))}, "y_train"),
         "no rows": ({"x_train": X[:0], "y_train": Y[:0]}, "x_train is empty"),
+        "large": (GOOD | {"x_train": X + 1e9}, "x_train: entry 0 of a sample holds numbers up to 1e+09"),
+        "whole": (GOOD | {"y_train": Y * 1.0}, "y_train of"),
+        "label 2**64-1": (GOOD | {"y_train": BIG}, "the largest class"),
         "one array": (saved(np.save, X), "holds one array"), "pickle": (pickle.dumps(GOOD), "not a whole .npz file"),
         "zip": (packed(a="text"), "no array x_train"), "zip of texts": (packed(x_train="text", y_train="text"), ""),
         "cut": (NPZ[:500], "not a whole .npz file"), "bit": (flip(NPZ, 300), ""),
@@ -266,3 +273,16 @@ def test_texts_that_are_no_categories(tmp_path, texts, message):
     content = "a,y\n" + "".join(f"{text},{i}.5\n" for i, text in enumerate(texts))
     with pytest.raises(ValueError, match=message):
         table(tmp_path, content).load()
+
+
+def test_texts_of_digits_are_categories(tmp_path):
+    frame({"a": ["1010", "0020"] * 4, "y": np.arange(8) / 3}).to_parquet(tmp_path / "t.parquet")
+    raw = table(tmp_path, name="t.parquet").read()
+    assert raw.column_names == ("a=0020", "a=1010")
+    assert raw.parts["train"][0].tolist() == [[0, 1], [1, 0]] * 4
+
+
+def test_fractions_as_classes_in_parquet(tmp_path):
+    frame({"a": np.arange(4), "y": np.array([0.1, 0.2] * 2, np.float32)}).to_parquet(tmp_path / "t.parquet")
+    raw = table(tmp_path, name="t.parquet", task="classification").read()
+    assert raw.parts["train"][1].tolist() == [0, 1, 0, 1]

@@ -279,6 +279,9 @@ def refusing(group: str) -> Iterator[None]:
     """Turns a ValueError `name=value: …` from a part of `group` into a refusal that names the whole key."""
     try:
         yield
+    except OSError as error:  # a file that is read: the usual hint where to write would mislead
+        text = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
+        raise Refused(f"{group}: {text}") from error
     except ValueError as error:
         text = one_line(error)
         name = text.partition("=")[0]

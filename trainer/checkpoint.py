@@ -53,3 +53,16 @@ def load(path: Path, kind: str, device: torch.device | str) -> dict[str, Any]:
     if state.get("kind") != kind:
         raise Refused(f"{path}: holds what belongs into {state.get('kind')}.pt")
     return state
+
+
+def changed_fact(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """The first fact of a dataset that is another than when the run began; statistics may differ by rounding."""
+    for key, value in now.items():
+        old = before.get(key)
+        if isinstance(value, torch.Tensor):
+            same = value.shape == old.shape and torch.allclose(value, old.to(value.device), rtol=1e-4, atol=1e-7)
+            if not same:
+                return f"another {key} of the training split"
+        elif key != "notes" and value != old:
+            return f"{key} was {old}, is {value}"
+    return None

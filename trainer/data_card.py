@@ -16,11 +16,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from trainer.__main__ import FULL_ERROR, GIVEN, assemble, build, refuse, refusing, report
 from trainer.config import CONF, check_config, register_resolvers
 from trainer.display import loading_progress
+from trainer.errors import Refused
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the picture's file; default: outputs/data_card_NAME.png")
     arguments = parser.parse_intermixed_args()
     try:
+        check_picture(arguments.out)
         dataset = load(composed(arguments.overrides))
         out = arguments.out or Path("outputs") / f"data_card_{dataset.facts.name}.png"
         console = Console(highlight=False)
@@ -48,13 +51,31 @@ def main() -> None:
             console.print(table)
         for note in dataset.facts.notes:
             console.print(f"note: {note}", markup=False)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        picture(dataset).savefig(out, dpi=110)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            picture(dataset).savefig(out, dpi=110)
+        except OSError as error:
+            raise Refused(f"--out={out}: {error.strerror or error}") from error
         print(f"picture  {out}")
     except KeyboardInterrupt:
         sys.exit(refuse("interrupted", 130))
     except Exception as error:
         sys.exit(report(error, tracebacks=os.environ.get(FULL_ERROR) == "1", overrides=arguments.overrides))
+
+
+def check_picture(out: Path | None) -> None:
+    """Raises Refused if a picture cannot be there, or not of the kind that the name of its file says."""
+    from matplotlib.figure import Figure
+
+    kinds = Figure().canvas.get_supported_filetypes()
+    if out is None:
+        return
+    if out.suffix.removeprefix(".") not in kinds:
+        raise Refused(f"--out={out}: its name must end in .png, .pdf, .svg or another of {', '.join(sorted(kinds))}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"--out={out}: {error.strerror}") from error
 
 
 def composed(overrides: list[str]) -> dict[str, Any]:
@@ -79,10 +100,10 @@ def tables(dataset: Dataset) -> list[Table]:
     facts = dataset.facts
     x, seen = raw_inputs(dataset)
     outputs = ", ".join(f"{k} {n}" for k, n in facts.num_outputs.items()) if facts.task == "multitask" else None
-    about = Table(title=facts.name, show_header=False, title_justify="left")
+    about = Table(title=escape(facts.name), show_header=False, title_justify="left")
     about.add_row("task", facts.task)
     about.add_row("input", " x ".join(map(str, facts.input_shape)))
-    about.add_row("outputs", outputs or str(facts.num_outputs))
+    about.add_row("outputs", escape(outputs or "") or str(facts.num_outputs))
     about.add_row("samples", ", ".join(f"{n:,} {split}" for split, n in facts.sizes.items()))
     about.add_row("values", f"{numbers(x.min(), x.max())}{seen}")
     about.add_row("normalization", normalization(facts.mean, facts.std))
@@ -116,7 +137,7 @@ def balance(dataset: Dataset) -> Table:
         for k, name in enumerate((facts.target_names or ())[:LISTED]):
             for split, (_, y) in dataset.splits.items():
                 v = y[:, k].double()
-                table.add_row(name, split, *map(numbers, (v.min(), v.max(), v.mean(), v.std(correction=0))))
+                table.add_row(escape(name), split, *map(numbers, (v.min(), v.max(), v.mean(), v.std(correction=0))))
         return table
     table.add_column("class")
     for split in facts.sizes:
@@ -124,7 +145,7 @@ def balance(dataset: Dataset) -> Table:
     rows = class_counts(dataset)
     for name, counts in rows[:LISTED]:
         shares = (f"{n:,}  {n / size:6.1%}" for n, size in zip(counts, facts.sizes.values(), strict=True))
-        table.add_row(name, *shares)
+        table.add_row(escape(name), *shares)
     if len(rows) > LISTED:
         table.add_row(f"… {len(rows) - LISTED} more")
     return table
@@ -155,7 +176,7 @@ def columns(dataset: Dataset) -> Table:
     x = dataset.splits["train"][0].double()
     for k, name in enumerate(dataset.facts.column_names[:LISTED]):
         v = x[:, k]
-        table.add_row(name, *map(numbers, (v.min(), v.max(), v.mean(), v.std(correction=0))))
+        table.add_row(escape(name), *map(numbers, (v.min(), v.max(), v.mean(), v.std(correction=0))))
     if x.shape[1] > LISTED:
         table.add_row(f"… {x.shape[1] - LISTED} more")
     return table

@@ -346,7 +346,7 @@ def restore(t: Training) -> bool:
     other = difference(t.config, state["config"])
     if other:
         raise Refused(f"{folder / 'last.pt'}: a checkpoint of another run ({other})")
-    changed = changed_fact(state["facts"], t.dataset.facts.plain())
+    changed = checkpoint.changed_fact(state["facts"], t.dataset.facts.plain())
     if changed:
         raise Refused(f"{t.dataset.facts.name}: the data are not those that the run began with ({changed})")
     t.load_state(state)
@@ -359,19 +359,6 @@ def restore(t: Training) -> bool:
     if begun > t.settings.epochs:
         raise Refused(f"train.epochs={t.settings.epochs}: the run is in epoch {begun} already; give at least as many")
     return True
-
-
-def changed_fact(before: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """The first fact of a dataset that is another than when the run began; statistics may differ by rounding."""
-    for key, value in now.items():
-        old = before.get(key)
-        if isinstance(value, Tensor):
-            same = value.shape == old.shape and torch.allclose(value, old.to(value.device), rtol=1e-4, atol=1e-7)
-            if not same:
-                return f"another {key} of the training split"
-        elif key != "notes" and value != old:
-            return f"{key} was {old}, is {value}"
-    return None
 
 
 def describe_best(path: Path) -> str:
