@@ -58,7 +58,7 @@ class Augment:
             raise ValueError(f"translate={self.translate}: must be in [0, 1)")
         for name in ("mixup", "cutmix"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 0")
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 0, and finite")
 
     @property
     def active(self) -> bool:
@@ -117,8 +117,8 @@ def _mixer(mixup: float, cutmix: float, num_classes: int):
     from torchvision.transforms import v2  # 1.5 s: only for a run that needs it
 
     both = [
-        *([v2.MixUp(alpha=mixup, num_classes=num_classes)] if mixup else []),
-        *([v2.CutMix(alpha=cutmix, num_classes=num_classes)] if cutmix else []),
+        *([v2.MixUp(alpha=float(mixup), num_classes=num_classes)] if mixup else []),
+        *([v2.CutMix(alpha=float(cutmix), num_classes=num_classes)] if cutmix else []),
     ]
     return v2.RandomChoice(both) if len(both) == 2 else both[0]
 

@@ -31,7 +31,7 @@ from data.streamed import StreamedDataset
 
 ENDINGS = (".jpg", ".jpeg", ".png")
 PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # split -> folders' names
-AT_ONCE = 512  # images decoded between two signs of progress
+AT_ONCE = 64  # images decoded between two signs of progress
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ class ImageFolder(Source):
         super().__post_init__()
         sides = [self.size, self.size] if isinstance(self.size, int) else list(self.size)
         if len(sides) != 2 or not all(1 <= side < 2**15 for side in sides):
-            raise ValueError(f"size={self.size}: must be one number or [height,width], each at least 1")
+            raise ValueError(f"size={self.size}: must be one number or [height,width], each in [1, 2**15)")
         if not self.memory_gb >= 0:
             raise ValueError(f"memory_gb={self.memory_gb}: must be at least 0")
         if isinstance(self.workers, int) and not 0 <= self.workers < 2**10:
-            raise ValueError(f"workers={self.workers}: must be auto, or at least 0")
+            raise ValueError(f"workers={self.workers}: must be auto, or at least 0 and less than 2**10")
         self.decoder = Decoder(*sides, self.channels, self.fit)
 
     def read(self) -> Raw:

@@ -102,7 +102,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         file = np.load(path, allow_pickle=False)
         arrays = None if isinstance(file, np.ndarray) else {name: file[name] for name in file.files}
     except Exception as error:  # damage surfaces as a dozen types, from zipfile's and zlib's to RuntimeError
-        raise file_error(path, f"not a whole .npz file of plain arrays ({error})") from error
+        reason = "" if "pickle" in str(error) else f" ({error})"  # NumPy's own advice is to unpickle
+        raise file_error(path, f"not a whole .npz file of plain arrays{reason}") from error
     if arrays is None:
         raise file_error(path, "holds one array; several with names are needed, as numpy.savez writes them")
     return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}

@@ -8,6 +8,7 @@ Shapes: N windows, T = `window` steps.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -141,16 +142,18 @@ class Oscillator(Series):
             return v, self.force * math.cos(self.omega * t) - self.eta * v - x
 
         times = self.dt * np.arange(self.steps)
-        solution = solve_ivp(
-            velocity_and_acceleration,
-            (times[0], times[-1]),
-            (self.x0, self.v0),
-            method="DOP853",
-            t_eval=times,
-            rtol=1e-12,
-            atol=1e-12,
-        )
-        x = solution.y[0]
-        if not solution.success or not np.isfinite(x.astype(np.float32)).all():
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # of a motion that grows without bounds: that is refused below
+            solution = solve_ivp(
+                velocity_and_acceleration,
+                (times[0], times[-1]),
+                (self.x0, self.v0),
+                method="DOP853",
+                t_eval=times,
+                rtol=1e-12,
+                atol=1e-12,
+            )
+        x = solution.y[0] if solution.success else np.array([np.inf])
+        if np.abs(x).max() > np.finfo(np.float32).max or np.isnan(x).any():
             raise ValueError(f"eta={self.eta}: the motion cannot be followed to time {times[-1]:g}")
         return x

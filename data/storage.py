@@ -76,13 +76,18 @@ def download(name: str, folder: Path, files: Sequence[tuple[str, str]], mirrors:
     """
     missing = [(file, md5) for file, md5 in files if not (folder / file).exists()]
     wanted = ", ".join(file for file, _ in missing)
-    print(f"conga: downloading {name} to {folder}: {wanted}", file=sys.stderr)
+    if sys.stderr.isatty():
+        print(f"conga: downloading {name} to {folder}: {wanted}", file=sys.stderr)
+    new = [f for f in (folder, *folder.parents) if not f.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, md5 in missing:
             with fetched(file, md5, mirrors, folder) as path:
                 os.replace(path, folder / file)
     except NETWORK_ERRORS as error:
+        for made in new:  # a mistyped root leaves nothing behind
+            with contextlib.suppress(OSError):
+                made.rmdir()
         reason = one_line(error) or type(error).__name__
         raise ValueError(
             f"{name}: cannot be downloaded ({reason}); put {wanted} from {' or '.join(mirrors)} into {folder}"

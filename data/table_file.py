@@ -35,7 +35,7 @@ class TableFile(Source):
         targets: the columns to be predicted.
         features: the columns to predict from; null: all others.
         task: ``auto``: texts are classes, fractions are regression; whole numbers could be either, and are asked for.
-        separator: between the columns of a CSV file.
+        separator: between the columns of a CSV file; ``tab`` is one.
     """
 
     path: str
@@ -49,8 +49,9 @@ class TableFile(Source):
         self.targets = [self.targets] if isinstance(self.targets, str) else list(self.targets)
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets={_listed(self.targets)}: must be one or more columns, each once")
+        self.separator = {"\\t": "\t", "tab": "\t"}.get(self.separator, self.separator)
         if len(self.separator) != 1:
-            raise ValueError(f"separator={self.separator}: must be one character")
+            raise ValueError(f"separator={self.separator}: must be one character, or tab")
         for name in self.features or ():
             if name in self.targets or list(self.features).count(name) > 1:
                 raise ValueError(f"features={_listed(self.features)}: {name} is a target, or stands there twice")
@@ -75,6 +76,11 @@ class TableFile(Source):
             if len(values) < 2 or (task == "binary" and len(values) > 2):
                 needed = "2 classes are needed" if task == "binary" else "at least 2 classes are needed"
                 raise file_error(path, f"column {name} holds {len(values)} different values, and {needed}")
+            if len(table) >= 20 and len(values) > len(table) / 2:
+                raise file_error(
+                    path,
+                    f"column {name} holds {len(values):,} different values in {len(table):,} rows; is it regression?",
+                )
         targets = [factorized[t][1] if t in classes else _numbers(path, table[t]) for t in self.targets]
         y, outputs = as_targets(task, {"train": np.stack(targets, 1)}, tuple(self.targets), lambda _: str(path))
         texts = {name: _factorized(table[name]) for name in names if not _is_number(table[name])}
@@ -147,7 +153,7 @@ def read_table(path: Path, separator: str) -> pd.DataFrame:
                 warnings.simplefilter("error", pd.errors.ParserWarning)
                 table = pd.read_csv(path, sep=separator, skipinitialspace=True, index_col=False, low_memory=False)
     except ImportError as error:
-        raise file_error(path, "reading Parquet needs pyarrow: pip install 'conga[parquet]'") from error
+        raise file_error(path, "reading Parquet needs pyarrow: pip install -e '.[parquet]'") from error
     except pd.errors.ParserWarning:
         raise file_error(path, f"not a readable table (rows are longer than the {len(names)} names above)") from None
     except Exception as error:  # damage surfaces as a dozen types, from pandas', pyarrow's and zlib's to KeyError

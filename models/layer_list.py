@@ -84,6 +84,11 @@ class Builder:
             raise ValueError(f"{self.where}.{name}={value}: must be a whole number, at least {low}")
         return value
 
+    def flag(self, name: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{self.where}.{name}={value}: must be true or false")
+        return value
+
     def pair(self, name: str, value: Any, low: int = 1) -> tuple[int, int]:
         """(vertical, horizontal) from one number or two."""
         values = value if isinstance(value, list) else [value, value]
@@ -101,6 +106,7 @@ class Builder:
 
     def conv(self, filters: Any, kernel: Any = 3, stride: Any = 1, padding: Any = "same", bias: bool = True) -> None:
         c, h, w = self.image("conv")
+        bias = self.flag("bias", bias)
         filters, kernel, stride = (
             self.whole("conv", filters, 1),
             self.pair("kernel", kernel),
@@ -160,17 +166,21 @@ class Builder:
         if p:
             self.layers.append(nn.Dropout(p))
 
-    def flatten(self, _: Any) -> None:
+    def flatten(self, nothing: Any) -> None:
+        if nothing is not None:
+            raise ValueError(f"{self.where}.flatten={nothing}: takes nothing")
         self.layers.append(nn.Flatten())
         self.shape = (math.prod(self.shape),)
 
     def dense(self, units: Any, bias: bool = True) -> None:
-        self.layers.append(nn.Linear(self.flat(), self.whole("dense", units, 1), bias=bias))
+        self.layers.append(nn.Linear(self.flat(), self.whole("dense", units, 1), bias=self.flag("bias", bias)))
         self.shape = (units,)
 
     def repeat(self, times: Any, layers: Any = ()) -> None:
         where = self.where
-        for _ in range(self.whole("repeat", times, 0)):
+        if not isinstance(layers, list) or not layers:
+            raise ValueError(f"{where}.layers={layers}: must be a list of layers")
+        for _ in range(self.whole("repeat", times, 1)):
             for i, entry in enumerate(layers):
                 self.add(f"{where}.layers[{i}]", entry)
 

@@ -41,7 +41,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 def check_activation(name: str) -> None:
     """Raises ValueError unless an activation has that name."""
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"activation={name}: must be one of {', '.join(ACTIVATIONS)}")
 
 
@@ -56,8 +56,12 @@ def activation(names: str | list[str], units: int, *, slope: float = 0.01, prelu
     Raises:
         ValueError: no activation has that name.
     """
+    if not isinstance(slope, int | float) or isinstance(slope, bool) or not math.isfinite(slope):
+        raise ValueError(f"slope={slope}: must be a finite number")
+    if prelu not in ("shared", "unit"):
+        raise ValueError(f"prelu={prelu}: must be shared or unit")
     layers = []
-    for name in [names] if isinstance(names, str) else names:
+    for name in names if isinstance(names, list) else [names]:
         check_activation(name)
         if name == "leaky_relu":
             layers.append(nn.LeakyReLU(slope))
@@ -156,5 +160,5 @@ def check_widths(name: str, values: list[int], *, at_least: int = 0) -> None:
 
 def check_probability(name: str, p: float) -> None:
     """Raises ValueError unless `p` is a probability below 1."""
-    if not 0 <= p < 1:
+    if not isinstance(p, int | float) or isinstance(p, bool) or not 0 <= p < 1:
         raise ValueError(f"{name}={p}: must be in [0, 1)")

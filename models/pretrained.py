@@ -5,6 +5,7 @@ Run: ``python -m trainer data=image_folder data.path=photos data.size=224 model=
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -134,11 +135,13 @@ def read_weights(path: Path) -> State:
         ValueError: no such file, or it holds something else.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles, which are refused
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"pretrained={path}: no such file") from None
     except Exception as error:  # damage surfaces as many types
-        raise ValueError(f"pretrained={path}: no readable file of weights ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"pretrained={path}: no file of weights that can be read without unpickling") from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):  # a checkpoint of a run
         state = state["model"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -64,6 +64,18 @@ def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerS
     return rows
 
 
+def trains_on_one(network: nn.Module, input_shape: tuple[int, ...]) -> bool:
+    """Whether a training batch may have a single sample: batch normalization needs two values of each channel."""
+    state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    empty = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
+    try:
+        with torch.no_grad():
+            torch.func.functional_call(network, empty, (torch.empty(1, *input_shape, device="meta"),))
+    except ValueError:  # torch's "Expected more than 1 value per channel when training"
+        return False
+    return True
+
+
 def first_tensor(output: Any) -> Tensor:
     """The output itself, or the first of several."""
     if isinstance(output, dict):

@@ -157,6 +157,7 @@ def test_an_epoch_is_the_same_wherever_it_goes_on(monkeypatch, together):
 
 
 def test_mixup_is_a_convex_combination():
+    digits(mixup=1, cutmix=1).batch("train", torch.arange(8), generator())  # whole numbers will do
     dataset, index = digits(mixup=0.8), torch.arange(64)
     plain, labels = dataset.batch("train", index)
     torch.manual_seed(3)

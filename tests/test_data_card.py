@@ -36,9 +36,11 @@ def test_digits(card, tmp_path):
     assert colours(picture) > 10
 
 
-@pytest.mark.parametrize("data", ["wine", "diabetes", "linnerud", "multilabel", "multitask", "sine", "oscillator"])
+@pytest.mark.parametrize(
+    "data", ["wine", "wine data.limit=1", "diabetes", "linnerud", "multilabel", "multitask", "sine", "oscillator"]
+)
 def test_tables_and_series(card, tmp_path, data):
-    code, text = card(f"data={data}", "--out", "cards/picture.png")
+    code, text = card(*f"data={data}".split(), "--out", "cards/picture.png")
     assert code == 0, text
     assert colours(tmp_path / "cards" / "picture.png") > 10
     if data == "wine":

@@ -214,8 +214,8 @@ def test_weights_that_cannot_be_had(weights, tmp_path, monkeypatch):
         "short": "has no layer1.0.conv1.weight",
         "long": "this network has no layer9.weight",
         "wide": r"layer1.0.conv1.weight is \(3, 3\) in .* and \(64, 64, 3, 3\) in this network",
-        "rubbish": "no readable file of weights",
-        "harmful": "no readable file of weights",
+        "rubbish": "no file of weights that can be read",
+        "harmful": "no file of weights that can be read",
         "nowhere": "no such file",
     }.items():
         with pytest.raises(ValueError, match=message) as caught:

@@ -23,6 +23,14 @@ def test_layers_and_totals(model_card):
     assert row(text, "total")[2:] == ["8,660", "14,260"]
 
 
+def test_totals_are_whole_on_a_narrow_terminal(model_card, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, text = model_card("model=vgg16", "--input", "3x224x224", "--outputs", "1000")
+    assert code == 0
+    assert "138,357,544" in text
+    assert "15,470,264,320" in text
+
+
 def test_without_data(model_card):
     code, text = model_card("model=resnet18", "--input", "3x32x32", "--outputs", "100")
     assert code == 0, text
@@ -42,6 +50,8 @@ def test_several_heads_and_files(model_card, tmp_path):
     [
         (["model=vgg11"], "model=vgg11 data=digits: input_shape=(1, 8, 8): too small for VGG"),
         (["model=vgg11", "--input", "1x8x8"], "model: input_shape=(1, 8, 8): too small for VGG"),
+        (["--input", "3x8x8", "--outputs", "0"], "--outputs=0: must be at least 1"),
+        (["--outputs", "x"], "argument --outputs: invalid int value: 'x'; --help lists"),
         (["--input", "3y8"], "--input=3y8: must be numbers with x between them"),
         (["model.width=3"], "model.width=3: unknown key; did you mean model.widths?"),
     ],

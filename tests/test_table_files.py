@@ -43,6 +43,8 @@ PLAIN = "a,b,y\n1,2,0.5\n3,4,1.5\n"
         ("\ufeff" + PLAIN.replace("\n", "\r\n"), {}),  # Excel
         (PLAIN.replace(",", ";"), {"separator": ";"}),
         (PLAIN.replace(",", "\t"), {"separator": "\t"}),
+        (PLAIN.replace(",", "\t"), {"separator": "tab"}),
+        (PLAIN.replace(",", "\t"), {"separator": "\\t"}),
         (PLAIN.replace(",", " , "), {}),
         ('"a","b","y"\n"1","2","0.5"\n"3","4","1.5"\n\n', {}),
         ("y,c,b,a\n.5,?,2,1\n1.5,,4,3\n", {"features": ["a", "b"]}),
@@ -178,6 +180,7 @@ def flip(content, at):
 
 NPZ = saved(np.savez_compressed, x_train=draw(20, 50), y_train=Y)
 GOOD = {"x_train": X, "y_train": Y}
+FRACTIONS = "a,y\n" + "".join(f"{i},{i / 7}\n" for i in range(30))
 BIG = np.full(20, 2**64 - 1, np.uint64)
 WIDE = np.zeros(20, [(f"{i:0>50}", "u1") for i in range(300)])  # its names alone are more than NumPy reads
 
@@ -193,6 +196,7 @@ BAD = {
         "twice": ("a,a,y\n1,2,.5\n", "column a twice"), "target twice": ("a,y,y\n1,.5,.5\n", "column y twice"),
         "index": (",a,y\n0,1,.5\n1,2,1.5\n", "column 1 has no name"),
         "large": ("a,y\n1732320001,.5\n1732320002,1.5\n", "column a holds numbers up to 1.73"),
+        "fractions": (FRACTIONS, "is it regression", {"task": "classification"}),
         "no target": ("a,yy\n1,.5\n", "no column y; did you mean yy?"), "line break": ('"a\nb",x\n1,2\n', "column y"),
         "no feature": (PLAIN, "has no column bb; did you mean b?", {"features": ["bb"]}),
         "inf": ("a,y\ninf,.5\n1,1.5\n", "column a has 1 inf"), "target inf": ("a,y\n1,-inf\n", "column y has 1 inf"),

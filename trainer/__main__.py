@@ -219,6 +219,7 @@ def assemble(
     """
     import torch
 
+    from models.size import trains_on_one
     from trainer.device import pick_device, set_threads
     from trainer.display import loading_progress, make_display
     from trainer.loop import Training, steps_per_epoch
@@ -236,6 +237,12 @@ def assemble(
     the_objective = build("objective", objective, facts=facts)
     torch.manual_seed(seed)
     network = build("model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs).to(device)
+    last_batch = (facts.sizes["train"] - 1) % dataset.batch_size + 1
+    if last_batch == 1 and not trains_on_one(network.train(), facts.input_shape):
+        raise Refused(
+            f"data.batch_size={dataset.batch_size}: leaves one of {facts.sizes['train']:,} training samples for the "
+            "last batch, and this model's batch normalization needs more; choose another"
+        )
     trainable = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     optimizer = build("optim", optim, params=trainable, constraint=constraint_set)
     the_schedule = build("schedule", schedule, optimizer=optimizer, epochs=settings.epochs, steps_per_epoch=steps)
@@ -269,7 +276,7 @@ def build(group: str, node: dict, **given: Any) -> Any:
     if node["_target_"] is None:
         return None
     # Partial, then called here: Hydra would copy `given` into a config, and wrap what the constructor raises.
-    make = hydra.utils.instantiate(node, _partial_=True, _convert_="all")
+    make = hydra.utils.instantiate(node, _partial_=True, _convert_="all", _recursive_=False)
     with refusing(group):
         return make(**given)
 
@@ -282,6 +289,12 @@ def refusing(group: str) -> Iterator[None]:
     except OSError as error:  # a file that is read: the usual hint where to write would mislead
         text = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
         raise Refused(f"{group}: {text}") from error
+    except (MemoryError, OverflowError) as error:
+        raise Refused(f"{group}: too large for this machine ({one_line(error)})") from error
+    except RuntimeError as error:
+        if any(words in str(error) for words in ("allocate", "Storage size", "out of memory", "overflow")):
+            raise Refused(f"{group}: too large for this machine ({one_line(error)})") from error
+        raise
     except ValueError as error:
         text = one_line(error)
         name = text.partition("=")[0]

@@ -203,7 +203,8 @@ def conforms(value: Any, hint: Any) -> bool:
     if hint is bool:
         return isinstance(value, bool)
     if hint in (int, float):
-        return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
+        number = isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
+        return number and value == value  # NaN is none
     if hint is str:
         return isinstance(value, str)
     if origin in (list, tuple, Sequence) or hint in (list, tuple):
@@ -223,7 +224,14 @@ def describe(hint: Any) -> str:
     if origin in (list, tuple, Sequence):
         plural = {int: "whole numbers such as [1,2]", float: "numbers such as [1,2]", str: "texts such as [a,b]"}
         return f"a list of {plural.get(args[0], 'values')}" if args else "a list"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        dict: "a mapping",
+        list: "a list",
+    }
     if hint is None or hint is type(None):
         return "null"
     if is_dataclass(hint):

@@ -41,8 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m trainer.data_card", description=__doc__.partition("\n")[0])
     parser.add_argument("overrides", nargs="*", metavar="data=… | data.KEY=…", help="as for a run")
     parser.add_argument("--out", type=Path, help="the picture's file; default: outputs/data_card_NAME.png")
-    arguments = parser.parse_intermixed_args()
+    parser.error = refuse_arguments
     try:
+        arguments = parser.parse_intermixed_args()
         check_picture(arguments.out)
         dataset = load(composed(arguments.overrides))
         out = arguments.out or Path("outputs") / f"data_card_{dataset.facts.name}.png"
@@ -60,7 +61,12 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(refuse("interrupted", 130))
     except Exception as error:
-        sys.exit(report(error, tracebacks=os.environ.get(FULL_ERROR) == "1", overrides=arguments.overrides))
+        sys.exit(report(error, tracebacks=os.environ.get(FULL_ERROR) == "1", overrides=sys.argv[1:]))
+
+
+def refuse_arguments(message: str) -> None:
+    """What argparse calls with its own errors."""
+    raise Refused(f"{message}; --help lists what there is")
 
 
 def check_picture(out: Path | None) -> None:
@@ -118,7 +124,7 @@ def normalization(mean: torch.Tensor, std: torch.Tensor) -> str:
         if (mean == 0).all() and (std == 1).all():
             return "none"
         return f"(x - {numbers(*mean.flatten())}) / {numbers(*std.flatten())}"
-    return f"each of {max(mean.numel(), std.numel()):,} entries by its own mean and deviation"
+    return f"each of {max(mean.numel(), std.numel()):,} entries by its own numbers"
 
 
 def numbers(*values: Any) -> str:
@@ -275,7 +281,7 @@ def histograms(dataset: Dataset) -> Figure:
     for axis, (name, values) in zip(figure.subplots(down, across, squeeze=False).flat, panels, strict=False):
         edges = np.histogram_bin_edges(values, bins=24)
         if classes and len(classes) <= 10:
-            axis.hist([values[y == c] for c in range(len(classes))], edges, stacked=True, label=classes)
+            axis.hist([values[(y == c).numpy()] for c in range(len(classes))], edges, stacked=True, label=classes)
         else:
             axis.hist(values, edges, color="tab:orange" if name.startswith("target ") else "tab:blue")
         axis.set_title(name, fontsize=9)

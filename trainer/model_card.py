@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.__main__ import FULL_ERROR, build, refuse, report
-from trainer.data_card import composed, load
+from trainer.data_card import composed, load, refuse_arguments
 from trainer.errors import Refused
 
 
@@ -24,8 +24,11 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="model=… | data=… | KEY=VALUE", help="as for a run")
     parser.add_argument("--input", help="shape of one sample instead of a dataset, such as 3x32x32")
     parser.add_argument("--outputs", type=int, default=10, help="with --input: how many (10)")
-    arguments = parser.parse_intermixed_args()
+    parser.error = refuse_arguments
     try:
+        arguments = parser.parse_intermixed_args()
+        if arguments.outputs < 1:
+            raise Refused(f"--outputs={arguments.outputs}: must be at least 1")
         config = composed(arguments.overrides)
         if arguments.input is None:
             facts = load(config).facts
@@ -37,7 +40,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(refuse("interrupted", 130))
     except Exception as error:
-        sys.exit(report(error, tracebacks=os.environ.get(FULL_ERROR) == "1", overrides=arguments.overrides))
+        sys.exit(report(error, tracebacks=os.environ.get(FULL_ERROR) == "1", overrides=sys.argv[1:]))
 
 
 def sides(text: str) -> tuple[int, ...]:
@@ -63,10 +66,10 @@ def summary_table(model: dict, input_shape: tuple[int, ...], num_outputs: int | 
     trainable = sum(row.trainable for row in rows)
     frozen = sum(row.parameters for row in rows) - trainable
     table.add_column("layer", "total", overflow="fold")
-    table.add_column("kind", f"{frozen:,} of them frozen" if frozen else "")
-    table.add_column("output", justify="right")
-    table.add_column("parameters", f"{trainable + frozen:,}", justify="right")
-    table.add_column("multiply-adds", f"{sum(row.multiply_adds for row in rows):,}", justify="right")
+    table.add_column("kind", f"{frozen:,} of them frozen" if frozen else "", overflow="fold")
+    table.add_column("output", justify="right", no_wrap=True)
+    table.add_column("parameters", f"{trainable + frozen:,}", justify="right", no_wrap=True)
+    table.add_column("multiply-adds", f"{sum(row.multiply_adds for row in rows):,}", justify="right", no_wrap=True)
     for row in rows:
         counts = (f"{n:,}" if n else "" for n in (row.parameters, row.multiply_adds))
         table.add_row(row.name, row.kind, " x ".join(map(str, row.shape)), *counts)
