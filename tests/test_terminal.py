@@ -70,3 +70,21 @@ def test_the_terminal_is_given_back_after_a_signal(tmp_path, signum, code):
     assert "python -m trainer train.resume=run" in plain(text)
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     assert summary(tmp_path / "run")["status"] == "interrupted"
+
+
+def test_loading_says_how_far_it_is_and_can_be_stopped(capsys, monkeypatch):
+    from trainer import display
+
+    with display.loading_progress(lambda: None) as show:
+        show("decoding images", 64, 1280)
+    assert capsys.readouterr().out == ""  # not yet worth a line
+    monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with display.loading_progress(lambda: None) as show:
+        show("decoding images", 64, 1280)
+    assert capsys.readouterr().out == "decoding images: 64 of 1,280\n"
+    with pytest.raises(KeyboardInterrupt), display.loading_progress(stop) as show:
+        show("decoding images", 128, 1280)
