@@ -40,7 +40,7 @@ def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerS
             shape = tuple(first_tensor(output).shape[1:])
             new = [p for p in layer.parameters() if id(layer) not in seen]
             seen.add(id(layer))
-            parameters, trainable = sum(p.numel() for p in new), sum(p.numel() for p in new if sizes_train[name])
+            parameters, trainable = sum(p.numel() for p in new), sum(p.numel() for p in new if learns[name])
             rows.append(
                 LayerSize(name, type(layer).__name__, shape, parameters, trainable, work(layer, inputs[0], shape))
             )
@@ -48,15 +48,11 @@ def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerS
         return hook
 
     leaves = {n: m for n, m in network.named_modules() if isinstance(m, nn.RNNBase) or not any(m.children())}
-    sizes_train = {n: any(p.requires_grad for p in m.parameters()) for n, m in leaves.items()}
+    learns = {n: any(p.requires_grad for p in m.parameters()) for n, m in leaves.items()}
     hooks = [layer.register_forward_hook(record(name)) for name, layer in leaves.items()]
-    state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     training = network.training
     try:
-        network.eval()
-        with torch.no_grad():
-            empty = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
-            torch.func.functional_call(network, empty, (torch.empty(1, *input_shape, device="meta"),))
+        trace_one(network.eval(), input_shape)
     finally:
         network.train(training)
         for hook in hooks:
@@ -64,13 +60,18 @@ def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerS
     return rows
 
 
-def trains_on_one(network: nn.Module, input_shape: tuple[int, ...]) -> bool:
-    """Whether a training batch may have a single sample: batch normalization needs two values of each channel."""
+@torch.no_grad()
+def trace_one(network: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Sends one sample through the network on tensors that have shapes only."""
     state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     empty = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
+    torch.func.functional_call(network, empty, (torch.empty(1, *input_shape, device="meta"),))
+
+
+def trains_on_one(network: nn.Module, input_shape: tuple[int, ...]) -> bool:
+    """Whether a training batch may have a single sample: batch normalization needs two values of each channel."""
     try:
-        with torch.no_grad():
-            torch.func.functional_call(network, empty, (torch.empty(1, *input_shape, device="meta"),))
+        trace_one(network, input_shape)
     except ValueError:  # torch's "Expected more than 1 value per channel when training"
         return False
     return True

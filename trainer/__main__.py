@@ -289,22 +289,22 @@ def refusing(group: str) -> Iterator[None]:
     except OSError as error:  # a file that is read: the usual hint where to write would mislead
         text = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
         raise Refused(f"{group}: {text}") from error
-    except (MemoryError, OverflowError) as error:
+    except (MemoryError, OverflowError, RuntimeError) as error:  # torch says so by its words only
+        words = ("allocate", "Storage size", "out of memory", "overflow")
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
+            raise
         raise Refused(f"{group}: too large for this machine ({one_line(error)})") from error
-    except RuntimeError as error:
-        if any(words in str(error) for words in ("allocate", "Storage size", "out of memory", "overflow")):
-            raise Refused(f"{group}: too large for this machine ({one_line(error)})") from error
-        raise
     except ValueError as error:
         text = one_line(error)
         name = text.partition("=")[0]
-        if name in GIVEN.get(group, ()):  # no key of its own: it came from another choice
-            if not HydraConfig.initialized():
-                raise Refused(f"{group}: {text}") from error
+        given = name in GIVEN.get(group, ())  # no key of its own: it came from another choice
+        if given and HydraConfig.initialized():
             choices = HydraConfig.get().runtime.choices
             pair = f"{group}={choices[group]}" + (f" data={choices.data}" if group in ("model", "objective") else "")
             raise Refused(f"{pair}: {text}") from error
-        is_key = re.fullmatch(r"[a-z_]\w*(\.\w+|\[\d+\])*", name)  # such as augment.crop or layers[2].kernel
+        is_key = not given and re.fullmatch(
+            r"[a-z_]\w*(\.\w+|\[\d+\])*", name
+        )  # such as augment.crop or layers[2].kernel
         raise Refused(f"{group}.{text}" if is_key else f"{group}: {text}") from error
 
 

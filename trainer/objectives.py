@@ -81,35 +81,31 @@ class CrossEntropy(Objective):
             return loss, {"loss": loss.detach() * len(y), "accuracy": correct}
 
 
-class BinaryCrossEntropy(Objective):
-    """Sigmoid cross-entropy and accuracy of one logit (B, 1) against targets 0 and 1 (B,)."""
+class SigmoidCrossEntropy(Objective):
+    """Sigmoid cross-entropy of K logits against K targets 0 and 1 each; accuracy is the share of right ones."""
+
+    metrics = ("loss", "accuracy")
+    higher_is_better = ("accuracy",)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums]:
+        x, y = batch
+        logits_BK, y_BK = model(x), y.view(len(y), -1)
+        loss = F.binary_cross_entropy_with_logits(logits_BK, y_BK.to(logits_BK.dtype))
+        with torch.no_grad():
+            correct = ((logits_BK > 0) == (y_BK > 0)).sum() / y_BK.shape[1]
+            return loss, {"loss": loss.detach() * len(y), "accuracy": correct}
+
+
+class BinaryCrossEntropy(SigmoidCrossEntropy):
+    """Of one logit (B, 1) against targets 0 and 1 (B,)."""
 
     task = "binary"
-    metrics = ("loss", "accuracy")
-    higher_is_better = ("accuracy",)
-
-    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums]:
-        x, y_B = batch
-        return _sigmoid_loss(model(x), y_B[:, None])
 
 
-class MultiLabel(Objective):
-    """Sigmoid cross-entropy of K logits against K targets 0 and 1 each; accuracy is the share of right labels."""
+class MultiLabel(SigmoidCrossEntropy):
+    """Of a logit for each label."""
 
     task = "multilabel"
-    metrics = ("loss", "accuracy")
-    higher_is_better = ("accuracy",)
-
-    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums]:
-        x, y_BK = batch
-        return _sigmoid_loss(model(x), y_BK)
-
-
-def _sigmoid_loss(logits_BK: Tensor, y_BK: Tensor) -> tuple[Tensor, Sums]:
-    loss = F.binary_cross_entropy_with_logits(logits_BK, y_BK.to(logits_BK.dtype))
-    with torch.no_grad():
-        correct = ((logits_BK > 0) == (y_BK > 0)).sum() / y_BK.shape[1]
-        return loss, {"loss": loss.detach() * len(y_BK), "accuracy": correct}
 
 
 class MultiTask(Objective):
