@@ -22,10 +22,11 @@ from models import MLP
 from optim import sgd
 from trainer.display import Display
 from trainer.loggers import Csv
-from trainer.loop import Settings, Training, finish_epoch, measure_epoch, train_epoch
+from trainer.loop import finish_epoch, measure_epoch, train_epoch
 from trainer.objectives import CrossEntropy
 from trainer.run_dir import Summary
 from trainer.stop import StopRequest
+from trainer.training import Settings, Training
 
 N, B = 6_400, 32
 
@@ -64,7 +65,7 @@ def run() -> None:
         for _ in range(20):
             steps(t)
             started = time.perf_counter()
-            finish_epoch(t, measure_epoch(t))
+            finish_epoch(t, *measure_epoch(t))
             ends.append(time.perf_counter() - started)
         epoch = statistics.median(seconds["conga"]) * 55_000 / N
         end = statistics.median(ends)
@@ -110,7 +111,7 @@ def training(
         stop=StopRequest(),
     )
 
-    t.loggers[0].start(folder, t.columns(), 0)
+    t.loggers[0].start(folder, t.columns(), t.group_columns(), 0)
     return t
 
 

@@ -2,15 +2,92 @@
 
 Usable in anybody's training loop, without the runner::
 
-    from optim import CGD, LInf
-    optimizer = CGD(model.parameters(), LInf(radius=1.0), lr=1e-3, momentum=0.9)
+    from optim import L2, SFW
+    optimizer = SFW(model.named_parameters(), L2(init_factor=30, apply_to="weights"), lr=0.1)
 
 This room knows nothing of data, models, the trainer or Hydra.
 """
 
-from optim.cgd import CGD
-from optim.projected import adam, sgd
-from optim.schedules import constant, cosine, refresh_rates
-from optim.sets import ConstraintSet, LInf
+from optim.adaptive import AdaGradSFW
+from optim.conditional import CGD, SFW, ConditionalGradient
+from optim.constrained import Constrained, Held
+from optim.projected import adagrad, adam, adamw, lion, muon, rmsprop, sgd
+from optim.schedules import Plateau, agnostic, constant, cosine, exponential, linear, one_cycle, refresh_rates, step
+from optim.scion import Scion
+from optim.sets import (
+    L1,
+    L2,
+    Birkhoff,
+    Box,
+    Constraint,
+    ConstraintSet,
+    GroupKSupport,
+    GroupL1,
+    KSparse,
+    KSupport,
+    LInf,
+    Lp,
+    Nuclear,
+    Permutahedron,
+    ProbabilitySimplex,
+    ScionNorms,
+    Spectral,
+    SpectralKSupport,
+    UnitSimplex,
+    effective_rank,
+    note_initial_norms,
+)
+from optim.two_point import ORGFW, SVRF
+from optim.unconstrained import Lion, MomentumAdagrad, Muon
 
-__all__ = ["CGD", "ConstraintSet", "LInf", "adam", "constant", "cosine", "refresh_rates", "sgd"]
+__all__ = [
+    "CGD",
+    "L1",
+    "L2",
+    "ORGFW",
+    "SFW",
+    "SVRF",
+    "AdaGradSFW",
+    "Birkhoff",
+    "Box",
+    "ConditionalGradient",
+    "Constrained",
+    "Constraint",
+    "ConstraintSet",
+    "GroupKSupport",
+    "GroupL1",
+    "Held",
+    "KSparse",
+    "KSupport",
+    "LInf",
+    "Lion",
+    "Lp",
+    "MomentumAdagrad",
+    "Muon",
+    "Nuclear",
+    "Permutahedron",
+    "Plateau",
+    "ProbabilitySimplex",
+    "Scion",
+    "ScionNorms",
+    "Spectral",
+    "SpectralKSupport",
+    "UnitSimplex",
+    "adagrad",
+    "adam",
+    "adamw",
+    "agnostic",
+    "constant",
+    "cosine",
+    "effective_rank",
+    "exponential",
+    "linear",
+    "lion",
+    "muon",
+    "note_initial_norms",
+    "one_cycle",
+    "refresh_rates",
+    "rmsprop",
+    "sgd",
+    "step",
+]

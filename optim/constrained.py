@@ -1,39 +1,125 @@
-"""What every optimizer over a constraint set shares: the set itself, and starting inside it."""
+"""What every optimizer over constraint sets shares: a set for each group of parameters, and starting inside it."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optim.sets import ConstraintSet, shift_all_inside
+from optim.sets import Constraint, ConstraintSet
+
+
+@dataclass(frozen=True)
+class Held:
+    """One parameter and what holds it; `constraint` is None where it is free."""
+
+    name: str
+    shape: tuple[int, ...]
+    constraint: ConstraintSet | None
+    shifted: bool  # it was outside when it was added
+    remark: str  # what was changed to fit its shape
 
 
 class Constrained(torch.optim.Optimizer):
-    """A base, beside one of torch's optimizers or alone, that keeps `constraint` and shifts every parameter inside it.
+    """A base, beside one of torch's optimizers or alone, that keeps parameters in sets.
 
-    A mixin: ``class ProjectedSGD(Constrained, torch.optim.SGD)``. ``shifted`` lists the positions of the parameters
-    that were outside when they were added. The set stands beside the groups and not in them: there it would be
-    pickled into the state dict.
+    A mixin: ``class ProjectedSGD(Constrained, torch.optim.SGD)``. Each group given may carry a ``"constraint"`` of its
+    own, None for free parameters. It is divided into groups of one set each, the free parameters last; the set's name
+    and scalars stand in ``group["constraint"]`` as plain data, so that a state dict carries and compares them. The sets
+    themselves stand beside the groups, in ``constraints``. Parameters outside their set are shifted inside; ``held``
+    says what became of each.
 
     Raises:
-        ValueError: `constraint` is no constraint set.
+        ValueError: `constraint` is no constraint set, or does not fit a parameter.
     """
 
-    def __init__(self, params: ParamsT, constraint: ConstraintSet, *args: Any, **options: Any):
-        if not isinstance(constraint, ConstraintSet):
-            shown = "none" if constraint is None else constraint
-            raise ValueError(f"constraint={shown}: {type(self).__name__} needs a constraint set, such as linf")
-        self.constraint, self.shifted = constraint, []
+    free_options: dict[str, Any]  # options of groups of free parameters, where they differ
+    may_leave = False  # whether the method's own iterates leave the set, so that it need not start inside
+
+    def __init__(self, params: ParamsT, constraint: Constraint, *args: Any, **options: Any):
+        check_constraint(type(self).__name__, constraint)
+        self.constraint, self.constraints, self.held = constraint, [], []
+        self.__dict__.setdefault("free_options", {})
         super().__init__(params, *args, **options)
 
-    def add_param_group(self, param_group: dict) -> None:
-        """Adds a group, as for any optimizer, and shifts its parameters inside the set."""
-        before = sum(len(group["params"]) for group in self.param_groups)
-        super().add_param_group(param_group)
-        self.shifted += [before + i for i in shift_all_inside(self.param_groups[-1]["params"], self.constraint)]
+    @property
+    def shifted(self) -> list[str]:
+        """Names of the parameters that were outside their set when they were added."""
+        return [held.name for held in self.held if held.shifted]
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group, as for any optimizer, divided by sets; shifts its parameters inside."""
+        group = dict(param_group)
+        freed = "constraint" in group and group["constraint"] is None  # then the group's own options hold
+        constraint = group.pop("constraint", self.constraint)
+        check_constraint(type(self).__name__, constraint, optional=True)
+        given = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        pairs = [entry if isinstance(entry, tuple) else (None, entry) for entry in given]
+        names, xs = [name for name, _ in pairs], [x for _, x in pairs]
+        sets = [None] * len(xs) if constraint is None else constraint.assign(names, xs)
+        for C in sorted(dict.fromkeys(sets), key=lambda C: C is None):
+            members = [entry for entry, S in zip(given, sets, strict=True) if S == C]
+            options = self.free_options if C is None and not freed else {}
+            plain = None if C is None else C.plain()
+            super().add_param_group({**group, **options, "params": members, "constraint": plain})
+            for added in self.param_groups[len(self.constraints) :]:  # the other base may have divided it further
+                self.constraints.append(C)
+                for i, x in enumerate(added["params"]):
+                    name = added["param_names"][i] if "param_names" in added else str(len(self.held))
+                    shifted = C is not None and not self.may_leave and shift_inside(x, C)
+                    remark = "" if C is None else constraint.remark(x)
+                    self.held.append(Held(name, tuple(x.shape), C, shifted, remark))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As for any optimizer.
+
+        Raises:
+            ValueError: the state is of another set, or of another size of it.
+        """
+        for i, (theirs, ours) in enumerate(zip(state_dict["param_groups"], self.param_groups, strict=False)):
+            saved, here = theirs.get("constraint"), ours["constraint"]
+            if not same_set(saved, here):
+                raise ValueError(f"constraint={show(here)}: the state's group {i} is of {show(saved)}")
+        super().load_state_dict(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: torch's own keeps only state and groups."""
-        return super().__getstate__() | {"constraint": self.constraint, "shifted": self.shifted}
+        """For copies and pickles: torch's own keeps only defaults, state and groups."""
+        own = ("constraint", "constraints", "held", "free_options")
+        return super().__getstate__() | {name: getattr(self, name) for name in own}
+
+
+def check_constraint(optimizer: str, constraint: Any, *, optional: bool = False) -> None:
+    """Raises ValueError unless `constraint` is one, or None where it is optional."""
+    if not isinstance(constraint, Constraint) and not (optional and constraint is None):
+        shown = "none" if constraint is None else constraint
+        raise ValueError(f"constraint={shown}: {optimizer} needs a constraint set, such as linf")
+
+
+@torch.no_grad()
+def shift_inside(x: Tensor, C: ConstraintSet) -> bool:
+    """Moves x into C, in place, and says whether it was outside.
+
+    A conditional gradient step is a convex combination: it keeps x inside only if x started there.
+    """
+    if C.contains(x):  # waits for the device; once, before the training
+        return False
+    x.copy_(C.shift_inside(x))
+    return True
+
+
+def same_set(a: dict[str, Any] | None, b: dict[str, Any] | None) -> bool:
+    """Whether two sets, as plain data, are the same; a radius that was resolved elsewhere may differ by rounding."""
+    if a is None or b is None:
+        return a is b
+    return a.keys() == b.keys() and all(
+        math.isclose(a[k], b[k], rel_tol=1e-6) if isinstance(b[k], float) else a[k] == b[k] for k in b
+    )
+
+
+def show(plain: dict[str, Any] | None) -> str:
+    """A set, as plain data, in a line."""
+    return "none" if plain is None else " ".join(str(v) if k == "set" else f"{k}={v}" for k, v in plain.items())

@@ -1,13 +1,14 @@
-"""torch's own optimizers; with a constraint set, each step is followed by the Euclidean projection onto it.
+"""Optimizers of the whole space; with a constraint set, each step is followed by the Euclidean projection onto it.
 
-Fused kernels: with momentum, SGD's step on the CPU takes about half to two thirds of the time of the loop over tensors
-(``bench/RESULTS.md``).
+torch's own where torch has them, in fused kernels where there are: with momentum, SGD's step on the CPU takes about
+half to two thirds of the time of the loop over tensors (``bench/RESULTS.md``).
 Run: ``python -m trainer optim=sgd constraint=linf constraint.radius=0.1``
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,34 +16,70 @@ from torch.optim.optimizer import ParamsT
 
 from optim.checks import check_range
 from optim.constrained import Constrained
-from optim.sets import ConstraintSet
+from optim.sets import Constraint
+from optim.unconstrained import Lion, MomentumAdagrad, Muon
 
 
 class Projected(Constrained):
-    """Beside one of torch's optimizers: projects what has a gradient onto the set after each of its steps."""
+    """Beside an optimizer of the whole space: projects what has a gradient and a set after each of its steps."""
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group, as for any optimizer.
+
+        Raises:
+            ValueError: no projection onto one of the sets is known.
+        """
+        super().add_param_group(param_group)
+        for C in self.constraints:
+            if C is not None and not C.projectable():
+                raise ValueError(C.no_projection())
+
+    @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """torch's step, then the projection; returns the closure's loss, if one is given."""
+        """The other optimizer's step, then the projection; returns the closure's loss, if one is given."""
         loss = super().step(closure)
-        with torch.no_grad():
-            for group in self.param_groups:
-                for x in group["params"]:
-                    if x.grad is not None:
-                        x.copy_(self.constraint.project(x))
+        for group, C in zip(self.param_groups, self.constraints, strict=True):
+            for x in group["params"]:
+                if C is not None and x.grad is not None:
+                    x.copy_(C.project(x))
         return loss
 
 
 class ProjectedSGD(Projected, torch.optim.SGD):
-    """``torch.optim.SGD`` on a constraint set."""
+    """``torch.optim.SGD`` on constraint sets."""
 
 
 class ProjectedAdam(Projected, torch.optim.Adam):
-    """``torch.optim.Adam`` on a constraint set."""
+    """``torch.optim.Adam`` on constraint sets."""
+
+
+class ProjectedAdamW(Projected, torch.optim.AdamW):
+    """``torch.optim.AdamW`` on constraint sets."""
+
+
+class ProjectedRMSprop(Projected, torch.optim.RMSprop):
+    """``torch.optim.RMSprop`` on constraint sets."""
+
+
+class ProjectedAdagrad(Projected, torch.optim.Adagrad):
+    """``torch.optim.Adagrad`` on constraint sets."""
+
+
+class ProjectedMomentumAdagrad(Projected, MomentumAdagrad):
+    """AdaGrad with momentum on constraint sets."""
+
+
+class ProjectedLion(Projected, Lion):
+    """Lion on constraint sets."""
+
+
+class ProjectedMuon(Projected, Muon):
+    """Muon on constraint sets."""
 
 
 def sgd(
     params: ParamsT,
-    constraint: ConstraintSet | None = None,
+    constraint: Constraint | None = None,
     *,
     lr: float,
     momentum: float = 0.0,
@@ -54,9 +91,7 @@ def sgd(
     Raises:
         ValueError: a value outside its range, as `name=value: what would be right`.
     """
-    check_range("lr", lr, 0)
-    check_range("momentum", momentum, 0, 1, open_above=True)
-    check_range("weight_decay", weight_decay, 0)
+    check_common(lr, weight_decay, momentum)
     if nesterov and momentum == 0:
         raise ValueError("nesterov=true: needs momentum > 0")
     options = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "fused": True}
@@ -65,7 +100,7 @@ def sgd(
 
 def adam(
     params: ParamsT,
-    constraint: ConstraintSet | None = None,
+    constraint: Constraint | None = None,
     *,
     lr: float,
     betas: list[float] = (0.9, 0.999),
@@ -77,10 +112,136 @@ def adam(
     Raises:
         ValueError: a value outside its range, as `name=value: what would be right`.
     """
-    check_range("lr", lr, 0)
-    check_range("eps", eps, 0)
-    check_range("weight_decay", weight_decay, 0)
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"betas={list(betas)}: must be two numbers in [0, 1)")
+    check_common(lr, weight_decay, eps=eps, betas=betas)
     options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "fused": True}
     return torch.optim.Adam(params, **options) if constraint is None else ProjectedAdam(params, constraint, **options)
+
+
+def adamw(
+    params: ParamsT,
+    constraint: Constraint | None = None,
+    *,
+    lr: float,
+    betas: list[float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> torch.optim.AdamW:
+    """``torch.optim.AdamW`` (Loshchilov & Hutter 2019), projected onto `constraint` if there is one.
+
+    Raises:
+        ValueError: a value outside its range, as `name=value: what would be right`.
+    """
+    check_common(lr, weight_decay, eps=eps, betas=betas)
+    options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "fused": True}
+    return torch.optim.AdamW(params, **options) if constraint is None else ProjectedAdamW(params, constraint, **options)
+
+
+def rmsprop(
+    params: ParamsT,
+    constraint: Constraint | None = None,
+    *,
+    lr: float,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    centered: bool = False,
+    weight_decay: float = 0.0,
+) -> torch.optim.RMSprop:
+    """``torch.optim.RMSprop`` (Tieleman & Hinton 2012), projected onto `constraint` if there is one.
+
+    Raises:
+        ValueError: a value outside its range, as `name=value: what would be right`.
+    """
+    check_common(lr, weight_decay, momentum, eps=eps)
+    check_range("alpha", alpha, 0, 1, open_above=True)
+    options = {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "centered": centered}
+    options["weight_decay"] = weight_decay
+    return (
+        torch.optim.RMSprop(params, **options)
+        if constraint is None
+        else ProjectedRMSprop(params, constraint, **options)
+    )
+
+
+def adagrad(
+    params: ParamsT,
+    constraint: Constraint | None = None,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    eps: float = 1e-10,
+    weight_decay: float = 0.0,
+) -> torch.optim.Optimizer:
+    """``torch.optim.Adagrad`` (Duchi, Hazan, Singer 2011), or ours with momentum; projected if there is a `constraint`.
+
+    Raises:
+        ValueError: a value outside its range, as `name=value: what would be right`.
+    """
+    check_common(lr, weight_decay, momentum, eps=eps)
+    options: dict[str, Any] = {"lr": lr, "eps": eps, "weight_decay": weight_decay}
+    options |= {"momentum": momentum} if momentum else {"fused": True}
+    if constraint is None:
+        return MomentumAdagrad(params, **options) if momentum else torch.optim.Adagrad(params, **options)
+    return (ProjectedMomentumAdagrad if momentum else ProjectedAdagrad)(params, constraint, **options)
+
+
+def lion(
+    params: ParamsT,
+    constraint: Constraint | None = None,
+    *,
+    lr: float,
+    betas: list[float] = (0.9, 0.99),
+    weight_decay: float = 0.0,
+) -> Lion:
+    """:class:`optim.unconstrained.Lion`, projected onto `constraint` if there is one.
+
+    Raises:
+        ValueError: a value outside its range, as `name=value: what would be right`.
+    """
+    check_common(lr, weight_decay, betas=betas)
+    options = {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay}
+    return Lion(params, **options) if constraint is None else ProjectedLion(params, constraint, **options)
+
+
+def muon(
+    params: ParamsT,
+    constraint: Constraint | None = None,
+    *,
+    lr: float,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    weight_decay: float = 0.1,
+    match_rms_adamw: bool = False,
+    adamw_lr: float = 1e-3,
+    betas: list[float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> Muon:
+    """:class:`optim.unconstrained.Muon`, projected onto `constraint` if there is one.
+
+    Args:
+        lr, momentum, nesterov: of the matrices and convolutions.
+        match_rms_adamw: scale their steps by 0.2 sqrt(max(rows, columns)), so that AdamW's rates fit (Liu et al. 2025),
+            instead of sqrt(max(1, rows / columns)).
+        adamw_lr, betas, eps: of the other parameters.
+        weight_decay: of both, decoupled.
+
+    Raises:
+        ValueError: a value outside its range, as `name=value: what would be right`.
+    """
+    check_common(lr, weight_decay, momentum, eps=eps, betas=betas)
+    check_range("adamw_lr", adamw_lr, 0)
+    options = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "eps": eps}
+    options |= {"match_rms_adamw": match_rms_adamw, "adamw_lr": adamw_lr, "betas": tuple(betas)}
+    return Muon(params, **options) if constraint is None else ProjectedMuon(params, constraint, **options)
+
+
+def check_common(
+    lr: float, weight_decay: float, momentum: float = 0.0, *, eps: float = 0.0, betas: list[float] | tuple = (0.0, 0.0)
+) -> None:
+    """Raises ValueError for a value outside its range."""
+    check_range("lr", lr, 0)
+    check_range("momentum", momentum, 0, 1, open_above=True)
+    check_range("weight_decay", weight_decay, 0)
+    check_range("eps", eps, 0)
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas={list(betas)}: must be two numbers in [0, 1)")

@@ -1,27 +1,84 @@
 """Learning rate schedules: a factor on every group's `lr`, stepped once after each optimizer step.
 
+Each takes a linear warm-up first, over ``warmup_steps`` or ``warmup_epochs``: with W steps of it, step t < W has
+(t + 1) / (W + 1) of the schedule's first factor. From there the schedule counts units u = 0, 1, … of U in all: steps,
+or whole epochs where ``by`` is ``epoch``.
 Run: ``python -m trainer optim=cgd schedule=cosine schedule.warmup_epochs=2``
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from optim.checks import check_range
+
+By = Literal["step", "epoch"]
 
 
 def refresh_rates(schedule: LambdaLR) -> None:
     """Sets the rates to what the schedule gives at its step: after a state of a run of another length was loaded."""
     groups = schedule.optimizer.param_groups
     for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
-        group["lr"] = base * factor(schedule.last_epoch)
+        rate = base * factor(schedule.last_epoch)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
-def constant(optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> None:
-    """The rate stays as it is: nothing to step."""
+class Scheduled(LambdaLR):
+    """A warm-up, then `shape`: from (u, U) to a factor. The arguments are those of the functions below.
+
+    Raises:
+        ValueError: a warm-up given twice, negative, or as long as the run; another `by`.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        shape: Callable[[int, int], float],
+        *,
+        epochs: int,
+        steps_per_epoch: int,
+        warmup_epochs: int,
+        warmup_steps: int,
+        by: By,
+    ):
+        check_range("warmup_epochs", warmup_epochs, 0, epochs, "fewer than train.epochs", open_above=True)
+        total, unit = epochs * steps_per_epoch, steps_per_epoch if by == "epoch" else 1
+        check_range("warmup_steps", warmup_steps, 0, total, "fewer than the run has", open_above=True)
+        if warmup_steps and warmup_epochs:
+            raise ValueError(f"warmup_steps={warmup_steps}: give it or warmup_epochs={warmup_epochs}, not both")
+        if by not in ("step", "epoch"):
+            raise ValueError(f"by={by}: must be step or epoch")
+        warmup = warmup_steps or warmup_epochs * steps_per_epoch
+
+        def factor(t: int) -> float:
+            rise = (t + 1) / (warmup + 1) if t < warmup else 1.0
+            return rise * shape(max(t - warmup, 0) // unit, math.ceil((total - warmup) / unit))
+
+        super().__init__(optimizer, factor)
+
+
+def constant(
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    warmup_epochs: int = 0,
+    warmup_steps: int = 0,
+) -> LambdaLR | None:
+    """The rate stays as it is: without a warm-up there is nothing to step, and no schedule."""
+    if not warmup_epochs and not warmup_steps:
+        return None
+    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": "step"}
+    return Scheduled(optimizer, lambda u, U: 1.0, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
 
 
 def cosine(
@@ -31,22 +88,188 @@ def cosine(
     steps_per_epoch: int,
     floor: float = 0.0,
     warmup_epochs: int = 0,
+    warmup_steps: int = 0,
+    by: By = "step",
 ) -> LambdaLR:
-    """From lr down to floor * lr along half a cosine, after a linear warm-up (Loshchilov & Hutter 2017, eq. 5).
-
-    With T steps of which W warm up, step t has the factor (t + 1) / (W + 1) for t < W, and from there
-    floor + (1 - floor) (1 + cos(pi (t - W) / (T - W))) / 2.
+    """floor + (1 - floor) (1 + cos(pi u / U)) / 2 (Loshchilov & Hutter 2017, eq. 5).
 
     Raises:
         ValueError: a floor outside [0, 1], or a warm-up as long as the run.
     """
     check_range("floor", floor, 0, 1)
-    check_range("warmup_epochs", warmup_epochs, 0, epochs, "fewer than train.epochs", open_above=True)
-    total, warmup = epochs * steps_per_epoch, warmup_epochs * steps_per_epoch
+    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": by}
 
-    def factor(t: int) -> float:
-        if t < warmup:
-            return (t + 1) / (warmup + 1)
-        return floor + (1 - floor) * (1 + math.cos(math.pi * (t - warmup) / (total - warmup))) / 2
+    def shape(u: int, U: int) -> float:
+        return floor + (1 - floor) * (1 + math.cos(math.pi * u / U)) / 2
 
-    return LambdaLR(optimizer, factor)
+    return Scheduled(optimizer, shape, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+
+
+def linear(
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    floor: float = 0.0,
+    warmup_epochs: int = 0,
+    warmup_steps: int = 0,
+    by: By = "step",
+) -> LambdaLR:
+    """1 - (1 - floor) u / U: a line down to floor * lr.
+
+    Raises:
+        ValueError: a floor outside [0, 1], or a warm-up as long as the run.
+    """
+    check_range("floor", floor, 0, 1)
+    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": by}
+    shape: Callable[[int, int], float] = lambda u, U: 1 - (1 - floor) * min(u / U, 1)  # noqa: E731
+    return Scheduled(optimizer, shape, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+
+
+def step(
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    every: int = 10,
+    gamma: float = 0.1,
+    warmup_epochs: int = 0,
+    warmup_steps: int = 0,
+    by: By = "epoch",
+) -> LambdaLR:
+    """gamma^floor(u / every): a stair.
+
+    Raises:
+        ValueError: every < 1, a gamma outside [0, 1], or a warm-up as long as the run.
+    """
+    check_range("every", every, 1)
+    check_range("gamma", gamma, 0, 1)
+    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": by}
+    shape: Callable[[int, int], float] = lambda u, U: gamma ** (u // every)  # noqa: E731
+    return Scheduled(optimizer, shape, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+
+
+def exponential(
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    gamma: float = 0.95,
+    warmup_epochs: int = 0,
+    warmup_steps: int = 0,
+    by: By = "epoch",
+) -> LambdaLR:
+    """gamma^u.
+
+    Raises:
+        ValueError: a gamma outside [0, 1], or a warm-up as long as the run.
+    """
+    check_range("gamma", gamma, 0, 1)
+    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": by}
+    return Scheduled(optimizer, lambda u, U: gamma**u, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+
+
+def agnostic(
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    warmup_epochs: int = 0,
+    warmup_steps: int = 0,
+    by: By = "step",
+) -> LambdaLR:
+    """2 / (u + 2): the conditional gradient method's open-loop rule at lr 1 (Jaggi 2013, Algorithm 1).
+
+    Raises:
+        ValueError: a warm-up as long as the run.
+    """
+    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": by}
+    return Scheduled(optimizer, lambda u, U: 2 / (u + 2), epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+
+
+def one_cycle(
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    rise: float = 0.3,
+    start_divisor: float = 25.0,
+    final_divisor: float = 1e4,
+    warmup_epochs: int = 0,
+    warmup_steps: int = 0,
+    by: By = "step",
+) -> LambdaLR:
+    """Up from lr / start_divisor to lr over the share `rise` of the run, down to lr / (start_divisor final_divisor).
+
+    Both along half a cosine, as ``torch.optim.lr_scheduler.OneCycleLR`` (Smith & Topin 2018); momentum stays.
+
+    Raises:
+        ValueError: a rise outside [0, 1], divisors below 1, or a warm-up as long as the run.
+    """
+    check_range("rise", rise, 0, 1)
+    check_range("start_divisor", start_divisor, 1)
+    check_range("final_divisor", final_divisor, 1)
+    start, end = 1 / start_divisor, 1 / start_divisor / final_divisor
+    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": by}
+
+    def between(a: float, b: float, share: float) -> float:
+        return b + (a - b) * (1 + math.cos(math.pi * share)) / 2
+
+    def shape(u: int, U: int) -> float:
+        top, last = rise * U - 1, U - 1
+        if u <= top:
+            return between(start, 1, u / top) if top > 0 else 1.0
+        return between(1, end, min((u - top) / (last - top), 1)) if last > top else end
+
+    return Scheduled(optimizer, shape, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+
+
+class Plateau(Scheduled):
+    """Multiplies the rate by `factor` when an epoch's number has not improved for more than `patience` epochs.
+
+    As ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with a relative threshold. The runner calls :meth:`observe`.
+
+    Args:
+        factor: in (0, 1).
+        patience: epochs without improvement that pass, >= 0.
+        threshold: what counts: better by more than this share of the best.
+        floor: the least factor, in [0, 1].
+
+    Raises:
+        ValueError: a value outside its range, or a warm-up as long as the run.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        epochs: int,
+        steps_per_epoch: int,
+        factor: float = 0.1,
+        patience: int = 5,
+        threshold: float = 1e-4,
+        floor: float = 0.0,
+        warmup_epochs: int = 0,
+        warmup_steps: int = 0,
+    ):
+        check_range("factor", factor, 0, 1, open_above=True)
+        check_range("patience", patience, 0)
+        check_range("threshold", threshold, 0)
+        check_range("floor", floor, 0, 1)
+        self.factor, self.patience, self.threshold, self.floor = factor, patience, threshold, floor
+        self.reduced, self.best, self.waited = 1.0, None, 0
+        options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": "epoch"}
+        super().__init__(
+            optimizer, lambda u, U: self.reduced, epochs=epochs, steps_per_epoch=steps_per_epoch, **options
+        )
+
+    def observe(self, value: float, maximize: bool) -> None:
+        """Takes the number that an epoch ended with, and sets the rates that it calls for."""
+        sign = -1 if maximize else 1
+        if self.best is None or sign * value < sign * self.best - self.threshold * abs(self.best):
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1
+        if self.waited > self.patience:
+            self.reduced, self.waited = max(self.reduced * self.factor, self.floor), 0
+            refresh_rates(self)

@@ -136,7 +136,8 @@ def rows(run: Path) -> list[list[str]]:
 
     table = list(csv.reader((run / "metrics.csv").open()))
     keep = [i for i, name in enumerate(table[0]) if not name.startswith("time/")]
-    return [[row[i] for i in keep] for row in table]
+    groups = run / "metrics_groups.csv"
+    return [[row[i] for i in keep] for row in table] + (groups.read_text().splitlines() if groups.exists() else [])
 
 
 def assert_same_run(a: Path, b: Path) -> None:

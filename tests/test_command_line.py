@@ -69,7 +69,7 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["optim.lr=[1,"], "optim.lr=[1,: cannot be parsed as KEY=VALUE"),
         (["optim.lr=1,2"], "Ambiguous value for argument 'optim.lr=1,2'"),
         (["+train=5"], "+train=5: must be one of default"),
-        (["optim=null"], "optim=null: must be one of adam, cgd, sgd"),
+        (["optim=null"], "optim=null: must be one of adagrad, adagrad_sfw, adam, adamw, cgd, "),
         (["hydra.run.dir="], "hydra.run.dir=: must be a directory"),
         (["optim=cgd", "--nope", "seed=1"], "unrecognized arguments: --nope"),
         (["-m", "train.resume=run", "train.epochs=5,6"], "train.resume=run: goes on with one run; leave out -m"),
@@ -208,9 +208,9 @@ def test_shell_completion_without_torch():
         "try: main()\nexcept SystemExit as e: assert not e.code, e.code\n"
         "assert 'torch' not in sys.modules"
     )
-    env = {**ENV, "COMP_LINE": "conga optim=", "COMP_POINT": "12"}
+    env = {**ENV, "COMP_LINE": "conga optim=s", "COMP_POINT": "13"}
     out = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=env).stdout
-    assert out.split() == ["optim=adam", "optim=cgd", "optim=sgd"]
+    assert out.split() == ["optim=scion", "optim=sfw", "optim=sgd", "optim=svrf"]
 
 
 def test_from_any_folder_and_nothing_in_it_shadows(tmp_path):

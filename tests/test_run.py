@@ -16,6 +16,7 @@ from formats import write_each
 from omegaconf import OmegaConf
 
 CGD = ["model=cnn", "optim=cgd"]
+LINF = {"_target_": "optim.LInf", "radius": None, "diameter": None, "init_factor": None, "apply_to": "all"}
 
 
 def only_run(tmp_path):
@@ -49,7 +50,8 @@ def test_what_a_run_leaves_behind(cli, tmp_path):
     frame = table(run)
     assert list(frame.columns) == [
         *("epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy"),
-        *("optim/lr", "optim/fw_gap", "time/epoch_s", "time/samples_per_s"),
+        *("optim/lr", "optim/fw_gap", "optim/boundary", "optim/sparsity", "optim/step_norm"),
+        *("time/epoch_s", "time/samples_per_s"),
     ]
     assert list(frame["epoch"]) == [1, 2, 3]
     assert list(frame["step"]) == [41, 82, 123]  # ceil(1294 / 32) = 41
@@ -73,7 +75,7 @@ def test_what_a_run_leaves_behind(cli, tmp_path):
 
     config = OmegaConf.load(run / ".hydra" / "config.yaml")
     assert config.optim.lr == 1e-3
-    assert config.constraint == {"_target_": "optim.LInf", "radius": 1.0}
+    assert config.constraint == LINF
     assert list(OmegaConf.load(run / ".hydra" / "overrides.yaml")) == [*CGD, "train.epochs=3", "train.threads=1"]
     assert OmegaConf.load(run / ".hydra" / "hydra.yaml").hydra.job.name == "trainer"
 
@@ -84,6 +86,7 @@ def test_what_a_run_leaves_behind(cli, tmp_path):
         ".hydra",
         "checkpoints",
         "metrics.csv",
+        "metrics_groups.csv",
         "summary.json",
         "train.log",
     ]
@@ -293,6 +296,9 @@ def test_every_choice_of_every_group_trains(cli, tmp_path, choices):
         ("mse", "apartments"),
     ):
         needed["objective", objective] = [f"data={data}"]
+    needed |= {("constraint", name): ["optim=cgd", "data.limit=100"] for group, name in choices if group == "constraint"}
+    needed["constraint", "none"] = []
+    needed["constraint", "birkhoff"] += ["model.widths=[64]", "constraint.apply_to=*.1.weight"]  # 64 x 64
     for group, choice in choices:
         options = [*needed.get((group, choice), ()), "train.epochs=1", f"hydra.run.dir={group}_{choice}"]
         code, text = cli(f"{group}={choice}", *options)
@@ -315,10 +321,10 @@ def test_cgd_selects_linf_unless_told_otherwise(cli):
         return OmegaConf.create(text).constraint
 
     assert constraint()._target_ is None
-    assert constraint("optim=cgd") == {"_target_": "optim.LInf", "radius": 1.0}
+    assert constraint("optim=cgd") == LINF
     assert constraint("optim=cgd", "constraint.radius=3").radius == 3
     assert constraint("optim=cgd", "constraint=none")._target_ is None
-    assert constraint("experiment=digits_cnn_cgd") == {"_target_": "optim.LInf", "radius": 1.0}
+    assert constraint("experiment=digits_cnn_cgd") == LINF
     assert constraint("experiment=digits_cnn_cgd", "constraint=none")._target_ is None
 
 

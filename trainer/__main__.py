@@ -7,6 +7,7 @@ The only place where Hydra instantiates. Nothing here imports torch before a run
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -22,7 +23,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from trainer import run_dir
-from trainer.config import CONF, check_config, explain, flags_first, register_resolvers, show
+from trainer.announce import announce, closing_facts
+from trainer.config import CONF, check_config, explain, flags_first, register_resolvers
 from trainer.display import drop_output
 from trainer.errors import Interrupted, Refused, one_line
 from trainer.files import append_line
@@ -30,7 +32,7 @@ from trainer.run_dir import Summary
 from trainer.stop import StopRequest
 
 if TYPE_CHECKING:
-    from trainer.loop import Training
+    from trainer.training import Training
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 EXIT = {"finished": 0, "failed": 1, "refused": 2, "diverged": 3}
@@ -169,7 +171,7 @@ def start_or_resume(config: dict, path: Path, stop: StopRequest) -> int:
         hydra_yaml = OmegaConf.to_yaml(HydraConfig.instance().cfg)
         run_dir.freeze(path, config, hydra_yaml, list(HydraConfig.get().overrides.task))
     for logger in training.loggers:  # these check what is there, before anything changes
-        logger.start(path, training.columns(), training.progress.epoch)
+        logger.start(path, training.columns(), training.group_columns(), training.progress.epoch)
     run_dir.record_changes(path, changes)
     if done and not restored:
         training.display.say("checkpoints/last.pt is gone: the run starts again from step 0")
@@ -220,9 +222,11 @@ def assemble(
     import torch
 
     from models.size import trains_on_one
+    from optim import note_initial_norms
     from trainer.device import pick_device, set_threads
     from trainer.display import loading_progress, make_display
-    from trainer.loop import Training, steps_per_epoch
+    from trainer.loop import steps_per_epoch
+    from trainer.training import Training
 
     if not 0 <= seed < 2**63:
         raise Refused(f"seed={seed}: must be at least 0 and less than 2**63")
@@ -243,7 +247,13 @@ def assemble(
             f"data.batch_size={dataset.batch_size}: leaves one of {facts.sizes['train']:,} training samples for the "
             "last batch, and this model's batch normalization needs more; choose another"
         )
+    if constraint.get("init_factor") is not None:
+        make = functools.partial(build, "model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs)
+        note_initial_norms(network, make)
     trainable = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    if constraint_set is not None:
+        with refusing("constraint"):  # first, so that what does not fit a parameter names the right group
+            constraint_set.assign(*zip(*trainable, strict=True))
     optimizer = build("optim", optim, params=trainable, constraint=constraint_set)
     the_schedule = build("schedule", schedule, optimizer=optimizer, epochs=settings.epochs, steps_per_epoch=steps)
     summary.data |= {
@@ -310,7 +320,8 @@ def refusing(group: str) -> Iterator[None]:
 
 def carry_out(t: Training) -> int:
     """Trains an assembled run to its end, whatever that is, and returns the exit status."""
-    from trainer.loop import Diverged, fit, record
+    from trainer.loop import fit, record
+    from trainer.training import Diverged
 
     process, facts = run_dir.process_facts(), {"versions": run_dir.versions(), "git": run_dir.git_facts()}
     record(t, status="running", test=None, **facts, process=process, error=None)
@@ -350,49 +361,6 @@ def carry_out(t: Training) -> int:
         t.display.stop()
     t.display.close(closing_facts(t.run, t.summary.data))
     return EXIT[t.summary.data["status"]]
-
-
-def announce(t: Training) -> None:
-    """The lines before the first epoch: what is trained, on what, how and where."""
-    from models.size import layer_sizes
-
-    say, facts = t.display.say, t.dataset.facts
-    names = [name for name, p in t.model.named_parameters() if p.requires_grad]
-    sizes = ", ".join(f"{n:,} {split}" for split, n in facts.sizes.items())
-    choices = {g: t.config[g].get("_target_") for g in ("optim", "constraint", "schedule")}
-    say(f"run         {run_dir.shown(t.run)}")
-    say(f"data        {facts.name}: {sizes}; input {' x '.join(map(str, facts.input_shape))}, {facts.task}")
-    for note in facts.notes:
-        say(f"note        {note}")
-    sizes = layer_sizes(t.model, facts.input_shape)
-    frozen = sum(size.parameters - size.trainable for size in sizes)
-    say(
-        f"model       {type(t.model).__name__}, {t.summary.data['parameters']:,} parameters"
-        + (f" and {frozen:,} frozen ones" if frozen else "")
-        + f", {sum(size.multiply_adds for size in sizes):,} multiply-adds a sample"
-    )
-    for group, target in choices.items():
-        values = " ".join(f"{k}={show(v)}" for k, v in t.config[group].items() if k != "_target_")
-        say(f"{group:<11} {(target or 'none').rpartition('.')[2]} {values}".rstrip())
-    say(f"device      {t.summary.data['device']}, {t.summary.data['threads']} threads, seed {t.seed}")
-    shifted = [names[i] for i in getattr(t.optimizer, "shifted", ())]
-    if t.progress.step:
-        say(f"resumed     after {t.progress.epoch} epochs and {t.progress.step} steps")
-    elif shifted:
-        say(f"shifted     {len(shifted)} initial parameters were outside the set: {', '.join(shifted)}")
-
-
-def closing_facts(path: Path, data: dict[str, Any]) -> dict[str, str]:
-    """What the table at the end says."""
-    best, test = data["best"], data["test"]
-    return {
-        "status": data["status"],
-        "best": f"{best['metric']} {best['value']:.4f} in epoch {best['epoch']}" if best else "-",
-        "test": "  ".join(f"{k} {'-' if v is None else f'{v:.4f}'}" for k, v in test.items()) if test else "-",
-        "parameters": f"{data['parameters']:,}",
-        "seconds": f"{data['seconds']:.1f}",
-        "path": run_dir.shown(path),
-    }
 
 
 def remove_if_empty(path: Path) -> None:

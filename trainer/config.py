@@ -13,7 +13,7 @@ import re
 import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import InitVar, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -183,7 +183,8 @@ def check_call(key: str, values: Mapping[str, Any], target: Callable[..., Any], 
 def argument_types(target: Callable[..., Any], names: Sequence[str]) -> dict[str, Any]:
     """The annotated types of the arguments `names` of a function or class; other annotations need not resolve."""
     if is_dataclass(target):  # its fields may come from bases in other modules
-        return get_type_hints(target)
+        hints = get_type_hints(target)
+        return {name: hint.type if isinstance(hint, InitVar) else hint for name, hint in hints.items()}
     function = target.__init__ if inspect.isclass(target) else target
     wanted = {k: v for k, v in getattr(function, "__annotations__", {}).items() if k in names}
     if not wanted:

@@ -163,6 +163,6 @@ def epoch_line(row: dict[str, Any], epochs: int, improved: bool) -> str:
         metrics = [f"{k.partition('/')[2]} {v:.4f}" for k, v in row.items() if k.startswith(split + "/")]
         if metrics:
             parts.append(f"{split} {' '.join(metrics)}")
-    parts += [f"{k.partition('/')[2]} {v:.4g}" for k, v in row.items() if k.startswith("optim/")]
+    parts += [f"{k.partition('/')[2]} {row[k]:.4g}" for k in ("optim/lr", "optim/fw_gap") if k in row]
     parts.append(f"{row['time/samples_per_s']:,.0f} samples/s")
     return "  ".join(parts) + ("  *" if improved else "")

@@ -15,35 +15,70 @@ Row = dict[str, Any]
 
 
 class Csv:
-    """``metrics.csv`` in the run directory: a header, then one row an epoch, each flushed to the disk."""
+    """``metrics.csv`` in the run directory: a header, then one row an epoch, each flushed to the disk.
 
-    def start(self, run: Path, columns: list[str], epochs_done: int) -> None:
-        """Opens the file for a run that has finished `epochs_done` epochs.
+    Beside it ``metrics_groups.csv``, a row for each epoch and parameter, where the optimizer measures those.
+    """
+
+    def start(self, run: Path, columns: list[str], group_columns: list[str], epochs_done: int) -> None:
+        """Opens the files for a run that has finished `epochs_done` epochs.
 
         Rows of later epochs, or half a row, are of work that no checkpoint holds: they are dropped, and done again.
 
         Raises:
             Refused: rows that the checkpoint goes with are missing or damaged.
         """
-        self.path, self.columns = run / "metrics.csv", columns
+        self.epochs = Table(run / "metrics.csv", columns)
+        self.groups = Table(run / "metrics_groups.csv", group_columns)
+        for table in (self.epochs, self.groups):
+            if table.columns:
+                table.start(epochs_done)
+
+    def log(self, row: Row, groups: list[Row]) -> None:
+        """Adds the row of one epoch, and those of its parameters."""
+        self.groups.add(groups)
+        self.epochs.add([row])
+
+
+class Table:
+    """A CSV file with a number of rows for each epoch, their first column the epoch."""
+
+    def __init__(self, path: Path, columns: list[str]):
+        self.path, self.columns = path, columns
+
+    def start(self, epochs_done: int) -> None:
+        """Opens the file at the end of an epoch, dropping what comes after."""
         kept = self._rows(epochs_done) if epochs_done else []
-        content = "".join(self._line(row) + "\n" for row in [columns, *kept]).encode()
+        content = "".join(self._line(row) + "\n" for row in [self.columns, *kept]).encode()
         if not self.path.exists() or self.path.read_bytes() != content:
             write_whole(self.path, content)
 
-    def log(self, row: Row) -> None:
-        """Adds the row of one epoch."""
-        append_line(self.path, self._line([_text(row.get(column)) for column in self.columns]))
+    def add(self, rows: list[Row]) -> None:
+        """Adds the rows of one epoch."""
+        if rows:
+            append_line(
+                self.path, "\n".join(self._line([_text(row.get(column)) for column in self.columns]) for row in rows)
+            )
 
     def _rows(self, epochs_done: int) -> list[list[str]]:
         text = self.path.read_text(errors="replace") if self.path.exists() else ""
-        rows = list(csv.reader(io.StringIO(text)))[1 : epochs_done + 1]
-        whole = [len(row) == len(self.columns) and all(map(_is_number, row)) for row in rows]
-        if not all(whole) or [row[0] for row in rows] != [str(e) for e in range(1, epochs_done + 1)]:
+        rows = list(csv.reader(io.StringIO(text)))[1:]
+        each = sum(row[:1] == ["1"] for row in rows)
+        rows = rows[: each * epochs_done]
+        whole = [len(row) == len(self.columns) and self._is_whole(row) for row in rows]
+        if (
+            not rows
+            or not all(whole)
+            or [row[0] for row in rows] != [str(epoch) for epoch in range(1, epochs_done + 1) for _ in range(each)]
+        ):
             raise Refused(
                 f"{self.path}: its rows are not those of epochs 1 to {epochs_done}, which the checkpoint holds"
             )
         return rows
+
+    def _is_whole(self, row: list[str]) -> bool:
+        cells = zip(self.columns, row, strict=True)
+        return all(_is_number(cell) for column, cell in cells if column not in ("parameter", "set"))
 
     @staticmethod
     def _line(cells: list[str]) -> str:
@@ -65,4 +100,4 @@ def _text(value: Any) -> str:
     """Shortest text that reads back as the same float; empty for what was not measured."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return repr(value)
+    return value if isinstance(value, str) else repr(value)

@@ -8,142 +8,21 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from data import Dataset, augment_seed, epoch_order
-from optim import refresh_rates
 from trainer import checkpoint
-from trainer.display import Display
 from trainer.errors import Interrupted, Refused
-from trainer.run_dir import Summary, difference
-from trainer.stop import StopRequest
+from trainer.run_dir import difference
+from trainer.second_point import SecondPoint
+from trainer.training import Diverged, Training
 
 HEARTBEAT_S = 5.0
 EVALUATED = 2**22  # numbers in a batch of evaluation, beyond that of training
-
-
-@dataclass(kw_only=True)
-class Settings:
-    """How long, where and by which measure a run trains (``conf/train/``).
-
-    Raises:
-        ValueError: `name=value: what would be right`.
-    """
-
-    epochs: int
-    device: str
-    threads: int | Literal["auto"]
-    monitor: str
-    monitor_mode: Literal["auto", "min", "max"]
-    checkpoint_steps: int | None
-    resume: str | None
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "threads", "checkpoint_steps"):
-            value = getattr(self, name)
-            if isinstance(value, int) and not 1 <= value < 2**31:
-                raise ValueError(f"{name}={value}: must be at least 1 and less than 2**31")
-
-
-@dataclass
-class Progress:
-    """How far a run is; all of it goes into the checkpoint."""
-
-    epoch: int = 0  # epochs finished
-    step: int = 0  # optimizer steps taken
-    position: int = 0  # of these, in the epoch under way
-    samples: int = 0  # seen in the epoch under way
-    sums: dict[str, Tensor] = field(default_factory=dict)  # of its metrics
-    lr: float = 0.0  # of the last step
-    epoch_s: float = 0.0  # spent training in the epoch under way
-    seconds: float = 0.0  # spent in all, until this process took over
-    best: dict[str, Any] | None = None  # {metric, value, epoch}
-    final: dict[str, Any] | None = None  # the last epoch's row
-
-
-@dataclass
-class Training:
-    """A run in memory: what it trains, with what, and where it stands."""
-
-    run: Path
-    config: dict  # as frozen when the run started
-    seed: int
-    settings: Settings
-    device: torch.device
-    dataset: Dataset
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LambdaLR | None
-    objective: Any
-    loggers: list[Any]
-    summary: Summary
-    display: Display
-    stop: StopRequest
-    progress: Progress = field(default_factory=Progress)
-
-    def __post_init__(self) -> None:
-        self.started = self.heartbeat_at = time.perf_counter()
-        self.pulse_at = self.started + self.display.interval
-        self.monitor = resolve_monitor(self.settings, self.columns(), "val" in self.dataset.splits)
-        mode = self.settings.monitor_mode
-        higher = self.monitor.rpartition("/")[2] in self.objective.higher_is_better
-        self.maximize = mode == "max" or (mode == "auto" and higher)
-
-    @property
-    def seconds(self) -> float:
-        """Spent on the run, by this process and those before it."""
-        return self.progress.seconds + time.perf_counter() - self.started
-
-    def columns(self) -> list[str]:
-        """Of metrics.csv."""
-        measures = getattr(self.optimizer, "measures", ())
-        return [
-            *("epoch", "step"),
-            *(f"{split}/{metric}" for split in ("train", "val") for metric in self.objective.metrics),
-            *("optim/lr", *(f"optim/{name}" for name in measures)),
-            *("time/epoch_s", "time/samples_per_s"),
-        ]
-
-    def state(self) -> dict[str, Any]:
-        """All that a checkpoint holds: tensors and plain data."""
-        return {
-            "config": self.config,
-            "facts": self.dataset.facts.plain(),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict() if self.schedule else None,
-            "progress": asdict(self.progress) | {"seconds": self.seconds},
-            "random": {
-                "device": self.device.type,
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-            },
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Takes the run back to where `state()` was called; on another kind of device its random states start anew."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.schedule:
-            self.schedule.load_state_dict(state["schedule"])
-            refresh_rates(self.schedule)  # a longer run has another schedule
-        self.progress = Progress(**state["progress"])
-        states = state["random"]
-        torch.set_rng_state(states["cpu"].cpu())
-        if states["device"] == self.device.type == "cuda":
-            torch.cuda.set_rng_state(states["cuda"].cpu(), self.device)
-
-
-class Diverged(Exception):
-    """The loss or a weight is no number any more: the same words, whichever is seen first and whenever."""
-
-    def __init__(self, progress: Progress):
-        super().__init__(f"the loss or a weight is NaN or infinite in epoch {progress.epoch + 1}")
 
 
 def fit(t: Training) -> None:
@@ -156,12 +35,12 @@ def fit(t: Training) -> None:
     while t.progress.epoch < t.settings.epochs:
         try:
             train_epoch(t)
-            row = measure_epoch(t)
+            row, groups = measure_epoch(t)
         except Interrupted:
             with contextlib.suppress(Diverged):  # then the last good checkpoint stays, and a resume will find out
                 save_within_epoch(t)
             raise
-        finish_epoch(t, row)
+        finish_epoch(t, row, groups)
     record(t, status="finished", test=evaluate_best(t))
 
 
@@ -178,11 +57,16 @@ def train_epoch(t: Training) -> None:
     t.display.start_epoch(p.epoch, p.step)
     started, before = time.perf_counter(), p.epoch_s
 
+    again = SecondPoint(t) if hasattr(optimizer, "second_point") else None
+    if p.position == 0 and hasattr(optimizer, "snapshot"):
+        optimizer.snapshot(again.full_gradient(order))
     for batch in batches:
+        if again:
+            again.remember()
         loss, sums = objective(model, batch)
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        optimizer.step(again.gradients(batch) if again else None)
         if schedule is not None:
             p.lr = optimizer.param_groups[0]["lr"]
             schedule.step()
@@ -205,8 +89,11 @@ def train_epoch(t: Training) -> None:
     p.epoch_s = before + time.perf_counter() - started
 
 
-def measure_epoch(t: Training) -> dict[str, Any]:
-    """The row of numbers of the epoch just trained: the one place where the host waits for the metrics."""
+def measure_epoch(t: Training) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The row of numbers of the epoch just trained, and rows of the optimizer's own for each parameter.
+
+    The one place where the host waits for the metrics.
+    """
     p = t.progress
     row: dict[str, Any] = {"epoch": p.epoch + 1, "step": p.step}
     row |= {f"train/{k}": v for k, v in averages(t, p.sums, p.samples).items()}
@@ -214,19 +101,23 @@ def measure_epoch(t: Training) -> dict[str, Any]:
         row |= {f"val/{k}": v for k, v in evaluate(t, "val").items()}
     check_finite(t, *(v for k, v in row.items() if k.endswith("/loss")))
     row["optim/lr"] = float(p.lr)
-    if hasattr(t.optimizer, "pop_measurements"):
-        row |= {f"optim/{k}": v.item() for k, v in t.optimizer.pop_measurements().items()}
+    groups: list[dict[str, Any]] = []
+    if t.measures:
+        totals, groups = t.optimizer.pop_group_measurements()
+        row |= {f"optim/{k}": v.item() for k, v in totals.items()}
     row |= {"time/epoch_s": p.epoch_s, "time/samples_per_s": p.samples / p.epoch_s}
-    return row
+    return row, [{"epoch": p.epoch + 1, "step": p.step} | numbers(group) for group in groups]
 
 
-def finish_epoch(t: Training, row: dict[str, Any]) -> None:
+def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]]) -> None:
     """Logs the epoch, then saves it: a row whose checkpoint was not written any more is dropped by a resume."""
     p = t.progress
     p.epoch, p.position, p.samples, p.sums, p.epoch_s, p.final = p.epoch + 1, 0, 0, {}, 0.0, row
     for logger in t.loggers:
-        logger.log(row)
+        logger.log(row, groups)
     value = row[t.monitor]
+    if hasattr(t.schedule, "observe"):
+        t.schedule.observe(value, t.maximize)
     improved = p.best is None or (value > p.best["value"] if t.maximize else value < p.best["value"])
     if improved:  # ties keep the earliest
         p.best = {"metric": t.monitor, "value": value, "epoch": p.epoch}
@@ -279,6 +170,11 @@ def load_best(t: Training, *, may_be_ahead: bool = False) -> dict[str, Any]:
 def averages(t: Training, sums: dict[str, Tensor], n: int) -> dict[str, float]:
     """Sums over n samples, on the device -> metrics, on the host."""
     return t.objective.finish({k: v.item() / n for k, v in sums.items()})
+
+
+def numbers(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its tensors as numbers, on the host."""
+    return {k: v.item() if isinstance(v, Tensor) else v for k, v in row.items()}
 
 
 def check_finite(t: Training, *losses: float) -> None:
@@ -368,21 +264,6 @@ def describe_best(path: Path) -> str:
     except Refused:
         return "there is no whole best.pt either; delete both to start the run again"
     return f"best.pt is whole (epoch {best['epoch']}); delete last.pt to start the run again from step 0"
-
-
-def resolve_monitor(settings: Settings, columns: list[str], has_val: bool) -> str:
-    """The column that `best` goes by; without a validation split, the training split's.
-
-    Raises:
-        ValueError: no such column.
-    """
-    known = [c for c in columns if c.startswith(("train/", "val/")) and (has_val or "val/" not in c)]
-    name = settings.monitor
-    if not has_val and name.startswith("val/"):
-        name = "train/" + name.removeprefix("val/")
-    if name not in known:
-        raise ValueError(f"monitor={settings.monitor}: must be one of {', '.join(known)}")
-    return name
 
 
 def steps_per_epoch(dataset: Dataset) -> int:

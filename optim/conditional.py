@@ -1,0 +1,246 @@
+"""Stochastic conditional gradients (Frank-Wolfe): plain, with momentum, with rescaled steps.
+
+With a gradient g_t of the loss at x_t, a set C, a step gamma in [0, 1] and a momentum rho in [0, 1)::
+
+    m_t = rho m_{t-1} + (1 - rho) g_t        m starts at the first gradient
+    v_t = argmin_{v in C} <m_t, v>
+    x_{t+1} = x_t + gamma (v_t - x_t)
+
+Sources: Jaggi 2013 (rho = 0); Pokutta, Spiegel, Zimmer 2020, arXiv 2010.07243, Algorithm 1 (momentum, rescaling);
+Zimmer, Spiegel, Pokutta 2022, arXiv 2205.11921 (fast gradient rescaling).
+Run: ``python -m trainer model=cnn optim=cgd``, ``python -m trainer model=cnn optim=sfw constraint=l2``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from optim.checks import check_range
+from optim.constrained import Constrained
+from optim.measure import Measurements
+from optim.sets import Constraint, ConstraintSet
+from optim.sets.vectors import l2_norm
+
+Group = dict[str, Any]
+Closure = Callable[..., Any] | None
+
+
+class ConditionalGradient(Constrained):
+    """The base of the conditional gradient methods: one step for each parameter, with the set that holds it.
+
+    A subclass says in :meth:`move` how x moves. Free parameters take steps of SGD with momentum, as torch does.
+
+    Args:
+        params: parameters, named parameters or groups, as for any ``torch.optim.Optimizer``.
+        constraint: the set C, or what assigns one to each parameter.
+        options: of the method, kept in each group: at least ``lr`` and ``weight_decay``.
+        free_lr, free_momentum: of the parameters that no set holds.
+        gap_every: measure at the first of every so many steps since the last :meth:`pop_measurements`; 0: never.
+
+    Raises:
+        ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
+    """
+
+    lr_is_share = True  # lr must be in [0, 1]
+
+    def __init__(
+        self,
+        params: ParamsT,
+        constraint: Constraint,
+        options: Group,
+        *,
+        free_lr: float,
+        free_momentum: float,
+        gap_every: int,
+    ):
+        check_range("free_lr", free_lr, 0)
+        check_range("free_momentum", free_momentum, 0, 1, open_above=True)
+        check_range("gap_every", gap_every, 0)
+        self.free_options, self.gap_every = {"lr": free_lr}, gap_every
+        super().__init__(params, constraint, options | {"free_momentum": free_momentum})
+        ranked = any(C is not None and C.of_matrices for C in self.constraints)
+        self.measures = ("fw_gap", "boundary", "sparsity", "step_norm", *(["effective_rank"] if ranked else []))
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Adds a group, as for any optimizer; its parameters are shifted inside their sets."""
+        group = self.defaults | param_group
+        share = self.lr_is_share and group.get("constraint", self.constraint) is not None
+        why = "a conditional gradient step goes a share of the way to the vertex"
+        check_range("lr", group["lr"], 0, *([1, why] if share else []))
+        check_range("weight_decay", group["weight_decay"], 0)
+        if "momentum" in group:
+            check_range("momentum", group["momentum"], 0, 1, open_above=True)
+        super().add_param_group(param_group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("gap_every", "measures")
+        return super().__getstate__() | {name: getattr(self, name) for name in own}
+
+    @torch.no_grad()
+    def step(self, closure: Closure = None) -> Any:
+        """One step for every parameter that has a gradient; returns the closure's loss, if one is given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.advance()
+        return loss
+
+    def advance(self) -> None:
+        """The step itself, from the gradients that are there."""
+        measured = Measurements.due(self)
+        for group, C in zip(self.param_groups, self.constraints, strict=True):
+            for x in group["params"]:
+                if x.grad is None:
+                    if measured:
+                        measured.skip()
+                    continue
+                g = x.grad if group["weight_decay"] == 0 else x.grad.add(x, alpha=group["weight_decay"])
+                if measured:
+                    measured.before(x)
+                with torch.autocast(x.device.type, enabled=False):  # products of an oracle in full precision
+                    v = self.free_move(x, g, group) if C is None else self.move(x, g, C, group)
+                    if measured:
+                        measured.after(x, g, C, v)
+        Measurements.count(self, measured)
+
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> Tensor | None:
+        """Moves x, in place, given its gradient g. Returns lmo(g) where the method has computed it, else None."""
+        raise NotImplementedError
+
+    def free_move(self, x: Tensor, g: Tensor, group: Group) -> None:
+        """b = rho b + g; x = x - lr b: torch.optim.SGD's step."""
+        state, rho = self.state[x], group["free_momentum"]
+        if rho:
+            state["momentum_buffer"] = state["momentum_buffer"].mul_(rho).add_(g) if state else g.clone()
+            g = state["momentum_buffer"]
+        if isinstance(group["lr"], Tensor):
+            x.sub_(group["lr"] * g)
+        else:
+            x.add_(g, alpha=-group["lr"])
+
+    def momentum(self, x: Tensor, g: Tensor, rho: float) -> Tensor:
+        """m = rho m + (1 - rho) g, started at the first gradient."""
+        if rho == 0:
+            return g
+        state = self.state[x]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = g.clone()
+            return state["momentum_buffer"]
+        return state["momentum_buffer"].lerp_(g, 1 - rho)
+
+    def pop_measurements(self) -> dict[str, Tensor]:
+        """Means over the steps measured since the last call, and what can be read from the parameters as they are.
+
+        0-d tensors, on the device; NaN where nothing was measured. :meth:`pop_group_measurements` has them by parameter
+        too, and also starts anew.
+        """
+        return self.pop_group_measurements()[0]
+
+    def pop_group_measurements(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+        """As :meth:`pop_measurements`, and a row of the same for each parameter that a set holds."""
+        return Measurements.pop(self)
+
+
+class CGD(ConditionalGradient):
+    """Conditional gradient descent, with or without momentum.
+
+    Args:
+        params, constraint, free_lr, free_momentum: as for :class:`ConditionalGradient`.
+        lr: gamma, the share of the way to the vertex, in [0, 1].
+        momentum: rho in [0, 1); 0 keeps no buffer.
+        weight_decay: lambda >= 0, adds lambda x to the gradient.
+        gap_every: by default 1 without momentum, where the step's own oracle call serves, else 10.
+
+    Raises:
+        ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        constraint: Constraint,
+        *,
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        free_lr: float = 0.05,
+        free_momentum: float = 0.9,
+        gap_every: int | None = None,
+    ):
+        options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        every = (1 if momentum == 0 else 10) if gap_every is None else gap_every
+        super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=every)
+
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> Tensor | None:
+        m = self.momentum(x, g, group["momentum"])
+        v = C.lmo(m)  # argmin_{v in C} <m, v>
+        x.lerp_(v, group["lr"])  # x + gamma (v - x)
+        return v if m is g else None
+
+
+class SFW(ConditionalGradient):
+    """Stochastic Frank-Wolfe with momentum and rescaled steps: gamma = min(lr f, 1).
+
+    Args:
+        params, constraint, free_lr, free_momentum, gap_every: as for :class:`ConditionalGradient`.
+        lr: in [0, 1] without rescaling, else at least 0.
+        momentum: rho in [0, 1).
+        rescale: f. ``none``: 1; ``diameter``: 1 / diameter(C); ``gradient``: ||m|| / ||x - v||, so that the step is as
+            long as one of gradient descent; ``fast_gradient``: ||m|| / (diameter(C) / 2), without the second norm.
+        weight_decay: lambda >= 0, adds lambda x to the gradient.
+
+    Raises:
+        ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        constraint: Constraint,
+        *,
+        lr: float = 0.1,
+        momentum: float = 0.9,
+        rescale: Literal["none", "diameter", "gradient", "fast_gradient"] = "gradient",
+        weight_decay: float = 0.0,
+        free_lr: float = 0.05,
+        free_momentum: float = 0.9,
+        gap_every: int = 10,
+    ):
+        if rescale not in ("none", "diameter", "gradient", "fast_gradient"):
+            raise ValueError(f"rescale={rescale}: must be none, diameter, gradient or fast_gradient")
+        self.lr_is_share = rescale == "none"
+        options = {"lr": lr, "momentum": momentum, "rescale": rescale, "weight_decay": weight_decay}
+        super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"lr_is_share": self.lr_is_share}
+
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> Tensor | None:
+        m = self.momentum(x, g, group["momentum"])
+        v = C.lmo(m)
+        x.lerp_(v, self.rate(x, m, v, C, group))  # x + gamma (v - x)
+        return v if m is g else None
+
+    def rate(self, x: Tensor, m: Tensor, v: Tensor, C: ConstraintSet, group: Group) -> float | Tensor:
+        """gamma = min(lr f, 1)."""
+        lr, rescale = group["lr"], group["rescale"]
+        if rescale == "none":
+            return lr
+        if rescale == "gradient":
+            distance = l2_norm(x - v)
+        else:
+            distance = C.diameter(x.shape) / (2 if rescale == "fast_gradient" else 1)
+        length = 1.0 if rescale == "diameter" else l2_norm(m)
+        return clipped(lr * length, distance, x)
+
+
+def clipped(a: float | Tensor, b: float | Tensor, x: Tensor) -> Tensor:
+    """a / b, at most 1, and 0 where a is: 0-d, of x's kind."""
+    a, b = (n if isinstance(n, Tensor) else x.new_full((), n) for n in (a, b))
+    return torch.where(a < b, a / b, (a > 0).to(a.dtype)).to(x.dtype)

@@ -1,0 +1,122 @@
+"""What a conditional gradient run measures: sampled in some steps, and read from the parameters when asked for.
+
+``fw_gap``          the Frank-Wolfe gap <g, x - lmo(g)> of the stochastic gradient, mean over the sampled steps
+``step_norm``       ||x_{t+1} - x_t||_2, mean over the sampled steps
+``boundary``        how much of the parameters is at their set's boundary (``ConstraintSet.boundary``), now
+``sparsity``        share of entries with |x_i| <= 1e-3 of the parameter's largest, now
+``effective_rank``  of those parameters whose set is one of matrices, now
+
+Totals: gaps add up (the product of the sets has the sum of their gaps), steps as the root of the sum of squares, shares
+by entries, ranks as their mean.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from optim.sets import ConstraintSet, effective_rank
+
+if TYPE_CHECKING:
+    from optim.conditional import ConditionalGradient
+
+KEY = "measured"  # in the optimizer's `state`, so that a state dict carries it
+
+
+class Measurements:
+    """The gaps and the lengths of one step, one entry for each parameter."""
+
+    def __init__(self) -> None:
+        self.gaps: list[Tensor | None] = []
+        self.lengths: list[Tensor | None] = []
+
+    @staticmethod
+    def due(optimizer: ConditionalGradient) -> Measurements | None:
+        """A new one, if this step is to be measured."""
+        steps = optimizer.state.get(KEY, (0,))[0]
+        return Measurements() if optimizer.gap_every > 0 and steps % optimizer.gap_every == 0 else None
+
+    def skip(self) -> None:
+        """A parameter without a gradient."""
+        self.gaps.append(None)
+        self.lengths.append(None)
+
+    def before(self, x: Tensor) -> None:
+        """x is about to move."""
+        self.x = x.clone()
+
+    def after(self, x: Tensor, g: Tensor, C: ConstraintSet | None, v: Tensor | None) -> None:
+        """x has moved along g; v is lmo(g), if the step has computed it."""
+        if C is None:
+            self.skip()
+            return
+        self.gaps.append(C.gap(g, self.x) if v is None else torch.sum(g * (self.x - v)))
+        self.lengths.append(torch.linalg.vector_norm(x - self.x))
+
+    @staticmethod
+    def count(optimizer: ConditionalGradient, measured: Measurements | None) -> None:
+        """Adds a step, and what was measured in it. A new tuple: a saved state dict must not change with it."""
+        steps, count, gaps, lengths = optimizer.state.get(KEY, (0, 0, None, None))
+        if measured:
+            count += 1
+            gaps, lengths = added(gaps, measured.gaps), added(lengths, measured.lengths)
+        optimizer.state[KEY] = (steps + 1, count, gaps, lengths)
+
+    @staticmethod
+    @torch.no_grad()
+    def pop(optimizer: ConditionalGradient) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+        """Totals, and a row for each parameter that a set holds."""
+        _, count, gaps, lengths = optimizer.state.get(KEY, (0, 0, None, None))
+        optimizer.state[KEY] = (0, 0, None, None)
+        xs = [x for group in optimizer.param_groups for x in group["params"]]
+        rows: list[dict[str, Any]] = []
+        for i, (x, held) in enumerate(zip(xs, optimizer.held, strict=True)):
+            if held.constraint is None:
+                continue
+            nan = torch.full((), torch.nan, device=x.device)
+            row = {
+                "parameter": held.name,
+                "set": type(held.constraint).__name__,
+                "fw_gap": gaps[i] / count if count and gaps[i] is not None else nan,
+                "boundary": held.constraint.boundary(x),
+                "sparsity": sparse_share(x),
+                "step_norm": lengths[i] / count if count and lengths[i] is not None else nan,
+            }
+            if "effective_rank" in optimizer.measures:
+                row["effective_rank"] = effective_rank(x) if held.constraint.of_matrices else nan
+            rows.append(row)
+        entries = [x.numel() for x, held in zip(xs, optimizer.held, strict=True) if held.constraint is not None]
+        return totals(rows, entries), rows
+
+
+def totals(rows: list[dict[str, Any]], entries: list[int]) -> dict[str, Tensor]:
+    """Of rows of parameters with so many entries each; parameters without a number do not count."""
+    if not rows:
+        return {name: torch.tensor(torch.nan) for name in ("fw_gap", "boundary", "sparsity", "step_norm")}
+    total = {}
+    for name in list(rows[0])[2:]:
+        values = torch.stack([row[name].double() for row in rows])
+        if name in ("boundary", "sparsity"):
+            weights = torch.tensor(entries, dtype=values.dtype, device=values.device)
+            total[name] = (values * weights).sum() / weights.sum()
+        elif name == "effective_rank":
+            total[name] = values.nanmean()
+        else:
+            total[name] = values.square().nansum().sqrt() if name == "step_norm" else values.nansum()
+            total[name] = torch.where(values.isnan().all(), torch.nan, total[name])
+    return total
+
+
+def sparse_share(x: Tensor) -> Tensor:
+    """Share of the entries with |x_i| <= 1e-3 of the largest, 0-d."""
+    a = x.abs()
+    return (a <= 1e-3 * a.amax()).double().mean()
+
+
+def added(totals: list[Tensor | None] | None, values: list[Tensor | None]) -> list[Tensor | None]:
+    """Sums, entry by entry; None is nothing."""
+    if totals is None:
+        return values
+    return [b if a is None else a if b is None else a + b for a, b in zip(totals, values, strict=True)]

@@ -1,0 +1,278 @@
+"""What a constraint set is, and how it is laid over a network's parameters.
+
+One sign, everywhere: ``lmo(g)`` is a point of C that minimizes <g, v>. Oracles are pure tensor functions: no host
+synchronization and no Python branch on a tensor's value, so that they can be vmapped, compiled and captured. Reductions
+run in double precision, so that magnitudes from 1e-30 to 1e30 neither overflow nor vanish.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, fields, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+ROUNDING = 4  # units of a tensor's last place that count as inside,
+SUMMING = 1e-12  # and what sums in double precision lose
+
+
+class Constraint:
+    """What an optimizer takes: says for each parameter which set holds it."""
+
+    def assign(self, names: Sequence[str | None], xs: Sequence[Tensor]) -> list[ConstraintSet | None]:
+        """The set of each parameter, fitted to it, or None where it is free.
+
+        Raises:
+            ValueError: no set can be fitted, as `name=value: what would be right`.
+        """
+        raise NotImplementedError
+
+    def remark(self, x: Tensor) -> str:
+        """What was changed to fit the parameter x, for the log; empty if nothing worth saying."""
+        return ""
+
+
+@dataclass(frozen=True)
+class ConstraintSet(Constraint):
+    """The contract of every set. A set holds its scalars (a radius, …), not shapes: it works on any parameter.
+
+    Args:
+        apply_to: which parameters an optimizer holds in it: ``all``, ``weights`` (of two or more dimensions), or one or
+            more patterns of names, such as ``*.weight``. The others are free.
+    """
+
+    _: KW_ONLY
+    apply_to: str | list[str] = "all"
+
+    of_matrices: ClassVar[bool] = False  # whether its points are matrices, whose rank says something
+
+    def __post_init__(self) -> None:
+        if isinstance(self.apply_to, list):  # hashable, like the rest
+            object.__setattr__(self, "apply_to", tuple(self.apply_to))
+
+    def lmo(self, g: Tensor) -> Tensor:
+        """argmin over C of <g, v>: a point of C of g's shape. At ties, and at g = 0, a fixed feasible one."""
+        raise NotImplementedError
+
+    def project(self, x: Tensor) -> Tensor:
+        """The point of C nearest to x in the Euclidean norm, of x's shape.
+
+        Raises:
+            ValueError: no method for this set is known.
+        """
+        raise ValueError(self.no_projection())
+
+    def excess(self, x: Tensor) -> Tensor:
+        """By how much x is outside, relative to the set's size: 0-d, in double precision; <= 0 for x in C."""
+        raise NotImplementedError
+
+    def diameter(self, shape: Sequence[int]) -> float:
+        """The largest Euclidean distance between two points of C, for a parameter of `shape`."""
+        raise NotImplementedError
+
+    def boundary(self, x: Tensor) -> Tensor:
+        """How much of x is at the boundary, 0-d in [0, 1]: the share of the radius used, or of entries at a bound."""
+        raise NotImplementedError
+
+    def shift_inside(self, x: Tensor) -> Tensor:
+        """A point of C near x; x itself if it is in C."""
+        return self.project(x)
+
+    def contains(self, x: Tensor, tolerance: float = 0.0) -> Tensor:
+        """Whether x is in C, or outside by at most `tolerance` relative to the set's size: a 0-d bool tensor.
+
+        What rounding to x's precision can do counts as inside.
+        """
+        return self.excess(x) <= tolerance + self.rounding(x.dtype)
+
+    def rounding(self, dtype: torch.dtype) -> float:
+        """What an oracle's rounding may add to `excess`."""
+        return ROUNDING * torch.finfo(dtype).eps + SUMMING
+
+    def gap(self, g: Tensor, x: Tensor) -> Tensor:
+        """The Frank-Wolfe gap max over C of <g, x - v> = <g, x - lmo(g)>: 0-d, never negative for x in C."""
+        return torch.sum(g * (x - self.lmo(g)))
+
+    def assign(self, names: Sequence[str | None], xs: Sequence[Tensor]) -> list[ConstraintSet | None]:
+        sets: list[ConstraintSet | None] = []
+        for name, x, held in zip(names, xs, self.holds(names, xs), strict=True):
+            try:
+                sets.append(self.fitted(x) if held else None)
+            except ValueError as error:
+                raise ValueError(f"{error} (for {name or 'a parameter without a name'})") from None
+        return sets
+
+    def holds(self, names: Sequence[str | None], xs: Sequence[Tensor]) -> list[bool]:
+        """Which of the parameters `apply_to` means.
+
+        Raises:
+            ValueError: a pattern that is no name's, or patterns where there are no names.
+        """
+        if self.apply_to in ("all", "weights"):
+            return [self.apply_to == "all" or x.ndim >= 2 for x in xs]
+        patterns = [self.apply_to] if isinstance(self.apply_to, str) else self.apply_to
+        if None in names:
+            raise ValueError(f"apply_to={self.apply_to}: needs named parameters, as of model.named_parameters()")
+        for pattern in patterns:
+            if not fnmatch.filter(names, pattern):
+                raise ValueError(f"apply_to={pattern}: must be all, weights, or match a name among {', '.join(names)}")
+        return [any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) for name in names]
+
+    def fitted(self, x: Tensor) -> ConstraintSet:
+        """The set as it is for one parameter: its size resolved, what does not fit x's shape replaced.
+
+        Raises:
+            ValueError: x's shape does not fit, as `name=value: what would be right`.
+        """
+        return replace(self, apply_to="all")
+
+    def plain(self) -> dict[str, Any]:
+        """The name and the scalars of a fitted set, as plain data for a state dict."""
+        scalars = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "apply_to"}
+        return {"set": type(self).__name__} | {k: v for k, v in scalars.items() if v is not None}
+
+    @classmethod
+    def projectable(cls) -> bool:
+        """Whether `project` is known."""
+        return cls.project is not ConstraintSet.project
+
+    @classmethod
+    def no_projection(cls) -> str:
+        return f"constraint={cls.__name__}: no projection onto this set is known; optim=cgd or sfw needs none"
+
+
+@dataclass(frozen=True)
+class Ball(ConstraintSet):
+    """A set that scales with a radius. At most one of the first three arguments; with none, the radius is 1.
+
+    Args:
+        radius: r > 0; as the tensors' precision rounds it (0.1 is 0.10009765625 in bfloat16).
+        diameter: the Euclidean diameter that the set shall have for each parameter.
+        init_factor: w > 0: the diameter of an l2 ball whose radius is w times the mean initial norm of the parameter
+            (Pokutta, Spiegel, Zimmer 2020, arXiv 2010.07243, section 4). The mean is what :func:`note_initial_norms`
+            has noted, else the norm as it is; of parameters that start at 0, it is 1.
+
+    Raises:
+        ValueError: more than one size, or one that is not a positive, finite number.
+    """
+
+    radius: float | None = None
+    _: KW_ONLY
+    diameter: InitVar[float | None] = None  # an argument only: `diameter` is a method of every set
+    init_factor: float | None = None
+
+    def __post_init__(self, diameter: float | None) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "wanted_diameter", diameter)
+        named = {"radius": self.radius, "diameter": diameter, "init_factor": self.init_factor}
+        sizes = {name: value for name, value in named.items() if value is not None}
+        if len(sizes) > 1:
+            given = ", ".join(f"{k}={v}" for k, v in sizes.items())
+            raise ValueError(f"{given}: give at most one of radius, diameter and init_factor")
+        for name, value in sizes.items():
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name}={value}: must be a number > 0")
+        if not sizes:
+            object.__setattr__(self, "radius", 1.0)
+
+    def fitted(self, x: Tensor) -> Ball:
+        return self.sized(x)
+
+    def sized(self, x: Tensor, **changes: Any) -> Ball:
+        """With the radius that `diameter` or `init_factor` means for x."""
+        unit = replace(self, radius=1.0, diameter=None, init_factor=None, apply_to="all", **changes)
+        if self.radius is not None:
+            return unit.with_radius(self.radius)
+        if unit.diameter(x.shape) == 0:
+            name = "init_factor" if self.wanted_diameter is None else "diameter"
+            raise ValueError(
+                f"{name}={self.init_factor or self.wanted_diameter}: {type(self).__name__} is a single point for a "
+                "parameter of one entry; leave that out with apply_to, or give a radius"
+            )
+        wanted = 2 * self.init_factor * initial_norm(x) if self.wanted_diameter is None else self.wanted_diameter
+        return unit.with_radius(wanted / unit.diameter(x.shape))
+
+    def with_radius(self, radius: float) -> Ball:
+        """The same set of another radius."""
+        return replace(self, radius=radius, diameter=None)
+
+
+@dataclass(frozen=True)
+class NormBall(Ball):
+    """{x : norm(x) <= radius}. Subclasses give the norm and the oracle."""
+
+    def norm(self, x: Tensor) -> Tensor:
+        """Of x in double precision, 0-d."""
+        raise NotImplementedError
+
+    def gauge(self, x: Tensor) -> Tensor:
+        """norm(x) / radius: x is in the set where it is at most 1."""
+        return self.norm(double(x)) / self.radius
+
+    def excess(self, x: Tensor) -> Tensor:
+        return self.gauge(x) - 1
+
+    def boundary(self, x: Tensor) -> Tensor:
+        return self.gauge(x).clamp(max=1)
+
+    def shift_inside(self, x: Tensor) -> Tensor:
+        return self.project(x) if self.projectable() else x / self.gauge(x).clamp(min=1)
+
+
+def initial_norm(x: Tensor) -> float:
+    """The mean initial Euclidean norm of a parameter; 1 where that is 0."""
+    noted = getattr(x, "initial_norm", None)
+    return (double(x.detach()).norm().item() if noted is None else noted) or 1.0
+
+
+@torch.no_grad()
+def note_initial_norms(network: torch.nn.Module, make: Any, repetitions: int = 10) -> None:
+    """Notes on each parameter of `network` its mean norm over several initializations, for `init_factor`.
+
+    Args:
+        make: a function without arguments that makes such a network anew; the random state is restored afterwards.
+    """
+    with torch.random.fork_rng(devices=()):
+        again = [dict(make().named_parameters()) for _ in range(repetitions)]
+    for name, x in network.named_parameters():
+        x.initial_norm = sum(double(other[name].detach()).norm().item() for other in again) / repetitions
+
+
+def double(x: Tensor) -> Tensor:
+    """x in double precision, where the device has it."""
+    return x.double() if x.device.type != "mps" else x.float()
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in single precision at least."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def nonzero(n: Tensor) -> Tensor:
+    """n, with 1 where it is 0: a divisor."""
+    return torch.where(n == 0, torch.ones_like(n), n)
+
+
+def size(shape: Sequence[int]) -> int:
+    """Entries of a tensor of `shape`."""
+    return math.prod(shape)
+
+
+def check_k(k: float) -> None:
+    """Raises ValueError unless k is a whole number >= 1, or a share between 0 and 1."""
+    if not (0 < k < 1 or (k >= 1 and k == int(k))):
+        raise ValueError(f"k={k}: must be a whole number >= 1, or a share between 0 and 1")
+
+
+def capped(k: float, n: int) -> int:
+    """k as a number of n things: a share is rounded up, more than n is n."""
+    return math.ceil(k * n) if k < 1 else min(int(k), n)
+
+
+def k_remark(k: float, n: int, things: str) -> str:
+    """What capping did, for the log."""
+    return f"k={int(k)} is more than its {n} {things}: {n}" if k > n else ""

@@ -1,0 +1,116 @@
+"""Balls that keep or drop whole groups of entries: the filters of a convolution, the rows or columns of a matrix.
+
+Sources: Yuan, Lin 2006 (the group lasso's norm); Rao, Dudik, Lozano 2017 (arXiv 1603.06846, the group K-support norm);
+Zimmer, Spiegel, Pokutta 2022 (arXiv 2205.11921, filters).
+Run: ``python -m trainer model=cnn optim=sfw constraint=group_l1 constraint.init_factor=10 constraint.apply_to=weights``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from optim.sets.contract import NormBall, capped, check_k, double, k_remark, nonzero
+from optim.sets.vectors import k_support_norm, threshold
+
+Groups = Literal["filters", "rows", "columns"]
+
+
+@dataclass(frozen=True)
+class GroupBall(NormBall):
+    """A ball of a norm of the groups' l2 norms.
+
+    Args:
+        groups: ``filters`` and ``rows`` are slices along the first dimension, ``columns`` along the second. A vector
+            is a matrix of one column: its entries are its rows.
+    """
+
+    groups: Groups = "filters"
+
+    def __post_init__(self, diameter: float | None) -> None:
+        super().__post_init__(diameter)
+        if self.groups not in ("filters", "rows", "columns"):
+            raise ValueError(f"groups={self.groups}: must be filters, rows or columns")
+
+    def count(self, shape: Sequence[int]) -> int:
+        """Groups in a parameter of `shape`."""
+        if self.groups == "columns":
+            return shape[1] if len(shape) > 1 else 1
+        return shape[0] if shape else 1
+
+    def norms(self, x: Tensor) -> Tensor:
+        """The l2 norm of each group, in double precision."""
+        groups = x.transpose(0, 1) if self.groups == "columns" and x.ndim > 1 else x
+        rows = groups.reshape(self.count(x.shape), -1)
+        return torch.linalg.vector_norm(rows, dim=1, dtype=double(x.new_empty(0)).dtype)
+
+    def scaled(self, x: Tensor, factors: Tensor) -> Tensor:
+        """x with each of its groups multiplied by one of `factors`."""
+        along = 1 if self.groups == "columns" else 0
+        return (x * factors.reshape([-1 if i == along else 1 for i in range(x.ndim)])).to(x.dtype)
+
+    def diameter(self, shape: Sequence[int]) -> float:
+        return 2 * self.radius
+
+
+@dataclass(frozen=True)
+class GroupL1(GroupBall):
+    """{x : the groups' l2 norms sum to at most the radius}.
+
+    lmo(g) = -radius g_G / ||g_G||_2 on the group of largest norm, else 0. Projection: group soft threshold.
+    """
+
+    def lmo(self, g: Tensor) -> Tensor:
+        norms = self.norms(g)
+        i = norms.argmax(0, keepdim=True)
+        factor = -self.radius / nonzero(norms.gather(0, i))
+        return self.scaled(g, torch.zeros_like(norms).scatter(0, i, factor))
+
+    def project(self, x: Tensor) -> Tensor:
+        norms = self.norms(x)
+        kept = (norms - threshold(norms, self.radius).clamp(min=0)).clamp(min=0)
+        return self.scaled(x, kept / nonzero(norms))
+
+    def norm(self, x: Tensor) -> Tensor:
+        return self.norms(x).sum()
+
+
+@dataclass(frozen=True)
+class GroupKSupport(GroupBall):
+    """The convex hull of {x : ||x||_2 <= radius, at most K groups not 0}.
+
+    lmo(g) = -radius g_K / ||g_K||_2 on the K groups of largest norm. Its projection has no closed form: x is shifted
+    inside along the ray to 0.
+
+    Args:
+        k: K >= 1 groups, or a share of the groups between 0 and 1.
+
+    Raises:
+        ValueError: a k outside its range, or a size that is none.
+    """
+
+    k: float = 0.1
+
+    def __post_init__(self, diameter: float | None) -> None:
+        super().__post_init__(diameter)
+        check_k(self.k)
+
+    def fitted(self, x: Tensor) -> GroupKSupport:
+        return self.sized(x, k=capped(self.k, self.count(x.shape)))
+
+    def remark(self, x: Tensor) -> str:
+        return k_remark(self.k, self.count(x.shape), self.groups)
+
+    def lmo(self, g: Tensor) -> Tensor:
+        norms = self.norms(g)
+        top = norms.topk(capped(self.k, len(norms)))
+        factor = -self.radius / nonzero(torch.linalg.vector_norm(top.values))
+        return self.scaled(g, torch.zeros_like(norms).scatter(0, top.indices, factor.expand(len(top.indices))))
+
+    def norm(self, x: Tensor) -> Tensor:
+        norms = self.norms(x)
+        return k_support_norm(norms, capped(self.k, len(norms)))

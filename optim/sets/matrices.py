@@ -1,0 +1,233 @@
+"""Balls of norms of the singular values: spectral, nuclear, spectral K-support.
+
+A parameter of more than two dimensions is flattened to its first one by all others (the filters of a convolution); a
+vector of n entries is a matrix n x 1, whose one singular value is its l2 norm: an optimizer uses the l2 ball for it.
+
+Oracles come in two kinds. ``svd`` is exact, and waits for the device on a GPU; ``iterative`` uses matrix products only.
+``auto`` takes the first on the CPU and the second elsewhere.
+
+Sources: Jaggi 2013; Pethick et al. 2025 (arXiv 2502.07529); Newton-Schulz iteration with Muon's coefficients (Jordan et
+al. 2024), then classical steps, which end inside the ball.
+Run: ``python -m trainer optim=sfw constraint=spectral constraint.apply_to=weights``
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from optim.sets.contract import Ball, NormBall, capped, check_k, double, k_remark, nonzero, wide
+from optim.sets.vectors import L2, k_support_norm, l2_norm, threshold
+
+Method = Literal["auto", "svd", "iterative"]
+
+
+@dataclass(frozen=True)
+class MatrixBall(NormBall):
+    """A ball of a norm of the singular values; `method` says how its oracle is computed."""
+
+    method: Method = "auto"
+
+    of_matrices = True
+
+    def __post_init__(self, diameter: float | None) -> None:
+        super().__post_init__(diameter)
+        if self.method not in ("auto", "svd", "iterative"):
+            raise ValueError(f"method={self.method}: must be auto, svd or iterative")
+
+    def fitted(self, x: Tensor) -> Ball:
+        if x.ndim >= 2:
+            return self.sized(x)
+        return L2(self.radius, diameter=self.wanted_diameter, init_factor=self.init_factor).fitted(x)
+
+    def remark(self, x: Tensor) -> str:
+        return "" if x.ndim >= 2 else f"a vector has one singular value: the l2 ball instead of {type(self).__name__}"
+
+    def uses_svd(self, g: Tensor) -> bool:
+        """Which oracle g's device gets."""
+        return self.method == "svd" or (self.method == "auto" and g.device.type == "cpu")
+
+    def rounding(self, dtype: torch.dtype) -> float:
+        inner = min(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
+        return super().rounding(dtype) + 64 * inner  # a decomposition's, or a product's
+
+    def norm(self, x: Tensor) -> Tensor:
+        return self.norm_of(torch.linalg.svdvals(matrix(x)))
+
+    def norm_of(self, s: Tensor) -> Tensor:
+        """The norm as a function of the singular values, downwards."""
+        raise NotImplementedError
+
+    def lmo(self, g: Tensor) -> Tensor:
+        m = matrix(wide(g))
+        m = m / nonzero(m.abs().amax())  # squares of 1e30 would overflow
+        v = self.by_svd(m) if self.uses_svd(g) else self.by_products(m)
+        return v.to(g.dtype).view_as(g)
+
+    def by_svd(self, m: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def by_products(self, m: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Spectral(MatrixBall):
+    """{X : every singular value <= radius}. lmo(G) = -radius U V^T, of G = U S V^T.
+
+    Projection: clip the singular values.
+    """
+
+    def by_svd(self, m: Tensor) -> Tensor:
+        u, _, vt = torch.linalg.svd(m, full_matrices=False)
+        return -self.radius * (u @ vt)
+
+    def by_products(self, m: Tensor) -> Tensor:
+        return -self.radius * orthogonalized(m)
+
+    def project(self, x: Tensor) -> Tensor:
+        u, s, vt = torch.linalg.svd(matrix(double(x)), full_matrices=False)
+        return ((u * s.clamp(max=self.radius)) @ vt).view_as(x).to(x.dtype)
+
+    def norm_of(self, s: Tensor) -> Tensor:
+        return s.amax()
+
+    def diameter(self, shape: Sequence[int]) -> float:
+        return 2 * self.radius * math.sqrt(min(sides(shape)))
+
+
+@dataclass(frozen=True)
+class Nuclear(MatrixBall):
+    """{X : the singular values sum to at most the radius}. lmo(G) = -radius u_1 v_1^T, the leading singular vectors.
+
+    Projection: that of the singular values onto the l1 ball.
+    """
+
+    def by_svd(self, m: Tensor) -> Tensor:
+        u, _, vt = torch.linalg.svd(m, full_matrices=False)
+        return -self.radius * u[:, :1] @ vt[:1]
+
+    def by_products(self, m: Tensor) -> Tensor:
+        v = leading(m)
+        u = m @ v
+        return (-self.radius / nonzero(l2_norm(u))) * u[:, None] @ v[None]
+
+    def project(self, x: Tensor) -> Tensor:
+        u, s, vt = torch.linalg.svd(matrix(double(x)), full_matrices=False)
+        s = (s - threshold(s, self.radius).clamp(min=0)).clamp(min=0)
+        return ((u * s) @ vt).view_as(x).to(x.dtype)
+
+    def norm_of(self, s: Tensor) -> Tensor:
+        return s.sum()
+
+    def diameter(self, shape: Sequence[int]) -> float:
+        return 2 * self.radius
+
+
+@dataclass(frozen=True)
+class SpectralKSupport(MatrixBall):
+    """The convex hull of {X : ||X||_F <= radius, rank at most K}.
+
+    lmo(G) = -radius G_K / ||G_K||_F, where G_K is G with its K largest singular values alone. Its projection has no
+    closed form: x is shifted inside along the ray to 0.
+
+    Args:
+        k: K >= 1 singular values, or a share of them between 0 and 1.
+
+    Raises:
+        ValueError: a k outside its range, or a size that is none.
+    """
+
+    k: float = 0.1
+
+    def __post_init__(self, diameter: float | None) -> None:
+        super().__post_init__(diameter)
+        check_k(self.k)
+
+    def fitted(self, x: Tensor) -> Ball:
+        return self.sized(x, k=capped(self.k, min(sides(x.shape)))) if x.ndim >= 2 else super().fitted(x)
+
+    def remark(self, x: Tensor) -> str:
+        return super().remark(x) or k_remark(self.k, min(sides(x.shape)), "singular values")
+
+    def by_svd(self, m: Tensor) -> Tensor:
+        k = capped(self.k, min(m.shape))
+        u, s, vt = torch.linalg.svd(m, full_matrices=False)
+        return (u[:, :k] * (s[:k] * (-self.radius / nonzero(l2_norm(s[:k]))))) @ vt[:k]
+
+    def by_products(self, m: Tensor) -> Tensor:
+        q = leading_space(m, capped(self.k, min(m.shape)))
+        m_K = (m @ q) @ q.mT
+        return m_K * (-self.radius / nonzero(l2_norm(m_K)))
+
+    def norm_of(self, s: Tensor) -> Tensor:
+        return k_support_norm(s, capped(self.k, len(s)))
+
+    def diameter(self, shape: Sequence[int]) -> float:
+        return 2 * self.radius
+
+
+def sides(shape: Sequence[int]) -> tuple[int, int]:
+    """Of a parameter of `shape` as a matrix."""
+    first = shape[0] if shape else 1
+    return first, math.prod(shape) // first
+
+
+def matrix(x: Tensor) -> Tensor:
+    """x as a matrix: its first dimension by all others."""
+    return x.reshape(sides(x.shape))
+
+
+def orthogonalized(m: Tensor) -> Tensor:
+    """U V^T of m = U S V^T, by the Newton-Schulz iteration: matrix products only.
+
+    Eight quintic steps with Muon's coefficients lift every singular value of at least 1e-4 of the Frobenius norm to
+    between 0.5 and 1.5; eight cubic ones, f(s) = (3 s - s^3) / 2, take those to 1, and leave none above 1.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = m.mT if m.shape[0] > m.shape[1] else m
+    x = x / nonzero(l2_norm(x))
+    for _ in range(8):
+        s = x @ x.mT
+        x = a * x + (b * s + c * s @ s) @ x
+    for _ in range(8):
+        x = 1.5 * x - 0.5 * (x @ x.mT) @ x
+    return x.mT if m.shape[0] > m.shape[1] else x
+
+
+def leading(m: Tensor) -> Tensor:
+    """The leading right singular vector of m, of length 1 (0 at m = 0): 4,096 power steps by 12 squarings.
+
+    A squared Gram matrix is the power iteration from all starting vectors at once; its largest column is the best of
+    them. A singular value within 0.1 % of the largest may mix in, which costs the oracle no more than that.
+    """
+    gram = m.mT @ m if m.shape[0] >= m.shape[1] else m @ m.mT
+    for _ in range(12):
+        gram = gram / nonzero(gram.abs().amax())
+        gram = gram @ gram
+    column = (gram / nonzero(gram.abs().amax())).square().sum(0).argmax(0, keepdim=True)
+    v = gram.gather(1, column.expand(len(gram))[:, None])[:, 0]
+    v = v if m.shape[0] >= m.shape[1] else m.mT @ v
+    return v / nonzero(l2_norm(v))
+
+
+def leading_space(m: Tensor, k: int) -> Tensor:
+    """Orthonormal columns (n, k) near the space of the k leading right singular vectors: 30 subspace iterations."""
+    n = m.shape[1]
+    angles = torch.arange(1, n + 1, device=m.device, dtype=m.dtype)[:, None] * torch.arange(1, k + 1, device=m.device)
+    q = torch.linalg.qr((angles * 0.7548776662466927).frac() - 0.5).Q  # a fixed start without structure
+    for _ in range(30):
+        q = torch.linalg.qr(m.mT @ (m @ q)).Q
+    return q
+
+
+def effective_rank(x: Tensor) -> Tensor:
+    """exp of the entropy of the singular values as shares of their sum (Roy, Vetterli 2007): 1 for rank one, 0-d."""
+    s = torch.linalg.svdvals(matrix(wide(x)))
+    p = s / nonzero(s.sum())
+    return torch.special.entr(p).sum().exp()

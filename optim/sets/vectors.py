@@ -1,0 +1,244 @@
+"""Balls of norms of the entries, whatever the parameter's shape: l-infinity, l2, l1, lp, K-sparse, K-support.
+
+Sources: Jaggi 2013; Pokutta, Spiegel, Zimmer 2020 (arXiv 2010.07243); Argyriou, Foygel, Srebro 2012 (arXiv 1204.5043,
+the K-support norm); Duchi et al. 2008 (the projection onto the l1 ball).
+Run: ``python -m trainer optim=sfw constraint=k_sparse constraint.k=0.1 constraint.radius=0.3``
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from optim.sets.contract import NormBall, capped, check_k, double, k_remark, nonzero, size, wide
+
+
+@dataclass(frozen=True)
+class LInf(NormBall):
+    """The hypercube {x : |x_i| <= radius}. lmo(g) = -radius sign(g). Projection: clamp."""
+
+    def lmo(self, g: Tensor) -> Tensor:
+        return g.sign().mul_(-self.radius)  # where g_i = 0 every v_i minimizes; sign(0) = 0 takes the centre
+
+    def project(self, x: Tensor) -> Tensor:
+        return x.clamp(-self.radius, self.radius)
+
+    def norm(self, x: Tensor) -> Tensor:
+        return x.abs().amax()
+
+    def diameter(self, shape: Sequence[int]) -> float:
+        return 2 * self.radius * math.sqrt(size(shape))
+
+    def boundary(self, x: Tensor) -> Tensor:
+        return (x.abs() >= 0.999 * self.radius).double().mean()
+
+
+@dataclass(frozen=True)
+class L2(NormBall):
+    """The Euclidean ball {x : ||x||_2 <= radius}. lmo(g) = -radius g / ||g||_2. Projection: radial."""
+
+    def lmo(self, g: Tensor) -> Tensor:
+        return g * (-self.radius / nonzero(l2_norm(g)))
+
+    def project(self, x: Tensor) -> Tensor:
+        return x / self.gauge(x).clamp(min=1)
+
+    def norm(self, x: Tensor) -> Tensor:
+        return l2_norm(x)
+
+    def diameter(self, shape: Sequence[int]) -> float:
+        return 2 * self.radius
+
+
+@dataclass(frozen=True)
+class L1(NormBall):
+    """The cross-polytope {x : ||x||_1 <= radius}. lmo(g) = -radius sign(g_i) e_i, i = argmax |g_i|.
+
+    Projection: soft threshold (Duchi et al. 2008).
+    """
+
+    def lmo(self, g: Tensor) -> Tensor:
+        flat = g.reshape(-1)
+        i = flat.abs().argmax(0, keepdim=True)
+        return place(flat, i, -self.radius * flat.gather(0, i).sign()).view_as(g)
+
+    def project(self, x: Tensor) -> Tensor:
+        a = double(x).abs()
+        return (x.sign() * (a - threshold(a.reshape(-1), self.radius).clamp(min=0)).clamp(min=0)).to(x.dtype)
+
+    def norm(self, x: Tensor) -> Tensor:
+        return x.abs().sum()
+
+    def diameter(self, shape: Sequence[int]) -> float:
+        return 2 * self.radius
+
+
+@dataclass(frozen=True)
+class Lp(NormBall):
+    """{x : ||x||_p <= radius}, 1 < p < infinity; lmo(g) = -radius sign(g) |g|^(q-1) / ||g||_q^(q-1), 1/p + 1/q = 1.
+
+    Its projection has no closed form: x is shifted inside along the ray to 0.
+
+    Args:
+        p: > 1.
+
+    Raises:
+        ValueError: a p outside its range, or a size that is none.
+    """
+
+    p: float = 3.0
+
+    def __post_init__(self, diameter: float | None) -> None:
+        super().__post_init__(diameter)
+        if not 1 < self.p < math.inf:
+            raise ValueError(f"p={self.p}: must be a number > 1 (constraint=l1 and linf are the ends)")
+
+    def lmo(self, g: Tensor) -> Tensor:
+        a = double(g).abs()
+        w = (a / nonzero(a.amax())) ** (1 / (self.p - 1))  # |g|^(q-1), scaled; then ||v||_p = radius
+        return (g.sign() * w * (-self.radius / nonzero(p_norm(w, self.p)))).to(g.dtype)
+
+    def norm(self, x: Tensor) -> Tensor:
+        return p_norm(x.abs(), self.p)
+
+    def diameter(self, shape: Sequence[int]) -> float:
+        return 2 * self.radius * size(shape) ** max(0.0, 0.5 - 1 / self.p)
+
+
+@dataclass(frozen=True)
+class KSparse(NormBall):
+    """The K-sparse polytope {x : ||x||_1 <= K radius, |x_i| <= radius}; its vertices have K entries of +-radius.
+
+    lmo(g) = -radius sign(g) on the K largest |g_i|, else 0. Projection: capped soft threshold.
+
+    Args:
+        k: K >= 1 entries, or a share of the entries between 0 and 1.
+
+    Raises:
+        ValueError: a k outside its range, or a size that is none.
+    """
+
+    k: float = 0.1
+
+    def __post_init__(self, diameter: float | None) -> None:
+        super().__post_init__(diameter)
+        check_k(self.k)
+
+    def fitted(self, x: Tensor) -> KSparse:
+        return self.sized(x, k=capped(self.k, x.numel()))
+
+    def remark(self, x: Tensor) -> str:
+        return k_remark(self.k, x.numel(), "entries")
+
+    def lmo(self, g: Tensor) -> Tensor:
+        flat = g.reshape(-1)
+        i = flat.abs().topk(capped(self.k, flat.numel()), sorted=False).indices
+        return place(flat, i, -self.radius * flat.gather(0, i).sign()).view_as(g)
+
+    def project(self, x: Tensor) -> Tensor:
+        a = double(x).abs().reshape(-1)
+        kept = capped_threshold(a, self.radius, capped(self.k, a.numel()) * self.radius)
+        return (x.sign() * kept.view_as(x)).to(x.dtype)
+
+    def norm(self, x: Tensor) -> Tensor:
+        return torch.maximum(x.abs().amax(), x.abs().sum() / capped(self.k, x.numel()))
+
+    def diameter(self, shape: Sequence[int]) -> float:
+        return 2 * self.radius * math.sqrt(capped(self.k, size(shape)))
+
+
+@dataclass(frozen=True)
+class KSupport(NormBall):
+    """The K-support norm ball: the convex hull of {x : ||x||_2 <= radius, at most K entries not 0}.
+
+    lmo(g) = -radius g_K / ||g_K||_2 on the K largest |g_i|, else 0. Its projection has no closed form: x is shifted
+    inside along the ray to 0.
+
+    Args:
+        k: K >= 1 entries, or a share of the entries between 0 and 1.
+
+    Raises:
+        ValueError: a k outside its range, or a size that is none.
+    """
+
+    k: float = 0.1
+
+    def __post_init__(self, diameter: float | None) -> None:
+        super().__post_init__(diameter)
+        check_k(self.k)
+
+    def fitted(self, x: Tensor) -> KSupport:
+        return self.sized(x, k=capped(self.k, x.numel()))
+
+    def remark(self, x: Tensor) -> str:
+        return k_remark(self.k, x.numel(), "entries")
+
+    def lmo(self, g: Tensor) -> Tensor:
+        flat = g.reshape(-1)
+        i = flat.abs().topk(capped(self.k, flat.numel()), sorted=False).indices
+        g_K = wide(flat.gather(0, i))
+        return place(flat, i, (g_K * (-self.radius / nonzero(l2_norm(g_K)))).to(g.dtype)).view_as(g)
+
+    def norm(self, x: Tensor) -> Tensor:
+        return k_support_norm(x.abs().reshape(-1), capped(self.k, x.numel()))
+
+    def diameter(self, shape: Sequence[int]) -> float:
+        return 2 * self.radius
+
+
+def l2_norm(x: Tensor) -> Tensor:
+    """||x||_2 over all entries, 0-d, summed in double precision."""
+    return torch.linalg.vector_norm(x, dtype=double(x.new_empty(0)).dtype)
+
+
+def p_norm(a: Tensor, p: float) -> Tensor:
+    """||a||_p of entries a >= 0, scaled by the largest: powers of small and of large ones stay numbers."""
+    largest = a.amax()
+    return largest * (a / nonzero(largest)).pow(p).sum().pow(1 / p)
+
+
+def place(flat: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """A vector like `flat` with `values` at `index`, else 0."""
+    return torch.zeros_like(flat).scatter(0, index, values)
+
+
+def threshold(a: Tensor, total: float) -> Tensor:
+    """theta with sum of max(a_i - theta, 0) = total, 0-d: the largest over j of (a_(1) + … + a_(j) - total) / j."""
+    sums = a.sort(descending=True).values.cumsum(0)
+    return ((sums - total) / torch.arange(1, len(a) + 1, device=a.device, dtype=a.dtype)).amax()
+
+
+def capped_threshold(a: Tensor, cap: float, total: float) -> Tensor:
+    """min(max(a_i - theta, 0), cap) for entries a >= 0, with the smallest theta >= 0 whose sum is at most `total`.
+
+    The sum falls with theta, piecewise linearly: bisection finds the piece, and the piece gives theta.
+    """
+    low, high = torch.zeros_like(a.amax()), a.amax()
+    for _ in range(64):
+        theta = (low + high) / 2
+        above = (a - theta).clamp(0, cap).sum() > total
+        low, high = torch.where(above, theta, low), torch.where(above, high, theta)
+    at_cap, free = a - low >= cap, (a - low < cap) & (a > low)
+    exact = (torch.where(free, a, 0).sum() + at_cap.sum() * cap - total) / free.sum().clamp(min=1)
+    inside = a.clamp(max=cap).sum() <= total
+    theta = torch.where(inside, 0, torch.where(free.any(), exact.clamp(low, high), high))
+    return (a - theta).clamp(0, cap)
+
+
+def k_support_norm(a: Tensor, k: int) -> Tensor:
+    """The K-support norm of entries a >= 0, 0-d (Argyriou, Foygel, Srebro 2012, Proposition 2.1).
+
+    With a sorted downwards, the square is the least over r = 0 … k-1 of a_1^2 + … + a_{k-r-1}^2 + T_r^2 / (r + 1),
+    where T_r = a_{k-r} + … + a_n, among those r with T_r >= (r + 1) a_{k-r}; r = 0 is one of them.
+    """
+    largest = nonzero(a.amax())
+    a = (a / largest).sort(descending=True).values
+    squares = torch.cat([a.new_zeros(1), a.square().cumsum(0)])[:k]  # of the first 0 … k-1
+    tails = a.flip(0).cumsum(0).flip(0)[:k]  # from the first … k-th on
+    count = torch.arange(k, 0, -1, device=a.device, dtype=a.dtype)  # r + 1, beside the (k-r)-th
+    values = torch.where(tails >= count * a[:k], squares + tails.square() / count, torch.inf)
+    return largest * values.amin().sqrt()

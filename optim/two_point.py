@@ -1,0 +1,163 @@
+"""Variance-reduced conditional gradients: methods that need the gradient of a batch at a second point.
+
+Their ``step(closure)`` finds the gradient at x in ``x.grad``, as usual, and calls ``closure(points)`` for the gradient
+of the same batch, with the same random numbers and without moving buffers such as batch normalization's averages, at
+`points`: one tensor for each parameter, in the order of ``param_groups``. It returns the gradients in that order, None
+where there is none.
+
+Sources: Hazan, Luo 2016 (arXiv 1602.02101, Algorithm 1, SVRF); Xie et al. 2020 (AAAI 34, ORGFW).
+Run: ``python -m trainer model=cnn optim=orgfw``, ``python -m trainer model=cnn optim=svrf``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from optim.conditional import ConditionalGradient, Group
+from optim.sets import Constraint, ConstraintSet
+
+Gradients = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
+
+
+class TwoPoint(ConditionalGradient):
+    """The base of both: asks the closure for the gradients at the second points."""
+
+    second_point: str  # its name in a parameter's state
+
+    @torch.no_grad()
+    def step(self, closure: Gradients | None = None) -> None:
+        """One step for every parameter that has a gradient.
+
+        Args:
+            closure: the gradients of the same batch at other points, as this module says.
+
+        Raises:
+            TypeError: no closure.
+        """
+        if closure is None:
+            raise TypeError(
+                f"{type(self).__name__}.step needs closure(points): the batch's gradients at a second point"
+            )
+        self.second = dict.fromkeys(xs := self.parameters())
+        if any(self.second_point in self.state[x] for x in xs):
+            with torch.enable_grad():
+                gradients = closure([self.state[x].get(self.second_point, x) for x in xs])
+            self.second = dict(zip(xs, gradients, strict=True))
+        self.advance()
+        del self.second
+
+    def parameters(self) -> list[Tensor]:
+        """Of all groups, in their order."""
+        return [x for group in self.param_groups for x in group["params"]]
+
+
+class ORGFW(TwoPoint):
+    """The one-sample recursive gradient method: d = g(x_t) + (1 - rho) (d - g(x_{t-1})), started at the first gradient.
+
+    Args:
+        params, constraint, free_lr, free_momentum, gap_every: as for :class:`optim.conditional.ConditionalGradient`.
+        lr: gamma in [0, 1].
+        momentum: 1 - rho, in [0, 1): the weight of the past.
+        weight_decay: lambda >= 0, adds lambda x to the gradient.
+
+    Raises:
+        ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
+    """
+
+    second_point = "previous"
+
+    def __init__(
+        self,
+        params: ParamsT,
+        constraint: Constraint,
+        *,
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        free_lr: float = 0.05,
+        free_momentum: float = 0.9,
+        gap_every: int = 10,
+    ):
+        options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
+
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
+        state, h = self.state[x], self.second[x]
+        if h is None:
+            state["estimate"] = g.clone()
+        else:
+            h = h.add(state["previous"], alpha=group["weight_decay"])
+            state["estimate"].sub_(h).mul_(group["momentum"]).add_(g)  # d = g + (1 - rho) (d - h)
+        state["previous"] = x.clone()
+        x.lerp_(C.lmo(state["estimate"]), group["lr"])  # x + gamma (v - x)
+
+
+class SVRF(TwoPoint):
+    """Stochastic variance-reduced Frank-Wolfe: d = g(x) - g(w) + G(w), with the full gradient G at a snapshot w.
+
+    Call :meth:`snapshot` before the first step, and now and then after it; the runner does at the start of every epoch.
+
+    Args:
+        params, constraint, free_lr, free_momentum, gap_every: as for :class:`optim.conditional.ConditionalGradient`.
+        lr: gamma in [0, 1]; with `restarts`, gamma = lr 2 / (k + 1) in the k-th step after a snapshot, k from 1, which
+            is the paper's rule at lr = 1.
+        restarts: whether the steps start anew with each snapshot.
+        weight_decay: lambda >= 0, adds lambda x to the gradient.
+
+    Raises:
+        ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
+    """
+
+    second_point = "snapshot"
+
+    def __init__(
+        self,
+        params: ParamsT,
+        constraint: Constraint,
+        *,
+        lr: float = 1.0,
+        restarts: bool = True,
+        weight_decay: float = 0.0,
+        free_lr: float = 0.05,
+        free_momentum: float = 0.9,
+        gap_every: int = 10,
+    ):
+        options = {"lr": lr, "restarts": restarts, "weight_decay": weight_decay}
+        super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
+
+    @torch.no_grad()
+    def snapshot(self, full_closure: Gradients) -> None:
+        """Keeps the parameters as they are, and the full gradient there.
+
+        Args:
+            full_closure: as ``step``'s closure, of the whole training data instead of a batch.
+        """
+        xs = self.parameters()
+        with torch.enable_grad():
+            gradients = full_closure(xs)
+        for x, G in zip(xs, gradients, strict=True):
+            if G is not None:
+                self.state[x] |= {"snapshot": x.clone(), "full_gradient": G.clone()}
+        self.state["since"] = 0
+
+    def step(self, closure: Gradients | None = None) -> None:
+        """As every method of two points.
+
+        Raises:
+            RuntimeError: no snapshot was taken.
+        """
+        if "since" not in self.state:
+            raise RuntimeError("SVRF.step: call snapshot(full_closure) before the first step")
+        self.state["since"] += 1
+        super().step(closure)
+
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
+        state, h = self.state[x], self.second[x]
+        if h is not None:
+            g = g - h + state["full_gradient"]  # a decay of w would cancel
+        gamma = group["lr"] * 2 / (self.state["since"] + 1) if group["restarts"] else group["lr"]
+        x.lerp_(C.lmo(g), gamma)  # x + gamma (v - x)

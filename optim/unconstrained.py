@@ -1,0 +1,156 @@
+"""Optimizers that torch lacks: AdaGrad with momentum, Lion, and Muon for whole networks.
+
+Run: ``python -m trainer optim=lion``, ``python -m trainer model=cnn optim=muon``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim._muon import muon as muon_step  # torch's own step, for views of convolutions as matrices
+from torch.optim.adamw import adamw as adamw_step
+from torch.optim.optimizer import ParamsT
+
+
+class Simple(torch.optim.Optimizer):
+    """A base for steps that treat each parameter on its own."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One step for every parameter that has a gradient; returns the closure's loss, if one is given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for x in group["params"]:
+                if x.grad is not None:
+                    self.move(x, x.grad, self.state[x], group)
+        return loss
+
+    def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Moves x, in place, given its gradient."""
+        raise NotImplementedError
+
+
+class MomentumAdagrad(Simple):
+    """AdaGrad (Duchi, Hazan, Singer 2011) with heavy-ball momentum over its steps.
+
+    s = s + g^2; b = rho b + g / (sqrt(s) + eps); x = x - lr b
+    """
+
+    def __init__(self, params: ParamsT, *, lr: float, momentum: float, eps: float, weight_decay: float):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps, "weight_decay": weight_decay})
+
+    def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        if not state:
+            state |= {"sum": torch.zeros_like(x), "momentum_buffer": torch.zeros_like(x)}
+        g = g.add(x, alpha=group["weight_decay"])
+        state["sum"].addcmul_(g, g)
+        b = state["momentum_buffer"].mul_(group["momentum"]).add_(g / (state["sum"].sqrt() + group["eps"]))
+        x.sub_(group["lr"] * b)
+
+
+class Lion(Simple):
+    """Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2).
+
+    c = beta1 m + (1 - beta1) g; x = x - lr (sign(c) + lambda x); m = beta2 m + (1 - beta2) g. With lambda > 0 this is
+    stochastic Frank-Wolfe over the hypercube of radius 1 / lambda, with step lr lambda (arXiv 2310.05898, 2506.04192).
+    """
+
+    def __init__(self, params: ParamsT, *, lr: float, betas: tuple[float, float], weight_decay: float):
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay})
+
+    def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(x)
+        m, lr, (beta1, beta2) = state["momentum_buffer"], group["lr"], group["betas"]
+        c = m.lerp(g, 1 - beta1)
+        x.mul_(1 - lr * group["weight_decay"]).sub_(lr * c.sign_())
+        m.lerp_(g, 1 - beta2)
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024) for parameters of two or more dimensions, AdamW for the others.
+
+    torch's own steps; a convolution is a matrix of its filters. A network's groups are divided in two, Muon's first.
+    """
+
+    def __init__(self, params: ParamsT, *, lr: float, adamw_lr: float, **options: Any):
+        self.adamw_lr = adamw_lr
+        super().__init__(params, {"lr": lr, "adamw": False, **options})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group, as for any optimizer, divided by the parameters' dimensions."""
+        given = param_group["params"]
+        given = [given] if isinstance(given, Tensor) else list(given)
+        flat = [(x[1] if isinstance(x, tuple) else x).ndim < 2 for x in given]
+        for adamw in (False, True):
+            members = [x for x, is_flat in zip(given, flat, strict=True) if is_flat == adamw]
+            if members:
+                own = {"adamw": True, "lr": self.adamw_lr} if adamw else {}
+                super().add_param_group({**param_group, **own, "params": members})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"adamw_lr": self.adamw_lr}
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One step for every parameter that has a gradient; returns the closure's loss, if one is given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            xs = [x for x in group["params"] if x.grad is not None]
+            (self._adamw if group["adamw"] else self._muon)(xs, group)
+        return loss
+
+    def _muon(self, xs: list[Tensor], group: dict[str, Any]) -> None:
+        for x in xs:
+            self.state[x].setdefault("momentum_buffer", torch.zeros_like(x))
+        muon_step(
+            [as_matrix(x) for x in xs],
+            [as_matrix(x.grad) for x in xs],
+            [as_matrix(self.state[x]["momentum_buffer"]) for x in xs],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            nesterov=group["nesterov"],
+            ns_coefficients=(3.4445, -4.775, 2.0315),
+            ns_steps=5,
+            eps=1e-7,
+            adjust_lr_fn="match_rms_adamw" if group["match_rms_adamw"] else "original",
+            has_complex=False,
+        )
+
+    def _adamw(self, xs: list[Tensor], group: dict[str, Any]) -> None:
+        for x in xs:
+            if not self.state[x]:
+                self.state[x] |= {"step": torch.zeros((), device=x.device)}
+                self.state[x] |= {"exp_avg": torch.zeros_like(x), "exp_avg_sq": torch.zeros_like(x)}
+        states = [self.state[x] for x in xs]
+        adamw_step(
+            xs,
+            [x.grad for x in xs],
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+            [],
+            [s["step"] for s in states],
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+def as_matrix(x: Tensor) -> Tensor:
+    """A view of x as its first dimension by all others; of one in channels-last order with other columns first."""
+    return x.view(len(x), -1) if x.is_contiguous() else x.movedim(1, -1).view(len(x), -1)

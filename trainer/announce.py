@@ -1,0 +1,103 @@
+"""What a run says before its first epoch, and at its end. Does not import torch: it is on the way of ``--help``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer import run_dir
+from trainer.config import show
+from trainer.files import append_line
+
+if TYPE_CHECKING:
+    from optim import Held
+    from trainer.training import Training
+
+SHOWN = 12  # parameters in the table on the screen; the log has all of them
+
+
+def announce(t: Training) -> None:
+    """The lines before the first epoch: what is trained, on what, how and where."""
+    from models.size import layer_sizes
+
+    say, facts = t.display.say, t.dataset.facts
+    sizes = ", ".join(f"{n:,} {split}" for split, n in facts.sizes.items())
+    choices = {g: t.config[g].get("_target_") for g in ("optim", "constraint", "schedule")}
+    say(f"run         {run_dir.shown(t.run)}")
+    say(f"data        {facts.name}: {sizes}; input {' x '.join(map(str, facts.input_shape))}, {facts.task}")
+    for note in facts.notes:
+        say(f"note        {note}")
+    sizes = layer_sizes(t.model, facts.input_shape)
+    frozen = sum(size.parameters - size.trainable for size in sizes)
+    say(
+        f"model       {type(t.model).__name__}, {t.summary.data['parameters']:,} parameters"
+        + (f" and {frozen:,} frozen ones" if frozen else "")
+        + f", {sum(size.multiply_adds for size in sizes):,} multiply-adds a sample"
+    )
+    for group, target in choices.items():
+        given = {k: v for k, v in t.config[group].items() if k != "_target_" and v is not None}
+        values = " ".join(f"{k}={show(v)}" for k, v in given.items())
+        say(f"{group:<11} {(target or 'none').rpartition('.')[2]} {values}".rstrip())
+    held = getattr(t.optimizer, "held", [])
+    for i, line in enumerate(table(held)):
+        if i <= SHOWN:
+            say(line)
+        else:
+            append_line(t.display.log, line)
+    if len(held) > SHOWN:
+        say(f"            ... and {len(held) - SHOWN} more, in {run_dir.shown(t.display.log)}")
+    for remark in dict.fromkeys(h.remark for h in held if h.remark):
+        names = [h.name for h in held if h.remark == remark]
+        say(f"note        {listed(names)}: {remark}")
+    say(f"device      {t.summary.data['device']}, {t.summary.data['threads']} threads, seed {t.seed}")
+    shifted = [h.name for h in held if h.shifted]
+    if t.progress.step:
+        say(f"resumed     after {t.progress.epoch} epochs and {t.progress.step} steps")
+    elif shifted:
+        say(f"shifted     {len(shifted)} initial parameters were outside the set: {', '.join(shifted)}")
+
+
+def table(held: list[Held]) -> list[str]:
+    """Lines of (parameter, shape, set, radius, diameter); none where no set holds anything."""
+    if all(h.constraint is None for h in held):
+        return []
+    rows = [("parameter", "shape", "set", "radius", "diameter")]
+    for h in held:
+        shape = " x ".join(map(str, h.shape)) or "1"
+        if h.constraint is None:
+            rows.append((h.name, shape, "free", "", ""))
+        else:
+            radius = getattr(h.constraint, "radius", None)
+            size = "" if radius is None else f"{radius:.4g}"
+            rows.append((h.name, shape, named(h), size, f"{h.constraint.diameter(h.shape):.4g}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return [f"{'' if i else 'sets':<11} {line}".rstrip() for i, line in enumerate(lines)]
+
+
+def named(h: Held) -> str:
+    """The set of a parameter with its scalars besides the size."""
+    plain = h.constraint.plain()
+    scalars = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in plain.items() if k not in HIDDEN]
+    return " ".join([plain["set"], *scalars])
+
+
+HIDDEN = ("set", "radius", "method")  # in the table: in a column of their own, or of no interest there
+
+
+def listed(names: list[str], most: int = 6) -> str:
+    """Names in a line, the first few of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def closing_facts(path: Path, data: dict[str, Any]) -> dict[str, str]:
+    """What the table at the end says."""
+    best, test = data["best"], data["test"]
+    return {
+        "status": data["status"],
+        "best": f"{best['metric']} {best['value']:.4f} in epoch {best['epoch']}" if best else "-",
+        "test": "  ".join(f"{k} {'-' if v is None else f'{v:.4f}'}" for k, v in test.items()) if test else "-",
+        "parameters": f"{data['parameters']:,}",
+        "seconds": f"{data['seconds']:.1f}",
+        "path": run_dir.shown(path),
+    }
