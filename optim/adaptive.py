@@ -19,7 +19,7 @@ from torch.optim.optimizer import ParamsT
 from optim.checks import check_range
 from optim.conditional import ConditionalGradient, Group
 from optim.sets import Constraint, ConstraintSet
-from optim.sets.contract import nonzero
+from optim.sets.precision import nonzero
 
 
 class AdaGradSFW(ConditionalGradient):
@@ -49,7 +49,7 @@ class AdaGradSFW(ConditionalGradient):
         weight_decay: float = 0.0,
         free_lr: float = 0.05,
         free_momentum: float = 0.9,
-        gap_every: int = 10,
+        gap_every: int | None = None,
     ):
         check_range("inner_steps", inner_steps, 1)
         if delta <= 0:
@@ -68,3 +68,4 @@ class AdaGradSFW(ConditionalGradient):
             d = x - C.lmo(q)
             gamma = torch.sum(q * d) / nonzero(torch.sum(H * d * d))
             x.sub_(gamma.clamp(0, 1) * d)
+        self.measured.moved(x, start, g, C)

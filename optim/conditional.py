@@ -24,8 +24,9 @@ from optim.checks import check_range
 from optim.constrained import Constrained
 from optim.measure import Measurements
 from optim.sets import Constraint, ConstraintSet
-from optim.sets.vectors import l2_norm
+from optim.vertex import Scratch, Vertex, norm
 
+TINY = 1e-30  # a distance that is as good as none
 Group = dict[str, Any]
 Closure = Callable[..., Any] | None
 
@@ -40,7 +41,8 @@ class ConditionalGradient(Constrained):
         constraint: the set C, or what assigns one to each parameter.
         options: of the method, kept in each group: at least ``lr`` and ``weight_decay``.
         free_lr, free_momentum: of the parameters that no set holds.
-        gap_every: measure at the first of every so many steps since the last :meth:`pop_measurements`; 0: never.
+        gap_every: measure at the first of every so many steps since the last :meth:`pop_measurements`; 0: never. By
+            default 20, or 100 if the oracle of a set decomposes matrices: a gap mostly takes an oracle call of its own.
 
     Raises:
         ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
@@ -56,14 +58,15 @@ class ConditionalGradient(Constrained):
         *,
         free_lr: float,
         free_momentum: float,
-        gap_every: int,
+        gap_every: int | None,
     ):
         check_range("free_lr", free_lr, 0)
         check_range("free_momentum", free_momentum, 0, 1, open_above=True)
-        check_range("gap_every", gap_every, 0)
-        self.free_options, self.gap_every = {"lr": free_lr}, gap_every
+        check_range("gap_every", gap_every or 0, 0)
+        self.free_options, self.scratch = {"lr": free_lr}, Scratch()
         super().__init__(params, constraint, options | {"free_momentum": free_momentum})
         ranked = any(C is not None and C.of_matrices for C in self.constraints)
+        self.gap_every = (100 if ranked else 20) if gap_every is None else gap_every
         self.measures = ("fw_gap", "boundary", "sparsity", "step_norm", *(["effective_rank"] if ranked else []))
 
     def add_param_group(self, param_group: Group) -> None:
@@ -78,8 +81,8 @@ class ConditionalGradient(Constrained):
         super().add_param_group(param_group)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("gap_every", "measures")
-        return super().__getstate__() | {name: getattr(self, name) for name in own}
+        own = {"gap_every": self.gap_every, "measures": self.measures, "scratch": Scratch()}
+        return super().__getstate__() | own
 
     @torch.no_grad()
     def step(self, closure: Closure = None) -> Any:
@@ -93,25 +96,31 @@ class ConditionalGradient(Constrained):
 
     def advance(self) -> None:
         """The step itself, from the gradients that are there."""
-        measured = Measurements.due(self)
-        for group, C in zip(self.param_groups, self.constraints, strict=True):
-            for x in group["params"]:
-                if x.grad is None:
-                    if measured:
-                        measured.skip()
-                    continue
-                g = x.grad if group["weight_decay"] == 0 else x.grad.add(x, alpha=group["weight_decay"])
-                if measured:
-                    measured.before(x)
-                with torch.autocast(x.device.type, enabled=False):  # products of an oracle in full precision
-                    v = self.free_move(x, g, group) if C is None else self.move(x, g, C, group)
-                    if measured:
-                        measured.after(x, g, C, v)
-        Measurements.count(self, measured)
+        self.measured = Measurements.due(self)
+        device = self.param_groups[0]["params"][0].device.type
+        with torch.autocast(device, enabled=False):  # an oracle's matrix products are in full precision
+            for group, C in zip(self.param_groups, self.constraints, strict=True):
+                for x in group["params"]:
+                    if x.grad is None:
+                        self.measured.skip()
+                        continue
+                    g = x.grad if group["weight_decay"] == 0 else x.grad.add(x, alpha=group["weight_decay"])
+                    if C is None:
+                        self.free_move(x, g, group)
+                        self.measured.skip()
+                    else:
+                        self.move(x, g, C, group)
+        self.measured.count(self)
+        del self.measured
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> Tensor | None:
-        """Moves x, in place, given its gradient g. Returns lmo(g) where the method has computed it, else None."""
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
+        """Moves x, in place, given its gradient g, and has it measured."""
         raise NotImplementedError
+
+    def toward(self, v: Vertex, gamma: float | Tensor, g: Tensor, C: ConstraintSet) -> None:
+        """x = x + gamma (v - x), measured: the Frank-Wolfe gap of g, and the step's length."""
+        self.measured.toward(v, gamma, g, C)
+        v.pull(gamma)
 
     def free_move(self, x: Tensor, g: Tensor, group: Group) -> None:
         """b = rho b + g; x = x - lr b: torch.optim.SGD's step."""
@@ -151,11 +160,10 @@ class CGD(ConditionalGradient):
     """Conditional gradient descent, with or without momentum.
 
     Args:
-        params, constraint, free_lr, free_momentum: as for :class:`ConditionalGradient`.
+        params, constraint, free_lr, free_momentum, gap_every: as for :class:`ConditionalGradient`.
         lr: gamma, the share of the way to the vertex, in [0, 1].
         momentum: rho in [0, 1); 0 keeps no buffer.
         weight_decay: lambda >= 0, adds lambda x to the gradient.
-        gap_every: by default 1 without momentum, where the step's own oracle call serves, else 10.
 
     Raises:
         ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
@@ -174,14 +182,12 @@ class CGD(ConditionalGradient):
         gap_every: int | None = None,
     ):
         options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        every = (1 if momentum == 0 else 10) if gap_every is None else gap_every
-        super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=every)
+        super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> Tensor | None:
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
         m = self.momentum(x, g, group["momentum"])
-        v = C.lmo(m)  # argmin_{v in C} <m, v>
-        x.lerp_(v, group["lr"])  # x + gamma (v - x)
-        return v if m is g else None
+        v = Vertex(C, m, x, self.scratch)  # argmin_{v in C} <m, v>
+        self.toward(v, group["lr"], g, C)  # x + gamma (v - x)
 
 
 class SFW(ConditionalGradient):
@@ -204,13 +210,13 @@ class SFW(ConditionalGradient):
         params: ParamsT,
         constraint: Constraint,
         *,
-        lr: float = 0.1,
+        lr: float,
         momentum: float = 0.9,
-        rescale: Literal["none", "diameter", "gradient", "fast_gradient"] = "gradient",
+        rescale: Literal["none", "diameter", "gradient", "fast_gradient"] = "none",
         weight_decay: float = 0.0,
         free_lr: float = 0.05,
         free_momentum: float = 0.9,
-        gap_every: int = 10,
+        gap_every: int | None = None,
     ):
         if rescale not in ("none", "diameter", "gradient", "fast_gradient"):
             raise ValueError(f"rescale={rescale}: must be none, diameter, gradient or fast_gradient")
@@ -221,26 +227,23 @@ class SFW(ConditionalGradient):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"lr_is_share": self.lr_is_share}
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> Tensor | None:
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
         m = self.momentum(x, g, group["momentum"])
-        v = C.lmo(m)
-        x.lerp_(v, self.rate(x, m, v, C, group))  # x + gamma (v - x)
-        return v if m is g else None
+        v = Vertex(C, m, x, self.scratch)  # argmin_{v in C} <m, v>
+        self.toward(v, self.rate(x, m, v, C, group), g, C)  # x + gamma (v - x)
 
-    def rate(self, x: Tensor, m: Tensor, v: Tensor, C: ConstraintSet, group: Group) -> float | Tensor:
+    def rate(self, x: Tensor, m: Tensor, v: Vertex, C: ConstraintSet, group: Group) -> float | Tensor:
         """gamma = min(lr f, 1)."""
         lr, rescale = group["lr"], group["rescale"]
         if rescale == "none":
             return lr
-        if rescale == "gradient":
-            distance = l2_norm(x - v)
-        else:
-            distance = C.diameter(x.shape) / (2 if rescale == "fast_gradient" else 1)
-        length = 1.0 if rescale == "diameter" else l2_norm(m)
-        return clipped(lr * length, distance, x)
+        if rescale == "diameter":
+            return quotient(lr, C.diameter(x.shape), x)
+        return quotient(lr * norm(m), norm(v.to_go()) if rescale == "gradient" else C.diameter(x.shape) / 2, x)
 
 
-def clipped(a: float | Tensor, b: float | Tensor, x: Tensor) -> Tensor:
-    """a / b, at most 1, and 0 where a is: 0-d, of x's kind."""
-    a, b = (n if isinstance(n, Tensor) else x.new_full((), n) for n in (a, b))
-    return torch.where(a < b, a / b, (a > 0).to(a.dtype)).to(x.dtype)
+def quotient(a: float | Tensor, b: float | Tensor, x: Tensor) -> float | Tensor:
+    """a / b, at most 1, and 0 where a is; a tensor is of x's kind, 0-d."""
+    b = b.clamp(min=TINY) if isinstance(b, Tensor) else max(b, TINY)
+    gamma = a / b
+    return gamma.clamp(max=1).to(x.dtype) if isinstance(gamma, Tensor) else min(gamma, 1.0)

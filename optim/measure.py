@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from optim.sets import ConstraintSet, effective_rank
+from optim.sets.precision import share
+from optim.vertex import Vertex, norm
 
 if TYPE_CHECKING:
     from optim.conditional import ConditionalGradient
@@ -26,42 +28,47 @@ KEY = "measured"  # in the optimizer's `state`, so that a state dict carries it
 
 
 class Measurements:
-    """The gaps and the lengths of one step, one entry for each parameter."""
+    """The gaps and the lengths of one step, one entry for each parameter; of a step that is not due, none.
 
-    def __init__(self) -> None:
+    Args:
+        due: whether this step is measured.
+    """
+
+    def __init__(self, due: bool):
+        self.is_due = due
         self.gaps: list[Tensor | None] = []
         self.lengths: list[Tensor | None] = []
 
-    @staticmethod
-    def due(optimizer: ConditionalGradient) -> Measurements | None:
-        """A new one, if this step is to be measured."""
+    @classmethod
+    def due(cls, optimizer: ConditionalGradient) -> Measurements:
+        """Of the step that begins."""
         steps = optimizer.state.get(KEY, (0,))[0]
-        return Measurements() if optimizer.gap_every > 0 and steps % optimizer.gap_every == 0 else None
+        return cls(optimizer.gap_every > 0 and steps % optimizer.gap_every == 0)
 
     def skip(self) -> None:
-        """A parameter without a gradient."""
-        self.gaps.append(None)
-        self.lengths.append(None)
+        """A parameter without a gradient, or without a set."""
+        if self.is_due:
+            self.gaps.append(None)
+            self.lengths.append(None)
 
-    def before(self, x: Tensor) -> None:
-        """x is about to move."""
-        self.x = x.clone()
+    def toward(self, v: Vertex, gamma: float | Tensor, g: Tensor, C: ConstraintSet) -> None:
+        """A parameter x is about to go the share gamma of the way to v."""
+        if self.is_due:
+            self.gaps.append(-torch.sum(g * v.to_go()) if v.m is g else C.gap(g, v.x))
+            self.lengths.append(norm(v.to_go()) * gamma)
 
-    def after(self, x: Tensor, g: Tensor, C: ConstraintSet | None, v: Tensor | None) -> None:
-        """x has moved along g; v is lmo(g), if the step has computed it."""
-        if C is None:
-            self.skip()
-            return
-        self.gaps.append(C.gap(g, self.x) if v is None else torch.sum(g * (self.x - v)))
-        self.lengths.append(torch.linalg.vector_norm(x - self.x))
+    def moved(self, x: Tensor, before: Tensor, g: Tensor, C: ConstraintSet) -> None:
+        """x has moved from `before`."""
+        if self.is_due:
+            self.gaps.append(C.gap(g, before))
+            self.lengths.append(norm(x - before))
 
-    @staticmethod
-    def count(optimizer: ConditionalGradient, measured: Measurements | None) -> None:
-        """Adds a step, and what was measured in it. A new tuple: a saved state dict must not change with it."""
+    def count(self, optimizer: ConditionalGradient) -> None:
+        """Adds the step, and what was measured in it. A new tuple: a saved state dict must not change with it."""
         steps, count, gaps, lengths = optimizer.state.get(KEY, (0, 0, None, None))
-        if measured:
+        if self.is_due:
             count += 1
-            gaps, lengths = added(gaps, measured.gaps), added(lengths, measured.lengths)
+            gaps, lengths = added(gaps, self.gaps), added(lengths, self.lengths)
         optimizer.state[KEY] = (steps + 1, count, gaps, lengths)
 
     @staticmethod
@@ -112,7 +119,7 @@ def totals(rows: list[dict[str, Any]], entries: list[int]) -> dict[str, Tensor]:
 def sparse_share(x: Tensor) -> Tensor:
     """Share of the entries with |x_i| <= 1e-3 of the largest, 0-d."""
     a = x.abs()
-    return (a <= 1e-3 * a.amax()).double().mean()
+    return share(a <= 1e-3 * a.amax())
 
 
 def added(totals: list[Tensor | None] | None, values: list[Tensor | None]) -> list[Tensor | None]:

@@ -18,6 +18,7 @@ from torch.optim.optimizer import ParamsT
 
 from optim.conditional import ConditionalGradient, Group
 from optim.sets import Constraint, ConstraintSet
+from optim.vertex import Vertex
 
 
 class Scion(ConditionalGradient):
@@ -46,7 +47,7 @@ class Scion(ConditionalGradient):
         weight_decay: float = 0.0,
         free_lr: float = 0.05,
         free_momentum: float = 0.9,
-        gap_every: int = 10,
+        gap_every: int | None = None,
     ):
         self.lr_is_share, self.may_leave = constrained, not constrained
         options = {"lr": lr, "momentum": momentum, "constrained": constrained, "weight_decay": weight_decay}
@@ -55,7 +56,7 @@ class Scion(ConditionalGradient):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"lr_is_share": self.lr_is_share, "may_leave": self.may_leave}
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> Tensor | None:
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
         state, rho = self.state[x], group["momentum"]
         if rho:
             if "momentum_buffer" not in state:
@@ -63,9 +64,9 @@ class Scion(ConditionalGradient):
             d = state["momentum_buffer"].lerp_(g, 1 - rho)
         else:
             d = g
-        v = C.lmo(d)
         if group["constrained"]:
-            x.lerp_(v, group["lr"])
+            self.toward(Vertex(C, d, x, self.scratch), group["lr"], g, C)  # x + gamma (v - x)
         else:
-            x.add_(v * group["lr"])
-        return v if d is g else None
+            before = x.clone()
+            x.add_(C.lmo(d) * group["lr"])
+            self.measured.moved(x, before, g, C)

@@ -19,6 +19,7 @@ from torch.optim.optimizer import ParamsT
 
 from optim.conditional import ConditionalGradient, Group
 from optim.sets import Constraint, ConstraintSet
+from optim.vertex import Vertex
 
 Gradients = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 
@@ -80,7 +81,7 @@ class ORGFW(TwoPoint):
         weight_decay: float = 0.0,
         free_lr: float = 0.05,
         free_momentum: float = 0.9,
-        gap_every: int = 10,
+        gap_every: int | None = None,
     ):
         options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
@@ -93,7 +94,7 @@ class ORGFW(TwoPoint):
             h = h.add(state["previous"], alpha=group["weight_decay"])
             state["estimate"].sub_(h).mul_(group["momentum"]).add_(g)  # d = g + (1 - rho) (d - h)
         state["previous"] = x.clone()
-        x.lerp_(C.lmo(state["estimate"]), group["lr"])  # x + gamma (v - x)
+        self.toward(Vertex(C, state["estimate"], x, self.scratch), group["lr"], g, C)  # x + gamma (v - x)
 
 
 class SVRF(TwoPoint):
@@ -124,7 +125,7 @@ class SVRF(TwoPoint):
         weight_decay: float = 0.0,
         free_lr: float = 0.05,
         free_momentum: float = 0.9,
-        gap_every: int = 10,
+        gap_every: int | None = None,
     ):
         options = {"lr": lr, "restarts": restarts, "weight_decay": weight_decay}
         super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
@@ -157,7 +158,6 @@ class SVRF(TwoPoint):
 
     def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
         state, h = self.state[x], self.second[x]
-        if h is not None:
-            g = g - h + state["full_gradient"]  # a decay of w would cancel
+        d = g if h is None else g - h + state["full_gradient"]  # a decay of w would cancel
         gamma = group["lr"] * 2 / (self.state["since"] + 1) if group["restarts"] else group["lr"]
-        x.lerp_(C.lmo(g), gamma)  # x + gamma (v - x)
+        self.toward(Vertex(C, d, x, self.scratch), gamma, g, C)  # x + gamma (v - x)

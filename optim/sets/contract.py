@@ -10,11 +10,13 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass, fields, replace
+from dataclasses import KW_ONLY, InitVar, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from optim.sets.precision import double
 
 ROUNDING = 4  # units of a tensor's last place that count as inside,
 SUMMING = 1e-12  # and what sums in double precision lose
@@ -49,6 +51,7 @@ class ConstraintSet(Constraint):
     apply_to: str | list[str] = "all"
 
     of_matrices: ClassVar[bool] = False  # whether its points are matrices, whose rank says something
+    takes_out: ClassVar[bool] = False  # whether `lmo` has an argument `out` for its result
 
     def __post_init__(self) -> None:
         if isinstance(self.apply_to, list):  # hashable, like the rest
@@ -87,11 +90,11 @@ class ConstraintSet(Constraint):
 
         What rounding to x's precision can do counts as inside.
         """
-        return self.excess(x) <= tolerance + self.rounding(x.dtype)
+        return self.excess(x) <= tolerance + self.rounding(x)
 
-    def rounding(self, dtype: torch.dtype) -> float:
-        """What an oracle's rounding may add to `excess`."""
-        return ROUNDING * torch.finfo(dtype).eps + SUMMING
+    def rounding(self, x: Tensor) -> float:
+        """What rounding to x's precision may add to `excess`."""
+        return ROUNDING * torch.finfo(x.dtype).eps + SUMMING
 
     def gap(self, g: Tensor, x: Tensor) -> Tensor:
         """The Frank-Wolfe gap max over C of <g, x - v> = <g, x - lmo(g)>: 0-d, never negative for x in C."""
@@ -164,9 +167,11 @@ class Ball(ConstraintSet):
     _: KW_ONLY
     diameter: InitVar[float | None] = None  # an argument only: `diameter` is a method of every set
     init_factor: float | None = None
+    wanted_diameter: float | None = field(default=None, init=False)
 
     def __post_init__(self, diameter: float | None) -> None:
         super().__post_init__()
+        diameter = None if callable(diameter) else diameter  # the method, where dataclasses.replace has read it
         object.__setattr__(self, "wanted_diameter", diameter)
         named = {"radius": self.radius, "diameter": diameter, "init_factor": self.init_factor}
         sizes = {name: value for name, value in named.items() if value is not None}
@@ -184,7 +189,7 @@ class Ball(ConstraintSet):
 
     def sized(self, x: Tensor, **changes: Any) -> Ball:
         """With the radius that `diameter` or `init_factor` means for x."""
-        unit = replace(self, radius=1.0, diameter=None, init_factor=None, apply_to="all", **changes)
+        unit = replace(self, radius=1.0, init_factor=None, apply_to="all", **changes)
         if self.radius is not None:
             return unit.with_radius(self.radius)
         if unit.diameter(x.shape) == 0:
@@ -198,7 +203,7 @@ class Ball(ConstraintSet):
 
     def with_radius(self, radius: float) -> Ball:
         """The same set of another radius."""
-        return replace(self, radius=radius, diameter=None)
+        return replace(self, radius=radius)
 
 
 @dataclass(frozen=True)
@@ -220,7 +225,7 @@ class NormBall(Ball):
         return self.gauge(x).clamp(max=1)
 
     def shift_inside(self, x: Tensor) -> Tensor:
-        return self.project(x) if self.projectable() else x / self.gauge(x).clamp(min=1)
+        return self.project(x) if self.projectable() else (x / self.gauge(x).clamp(min=1)).to(x.dtype)
 
 
 def initial_norm(x: Tensor) -> float:
@@ -242,21 +247,6 @@ def note_initial_norms(network: torch.nn.Module, make: Any, repetitions: int = 1
         x.initial_norm = sum(double(other[name].detach()).norm().item() for other in again) / repetitions
 
 
-def double(x: Tensor) -> Tensor:
-    """x in double precision, where the device has it."""
-    return x.double() if x.device.type != "mps" else x.float()
-
-
-def wide(x: Tensor) -> Tensor:
-    """x in single precision at least."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def nonzero(n: Tensor) -> Tensor:
-    """n, with 1 where it is 0: a divisor."""
-    return torch.where(n == 0, torch.ones_like(n), n)
-
-
 def size(shape: Sequence[int]) -> int:
     """Entries of a tensor of `shape`."""
     return math.prod(shape)
@@ -264,13 +254,13 @@ def size(shape: Sequence[int]) -> int:
 
 def check_k(k: float) -> None:
     """Raises ValueError unless k is a whole number >= 1, or a share between 0 and 1."""
-    if not (0 < k < 1 or (k >= 1 and k == int(k))):
+    if not (0 < k < 1 or (1 <= k < math.inf and k == int(k))):
         raise ValueError(f"k={k}: must be a whole number >= 1, or a share between 0 and 1")
 
 
 def capped(k: float, n: int) -> int:
     """k as a number of n things: a share is rounded up, more than n is n."""
-    return math.ceil(k * n) if k < 1 else min(int(k), n)
+    return math.ceil(round(k * n, 9)) if k < 1 else min(int(k), n)  # 0.07 of 100 is 7.000000000000001
 
 
 def k_remark(k: float, n: int, things: str) -> str:

@@ -14,8 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from optim.sets.contract import NormBall, capped, check_k, double, k_remark, nonzero
-from optim.sets.vectors import k_support_norm, threshold
+from optim.sets.contract import NormBall, capped, check_k, k_remark
+from optim.sets.precision import nonzero, sum_dtype
+from optim.sets.vectors import below_simplex, k_support_norm
 
 Groups = Literal["filters", "rows", "columns"]
 
@@ -46,7 +47,7 @@ class GroupBall(NormBall):
         """The l2 norm of each group, in double precision."""
         groups = x.transpose(0, 1) if self.groups == "columns" and x.ndim > 1 else x
         rows = groups.reshape(self.count(x.shape), -1)
-        return torch.linalg.vector_norm(rows, dim=1, dtype=double(x.new_empty(0)).dtype)
+        return torch.linalg.vector_norm(rows, dim=1, dtype=sum_dtype(x))
 
     def scaled(self, x: Tensor, factors: Tensor) -> Tensor:
         """x with each of its groups multiplied by one of `factors`."""
@@ -72,8 +73,7 @@ class GroupL1(GroupBall):
 
     def project(self, x: Tensor) -> Tensor:
         norms = self.norms(x)
-        kept = (norms - threshold(norms, self.radius).clamp(min=0)).clamp(min=0)
-        return self.scaled(x, kept / nonzero(norms))
+        return self.scaled(x, below_simplex(norms, self.radius) / nonzero(norms))
 
     def norm(self, x: Tensor) -> Tensor:
         return self.norms(x).sum()

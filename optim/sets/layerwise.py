@@ -78,7 +78,9 @@ class ScionNorms(Constraint):
                 raise ValueError(f"{name}={getattr(self, name)}: must be spectral, sign or rms")
         if not 0 < self.output_factor < math.inf:
             raise ValueError(f"output_factor={self.output_factor}: must be a number > 0")
-        self.norm("bias")  # checks the radius
+        if not isinstance(self.apply_to, str):
+            object.__setattr__(self, "apply_to", tuple(self.apply_to))  # hashable, like the rest
+        SpectralNorm(self.radius, method=self.method)  # checks both
 
     def norm(self, role: str) -> Ball:
         """The set of a role, before it is fitted to a parameter."""

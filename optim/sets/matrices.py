@@ -21,8 +21,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from optim.sets.contract import Ball, NormBall, capped, check_k, double, k_remark, nonzero, wide
-from optim.sets.vectors import L2, k_support_norm, l2_norm, threshold
+from optim.sets.contract import Ball, NormBall, capped, check_k, k_remark
+from optim.sets.precision import double, l2_norm, nonzero, wide
+from optim.sets.vectors import L2, below_simplex, k_support_norm
 
 Method = Literal["auto", "svd", "iterative"]
 
@@ -52,22 +53,24 @@ class MatrixBall(NormBall):
         """Which oracle g's device gets."""
         return self.method == "svd" or (self.method == "auto" and g.device.type == "cpu")
 
-    def rounding(self, dtype: torch.dtype) -> float:
-        inner = min(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
-        return super().rounding(dtype) + 64 * inner  # a decomposition's, or a product's
+    def rounding(self, x: Tensor) -> float:
+        eps, single = torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps
+        noise = math.sqrt(min(sides(x.shape))) / 4  # the norm of rounded entries
+        return super().rounding(x) + noise * eps + 64 * min(eps, single)  # and what a decomposition loses
 
     def norm(self, x: Tensor) -> Tensor:
-        return self.norm_of(torch.linalg.svdvals(matrix(x)))
+        m, invalid = valid(matrix(x))
+        return self.norm_of(torch.linalg.svdvals(m)) + invalid
 
     def norm_of(self, s: Tensor) -> Tensor:
         """The norm as a function of the singular values, downwards."""
         raise NotImplementedError
 
     def lmo(self, g: Tensor) -> Tensor:
-        m = matrix(wide(g))
+        m, invalid = valid(matrix(wide(g)))
         m = m / nonzero(m.abs().amax())  # squares of 1e30 would overflow
         v = self.by_svd(m) if self.uses_svd(g) else self.by_products(m)
-        return v.to(g.dtype).view_as(g)
+        return (v + invalid).to(g.dtype).view_as(g)
 
     def by_svd(self, m: Tensor) -> Tensor:
         raise NotImplementedError
@@ -119,8 +122,7 @@ class Nuclear(MatrixBall):
 
     def project(self, x: Tensor) -> Tensor:
         u, s, vt = torch.linalg.svd(matrix(double(x)), full_matrices=False)
-        s = (s - threshold(s, self.radius).clamp(min=0)).clamp(min=0)
-        return ((u * s) @ vt).view_as(x).to(x.dtype)
+        return ((u * below_simplex(s, self.radius)) @ vt).view_as(x).to(x.dtype)
 
     def norm_of(self, s: Tensor) -> Tensor:
         return s.sum()
@@ -181,6 +183,11 @@ def sides(shape: Sequence[int]) -> tuple[int, int]:
 def matrix(x: Tensor) -> Tensor:
     """x as a matrix: its first dimension by all others."""
     return x.reshape(sides(x.shape))
+
+
+def valid(m: Tensor) -> tuple[Tensor, Tensor]:
+    """m without NaN and infinities, which a decomposition refuses, and what to add to a result instead: 0, or NaN."""
+    return m.nan_to_num(0.0, 0.0, 0.0), 0 * m.sum()
 
 
 def orthogonalized(m: Tensor) -> Tensor:

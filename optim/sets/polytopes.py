@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optim.sets.contract import Ball, ConstraintSet, double, size
-from optim.sets.vectors import place, threshold
+from optim.sets.contract import Ball, ConstraintSet, size
+from optim.sets.precision import double, share
+from optim.sets.vectors import below_simplex, onto_simplex, place
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ class UnitSimplex(Ball):
         return place(flat, i, self.radius * (-flat.gather(0, i).sign()).clamp(min=0)).view_as(g)
 
     def project(self, x: Tensor) -> Tensor:
-        y = double(x)
-        return (y - threshold(y.reshape(-1), self.radius).clamp(min=0)).clamp(min=0).to(x.dtype)
+        return below_simplex(double(x).reshape(-1), self.radius).view_as(x).to(x.dtype)
 
     def excess(self, x: Tensor) -> Tensor:
         y = double(x)
@@ -53,12 +53,11 @@ class ProbabilitySimplex(Ball):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.argmin(0, keepdim=True)
-        value = self.radius + 0 * flat.gather(0, i).sign()  # NaN, where the gradient is none
+        value = self.radius + 0 * flat.gather(0, i)  # NaN, where the gradient is none
         return place(flat, i, value).view_as(g)
 
     def project(self, x: Tensor) -> Tensor:
-        y = double(x)
-        return (y - threshold(y.reshape(-1), self.radius)).clamp(min=0).to(x.dtype)
+        return onto_simplex(double(x).reshape(-1), self.radius).view_as(x).to(x.dtype)
 
     def excess(self, x: Tensor) -> Tensor:
         y = double(x)
@@ -69,7 +68,7 @@ class ProbabilitySimplex(Ball):
 
     def boundary(self, x: Tensor) -> Tensor:
         """The share of entries at 0: all of the simplex has the same sum."""
-        return (x <= 1e-3 * self.radius / x.numel()).double().mean()
+        return share(x <= 1e-3 * self.radius / x.numel())
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Box(ConstraintSet):
 
     def boundary(self, x: Tensor) -> Tensor:
         near = 5e-4 * (self.high - self.low)
-        return ((x <= self.low + near) | (x >= self.high - near)).double().mean()
+        return share((x <= self.low + near) | (x >= self.high - near))
 
 
 @dataclass(frozen=True)
@@ -127,6 +126,8 @@ class Permutahedron(Ball):
 
     def project(self, x: Tensor) -> Tensor:
         y, order = double(x).reshape(-1).sort(descending=True)
+        # Only differences matter, and none beyond the weights' range: far from the set, digits would be lost.
+        y = torch.cat([0 * y[:1], -(y[:-1] - y[1:]).clamp(max=2 * self.radius).cumsum(0)])
         w = self.weights(len(y), y).flip(0)
         return place(y, order, y - nonincreasing(y - w)).view_as(x).to(x.dtype)
 
@@ -177,12 +178,13 @@ class Birkhoff(ConstraintSet):
 
     def boundary(self, x: Tensor) -> Tensor:
         """The share of entries at 0 or 1."""
-        return ((x <= 1e-3 / len(x)) | (x >= 0.999)).double().mean()
+        return share((x <= 1e-3 / len(x)) | (x >= 0.999))
 
     def shift_inside(self, x: Tensor) -> Tensor:
         y, n = double(x), len(x)
-        y = y + (1 - y.sum(1, keepdim=True)) / n  # rows sum to 1,
-        y = y + (1 - y.sum(0, keepdim=True)) / n  # and columns too: rows still do
+        for _ in range(2):  # the second time for what rounding has left of entries far outside
+            y = y + (1 - y.sum(1, keepdim=True)) / n  # rows sum to 1,
+            y = y + (1 - y.sum(0, keepdim=True)) / n  # and columns too: rows still do
         return (1 / n + (y - 1 / n) / (1 - n * y.amin()).clamp(min=1)).to(x.dtype)
 
 

@@ -14,15 +14,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optim.sets.contract import NormBall, capped, check_k, double, k_remark, nonzero, size, wide
+from optim.sets.contract import NormBall, capped, check_k, k_remark, size
+from optim.sets.precision import double, fast_l2_norm, l2_norm, nonzero, share
+
+LARGEST = 3e38  # single precision ends there
 
 
 @dataclass(frozen=True)
 class LInf(NormBall):
     """The hypercube {x : |x_i| <= radius}. lmo(g) = -radius sign(g). Projection: clamp."""
 
-    def lmo(self, g: Tensor) -> Tensor:
-        return g.sign().mul_(-self.radius)  # where g_i = 0 every v_i minimizes; sign(0) = 0 takes the centre
+    takes_out = True
+
+    def lmo(self, g: Tensor, out: Tensor | None = None) -> Tensor:
+        # Where g_i = 0 every v_i minimizes; sign(0) = 0 takes the centre.
+        return torch.sign(g, out=out).mul_(-self.radius)
 
     def project(self, x: Tensor) -> Tensor:
         return x.clamp(-self.radius, self.radius)
@@ -34,18 +40,28 @@ class LInf(NormBall):
         return 2 * self.radius * math.sqrt(size(shape))
 
     def boundary(self, x: Tensor) -> Tensor:
-        return (x.abs() >= 0.999 * self.radius).double().mean()
+        return share(x.abs() >= 0.999 * self.radius)
 
 
 @dataclass(frozen=True)
 class L2(NormBall):
-    """The Euclidean ball {x : ||x||_2 <= radius}. lmo(g) = -radius g / ||g||_2. Projection: radial."""
+    """The Euclidean ball {x : ||x||_2 <= radius}. lmo(g) = -radius g / ||g||_2. Projection: radial.
 
-    def lmo(self, g: Tensor) -> Tensor:
-        return g * (-self.radius / nonzero(l2_norm(g)))
+    With `out`, a gradient whose norm is beyond 1e-15 … 1e15 counts as 0: that saves two passes over it.
+    """
+
+    takes_out = True
+
+    def lmo(self, g: Tensor, out: Tensor | None = None) -> Tensor:
+        if out is None:
+            scale = (-self.radius / nonzero(l2_norm(g))).clamp(min=-LARGEST)  # of tiny g, too large for its precision
+            return (g * scale).to(g.dtype)
+        n = fast_l2_norm(g)
+        scale = torch.where((n > 1e-15) & (n < 1e15), -self.radius / n, 0 * n)
+        return torch.mul(g, scale, out=out)
 
     def project(self, x: Tensor) -> Tensor:
-        return x / self.gauge(x).clamp(min=1)
+        return (x / self.gauge(x).clamp(min=1)).to(x.dtype)
 
     def norm(self, x: Tensor) -> Tensor:
         return l2_norm(x)
@@ -67,8 +83,8 @@ class L1(NormBall):
         return place(flat, i, -self.radius * flat.gather(0, i).sign()).view_as(g)
 
     def project(self, x: Tensor) -> Tensor:
-        a = double(x).abs()
-        return (x.sign() * (a - threshold(a.reshape(-1), self.radius).clamp(min=0)).clamp(min=0)).to(x.dtype)
+        kept = below_simplex(double(x).abs().reshape(-1), self.radius)
+        return (x.sign() * kept.view_as(x)).to(x.dtype)
 
     def norm(self, x: Tensor) -> Tensor:
         return x.abs().sum()
@@ -140,8 +156,7 @@ class KSparse(NormBall):
         return place(flat, i, -self.radius * flat.gather(0, i).sign()).view_as(g)
 
     def project(self, x: Tensor) -> Tensor:
-        a = double(x).abs().reshape(-1)
-        kept = capped_threshold(a, self.radius, capped(self.k, a.numel()) * self.radius)
+        kept = capped_simplex(double(x).abs().reshape(-1), self.radius, capped(self.k, x.numel()))
         return (x.sign() * kept.view_as(x)).to(x.dtype)
 
     def norm(self, x: Tensor) -> Tensor:
@@ -180,7 +195,7 @@ class KSupport(NormBall):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.abs().topk(capped(self.k, flat.numel()), sorted=False).indices
-        g_K = wide(flat.gather(0, i))
+        g_K = double(flat.gather(0, i))
         return place(flat, i, (g_K * (-self.radius / nonzero(l2_norm(g_K)))).to(g.dtype)).view_as(g)
 
     def norm(self, x: Tensor) -> Tensor:
@@ -188,11 +203,6 @@ class KSupport(NormBall):
 
     def diameter(self, shape: Sequence[int]) -> float:
         return 2 * self.radius
-
-
-def l2_norm(x: Tensor) -> Tensor:
-    """||x||_2 over all entries, 0-d, summed in double precision."""
-    return torch.linalg.vector_norm(x, dtype=double(x.new_empty(0)).dtype)
 
 
 def p_norm(a: Tensor, p: float) -> Tensor:
@@ -206,27 +216,44 @@ def place(flat: Tensor, index: Tensor, values: Tensor) -> Tensor:
     return torch.zeros_like(flat).scatter(0, index, values)
 
 
-def threshold(a: Tensor, total: float) -> Tensor:
-    """theta with sum of max(a_i - theta, 0) = total, 0-d: the largest over j of (a_(1) + … + a_(j) - total) / j."""
-    sums = a.sort(descending=True).values.cumsum(0)
-    return ((sums - total) / torch.arange(1, len(a) + 1, device=a.device, dtype=a.dtype)).amax()
+def onto_simplex(a: Tensor, total: float) -> Tensor:
+    """The nearest vector whose entries are >= 0 and sum to `total` (Duchi et al. 2008).
 
-
-def capped_threshold(a: Tensor, cap: float, total: float) -> Tensor:
-    """min(max(a_i - theta, 0), cap) for entries a >= 0, with the smallest theta >= 0 whose sum is at most `total`.
-
-    The sum falls with theta, piecewise linearly: bisection finds the piece, and the piece gives theta.
+    max(a_i - theta, 0), with theta the largest over j of (a_(1) + … + a_(j) - total) / j, a sorted downwards. The
+    largest entry is taken off first: far from the simplex, digits would be lost.
     """
-    low, high = torch.zeros_like(a.amax()), a.amax()
+    a = a - a.amax()
+    sums = a.sort(descending=True).values.cumsum(0)
+    theta = ((sums - total) / torch.arange(1, len(a) + 1, device=a.device, dtype=a.dtype)).amax()
+    return (a - theta).clamp(min=0)
+
+
+def below_simplex(a: Tensor, total: float) -> Tensor:
+    """The nearest vector whose entries are >= 0 and sum to at most `total`."""
+    kept = a.clamp(min=0)
+    return torch.where(kept.sum() <= total, kept, onto_simplex(a, total))
+
+
+def capped_simplex(a: Tensor, cap: float, k: int) -> Tensor:
+    """The nearest vector with entries in [0, cap] that sum to at most k cap, for entries a >= 0.
+
+    min(max(a_i - theta, 0), cap), whose sum falls with theta, piecewise linearly. With a_(k+1) the (k+1)-th largest
+    entry, theta is between a_(k+1) - cap and a_(k+1): bisection finds the piece, and the piece gives theta.
+    """
+    kept = a.clamp(max=cap)
+    if k >= len(a):
+        return kept
+    total, pivot = k * cap, a.topk(k + 1).values[-1]
+    b = a - pivot  # far from the set, digits would be lost
+    low, high = torch.maximum(-pivot, torch.full_like(pivot, -cap)), torch.zeros_like(pivot)
     for _ in range(64):
         theta = (low + high) / 2
-        above = (a - theta).clamp(0, cap).sum() > total
+        above = (b - theta).clamp(0, cap).sum() > total
         low, high = torch.where(above, theta, low), torch.where(above, high, theta)
-    at_cap, free = a - low >= cap, (a - low < cap) & (a > low)
-    exact = (torch.where(free, a, 0).sum() + at_cap.sum() * cap - total) / free.sum().clamp(min=1)
-    inside = a.clamp(max=cap).sum() <= total
-    theta = torch.where(inside, 0, torch.where(free.any(), exact.clamp(low, high), high))
-    return (a - theta).clamp(0, cap)
+    at_cap, free = b - low >= cap, (b - low < cap) & (b > low)
+    exact = (torch.where(free, b, 0).sum() + at_cap.sum() * cap - total) / free.sum().clamp(min=1)
+    theta = torch.where(free.any(), exact.clamp(low, high), high)
+    return torch.where(kept.sum() <= total, kept, (b - theta).clamp(0, cap))
 
 
 def k_support_norm(a: Tensor, k: int) -> Tensor:
