@@ -2,8 +2,8 @@
 
 Their ``step(closure)`` finds the gradient at x in ``x.grad``, as usual, and calls ``closure(points)`` for the gradient
 of the same batch, with the same random numbers and without moving buffers such as batch normalization's averages, at
-`points`: one tensor for each parameter, in the order of ``param_groups``. It returns the gradients in that order, None
-where there is none.
+`points`: tensors that require a gradient, one for each parameter in the order of ``param_groups``. It returns the
+gradients in that order, None where there is none.
 
 Sources: Hazan, Luo 2016 (arXiv 1602.02101, Algorithm 1, SVRF); Xie et al. 2020 (AAAI 34, ORGFW).
 Run: ``python -m trainer model=cnn optim=orgfw``, ``python -m trainer model=cnn optim=svrf``
@@ -46,7 +46,7 @@ class TwoPoint(ConditionalGradient):
         self.second = dict.fromkeys(xs := self.parameters())
         if any(self.second_point in self.state[x] for x in xs):
             with torch.enable_grad():
-                gradients = closure([self.state[x].get(self.second_point, x) for x in xs])
+                gradients = closure([self.state[x].get(self.second_point, x).detach().requires_grad_() for x in xs])
             self.second = dict(zip(xs, gradients, strict=True))
         self.advance()
         del self.second
@@ -139,7 +139,7 @@ class SVRF(TwoPoint):
         """
         xs = self.parameters()
         with torch.enable_grad():
-            gradients = full_closure(xs)
+            gradients = full_closure([x.detach().requires_grad_() for x in xs])
         for x, G in zip(xs, gradients, strict=True):
             if G is not None:
                 self.state[x] |= {"snapshot": x.clone(), "full_gradient": G.clone()}

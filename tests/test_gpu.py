@@ -5,6 +5,8 @@ import torch
 from conftest import summary
 from formats import write_images
 
+import optim
+
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -50,3 +52,68 @@ def test_the_same_seed_gives_the_same_weights_there(cli, tmp_path, choice):
     for name, value in one["model"].items():
         if "running" not in name and "batches" not in name:
             assert torch.equal(value, other["model"][name].cpu()), name
+
+
+SETS = [
+    optim.LInf(),
+    optim.L2(),
+    optim.L1(),
+    optim.Lp(),
+    optim.KSparse(),
+    optim.KSupport(),
+    optim.UnitSimplex(),
+    optim.ProbabilitySimplex(),
+    optim.Box(),
+    optim.Permutahedron(),
+    optim.Spectral(method="iterative"),
+    optim.Nuclear(method="iterative"),
+    optim.SpectralKSupport(method="iterative"),
+    optim.GroupL1(),
+    optim.GroupKSupport(),
+    optim.ScionNorms(method="iterative"),
+]
+
+
+def stepping(constraint, **options):
+    """An optimizer over a convolution, a matrix and a vector, with gradients."""
+    torch.manual_seed(0)
+    shapes = [(8, 4, 3, 3), (20, 30), (20,)]
+    xs = [torch.nn.Parameter(0.1 * torch.randn(shape, device="cuda")) for shape in shapes]
+    for x in xs:
+        x.grad = torch.randn_like(x)
+    return xs, optim.SFW(xs, constraint, lr=0.01, **options)
+
+
+@pytest.mark.parametrize("rescale", ["none", "gradient"])
+@pytest.mark.parametrize("constraint", SETS, ids=lambda C: type(C).__name__)
+def test_a_step_waits_for_nothing(constraint, rescale):
+    _, optimizer = stepping(constraint, rescale=rescale, gap_every=2)
+    optimizer.step()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("constraint", SETS, ids=lambda C: type(C).__name__)
+def test_a_step_can_be_captured(constraint):
+    xs, optimizer = stepping(constraint, rescale="gradient", gap_every=0)
+    ys, eager = stepping(constraint, rescale="gradient", gap_every=0)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            optimizer.step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        optimizer.step()
+    graph.replay()
+    graph.replay()
+    for _ in range(5):
+        eager.step()
+    for x, y in zip(xs, ys, strict=True):
+        torch.testing.assert_close(x, y)

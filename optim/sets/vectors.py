@@ -47,18 +47,16 @@ class LInf(NormBall):
 class L2(NormBall):
     """The Euclidean ball {x : ||x||_2 <= radius}. lmo(g) = -radius g / ||g||_2. Projection: radial.
 
-    With `out`, a gradient whose norm is beyond 1e-15 … 1e15 counts as 0: that saves two passes over it.
+    With `out`, that of a gradient whose norm is below 1e-15 or above 1e18 is shorter: its squares may be no numbers.
     """
 
     takes_out = True
 
     def lmo(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         if out is None:
-            scale = (-self.radius / nonzero(l2_norm(g))).clamp(min=-LARGEST)  # of tiny g, too large for its precision
-            return (g * scale).to(g.dtype)
-        n = fast_l2_norm(g)
-        scale = torch.where((n > 1e-15) & (n < 1e15), -self.radius / n, 0 * n)
-        return torch.mul(g, scale, out=out)
+            # At g = 0 the scale is infinite; beyond single precision it would make NaN of 0.
+            return (g * (-self.radius / l2_norm(g)).clamp(min=-LARGEST)).to(g.dtype)
+        return torch.mul(g, -self.radius / fast_l2_norm(g).clamp(min=1e-15), out=out)
 
     def project(self, x: Tensor) -> Tensor:
         return (x / self.gauge(x).clamp(min=1)).to(x.dtype)
