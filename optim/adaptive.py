@@ -12,6 +12,8 @@ Run: ``python -m trainer model=cnn optim=adagrad_sfw constraint=linf``
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -36,8 +38,6 @@ class AdaGradSFW(ConditionalGradient):
         ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
     """
 
-    lr_is_share = False
-
     def __init__(
         self,
         params: ParamsT,
@@ -51,11 +51,19 @@ class AdaGradSFW(ConditionalGradient):
         free_momentum: float = 0.9,
         gap_every: int | None = None,
     ):
-        check_range("inner_steps", inner_steps, 1)
-        if delta <= 0:
-            raise ValueError(f"delta={delta}: must be a number > 0")
         options = {"lr": lr, "inner_steps": inner_steps, "delta": delta, "weight_decay": weight_decay}
         super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
+
+    def check(self, group: Group) -> None:
+        check_range("inner_steps", group["inner_steps"], 1)
+        if group["inner_steps"] != int(group["inner_steps"]):
+            raise ValueError(f"inner_steps={group['inner_steps']}: must be a whole number")
+        if not 0 < group["delta"] < math.inf:
+            raise ValueError(f"delta={group['delta']}: must be a number > 0")
+        super().check(group)
+
+    def takes_share(self, group: Group) -> bool:
+        return False
 
     def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
         state, lr = self.state[x], group["lr"]

@@ -48,8 +48,6 @@ class ConditionalGradient(Constrained):
         ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
     """
 
-    lr_is_share = True  # lr must be in [0, 1]
-
     def __init__(
         self,
         params: ParamsT,
@@ -61,7 +59,6 @@ class ConditionalGradient(Constrained):
         gap_every: int | None,
     ):
         check_range("free_lr", free_lr, 0)
-        check_range("free_momentum", free_momentum, 0, 1, open_above=True)
         check_range("gap_every", gap_every or 0, 0)
         self.free_options, self.scratch = {"lr": free_lr}, Scratch()
         super().__init__(params, constraint, options | {"free_momentum": free_momentum})
@@ -70,15 +67,27 @@ class ConditionalGradient(Constrained):
         self.measures = ("fw_gap", "boundary", "sparsity", "step_norm", *(["effective_rank"] if ranked else []))
 
     def add_param_group(self, param_group: Group) -> None:
-        """Adds a group, as for any optimizer; its parameters are shifted inside their sets."""
-        group = self.defaults | param_group
-        share = self.lr_is_share and group.get("constraint", self.constraint) is not None
+        """Adds a group, as for any optimizer; its parameters are shifted inside their sets.
+
+        Raises:
+            ValueError: an option outside its range.
+        """
+        self.check({"constraint": self.constraint} | self.defaults | param_group)
+        super().add_param_group(param_group)
+
+    def check(self, group: Group) -> None:
+        """Raises ValueError for an option of a group that is outside its range."""
+        share = group["constraint"] is not None and self.takes_share(group)
         why = "a conditional gradient step goes a share of the way to the vertex"
         check_range("lr", group["lr"], 0, *([1, why] if share else []))
         check_range("weight_decay", group["weight_decay"], 0)
+        check_range("free_momentum", group["free_momentum"], 0, 1, open_above=True)
         if "momentum" in group:
             check_range("momentum", group["momentum"], 0, 1, open_above=True)
-        super().add_param_group(param_group)
+
+    def takes_share(self, group: Group) -> bool:
+        """Whether lr is the share of the way to the vertex, and must be in [0, 1]."""
+        return True
 
     def __getstate__(self) -> dict[str, Any]:
         own = {"gap_every": self.gap_every, "measures": self.measures, "scratch": Scratch()}
@@ -126,7 +135,10 @@ class ConditionalGradient(Constrained):
         """b = rho b + g; x = x - lr b: torch.optim.SGD's step."""
         state, rho = self.state[x], group["free_momentum"]
         if rho:
-            state["momentum_buffer"] = state["momentum_buffer"].mul_(rho).add_(g) if state else g.clone()
+            if "momentum_buffer" in state:
+                state["momentum_buffer"].mul_(rho).add_(g)
+            else:
+                state["momentum_buffer"] = g.clone()
             g = state["momentum_buffer"]
         if isinstance(group["lr"], Tensor):
             x.sub_(group["lr"] * g)
@@ -218,14 +230,16 @@ class SFW(ConditionalGradient):
         free_momentum: float = 0.9,
         gap_every: int | None = None,
     ):
-        if rescale not in ("none", "diameter", "gradient", "fast_gradient"):
-            raise ValueError(f"rescale={rescale}: must be none, diameter, gradient or fast_gradient")
-        self.lr_is_share = rescale == "none"
         options = {"lr": lr, "momentum": momentum, "rescale": rescale, "weight_decay": weight_decay}
         super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"lr_is_share": self.lr_is_share}
+    def check(self, group: Group) -> None:
+        if group["rescale"] not in ("none", "diameter", "gradient", "fast_gradient"):
+            raise ValueError(f"rescale={group['rescale']}: must be none, diameter, gradient or fast_gradient")
+        super().check(group)
+
+    def takes_share(self, group: Group) -> bool:
+        return group["rescale"] == "none"
 
     def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
         m = self.momentum(x, g, group["momentum"])

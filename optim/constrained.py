@@ -38,7 +38,6 @@ class Constrained(torch.optim.Optimizer):
     """
 
     free_options: dict[str, Any]  # options of groups of free parameters, where they differ
-    may_leave = False  # whether the method's own iterates leave the set, so that it need not start inside
 
     def __init__(self, params: ParamsT, constraint: Constraint, *args: Any, **options: Any):
         check_constraint(type(self).__name__, constraint)
@@ -70,9 +69,13 @@ class Constrained(torch.optim.Optimizer):
                 self.constraints.append(C)
                 for i, x in enumerate(added["params"]):
                     name = added["param_names"][i] if "param_names" in added else str(len(self.held))
-                    shifted = C is not None and not self.may_leave and shift_inside(x, C)
+                    shifted = C is not None and self.stays(added) and shift_inside(x, C)
                     remark = "" if C is None else constraint.remark(x)
                     self.held.append(Held(name, tuple(x.shape), C, shifted, remark))
+
+    def stays(self, group: dict[str, Any]) -> bool:
+        """Whether the method keeps the group's parameters inside their sets, and must start there."""
+        return True
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As for any optimizer.

@@ -12,6 +12,7 @@ by entries, ranks as their mean.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -86,10 +87,10 @@ class Measurements:
             row = {
                 "parameter": held.name,
                 "set": type(held.constraint).__name__,
-                "fw_gap": gaps[i] / count if count and gaps[i] is not None else nan,
+                "fw_gap": mean(gaps, i, count, nan),
                 "boundary": held.constraint.boundary(x),
                 "sparsity": sparse_share(x),
-                "step_norm": lengths[i] / count if count and lengths[i] is not None else nan,
+                "step_norm": mean(lengths, i, count, nan),
             }
             if "effective_rank" in optimizer.measures:
                 row["effective_rank"] = effective_rank(x) if held.constraint.of_matrices else nan
@@ -122,8 +123,14 @@ def sparse_share(x: Tensor) -> Tensor:
     return share(a <= 1e-3 * a.amax())
 
 
+def mean(totals: list[Tensor | None] | None, i: int, count: int, nan: Tensor) -> Tensor:
+    """The i-th total over `count` steps; NaN where there is none."""
+    return totals[i] / count if totals and i < len(totals) and totals[i] is not None else nan
+
+
 def added(totals: list[Tensor | None] | None, values: list[Tensor | None]) -> list[Tensor | None]:
     """Sums, entry by entry; None is nothing."""
     if totals is None:
         return values
-    return [b if a is None else a if b is None else a + b for a, b in zip(totals, values, strict=True)]
+    pairs = itertools.zip_longest(totals, values)  # longer, once a group was added
+    return [b if a is None else a if b is None else a + b for a, b in pairs]

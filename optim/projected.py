@@ -7,11 +7,9 @@ Run: ``python -m trainer optim=sgd constraint=linf constraint.radius=0.1``
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from optim.checks import check_range
@@ -21,7 +19,14 @@ from optim.unconstrained import Lion, MomentumAdagrad, Muon
 
 
 class Projected(Constrained):
-    """Beside an optimizer of the whole space: projects what has a gradient and a set after each of its steps."""
+    """Beside an optimizer of the whole space: projects what has a gradient and a set after each of its steps.
+
+    As a hook, since torch runs a user's own hooks around every class's step: around two, twice.
+    """
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.register_step_post_hook(project)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group, as for any optimizer.
@@ -34,15 +39,20 @@ class Projected(Constrained):
             if C is not None and not C.projectable():
                 raise ValueError(C.no_projection())
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """The other optimizer's step, then the projection; returns the closure's loss, if one is given."""
-        loss = super().step(closure)
-        for group, C in zip(self.param_groups, self.constraints, strict=True):
-            for x in group["params"]:
-                if C is not None and x.grad is not None:
-                    x.copy_(C.project(x))
-        return loss
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy, or of a loaded state: torch keeps no hooks with either."""
+        super().__setstate__(state)
+        if project not in self._optimizer_step_post_hooks.values():
+            self.register_step_post_hook(project)
+
+
+@torch.no_grad()
+def project(optimizer: Projected, args: Any, kwargs: Any) -> None:
+    """After each step: onto its set what has a gradient and a set."""
+    for group, C in zip(optimizer.param_groups, optimizer.constraints, strict=True):
+        for x in group["params"]:
+            if C is not None and x.grad is not None:
+                x.copy_(C.project(x))
 
 
 class ProjectedSGD(Projected, torch.optim.SGD):
@@ -179,7 +189,7 @@ def adagrad(
     """
     check_common(lr, weight_decay, momentum, eps=eps)
     options: dict[str, Any] = {"lr": lr, "eps": eps, "weight_decay": weight_decay}
-    options |= {"momentum": momentum} if momentum else {"fused": True}
+    options |= {"momentum": momentum} if momentum else {}  # not fused: torch 2.11 has that on the CPU only
     if constraint is None:
         return MomentumAdagrad(params, **options) if momentum else torch.optim.Adagrad(params, **options)
     return (ProjectedMomentumAdagrad if momentum else ProjectedAdagrad)(params, constraint, **options)

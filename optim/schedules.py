@@ -252,12 +252,13 @@ class Plateau(Scheduled):
         warmup_epochs: int = 0,
         warmup_steps: int = 0,
     ):
-        check_range("factor", factor, 0, 1, open_above=True)
+        if not 0 < factor < 1:
+            raise ValueError(f"factor={factor}: must be between 0 and 1")
         check_range("patience", patience, 0)
         check_range("threshold", threshold, 0)
         check_range("floor", floor, 0, 1)
         self.factor, self.patience, self.threshold, self.floor = factor, patience, threshold, floor
-        self.reduced, self.best, self.waited = 1.0, None, 0
+        self.reduced, self.best, self.waited = 1.0, math.inf, 0  # best: the least, of -value where more is better
         options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": "epoch"}
         super().__init__(
             optimizer, lambda u, U: self.reduced, epochs=epochs, steps_per_epoch=steps_per_epoch, **options
@@ -265,9 +266,9 @@ class Plateau(Scheduled):
 
     def observe(self, value: float, maximize: bool) -> None:
         """Takes the number that an epoch ended with, and sets the rates that it calls for."""
-        sign = -1 if maximize else 1
-        if self.best is None or sign * value < sign * self.best - self.threshold * abs(self.best):
-            self.best, self.waited = value, 0
+        score = -value if maximize else value
+        if score < (self.best - self.threshold * abs(self.best) if math.isfinite(self.best) else self.best):
+            self.best, self.waited = score, 0
         else:
             self.waited += 1
         if self.waited > self.patience:

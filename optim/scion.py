@@ -10,8 +10,6 @@ Source: Pethick et al. 2025, arXiv 2502.07529, Algorithms 1 and 2 (there alpha i
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -49,12 +47,14 @@ class Scion(ConditionalGradient):
         free_momentum: float = 0.9,
         gap_every: int | None = None,
     ):
-        self.lr_is_share, self.may_leave = constrained, not constrained
         options = {"lr": lr, "momentum": momentum, "constrained": constrained, "weight_decay": weight_decay}
         super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"lr_is_share": self.lr_is_share, "may_leave": self.may_leave}
+    def takes_share(self, group: Group) -> bool:
+        return group["constrained"]
+
+    def stays(self, group: Group) -> bool:
+        return group["constrained"]
 
     def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
         state, rho = self.state[x], group["momentum"]

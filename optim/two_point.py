@@ -41,15 +41,23 @@ class TwoPoint(ConditionalGradient):
         """
         if closure is None:
             raise TypeError(
-                f"{type(self).__name__}.step needs closure(points): the batch's gradients at a second point"
+                f"{type(self).__name__}.step needs closure(points): its batch's gradients at a second point"
             )
-        self.second = dict.fromkeys(xs := self.parameters())
-        if any(self.second_point in self.state[x] for x in xs):
+        xs = self.parameters()
+        points = [self.state[x].get(self.second_point) for x in xs]
+        self.second: dict[Tensor, tuple[Tensor, Tensor]] = {}  # parameter -> its second point, and the gradient there
+        if any(point is not None for point in points):
+            at = [x if point is None else point for x, point in zip(xs, points, strict=True)]
             with torch.enable_grad():
-                gradients = closure([self.state[x].get(self.second_point, x).detach().requires_grad_() for x in xs])
-            self.second = dict(zip(xs, gradients, strict=True))
+                gradients = closure([point.detach().requires_grad_() for point in at])
+            triples = zip(xs, points, gradients, strict=True)
+            self.second = {x: (point, h) for x, point, h in triples if point is not None and h is not None}
+        self.prepare(xs)
         self.advance()
         del self.second
+
+    def prepare(self, xs: list[Tensor]) -> None:
+        """Between the second gradients and the step."""
 
     def parameters(self) -> list[Tensor]:
         """Of all groups, in their order."""
@@ -86,14 +94,18 @@ class ORGFW(TwoPoint):
         options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
 
+    def prepare(self, xs: list[Tensor]) -> None:
+        for x in xs:  # the free ones too: the other gradient is of the whole network as it was
+            self.state[x]["previous"] = x.clone()
+
     def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
-        state, h = self.state[x], self.second[x]
-        if h is None:
-            state["estimate"] = g.clone()
-        else:
-            h = h.add(state["previous"], alpha=group["weight_decay"])
+        state = self.state[x]
+        if x in self.second and "estimate" in state:
+            previous, h = self.second[x]
+            h = h.add(previous, alpha=group["weight_decay"])
             state["estimate"].sub_(h).mul_(group["momentum"]).add_(g)  # d = g + (1 - rho) (d - h)
-        state["previous"] = x.clone()
+        else:
+            state["estimate"] = g.clone()
         self.toward(Vertex(C, state["estimate"], x, self.scratch), group["lr"], g, C)  # x + gamma (v - x)
 
 
@@ -153,11 +165,15 @@ class SVRF(TwoPoint):
         """
         if "since" not in self.state:
             raise RuntimeError("SVRF.step: call snapshot(full_closure) before the first step")
-        self.state["since"] += 1
         super().step(closure)
 
+    def prepare(self, xs: list[Tensor]) -> None:
+        self.state["since"] += 1
+
     def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
-        state, h = self.state[x], self.second[x]
-        d = g if h is None else g - h + state["full_gradient"]  # a decay of w would cancel
+        d = g
+        if x in self.second:
+            _, h = self.second[x]
+            d = g - h + self.state[x]["full_gradient"]  # a decay of w would cancel
         gamma = group["lr"] * 2 / (self.state["since"] + 1) if group["restarts"] else group["lr"]
         self.toward(Vertex(C, d, x, self.scratch), gamma, g, C)  # x + gamma (v - x)

@@ -114,7 +114,7 @@ class Muon(torch.optim.Optimizer):
             self.state[x].setdefault("momentum_buffer", torch.zeros_like(x))
         muon_step(
             [as_matrix(x) for x in xs],
-            [as_matrix(x.grad) for x in xs],
+            [as_matrix(ordered_like(x, x.grad)) for x in xs],
             [as_matrix(self.state[x]["momentum_buffer"]) for x in xs],
             lr=group["lr"],
             weight_decay=group["weight_decay"],
@@ -154,3 +154,8 @@ class Muon(torch.optim.Optimizer):
 def as_matrix(x: Tensor) -> Tensor:
     """A view of x as its first dimension by all others; of one in channels-last order with other columns first."""
     return x.view(len(x), -1) if x.is_contiguous() else x.movedim(1, -1).view(len(x), -1)
+
+
+def ordered_like(x: Tensor, g: Tensor) -> Tensor:
+    """g with x's order in memory, so that both have the same columns as a matrix."""
+    return g if g.stride() == x.stride() else torch.empty_like(x).copy_(g)

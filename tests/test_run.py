@@ -296,7 +296,9 @@ def test_every_choice_of_every_group_trains(cli, tmp_path, choices):
         ("mse", "apartments"),
     ):
         needed["objective", objective] = [f"data={data}"]
-    needed |= {("constraint", name): ["optim=cgd", "data.limit=100"] for group, name in choices if group == "constraint"}
+    needed |= {
+        ("constraint", name): ["optim=cgd", "data.limit=100"] for group, name in choices if group == "constraint"
+    }
     needed["constraint", "none"] = []
     needed["constraint", "birkhoff"] += ["model.widths=[64]", "constraint.apply_to=*.1.weight"]  # 64 x 64
     for group, choice in choices:
