@@ -6,7 +6,7 @@ With s the sum of squared gradients and H = diag(sqrt(s) + delta), K inner steps
 
 with the exact step, clipped: gamma = clip(lr <grad Q(y), y - v> / ||y - v||_H^2, 0, 1).
 
-Source: Combettes, Spiegel, Pokutta 2020, arXiv 2009.14114, Algorithm 3 (AdaSFW).
+Source: Combettes, Spiegel, Pokutta 2020, arXiv 2009.14114 (AdaSFW).
 Run: ``python -m trainer model=cnn optim=adagrad_sfw constraint=linf``
 """
 
@@ -21,7 +21,7 @@ from torch.optim.optimizer import ParamsT
 from optim.checks import check_range
 from optim.conditional import ConditionalGradient, Group
 from optim.sets import Constraint, ConstraintSet
-from optim.sets.precision import nonzero
+from optim.sets.precision import or_one
 
 
 class AdaGradSFW(ConditionalGradient):
@@ -43,7 +43,7 @@ class AdaGradSFW(ConditionalGradient):
         params: ParamsT,
         constraint: Constraint,
         *,
-        lr: float = 1e-2,
+        lr: float,
         inner_steps: int = 2,
         delta: float = 1e-8,
         weight_decay: float = 0.0,
@@ -74,6 +74,6 @@ class AdaGradSFW(ConditionalGradient):
             # lr times the gradient of Q, so that lr = 0 needs no division; its vertex is the same
             q = lr * g + H * (x - start)
             d = x - C.lmo(q)
-            gamma = torch.sum(q * d) / nonzero(torch.sum(H * d * d))
+            gamma = torch.sum(q * d) / or_one(torch.sum(H * d * d))
             x.sub_(gamma.clamp(0, 1) * d)
         self.measured.moved(x, start, g, C)

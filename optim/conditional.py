@@ -62,9 +62,27 @@ class ConditionalGradient(Constrained):
         check_range("gap_every", gap_every or 0, 0)
         self.free_options, self.scratch = {"lr": free_lr}, Scratch()
         super().__init__(params, constraint, options | {"free_momentum": free_momentum})
-        ranked = any(C is not None and C.of_matrices for C in self.constraints)
-        self.gap_every = (100 if ranked else 20) if gap_every is None else gap_every
-        self.measures = ("fw_gap", "boundary", "sparsity", "step_norm", *(["effective_rank"] if ranked else []))
+        self.gap_every = (100 if self.of_matrices else 20) if gap_every is None else gap_every
+
+    @property
+    def of_matrices(self) -> bool:
+        """Whether there is a set of matrices."""
+        return any(C is not None and C.of_matrices for C in self.constraints)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of what is measured."""
+        names = ("fw_gap", "boundary", "sparsity", "step_norm") if self.gap_every else ("boundary", "sparsity")
+        return (*names, "effective_rank") if self.of_matrices else names
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As for any optimizer.
+
+        Raises:
+            ValueError: the state is of another set, or of another size of it.
+        """
+        super().load_state_dict(state_dict)
+        Measurements.to(self, self.param_groups[0]["params"][0].device)
 
     def add_param_group(self, param_group: Group) -> None:
         """Adds a group, as for any optimizer; its parameters are shifted inside their sets.
@@ -90,7 +108,7 @@ class ConditionalGradient(Constrained):
         return True
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"gap_every": self.gap_every, "measures": self.measures, "scratch": Scratch()}
+        own = {"gap_every": self.gap_every, "scratch": Scratch()}
         return super().__getstate__() | own
 
     @torch.no_grad()
@@ -127,7 +145,11 @@ class ConditionalGradient(Constrained):
         raise NotImplementedError
 
     def toward(self, v: Vertex, gamma: float | Tensor, g: Tensor, C: ConstraintSet) -> None:
-        """x = x + gamma (v - x), measured: the Frank-Wolfe gap of g, and the step's length."""
+        """x = x + gamma (v - x), measured: the Frank-Wolfe gap of g, and the step's length.
+
+        gamma is at most 1, whatever a scheduler has made of it: the set would be left otherwise.
+        """
+        gamma = gamma.clamp(max=1) if isinstance(gamma, Tensor) else min(gamma, 1.0)
         self.measured.toward(v, gamma, g, C)
         v.pull(gamma)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -60,18 +60,23 @@ class Constrained(torch.optim.Optimizer):
         pairs = [entry if isinstance(entry, tuple) else (None, entry) for entry in given]
         names, xs = [name for name, _ in pairs], [x for _, x in pairs]
         sets = [None] * len(xs) if constraint is None else constraint.assign(names, xs)
+        for C in dict.fromkeys(sets):
+            self.accept(C)
+        position = {x: len(self.held) + i for i, x in enumerate(xs)}
         for C in sorted(dict.fromkeys(sets), key=lambda C: C is None):
             members = [entry for entry, S in zip(given, sets, strict=True) if S == C]
             options = self.free_options if C is None and not freed else {}
-            plain = None if C is None else C.plain()
-            super().add_param_group({**group, **options, "params": members, "constraint": plain})
+            super().add_param_group({**group, **options, "params": members, "constraint": plain(C, constraint)})
             for added in self.param_groups[len(self.constraints) :]:  # the other base may have divided it further
                 self.constraints.append(C)
                 for i, x in enumerate(added["params"]):
-                    name = added["param_names"][i] if "param_names" in added else str(len(self.held))
-                    shifted = C is not None and self.stays(added) and shift_inside(x, C)
+                    name = added["param_names"][i] if "param_names" in added else str(position[x])
+                    shifts = C is not None and x.requires_grad and self.stays(added)
                     remark = "" if C is None else constraint.remark(x)
-                    self.held.append(Held(name, tuple(x.shape), C, shifted, remark))
+                    self.held.append(Held(name, tuple(x.shape), C, shifts and shift_inside(x, C), remark))
+
+    def accept(self, C: ConstraintSet | None) -> None:
+        """Raises ValueError for a set that the method cannot use."""
 
     def stays(self, group: dict[str, Any]) -> bool:
         """Whether the method keeps the group's parameters inside their sets, and must start there."""
@@ -83,10 +88,18 @@ class Constrained(torch.optim.Optimizer):
         Raises:
             ValueError: the state is of another set, or of another size of it.
         """
-        for i, (theirs, ours) in enumerate(zip(state_dict["param_groups"], self.param_groups, strict=False)):
+        pairs = list(zip(state_dict["param_groups"], self.param_groups, strict=False))
+        for i, (theirs, ours) in enumerate(pairs):
             saved, here = theirs.get("constraint"), ours["constraint"]
             if not same_set(saved, here):
                 raise ValueError(f"constraint={show(here)}: the state's group {i} is of {show(saved)}")
+        first = 0
+        for i, (theirs, ours) in enumerate(pairs):
+            last = first + len(ours["params"])
+            if ours["constraint"] is not None and "init_factor" in ours["constraint"]:  # the radius that it began with
+                self.constraints[i] = C = self.constraints[i].with_radius(theirs["constraint"]["radius"])
+                self.held[first:last] = [replace(held, constraint=C) for held in self.held[first:last]]
+            first = last
         super().load_state_dict(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -114,12 +127,19 @@ def shift_inside(x: Tensor, C: ConstraintSet) -> bool:
     return True
 
 
+def plain(C: ConstraintSet | None, constraint: Constraint | None) -> dict[str, Any] | None:
+    """A fitted set as plain data, with the `init_factor` that its radius comes from, if it does."""
+    factor = getattr(constraint, "init_factor", None)
+    return None if C is None else C.plain() | ({} if factor is None else {"init_factor": factor})
+
+
 def same_set(a: dict[str, Any] | None, b: dict[str, Any] | None) -> bool:
-    """Whether two sets, as plain data, are the same; a radius that was resolved elsewhere may differ by rounding."""
+    """Whether two sets, as plain data, are the same; a radius that goes by initial norms may be another."""
     if a is None or b is None:
         return a is b
+    names = [name for name in b if not (name == "radius" and "init_factor" in b)]
     return a.keys() == b.keys() and all(
-        math.isclose(a[k], b[k], rel_tol=1e-6) if isinstance(b[k], float) else a[k] == b[k] for k in b
+        math.isclose(a[k], b[k], rel_tol=1e-6) if isinstance(b[k], float) else a[k] == b[k] for k in names
     )
 
 

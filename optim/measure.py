@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from optim.sets import ConstraintSet, effective_rank
-from optim.sets.precision import share
+from optim.sets import ConstraintSet
+from optim.sets.precision import double, share
 from optim.vertex import Vertex, norm
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ class Measurements:
     @classmethod
     def due(cls, optimizer: ConditionalGradient) -> Measurements:
         """Of the step that begins."""
-        steps = optimizer.state.get(KEY, (0,))[0]
-        return cls(optimizer.gap_every > 0 and steps % optimizer.gap_every == 0)
+        if optimizer.gap_every == 0:  # then the state is not even read, for which torch would compile each step anew
+            return cls(False)
+        return cls(optimizer.state.get(KEY, (0,))[0] % optimizer.gap_every == 0)
 
     def skip(self) -> None:
         """A parameter without a gradient, or without a set."""
@@ -66,11 +67,20 @@ class Measurements:
 
     def count(self, optimizer: ConditionalGradient) -> None:
         """Adds the step, and what was measured in it. A new tuple: a saved state dict must not change with it."""
+        if optimizer.gap_every == 0:
+            return
         steps, count, gaps, lengths = optimizer.state.get(KEY, (0, 0, None, None))
         if self.is_due:
             count += 1
             gaps, lengths = added(gaps, self.gaps), added(lengths, self.lengths)
         optimizer.state[KEY] = (steps + 1, count, gaps, lengths)
+
+    @staticmethod
+    def to(optimizer: ConditionalGradient, device: torch.device) -> None:
+        """Moves what was measured to the parameters' device, where a loaded state may not be."""
+        steps, count, *sums = optimizer.state.get(KEY, (0, 0, None, None))
+        moved = [None if total is None else [None if n is None else n.to(device) for n in total] for total in sums]
+        optimizer.state[KEY] = (steps, count, *moved)
 
     @staticmethod
     @torch.no_grad()
@@ -84,28 +94,23 @@ class Measurements:
             if held.constraint is None:
                 continue
             nan = torch.full((), torch.nan, device=x.device)
-            row = {
-                "parameter": held.name,
-                "set": type(held.constraint).__name__,
-                "fw_gap": mean(gaps, i, count, nan),
-                "boundary": held.constraint.boundary(x),
-                "sparsity": sparse_share(x),
-                "step_norm": mean(lengths, i, count, nan),
-            }
-            if "effective_rank" in optimizer.measures:
-                row["effective_rank"] = effective_rank(x) if held.constraint.of_matrices else nan
+            row: dict[str, Any] = {"parameter": held.name, "set": type(held.constraint).__name__}
+            row |= dict.fromkeys(optimizer.measures, nan)
+            if optimizer.gap_every:
+                row |= {"fw_gap": mean(gaps, i, count, nan), "step_norm": mean(lengths, i, count, nan)}
+            row |= {"sparsity": sparse_share(x)} | held.constraint.measured(x)
             rows.append(row)
         entries = [x.numel() for x, held in zip(xs, optimizer.held, strict=True) if held.constraint is not None]
-        return totals(rows, entries), rows
+        return totals(optimizer.measures, rows, entries), rows
 
 
-def totals(rows: list[dict[str, Any]], entries: list[int]) -> dict[str, Tensor]:
+def totals(names: tuple[str, ...], rows: list[dict[str, Any]], entries: list[int]) -> dict[str, Tensor]:
     """Of rows of parameters with so many entries each; parameters without a number do not count."""
     if not rows:
-        return {name: torch.tensor(torch.nan) for name in ("fw_gap", "boundary", "sparsity", "step_norm")}
+        return {name: torch.tensor(torch.nan) for name in names}
     total = {}
-    for name in list(rows[0])[2:]:
-        values = torch.stack([row[name].double() for row in rows])
+    for name in names:
+        values = torch.stack([double(row[name]) for row in rows])
         if name in ("boundary", "sparsity"):
             weights = torch.tensor(entries, dtype=values.dtype, device=values.device)
             total[name] = (values * weights).sum() / weights.sum()

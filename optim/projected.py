@@ -14,7 +14,7 @@ from torch.optim.optimizer import ParamsT
 
 from optim.checks import check_range
 from optim.constrained import Constrained
-from optim.sets import Constraint
+from optim.sets import Constraint, ConstraintSet
 from optim.unconstrained import Lion, MomentumAdagrad, Muon
 
 
@@ -28,16 +28,9 @@ class Projected(Constrained):
         super().__init__(*args, **options)
         self.register_step_post_hook(project)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group, as for any optimizer.
-
-        Raises:
-            ValueError: no projection onto one of the sets is known.
-        """
-        super().add_param_group(param_group)
-        for C in self.constraints:
-            if C is not None and not C.projectable():
-                raise ValueError(C.no_projection())
+    def accept(self, C: ConstraintSet | None) -> None:
+        if C is not None and not C.projectable():
+            raise ValueError(C.no_projection())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Of a copy, or of a loaded state: torch keeps no hooks with either."""
@@ -105,7 +98,7 @@ def sgd(
     if nesterov and momentum == 0:
         raise ValueError("nesterov=true: needs momentum > 0")
     options = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "fused": True}
-    return torch.optim.SGD(params, **options) if constraint is None else ProjectedSGD(params, constraint, **options)
+    return over(torch.optim.SGD, ProjectedSGD, params, constraint, options)
 
 
 def adam(
@@ -124,7 +117,7 @@ def adam(
     """
     check_common(lr, weight_decay, eps=eps, betas=betas)
     options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "fused": True}
-    return torch.optim.Adam(params, **options) if constraint is None else ProjectedAdam(params, constraint, **options)
+    return over(torch.optim.Adam, ProjectedAdam, params, constraint, options)
 
 
 def adamw(
@@ -143,7 +136,7 @@ def adamw(
     """
     check_common(lr, weight_decay, eps=eps, betas=betas)
     options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "fused": True}
-    return torch.optim.AdamW(params, **options) if constraint is None else ProjectedAdamW(params, constraint, **options)
+    return over(torch.optim.AdamW, ProjectedAdamW, params, constraint, options)
 
 
 def rmsprop(
@@ -166,11 +159,7 @@ def rmsprop(
     check_range("alpha", alpha, 0, 1, open_above=True)
     options = {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "centered": centered}
     options["weight_decay"] = weight_decay
-    return (
-        torch.optim.RMSprop(params, **options)
-        if constraint is None
-        else ProjectedRMSprop(params, constraint, **options)
-    )
+    return over(torch.optim.RMSprop, ProjectedRMSprop, params, constraint, options)
 
 
 def adagrad(
@@ -190,9 +179,9 @@ def adagrad(
     check_common(lr, weight_decay, momentum, eps=eps)
     options: dict[str, Any] = {"lr": lr, "eps": eps, "weight_decay": weight_decay}
     options |= {"momentum": momentum} if momentum else {}  # not fused: torch 2.11 has that on the CPU only
-    if constraint is None:
-        return MomentumAdagrad(params, **options) if momentum else torch.optim.Adagrad(params, **options)
-    return (ProjectedMomentumAdagrad if momentum else ProjectedAdagrad)(params, constraint, **options)
+    if momentum:
+        return over(MomentumAdagrad, ProjectedMomentumAdagrad, params, constraint, options)
+    return over(torch.optim.Adagrad, ProjectedAdagrad, params, constraint, options)
 
 
 def lion(
@@ -210,7 +199,7 @@ def lion(
     """
     check_common(lr, weight_decay, betas=betas)
     options = {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay}
-    return Lion(params, **options) if constraint is None else ProjectedLion(params, constraint, **options)
+    return over(Lion, ProjectedLion, params, constraint, options)
 
 
 def muon(
@@ -220,7 +209,7 @@ def muon(
     lr: float,
     momentum: float = 0.95,
     nesterov: bool = True,
-    weight_decay: float = 0.1,
+    weight_decay: float = 0.0,
     match_rms_adamw: bool = False,
     adamw_lr: float = 1e-3,
     betas: list[float] = (0.9, 0.999),
@@ -242,7 +231,14 @@ def muon(
     check_range("adamw_lr", adamw_lr, 0)
     options = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "eps": eps}
     options |= {"match_rms_adamw": match_rms_adamw, "adamw_lr": adamw_lr, "betas": tuple(betas)}
-    return Muon(params, **options) if constraint is None else ProjectedMuon(params, constraint, **options)
+    return over(Muon, ProjectedMuon, params, constraint, options)
+
+
+def over(
+    plain: type, projected: type, params: ParamsT, constraint: Constraint | None, options: dict[str, Any]
+) -> torch.optim.Optimizer:
+    """The optimizer of the whole space, or the projected one if there is a constraint."""
+    return plain(params, **options) if constraint is None else projected(params, constraint, **options)
 
 
 def check_common(

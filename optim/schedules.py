@@ -30,6 +30,7 @@ def refresh_rates(schedule: LambdaLR) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
+    schedule._last_lr = [group["lr"] for group in groups]  # what get_last_lr() says
 
 
 class Scheduled(LambdaLR):
@@ -100,7 +101,7 @@ def cosine(
     options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": by}
 
     def shape(u: int, U: int) -> float:
-        return floor + (1 - floor) * (1 + math.cos(math.pi * u / U)) / 2
+        return floor + (1 - floor) * (1 + math.cos(math.pi * min(u / U, 1))) / 2
 
     return Scheduled(optimizer, shape, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
 

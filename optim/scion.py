@@ -39,7 +39,7 @@ class Scion(ConditionalGradient):
         params: ParamsT,
         constraint: Constraint,
         *,
-        lr: float = 2**-6,
+        lr: float,
         momentum: float = 0.9,
         constrained: bool = True,
         weight_decay: float = 0.0,

@@ -91,7 +91,7 @@ class Muon(torch.optim.Optimizer):
         for adamw in (False, True):
             members = [x for x, is_flat in zip(given, flat, strict=True) if is_flat == adamw]
             if members:
-                own = {"adamw": True, "lr": self.adamw_lr} if adamw else {}
+                own = {"adamw": True, "fused": True, "lr": self.adamw_lr} if adamw else {}
                 super().add_param_group({**param_group, **own, "params": members})
 
     def __getstate__(self) -> dict[str, Any]:
@@ -111,11 +111,13 @@ class Muon(torch.optim.Optimizer):
 
     def _muon(self, xs: list[Tensor], group: dict[str, Any]) -> None:
         for x in xs:
-            self.state[x].setdefault("momentum_buffer", torch.zeros_like(x))
+            if "momentum_buffer" not in self.state[x]:
+                self.state[x]["momentum_buffer"] = torch.zeros_like(matrix(x), memory_format=torch.contiguous_format)
+        matrices = [matrix(x) for x in xs]  # views, except of tensors in another order
         muon_step(
-            [as_matrix(x) for x in xs],
-            [as_matrix(ordered_like(x, x.grad)) for x in xs],
-            [as_matrix(self.state[x]["momentum_buffer"]) for x in xs],
+            matrices,
+            [matrix(x.grad) for x in xs],
+            [self.state[x]["momentum_buffer"] for x in xs],
             lr=group["lr"],
             weight_decay=group["weight_decay"],
             momentum=group["momentum"],
@@ -126,6 +128,9 @@ class Muon(torch.optim.Optimizer):
             adjust_lr_fn="match_rms_adamw" if group["match_rms_adamw"] else "original",
             has_complex=False,
         )
+        for x, m in zip(xs, matrices, strict=True):
+            if m.data_ptr() != x.data_ptr():
+                x.copy_(m.view(x.shape))
 
     def _adamw(self, xs: list[Tensor], group: dict[str, Any]) -> None:
         for x in xs:
@@ -151,11 +156,6 @@ class Muon(torch.optim.Optimizer):
         )
 
 
-def as_matrix(x: Tensor) -> Tensor:
-    """A view of x as its first dimension by all others; of one in channels-last order with other columns first."""
-    return x.view(len(x), -1) if x.is_contiguous() else x.movedim(1, -1).view(len(x), -1)
-
-
-def ordered_like(x: Tensor, g: Tensor) -> Tensor:
-    """g with x's order in memory, so that both have the same columns as a matrix."""
-    return g if g.stride() == x.stride() else torch.empty_like(x).copy_(g)
+def matrix(x: Tensor) -> Tensor:
+    """x as its first dimension by all others; a copy where its order in memory is not the plain one."""
+    return x.detach().reshape(len(x), -1)

@@ -300,7 +300,8 @@ def test_every_choice_of_every_group_trains(cli, tmp_path, choices):
         ("constraint", name): ["optim=cgd", "data.limit=100"] for group, name in choices if group == "constraint"
     }
     needed["constraint", "none"] = []
-    needed["constraint", "birkhoff"] += ["model.widths=[64]", "constraint.apply_to=*.1.weight"]  # 64 x 64
+    square = ["model.widths=[64]", "constraint.apply_to=*.1.weight"]  # 64 x 64
+    needed["constraint", "birkhoff"] = ["optim=cgd", "data.limit=100", *square]
     for group, choice in choices:
         options = [*needed.get((group, choice), ()), "train.epochs=1", f"hydra.run.dir={group}_{choice}"]
         code, text = cli(f"{group}={choice}", *options)

@@ -38,7 +38,8 @@ def announce(t: Training) -> None:
         given = {k: v for k, v in t.config[group].items() if k != "_target_" and v is not None}
         values = " ".join(f"{k}={show(v)}" for k, v in given.items())
         say(f"{group:<11} {(target or 'none').rpartition('.')[2]} {values}".rstrip())
-    held = getattr(t.optimizer, "held", [])
+    place = {name: i for i, (name, _) in enumerate(t.model.named_parameters())}
+    held = sorted(getattr(t.optimizer, "held", []), key=lambda h: place[h.name])
     for i, line in enumerate(table(held)):
         if i <= SHOWN:
             say(line)
@@ -50,11 +51,12 @@ def announce(t: Training) -> None:
         names = [h.name for h in held if h.remark == remark]
         say(f"note        {listed(names)}: {remark}")
     say(f"device      {t.summary.data['device']}, {t.summary.data['threads']} threads, seed {t.seed}")
-    shifted = [h.name for h in held if h.shifted]
+    shifted = getattr(t.optimizer, "shifted", [])
     if t.progress.step:
         say(f"resumed     after {t.progress.epoch} epochs and {t.progress.step} steps")
     elif shifted:
-        say(f"shifted     {len(shifted)} initial parameters were outside the set: {', '.join(shifted)}")
+        were = "parameter was" if len(shifted) == 1 else "parameters were"
+        say(f"shifted     {len(shifted)} initial {were} outside the set: {', '.join(shifted)}")
 
 
 def table(held: list[Held]) -> list[str]:

@@ -276,6 +276,11 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
                 return f"{override}: must be one of {', '.join(sorted(f.stem for f in (CONF / key).glob('*.yaml')))}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be parsed as KEY=VALUE ({one_line(error)})"
+    if isinstance(error, ConfigCompositionException) and any(o.startswith("train.resume=") for o in overrides):
+        for override in overrides:  # judged against the defaults, a key of the run's own choices may look unknown
+            key = override.lstrip("+~").partition("=")[0]
+            if key not in ("train.resume", *run_dir.RESUMABLE) and not key.startswith("hydra"):
+                return run_dir.not_resumable(override)
     if isinstance(error, ConfigCompositionException):
         for cause in chain:
             if isinstance(cause, ConfigAttributeError | ConfigKeyError) and OmegaConf.is_dict(cause.parent_node):

@@ -178,8 +178,10 @@ def numbers(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_finite(t: Training, *losses: float) -> None:
-    """Raises Diverged where a loss or a weight is NaN or infinite."""
-    largest = nn.utils.get_total_norm([p.detach() for p in t.model.parameters()], norm_type=math.inf)
+    """Raises Diverged where a loss, a weight or a number that the optimizer keeps of one is NaN or infinite."""
+    kept = [value for state in t.optimizer.state.values() if isinstance(state, dict) for value in state.values()]
+    numbers = [n for n in kept if isinstance(n, Tensor) and n.is_floating_point()]
+    largest = nn.utils.get_total_norm([p.detach() for p in t.model.parameters()] + numbers, norm_type=math.inf)
     if not all(map(math.isfinite, [*losses, largest.item()])):
         raise Diverged(t.progress)
 

@@ -2,12 +2,13 @@
 
 One sign, everywhere: ``lmo(g)`` is a point of C that minimizes <g, v>. Oracles are pure tensor functions: no host
 synchronization and no Python branch on a tensor's value, so that they can be vmapped, compiled and captured. Reductions
-run in double precision, so that magnitudes from 1e-30 to 1e30 neither overflow nor vanish.
+run in double precision, so that entries from 1e-30 to 1e30 neither overflow nor vanish.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, fields, replace
@@ -16,9 +17,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from optim.sets.precision import double
+from optim.sets.precision import double, or_one, wide
 
 ROUNDING = 4  # units of a tensor's last place that count as inside,
+LARGEST_SIZE = 1e30  # what single precision can still double
 SUMMING = 1e-12  # and what sums in double precision lose
 
 
@@ -51,7 +53,11 @@ class ConstraintSet(Constraint):
     apply_to: str | list[str] = "all"
 
     of_matrices: ClassVar[bool] = False  # whether its points are matrices, whose rank says something
+
     takes_out: ClassVar[bool] = False  # whether `lmo` has an argument `out` for its result
+
+    def __init_subclass__(cls) -> None:
+        cls.takes_out = "out" in inspect.signature(cls.lmo).parameters
 
     def __post_init__(self) -> None:
         if isinstance(self.apply_to, list):  # hashable, like the rest
@@ -78,8 +84,12 @@ class ConstraintSet(Constraint):
         raise NotImplementedError
 
     def boundary(self, x: Tensor) -> Tensor:
-        """How much of x is at the boundary, 0-d in [0, 1]: the share of the radius used, or of entries at a bound."""
+        """How much of x is at the boundary, 0-d: the share of the radius used, or of entries at a bound."""
         raise NotImplementedError
+
+    def measured(self, x: Tensor) -> dict[str, Tensor]:
+        """What is worth knowing of x: `boundary`, and for matrices `effective_rank`."""
+        return {"boundary": self.boundary(x)} | ({"effective_rank": effective_rank(x)} if self.of_matrices else {})
 
     def shift_inside(self, x: Tensor) -> Tensor:
         """A point of C near x; x itself if it is in C."""
@@ -106,7 +116,7 @@ class ConstraintSet(Constraint):
             try:
                 sets.append(self.fitted(x) if held else None)
             except ValueError as error:
-                raise ValueError(f"{error} (for {name or 'a parameter without a name'})") from None
+                raise ValueError(f"{error} (at {name or 'a parameter without a name'})") from None
         return sets
 
     def holds(self, names: Sequence[str | None], xs: Sequence[Tensor]) -> list[bool]:
@@ -115,15 +125,21 @@ class ConstraintSet(Constraint):
         Raises:
             ValueError: a pattern that is no name's, or patterns where there are no names.
         """
-        if self.apply_to in ("all", "weights"):
-            return [self.apply_to == "all" or x.ndim >= 2 for x in xs]
-        patterns = [self.apply_to] if isinstance(self.apply_to, str) else self.apply_to
-        if None in names:
-            raise ValueError(f"apply_to={self.apply_to}: needs named parameters, as of model.named_parameters()")
-        for pattern in patterns:
-            if not fnmatch.filter(names, pattern):
-                raise ValueError(f"apply_to={pattern}: must be all, weights, or match a name among {', '.join(names)}")
-        return [any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) for name in names]
+        wanted = [self.apply_to] if isinstance(self.apply_to, str) else self.apply_to
+        if not wanted:
+            raise ValueError("apply_to=[]: must be all, weights, or patterns of names")
+        held = [False] * len(xs)
+        for each in wanted:
+            if each in ("all", "weights"):
+                found = [each == "all" or x.ndim >= 2 for x in xs]
+            elif None in names:
+                raise ValueError(f"apply_to={each}: needs named parameters, as of model.named_parameters()")
+            else:
+                found = [fnmatch.fnmatchcase(name, each) for name in names]
+                if not any(found):
+                    raise ValueError(f"apply_to={each}: must be all, weights, or match a name among {', '.join(names)}")
+            held = [a or b for a, b in zip(held, found, strict=True)]
+        return held
 
     def fitted(self, x: Tensor) -> ConstraintSet:
         """The set as it is for one parameter: its size resolved, what does not fit x's shape replaced.
@@ -179,8 +195,9 @@ class Ball(ConstraintSet):
             given = ", ".join(f"{k}={v}" for k, v in sizes.items())
             raise ValueError(f"{given}: give at most one of radius, diameter and init_factor")
         for name, value in sizes.items():
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name}={value}: must be a number > 0")
+            if not 0 < value <= LARGEST_SIZE:
+                wanted = f"at most {LARGEST_SIZE:g}" if LARGEST_SIZE < value < math.inf else "a number > 0"
+                raise ValueError(f"{name}={value}: must be {wanted}")
         if not sizes:
             object.__setattr__(self, "radius", 1.0)
 
@@ -206,9 +223,12 @@ class Ball(ConstraintSet):
         return replace(self, radius=radius)
 
 
+del Ball.diameter  # the argument's default; the method shall be found
+
+
 @dataclass(frozen=True)
 class NormBall(Ball):
-    """{x : norm(x) <= radius}. Subclasses give the norm and the oracle."""
+    """{x : norm(x) <= radius}. Subclasses give the norm, the oracle and the diameter."""
 
     def norm(self, x: Tensor) -> Tensor:
         """Of x in double precision, 0-d."""
@@ -222,10 +242,49 @@ class NormBall(Ball):
         return self.gauge(x) - 1
 
     def boundary(self, x: Tensor) -> Tensor:
-        return self.gauge(x).clamp(max=1)
+        return self.gauge(x)
 
     def shift_inside(self, x: Tensor) -> Tensor:
         return self.project(x) if self.projectable() else (x / self.gauge(x).clamp(min=1)).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Counted(Ball):
+    """A ball with a number K of things: beside the class of a norm.
+
+    Args:
+        k: K >= 1 of what `things` says, or a share of them between 0 and 1.
+
+    Raises:
+        ValueError: a k outside its range, or a size that is none.
+    """
+
+    k: float = 0.1
+
+    things: ClassVar[str] = "entries"
+
+    def __post_init__(self, diameter: float | None) -> None:
+        super().__post_init__(diameter)
+        if not (0 < self.k < 1 or (1 <= self.k < math.inf and self.k == int(self.k))):
+            raise ValueError(f"k={self.k}: must be a whole number >= 1, or a share between 0 and 1")
+
+    def count(self, shape: Sequence[int]) -> int:
+        """How many things a parameter of `shape` has."""
+        return size(shape)
+
+    def K(self, shape: Sequence[int]) -> int:
+        """As a number: a share is rounded up, more than there are is all."""
+        n = self.count(shape)
+        return (
+            math.ceil(round(self.k * n, 9)) if self.k < 1 else min(int(self.k), n)
+        )  # 0.07 of 100 is 7.000000000000001
+
+    def fitted(self, x: Tensor) -> Ball:
+        return self.sized(x, k=self.K(x.shape))
+
+    def remark(self, x: Tensor) -> str:
+        n = self.count(x.shape)
+        return f"k={int(self.k)} is more than its {n} {self.things}: {n}" if self.k > n else ""
 
 
 def initial_norm(x: Tensor) -> float:
@@ -252,17 +311,11 @@ def size(shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
-def check_k(k: float) -> None:
-    """Raises ValueError unless k is a whole number >= 1, or a share between 0 and 1."""
-    if not (0 < k < 1 or (1 <= k < math.inf and k == int(k))):
-        raise ValueError(f"k={k}: must be a whole number >= 1, or a share between 0 and 1")
+def effective_rank(x: Tensor) -> Tensor:
+    """exp of the entropy of the singular values as shares of their sum (Roy, Vetterli 2007): 1 for rank one, 0-d."""
+    return rank_of(torch.linalg.svdvals(wide(x).reshape(len(x), -1)))
 
 
-def capped(k: float, n: int) -> int:
-    """k as a number of n things: a share is rounded up, more than n is n."""
-    return math.ceil(round(k * n, 9)) if k < 1 else min(int(k), n)  # 0.07 of 100 is 7.000000000000001
-
-
-def k_remark(k: float, n: int, things: str) -> str:
-    """What capping did, for the log."""
-    return f"k={int(k)} is more than its {n} {things}: {n}" if k > n else ""
+def rank_of(s: Tensor) -> Tensor:
+    """The effective rank from singular values."""
+    return torch.special.entr(s / or_one(s.sum())).sum().exp()

@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from optim.sets.contract import NormBall, capped, check_k, k_remark
-from optim.sets.precision import nonzero, sum_dtype
+from optim.sets.contract import Counted, NormBall
+from optim.sets.precision import or_one, sum_dtype
 from optim.sets.vectors import below_simplex, k_support_norm
 
 Groups = Literal["filters", "rows", "columns"]
@@ -68,49 +68,35 @@ class GroupL1(GroupBall):
     def lmo(self, g: Tensor) -> Tensor:
         norms = self.norms(g)
         i = norms.argmax(0, keepdim=True)
-        factor = -self.radius / nonzero(norms.gather(0, i))
+        factor = -self.radius / or_one(norms.gather(0, i))
         return self.scaled(g, torch.zeros_like(norms).scatter(0, i, factor))
 
     def project(self, x: Tensor) -> Tensor:
         norms = self.norms(x)
-        return self.scaled(x, below_simplex(norms, self.radius) / nonzero(norms))
+        return self.scaled(x, below_simplex(norms, self.radius) / or_one(norms))
 
     def norm(self, x: Tensor) -> Tensor:
         return self.norms(x).sum()
 
 
 @dataclass(frozen=True)
-class GroupKSupport(GroupBall):
-    """The convex hull of {x : ||x||_2 <= radius, at most K groups not 0}.
+class GroupKSupport(Counted, GroupBall):
+    """The convex hull of {x : ||x||_2 <= radius, at most K groups not 0}; `k` counts groups.
 
     lmo(g) = -radius g_K / ||g_K||_2 on the K groups of largest norm. Its projection has no closed form: x is shifted
     inside along the ray to 0.
-
-    Args:
-        k: K >= 1 groups, or a share of the groups between 0 and 1.
-
-    Raises:
-        ValueError: a k outside its range, or a size that is none.
     """
 
-    k: float = 0.1
+    things = "groups"
 
-    def __post_init__(self, diameter: float | None) -> None:
-        super().__post_init__(diameter)
-        check_k(self.k)
-
-    def fitted(self, x: Tensor) -> GroupKSupport:
-        return self.sized(x, k=capped(self.k, self.count(x.shape)))
-
-    def remark(self, x: Tensor) -> str:
-        return k_remark(self.k, self.count(x.shape), self.groups)
+    def count(self, shape: Sequence[int]) -> int:
+        return GroupBall.count(self, shape)
 
     def lmo(self, g: Tensor) -> Tensor:
         norms = self.norms(g)
-        top = norms.topk(capped(self.k, len(norms)))
-        factor = -self.radius / nonzero(torch.linalg.vector_norm(top.values))
+        top = norms.topk(self.K(g.shape))
+        factor = -self.radius / or_one(torch.linalg.vector_norm(top.values))
         return self.scaled(g, torch.zeros_like(norms).scatter(0, top.indices, factor.expand(len(top.indices))))
 
     def norm(self, x: Tensor) -> Tensor:
-        norms = self.norms(x)
-        return k_support_norm(norms, capped(self.k, len(norms)))
+        return k_support_norm(self.norms(x), self.K(x.shape))

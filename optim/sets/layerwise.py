@@ -63,8 +63,8 @@ class ScionNorms(Constraint):
         ValueError: a value outside its range.
     """
 
-    radius: float = 1.0
-    output_factor: float = 1.0
+    radius: float = 4.0
+    output_factor: float = 16.0
     input: Norm = "spectral"
     hidden: Norm = "spectral"
     output: Norm = "sign"

@@ -21,8 +21,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from optim.sets.contract import Ball, NormBall, capped, check_k, k_remark
-from optim.sets.precision import double, l2_norm, nonzero, wide
+from optim.sets.contract import Ball, Counted, NormBall, rank_of
+from optim.sets.precision import double, l2_norm, or_one, wide
 from optim.sets.vectors import L2, below_simplex, k_support_norm
 
 Method = Literal["auto", "svd", "iterative"]
@@ -62,13 +62,18 @@ class MatrixBall(NormBall):
         m, invalid = valid(matrix(x))
         return self.norm_of(torch.linalg.svdvals(m)) + invalid
 
+    def measured(self, x: Tensor) -> dict[str, Tensor]:
+        m, invalid = valid(matrix(double(x)))
+        s = torch.linalg.svdvals(m) + invalid
+        return {"boundary": self.norm_of(s) / self.radius, "effective_rank": rank_of(s)}
+
     def norm_of(self, s: Tensor) -> Tensor:
         """The norm as a function of the singular values, downwards."""
         raise NotImplementedError
 
     def lmo(self, g: Tensor) -> Tensor:
         m, invalid = valid(matrix(wide(g)))
-        m = m / nonzero(m.abs().amax())  # squares of 1e30 would overflow
+        m = m / or_one(m.abs().amax())  # squares of 1e30 would overflow
         v = self.by_svd(m) if self.uses_svd(g) else self.by_products(m)
         return (v + invalid).to(g.dtype).view_as(g)
 
@@ -118,7 +123,7 @@ class Nuclear(MatrixBall):
     def by_products(self, m: Tensor) -> Tensor:
         v = leading(m)
         u = m @ v
-        return (-self.radius / nonzero(l2_norm(u))) * u[:, None] @ v[None]
+        return (-self.radius / or_one(l2_norm(u))) * u[:, None] @ v[None]
 
     def project(self, x: Tensor) -> Tensor:
         u, s, vt = torch.linalg.svd(matrix(double(x)), full_matrices=False)
@@ -132,43 +137,36 @@ class Nuclear(MatrixBall):
 
 
 @dataclass(frozen=True)
-class SpectralKSupport(MatrixBall):
-    """The convex hull of {X : ||X||_F <= radius, rank at most K}.
+class SpectralKSupport(Counted, MatrixBall):
+    """The convex hull of {X : ||X||_F <= radius, rank at most K}; `k` counts singular values.
 
     lmo(G) = -radius G_K / ||G_K||_F, where G_K is G with its K largest singular values alone. Its projection has no
     closed form: x is shifted inside along the ray to 0.
-
-    Args:
-        k: K >= 1 singular values, or a share of them between 0 and 1.
-
-    Raises:
-        ValueError: a k outside its range, or a size that is none.
     """
 
-    k: float = 0.1
+    things = "singular values"
 
-    def __post_init__(self, diameter: float | None) -> None:
-        super().__post_init__(diameter)
-        check_k(self.k)
+    def count(self, shape: Sequence[int]) -> int:
+        return min(sides(shape))
 
     def fitted(self, x: Tensor) -> Ball:
-        return self.sized(x, k=capped(self.k, min(sides(x.shape)))) if x.ndim >= 2 else super().fitted(x)
+        return super().fitted(x) if x.ndim >= 2 else MatrixBall.fitted(self, x)
 
     def remark(self, x: Tensor) -> str:
-        return super().remark(x) or k_remark(self.k, min(sides(x.shape)), "singular values")
+        return super().remark(x) if x.ndim >= 2 else MatrixBall.remark(self, x)
 
     def by_svd(self, m: Tensor) -> Tensor:
-        k = capped(self.k, min(m.shape))
+        k = self.K(m.shape)
         u, s, vt = torch.linalg.svd(m, full_matrices=False)
-        return (u[:, :k] * (s[:k] * (-self.radius / nonzero(l2_norm(s[:k]))))) @ vt[:k]
+        return (u[:, :k] * (s[:k] * (-self.radius / or_one(l2_norm(s[:k]))))) @ vt[:k]
 
     def by_products(self, m: Tensor) -> Tensor:
-        q = leading_space(m, capped(self.k, min(m.shape)))
+        q = leading_space(m, self.K(m.shape))
         m_K = (m @ q) @ q.mT
-        return m_K * (-self.radius / nonzero(l2_norm(m_K)))
+        return m_K * (-self.radius / or_one(l2_norm(m_K)))
 
     def norm_of(self, s: Tensor) -> Tensor:
-        return k_support_norm(s, capped(self.k, len(s)))
+        return k_support_norm(s, self.K((len(s), len(s))))
 
     def diameter(self, shape: Sequence[int]) -> float:
         return 2 * self.radius
@@ -198,7 +196,7 @@ def orthogonalized(m: Tensor) -> Tensor:
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = m.mT if m.shape[0] > m.shape[1] else m
-    x = x / nonzero(l2_norm(x))
+    x = x / or_one(l2_norm(x))
     for _ in range(8):
         s = x @ x.mT
         x = a * x + (b * s + c * s @ s) @ x
@@ -215,12 +213,12 @@ def leading(m: Tensor) -> Tensor:
     """
     gram = m.mT @ m if m.shape[0] >= m.shape[1] else m @ m.mT
     for _ in range(12):
-        gram = gram / nonzero(gram.abs().amax())
+        gram = gram / or_one(gram.abs().amax())
         gram = gram @ gram
-    column = (gram / nonzero(gram.abs().amax())).square().sum(0).argmax(0, keepdim=True)
+    column = (gram / or_one(gram.abs().amax())).square().sum(0).argmax(0, keepdim=True)
     v = gram.gather(1, column.expand(len(gram))[:, None])[:, 0]
     v = v if m.shape[0] >= m.shape[1] else m.mT @ v
-    return v / nonzero(l2_norm(v))
+    return v / or_one(l2_norm(v))
 
 
 def leading_space(m: Tensor, k: int) -> Tensor:
@@ -231,10 +229,3 @@ def leading_space(m: Tensor, k: int) -> Tensor:
     for _ in range(30):
         q = torch.linalg.qr(m.mT @ (m @ q)).Q
     return q
-
-
-def effective_rank(x: Tensor) -> Tensor:
-    """exp of the entropy of the singular values as shares of their sum (Roy, Vetterli 2007): 1 for rank one, 0-d."""
-    s = torch.linalg.svdvals(matrix(wide(x)))
-    p = s / nonzero(s.sum())
-    return torch.special.entr(p).sum().exp()

@@ -193,7 +193,7 @@ def assignment(g: Tensor) -> Tensor:
     """The permutation matrix P of least <g, P>, for g (n, n) or a stack of them; all NaN where g is not finite."""
     from scipy.optimize import linear_sum_assignment
 
-    costs = g.detach().double().cpu().numpy()
+    costs = g.detach().cpu().double().numpy()
     result = np.full(costs.shape, np.nan)
     for cost, p in zip(costs.reshape(-1, *costs.shape[-2:]), result.reshape(-1, *costs.shape[-2:]), strict=True):
         if np.isfinite(cost).all():

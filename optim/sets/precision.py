@@ -23,7 +23,7 @@ def wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def nonzero(n: Tensor) -> Tensor:
+def or_one(n: Tensor) -> Tensor:
     """n, with 1 where it is 0: a divisor."""
     return n + (n == 0)
 
@@ -44,6 +44,6 @@ def fast_l2_norm(x: Tensor) -> Tensor:
     Over all entries at once, torch loses 4e-5 of two million; in double precision it takes five times as long.
     """
     flat = x.view(-1)
-    whole = len(flat) // ROW * ROW
-    rows = torch.linalg.vector_norm(flat[:whole].view(-1, ROW), dim=1)
-    return l2_norm(torch.cat([rows, torch.linalg.vector_norm(flat[whole:])[None]]))
+    whole, dtype = len(flat) // ROW * ROW, torch.promote_types(x.dtype, torch.float32)
+    rows = torch.linalg.vector_norm(flat[:whole].view(-1, ROW), dim=1, dtype=dtype)
+    return l2_norm(torch.cat([rows, torch.linalg.vector_norm(flat[whole:], dtype=dtype)[None]]))

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optim.sets.contract import NormBall, capped, check_k, k_remark, size
-from optim.sets.precision import double, fast_l2_norm, l2_norm, nonzero, share
+from optim.sets.contract import Counted, NormBall, size
+from optim.sets.precision import double, fast_l2_norm, l2_norm, or_one, share
 
 LARGEST = 3e38  # single precision ends there
 
@@ -23,8 +23,6 @@ LARGEST = 3e38  # single precision ends there
 @dataclass(frozen=True)
 class LInf(NormBall):
     """The hypercube {x : |x_i| <= radius}. lmo(g) = -radius sign(g). Projection: clamp."""
-
-    takes_out = True
 
     def lmo(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         # Where g_i = 0 every v_i minimizes; sign(0) = 0 takes the centre.
@@ -49,8 +47,6 @@ class L2(NormBall):
 
     With `out`, that of a gradient whose norm is below 1e-15 or above 1e18 is shorter: its squares may be no numbers.
     """
-
-    takes_out = True
 
     def lmo(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         if out is None:
@@ -113,8 +109,8 @@ class Lp(NormBall):
 
     def lmo(self, g: Tensor) -> Tensor:
         a = double(g).abs()
-        w = (a / nonzero(a.amax())) ** (1 / (self.p - 1))  # |g|^(q-1), scaled; then ||v||_p = radius
-        return (g.sign() * w * (-self.radius / nonzero(p_norm(w, self.p)))).to(g.dtype)
+        w = (a / or_one(a.amax())) ** (1 / (self.p - 1))  # |g|^(q-1), scaled; then ||v||_p = radius
+        return (g.sign() * w * (-self.radius / or_one(p_norm(w, self.p)))).to(g.dtype)
 
     def norm(self, x: Tensor) -> Tensor:
         return p_norm(x.abs(), self.p)
@@ -124,80 +120,44 @@ class Lp(NormBall):
 
 
 @dataclass(frozen=True)
-class KSparse(NormBall):
+class KSparse(Counted, NormBall):
     """The K-sparse polytope {x : ||x||_1 <= K radius, |x_i| <= radius}; its vertices have K entries of +-radius.
 
     lmo(g) = -radius sign(g) on the K largest |g_i|, else 0. Projection: capped soft threshold.
-
-    Args:
-        k: K >= 1 entries, or a share of the entries between 0 and 1.
-
-    Raises:
-        ValueError: a k outside its range, or a size that is none.
     """
-
-    k: float = 0.1
-
-    def __post_init__(self, diameter: float | None) -> None:
-        super().__post_init__(diameter)
-        check_k(self.k)
-
-    def fitted(self, x: Tensor) -> KSparse:
-        return self.sized(x, k=capped(self.k, x.numel()))
-
-    def remark(self, x: Tensor) -> str:
-        return k_remark(self.k, x.numel(), "entries")
 
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
-        i = flat.abs().topk(capped(self.k, flat.numel()), sorted=False).indices
+        i = flat.abs().topk(self.K(g.shape), sorted=False).indices
         return place(flat, i, -self.radius * flat.gather(0, i).sign()).view_as(g)
 
     def project(self, x: Tensor) -> Tensor:
-        kept = capped_simplex(double(x).abs().reshape(-1), self.radius, capped(self.k, x.numel()))
+        kept = capped_simplex(double(x).abs().reshape(-1), self.radius, self.K(x.shape))
         return (x.sign() * kept.view_as(x)).to(x.dtype)
 
     def norm(self, x: Tensor) -> Tensor:
-        return torch.maximum(x.abs().amax(), x.abs().sum() / capped(self.k, x.numel()))
+        return torch.maximum(x.abs().amax(), x.abs().sum() / self.K(x.shape))
 
     def diameter(self, shape: Sequence[int]) -> float:
-        return 2 * self.radius * math.sqrt(capped(self.k, size(shape)))
+        return 2 * self.radius * math.sqrt(self.K(shape))
 
 
 @dataclass(frozen=True)
-class KSupport(NormBall):
+class KSupport(Counted, NormBall):
     """The K-support norm ball: the convex hull of {x : ||x||_2 <= radius, at most K entries not 0}.
 
     lmo(g) = -radius g_K / ||g_K||_2 on the K largest |g_i|, else 0. Its projection has no closed form: x is shifted
     inside along the ray to 0.
-
-    Args:
-        k: K >= 1 entries, or a share of the entries between 0 and 1.
-
-    Raises:
-        ValueError: a k outside its range, or a size that is none.
     """
-
-    k: float = 0.1
-
-    def __post_init__(self, diameter: float | None) -> None:
-        super().__post_init__(diameter)
-        check_k(self.k)
-
-    def fitted(self, x: Tensor) -> KSupport:
-        return self.sized(x, k=capped(self.k, x.numel()))
-
-    def remark(self, x: Tensor) -> str:
-        return k_remark(self.k, x.numel(), "entries")
 
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
-        i = flat.abs().topk(capped(self.k, flat.numel()), sorted=False).indices
+        i = flat.abs().topk(self.K(g.shape), sorted=False).indices
         g_K = double(flat.gather(0, i))
-        return place(flat, i, (g_K * (-self.radius / nonzero(l2_norm(g_K)))).to(g.dtype)).view_as(g)
+        return place(flat, i, (g_K * (-self.radius / or_one(l2_norm(g_K)))).to(g.dtype)).view_as(g)
 
     def norm(self, x: Tensor) -> Tensor:
-        return k_support_norm(x.abs().reshape(-1), capped(self.k, x.numel()))
+        return k_support_norm(x.abs().reshape(-1), self.K(x.shape))
 
     def diameter(self, shape: Sequence[int]) -> float:
         return 2 * self.radius
@@ -206,7 +166,7 @@ class KSupport(NormBall):
 def p_norm(a: Tensor, p: float) -> Tensor:
     """||a||_p of entries a >= 0, scaled by the largest: powers of small and of large ones stay numbers."""
     largest = a.amax()
-    return largest * (a / nonzero(largest)).pow(p).sum().pow(1 / p)
+    return largest * (a / or_one(largest)).pow(p).sum().pow(1 / p)
 
 
 def place(flat: Tensor, index: Tensor, values: Tensor) -> Tensor:
@@ -260,7 +220,7 @@ def k_support_norm(a: Tensor, k: int) -> Tensor:
     With a sorted downwards, the square is the least over r = 0 … k-1 of a_1^2 + … + a_{k-r-1}^2 + T_r^2 / (r + 1),
     where T_r = a_{k-r} + … + a_n, among those r with T_r >= (r + 1) a_{k-r}; r = 0 is one of them.
     """
-    largest = nonzero(a.amax())
+    largest = or_one(a.amax())
     a = (a / largest).sort(descending=True).values
     squares = torch.cat([a.new_zeros(1), a.square().cumsum(0)])[:k]  # of the first 0 … k-1
     tails = a.flip(0).cumsum(0).flip(0)[:k]  # from the first … k-th on
