@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two workers share the cores
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # What conf/config.yaml says of every dataset.

@@ -267,13 +267,15 @@ def test_constraint_composes_with_projected_optimizers(cli, tmp_path, optim):
 CHOICES = [(f.parent.name, f.stem) for f in sorted((ROOT / "conf").glob("*/*.yaml"))]
 DEEP = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 LARGE = [c for c in CHOICES if c[1].startswith("vgg") or c[1] in DEEP]
+SETS = [c for c in CHOICES if c[0] == "constraint"]
 
 
 @pytest.mark.parametrize(
     "choices",
     [
-        pytest.param([c for c in CHOICES if c not in LARGE], id="all but large networks"),
+        pytest.param([c for c in CHOICES if c not in [*LARGE, *SETS]], id="all but large networks and sets"),
         pytest.param(LARGE, id="large networks", marks=pytest.mark.slow),
+        pytest.param(SETS, id="sets", marks=pytest.mark.slow),
     ],
 )
 def test_every_choice_of_every_group_trains(cli, tmp_path, choices):

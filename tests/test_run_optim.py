@@ -116,25 +116,31 @@ def test_a_plateau_lowers_the_rate(cli, tmp_path):
 # Kill and resume
 
 
+EVERY_KIND = [
+    ["optim=svrf", "schedule=plateau"],
+    ["optim=scion", "schedule=linear", "schedule.warmup_steps=2"],
+    ["optim=orgfw", "schedule=one_cycle", "constraint=nuclear"],
+    ["optim=adagrad_sfw", "constraint=l1", "constraint.apply_to=weights"],
+    ["optim=sfw", "constraint=group_l1", "constraint.init_factor=3"],
+    ["optim=muon", "schedule=exponential"],
+    ["optim=adagrad", "optim.momentum=0.9", "constraint=l2"],
+]
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("options", "places"),
     [
-        ["optim=svrf", "schedule=plateau"],
-        ["optim=orgfw", "schedule=one_cycle", "constraint=nuclear"],
-        ["optim=scion", "schedule=linear", "schedule.warmup_steps=2"],
-        pytest.param(["optim=adagrad_sfw", "constraint=l1", "constraint.apply_to=weights"], marks=pytest.mark.slow),
-        pytest.param(["optim=sfw", "constraint=group_l1", "constraint.init_factor=3"], marks=pytest.mark.slow),
-        pytest.param(["optim=muon", "schedule=exponential"], marks=pytest.mark.slow),
-        pytest.param(["optim=adagrad", "optim.momentum=0.9", "constraint=l2"], marks=pytest.mark.slow),
+        (EVERY_KIND[0], (2, 4)),  # in the first epoch's second batch, and in the second epoch's first
+        *(pytest.param(options, range(1, 20), marks=pytest.mark.slow) for options in EVERY_KIND),
     ],
 )
-def test_stopped_in_any_batch_goes_on_exactly(cli, tmp_path, options):
+def test_stopped_in_any_batch_goes_on_exactly(cli, tmp_path, options, places):
     """With dropout and batch normalization, whose random numbers and averages a second gradient must not disturb."""
     run = ["model.norm=batch", "model.dropout=0.3", "data.batch_size=650", "train.epochs=2", "train.threads=1"]
     options = [*run, *options, "train.checkpoint_steps=1", "train.device=cpu"]
     assert cli(*options, "hydra.run.dir=whole")[0] == 0
     stopped = 0
-    for n in range(1, 20):
+    for n in places:
         path = f"hydra.run.dir=broken{n}"
         code, text = cli(*options, path, trip=("batch", n, signal.SIGKILL))
         if code == 0:
@@ -143,7 +149,7 @@ def test_stopped_in_any_batch_goes_on_exactly(cli, tmp_path, options):
         code, text = cli(*options, path)
         assert code == 0, text
         assert_same_run(tmp_path / "whole", tmp_path / f"broken{n}")
-    assert stopped >= 7
+    assert stopped >= min(7, len(places))
 
 
 # The second gradient

@@ -123,7 +123,9 @@ def test_killed_between_any_two_writes(cli, tmp_path, step):
     assert trip_everywhere(cli, tmp_path, "file", signal.SIGKILL, -9, step) > 60 / step
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGKILL, -9), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_stopped_in_any_batch(cli, tmp_path, signum, code):
     """Of training, of validation, and of the test split with the best weights in the model."""
     assert trip_everywhere(cli, tmp_path, "batch", signum, code, 1) == 7
