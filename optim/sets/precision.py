@@ -43,7 +43,9 @@ def fast_l2_norm(x: Tensor) -> Tensor:
 
     Over all entries at once, torch loses 4e-5 of two million; in double precision it takes five times as long.
     """
-    flat = x.view(-1)
-    whole, dtype = len(flat) // ROW * ROW, torch.promote_types(x.dtype, torch.float32)
-    rows = torch.linalg.vector_norm(flat[:whole].view(-1, ROW), dim=1, dtype=dtype)
-    return l2_norm(torch.cat([rows, torch.linalg.vector_norm(flat[whole:], dtype=dtype)[None]]))
+    whole, dtype = x.numel() // ROW * ROW, torch.promote_types(x.dtype, torch.float32)
+    if whole == x.numel():
+        return l2_norm(torch.linalg.vector_norm(x.view(-1, ROW), dim=1, dtype=dtype))
+    rows, rest = x.view(-1)[:whole].view(-1, ROW), x.view(-1)[whole:]
+    norms = torch.linalg.vector_norm(rows, dim=1, dtype=dtype), torch.linalg.vector_norm(rest, dtype=dtype)[None]
+    return l2_norm(torch.cat(norms))

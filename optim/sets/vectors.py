@@ -51,8 +51,10 @@ class L2(NormBall):
     def lmo(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         if out is None:
             # At g = 0 the scale is infinite; beyond single precision it would make NaN of 0.
-            return (g * (-self.radius / l2_norm(g)).clamp(min=-LARGEST)).to(g.dtype)
-        return torch.mul(g, -self.radius / fast_l2_norm(g).clamp(min=1e-15), out=out)
+            scale = l2_norm(g).reciprocal_().mul_(-self.radius).clamp_(min=-LARGEST)
+            return (g * scale).to(g.dtype)
+        scale = fast_l2_norm(g).clamp_(min=1e-15).reciprocal_().mul_(-self.radius)
+        return torch.mul(g, scale, out=out)
 
     def project(self, x: Tensor) -> Tensor:
         return (x / self.gauge(x).clamp(min=1)).to(x.dtype)
