@@ -51,7 +51,7 @@ class L2(NormBall):
     def lmo(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         if out is None:
             # At g = 0 the scale is infinite; beyond single precision it would make NaN of 0.
-            scale = l2_norm(g).reciprocal_().mul_(-self.radius).clamp_(min=-LARGEST)
+            scale = l2_norm(g).reciprocal_().mul_(-self.radius).clamp(min=-LARGEST)
             return (g * scale).to(g.dtype)
         scale = fast_l2_norm(g).clamp_(min=1e-15).reciprocal_().mul_(-self.radius)
         return torch.mul(g, scale, out=out)
