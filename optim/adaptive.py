@@ -20,6 +20,7 @@ from torch.optim.optimizer import ParamsT
 
 from optim.checks import check_range
 from optim.conditional import ConditionalGradient, Group
+from optim.measure import Measurements
 from optim.sets import Constraint, ConstraintSet
 from optim.sets.precision import or_one
 
@@ -65,7 +66,7 @@ class AdaGradSFW(ConditionalGradient):
     def takes_share(self, group: Group) -> bool:
         return False
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group, measured: Measurements) -> None:
         state, lr = self.state[x], group["lr"]
         state["sum"] = g.square() if "sum" not in state else state["sum"].addcmul_(g, g)
         H = state["sum"].sqrt().add_(group["delta"])
@@ -76,4 +77,4 @@ class AdaGradSFW(ConditionalGradient):
             d = x - C.lmo(q)
             gamma = torch.sum(q * d) / or_one(torch.sum(H * d * d))
             x.sub_(gamma.clamp(0, 1) * d)
-        self.measured.moved(x, start, g, C)
+        measured.moved(x, start, g, C)

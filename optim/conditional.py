@@ -123,34 +123,33 @@ class ConditionalGradient(Constrained):
 
     def advance(self) -> None:
         """The step itself, from the gradients that are there."""
-        self.measured = Measurements.due(self)
+        measured = Measurements.due(self)
         device = self.param_groups[0]["params"][0].device.type
         with torch.autocast(device, enabled=False):  # an oracle's matrix products are in full precision
             for group, C in zip(self.param_groups, self.constraints, strict=True):
                 for x in group["params"]:
                     if x.grad is None:
-                        self.measured.skip()
+                        measured.skip()
                         continue
                     g = x.grad if group["weight_decay"] == 0 else x.grad.add(x, alpha=group["weight_decay"])
                     if C is None:
                         self.free_move(x, g, group)
-                        self.measured.skip()
+                        measured.skip()
                     else:
-                        self.move(x, g, C, group)
-        self.measured.count(self)
-        del self.measured
+                        self.move(x, g, C, group, measured)
+        measured.count(self)
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group, measured: Measurements) -> None:
         """Moves x, in place, given its gradient g, and has it measured."""
         raise NotImplementedError
 
-    def toward(self, v: Vertex, gamma: float | Tensor, g: Tensor, C: ConstraintSet) -> None:
+    def toward(self, v: Vertex, gamma: float | Tensor, g: Tensor, C: ConstraintSet, measured: Measurements) -> None:
         """x = x + gamma (v - x), measured: the Frank-Wolfe gap of g, and the step's length.
 
         gamma is at most 1, whatever a scheduler has made of it: the set would be left otherwise.
         """
         gamma = gamma.clamp(max=1) if isinstance(gamma, Tensor) else min(gamma, 1.0)
-        self.measured.toward(v, gamma, g, C)
+        measured.toward(v, gamma, g, C)
         v.pull(gamma)
 
     def free_move(self, x: Tensor, g: Tensor, group: Group) -> None:
@@ -218,10 +217,10 @@ class CGD(ConditionalGradient):
         options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group, measured: Measurements) -> None:
         m = self.momentum(x, g, group["momentum"])
         v = Vertex(C, m, x, self.scratch)  # argmin_{v in C} <m, v>
-        self.toward(v, group["lr"], g, C)  # x + gamma (v - x)
+        self.toward(v, group["lr"], g, C, measured)  # x + gamma (v - x)
 
 
 class SFW(ConditionalGradient):
@@ -263,10 +262,10 @@ class SFW(ConditionalGradient):
     def takes_share(self, group: Group) -> bool:
         return group["rescale"] == "none"
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group, measured: Measurements) -> None:
         m = self.momentum(x, g, group["momentum"])
         v = Vertex(C, m, x, self.scratch)  # argmin_{v in C} <m, v>
-        self.toward(v, self.rate(x, m, v, C, group), g, C)  # x + gamma (v - x)
+        self.toward(v, self.rate(x, m, v, C, group), g, C, measured)  # x + gamma (v - x)
 
     def rate(self, x: Tensor, m: Tensor, v: Vertex, C: ConstraintSet, group: Group) -> float | Tensor:
         """gamma = min(lr f, 1)."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from optim.conditional import ConditionalGradient, Group
+from optim.measure import Measurements
 from optim.sets import Constraint, ConstraintSet
 from optim.vertex import Vertex
 
@@ -56,7 +57,7 @@ class Scion(ConditionalGradient):
     def stays(self, group: Group) -> bool:
         return group["constrained"]
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group, measured: Measurements) -> None:
         state, rho = self.state[x], group["momentum"]
         if rho:
             if "momentum_buffer" not in state:
@@ -65,8 +66,8 @@ class Scion(ConditionalGradient):
         else:
             d = g
         if group["constrained"]:
-            self.toward(Vertex(C, d, x, self.scratch), group["lr"], g, C)  # x + gamma (v - x)
+            self.toward(Vertex(C, d, x, self.scratch), group["lr"], g, C, measured)  # x + gamma (v - x)
         else:
             before = x.clone()
             x.add_(C.lmo(d) * group["lr"])
-            self.measured.moved(x, before, g, C)
+            measured.moved(x, before, g, C)

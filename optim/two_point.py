@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from optim.conditional import ConditionalGradient, Group
+from optim.measure import Measurements
 from optim.sets import Constraint, ConstraintSet
 from optim.vertex import Vertex
 
@@ -98,7 +99,7 @@ class ORGFW(TwoPoint):
         for x in xs:  # the free ones too: the other gradient is of the whole network as it was
             self.state[x]["previous"] = x.clone()
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group, measured: Measurements) -> None:
         state = self.state[x]
         if x in self.second and "estimate" in state:
             previous, h = self.second[x]
@@ -106,7 +107,7 @@ class ORGFW(TwoPoint):
             state["estimate"].sub_(h).mul_(group["momentum"]).add_(g)  # d = g + (1 - rho) (d - h)
         else:
             state["estimate"] = g.clone()
-        self.toward(Vertex(C, state["estimate"], x, self.scratch), group["lr"], g, C)  # x + gamma (v - x)
+        self.toward(Vertex(C, state["estimate"], x, self.scratch), group["lr"], g, C, measured)  # x + gamma (v - x)
 
 
 class SVRF(TwoPoint):
@@ -170,10 +171,10 @@ class SVRF(TwoPoint):
     def prepare(self, xs: list[Tensor]) -> None:
         self.state["since"] += 1
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group, measured: Measurements) -> None:
         d = g
         if x in self.second:
             _, h = self.second[x]
             d = g - h + self.state[x]["full_gradient"]  # a decay of w would cancel
         gamma = group["lr"] * 2 / (self.state["since"] + 1) if group["restarts"] else group["lr"]
-        self.toward(Vertex(C, d, x, self.scratch), gamma, g, C)  # x + gamma (v - x)
+        self.toward(Vertex(C, d, x, self.scratch), gamma, g, C, measured)  # x + gamma (v - x)

@@ -269,6 +269,7 @@ def test_two_processes_in_one_directory(start, cli, tmp_path):
     ("override", "message"),
     [
         ("optim.lr=0.5", "optim.lr=0.5: a resumed run keeps its configuration"),
+        ("constraint.radius=2", "constraint.radius=2: a resumed run keeps its configuration"),
         ("model=cnn", "model=cnn: a resumed run keeps its configuration"),
         ("hydra.run.dir=elsewhere", "hydra.run.dir=elsewhere: a resumed run keeps its configuration"),
         ("train.epochs=1", "train.epochs=1: the run is in epoch 2 already; give at least as many"),

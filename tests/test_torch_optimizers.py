@@ -226,6 +226,8 @@ def test_copies_go_on_alike_and_take_later_groups(make, copied):
     assert optimizer.shifted == ([] if leaves else ["0.weight", "1.weight"])
     advance(optimizer, 3)
     other, again = copied((net, optimizer))
+    if isinstance(optimizer, torch.optim.Adagrad) and torch.__version__ < "2.15":
+        pytest.skip("torch's own takes no later groups: it makes their state at the start only")
     for each in (optimizer, again):
         torch.manual_seed(1)
         each.add_param_group({"params": torch.nn.Linear(3, 3).named_parameters("extra")})
