@@ -20,8 +20,8 @@ from torch import Tensor
 from optim.sets.precision import double, or_one, wide
 
 ROUNDING = 4  # units of a tensor's last place that count as inside,
-LARGEST_SIZE = 1e30  # what single precision can still double
 SUMMING = 1e-12  # and what sums in double precision lose
+LARGEST_SIZE = 1e30  # of a set: single precision ends at 3e38
 
 
 class Constraint:
@@ -275,9 +275,9 @@ class Counted(Ball):
     def K(self, shape: Sequence[int]) -> int:
         """As a number: a share is rounded up, more than there are is all."""
         n = self.count(shape)
-        return (
-            math.ceil(round(self.k * n, 9)) if self.k < 1 else min(int(self.k), n)
-        )  # 0.07 of 100 is 7.000000000000001
+        if self.k < 1:
+            return math.ceil(round(self.k * n, 9))  # 0.07 * 100 is 7.000000000000001
+        return min(int(self.k), n)
 
     def fitted(self, x: Tensor) -> Ball:
         return self.sized(x, k=self.K(x.shape))
