@@ -8,9 +8,10 @@ Run: ``python -m trainer optim=cgd schedule=cosine schedule.warmup_epochs=2``
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from optim.checks import check_range
 
 By = Literal["step", "epoch"]
+Shape = Callable[[int, int], float]  # (u, U) -> factor
 
 
 def refresh_rates(schedule: LambdaLR) -> None:
@@ -34,7 +36,12 @@ def refresh_rates(schedule: LambdaLR) -> None:
 
 
 class Scheduled(LambdaLR):
-    """A warm-up, then `shape`: from (u, U) to a factor. The arguments are those of the functions below.
+    """A warm-up, then `shape`.
+
+    Args:
+        epochs, steps_per_epoch: of the whole run.
+        warmup_epochs, warmup_steps: of the warm-up; at most one of them.
+        by: what u and U count: ``step`` or ``epoch``.
 
     Raises:
         ValueError: a warm-up given twice, negative, or as long as the run; another `by`.
@@ -43,7 +50,7 @@ class Scheduled(LambdaLR):
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        shape: Callable[[int, int], float],
+        shape: Shape,
         *,
         epochs: int,
         steps_per_epoch: int,
@@ -67,6 +74,39 @@ class Scheduled(LambdaLR):
         super().__init__(optimizer, factor)
 
 
+def schedule(by: By) -> Callable[[Callable[..., Shape]], Callable[..., LambdaLR]]:
+    """Makes a function that returns a shape into a schedule: one of (optimizer, epochs, steps_per_epoch, …).
+
+    It has the arguments of the shape and those of the warm-up, in its signature, too, which is what YAML is checked
+    against; `by` is their default.
+    """
+
+    def decorate(make_shape: Callable[..., Shape]) -> Callable[..., LambdaLR]:
+        def made(
+            optimizer: torch.optim.Optimizer,
+            *,
+            epochs: int,
+            steps_per_epoch: int,
+            warmup_epochs: int = 0,
+            warmup_steps: int = 0,
+            by: By = by,
+            **shape: Any,
+        ) -> LambdaLR:
+            times = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "by": by}
+            warmup = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps}
+            return Scheduled(optimizer, make_shape(**shape), **times, **warmup)
+
+        common, own = inspect.signature(made), inspect.signature(make_shape)
+        named = [p for p in common.parameters.values() if p.kind != p.VAR_KEYWORD]
+        made.__signature__ = common.replace(parameters=[*named, *own.parameters.values()])
+        made.__annotations__ = {**make_shape.__annotations__, **made.__annotations__}
+        made.__name__ = made.__qualname__ = make_shape.__name__
+        made.__doc__ = make_shape.__doc__
+        return made
+
+    return decorate
+
+
 def constant(
     optimizer: torch.optim.Optimizer,
     *,
@@ -78,66 +118,34 @@ def constant(
     """The rate stays as it is: without a warm-up there is nothing to step, and no schedule."""
     if not warmup_epochs and not warmup_steps:
         return None
-    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": "step"}
-    return Scheduled(optimizer, lambda u, U: 1.0, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+    times = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "by": "step"}
+    return Scheduled(optimizer, lambda u, U: 1.0, **times, warmup_epochs=warmup_epochs, warmup_steps=warmup_steps)
 
 
-def cosine(
-    optimizer: torch.optim.Optimizer,
-    *,
-    epochs: int,
-    steps_per_epoch: int,
-    floor: float = 0.0,
-    warmup_epochs: int = 0,
-    warmup_steps: int = 0,
-    by: By = "step",
-) -> LambdaLR:
+@schedule(by="step")
+def cosine(*, floor: float = 0.0) -> Shape:
     """floor + (1 - floor) (1 + cos(pi u / U)) / 2 (Loshchilov & Hutter 2017, eq. 5).
 
     Raises:
         ValueError: a floor outside [0, 1], or a warm-up as long as the run.
     """
     check_range("floor", floor, 0, 1)
-    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": by}
-
-    def shape(u: int, U: int) -> float:
-        return floor + (1 - floor) * (1 + math.cos(math.pi * min(u / U, 1))) / 2
-
-    return Scheduled(optimizer, shape, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+    return lambda u, U: floor + (1 - floor) * (1 + math.cos(math.pi * min(u / U, 1))) / 2
 
 
-def linear(
-    optimizer: torch.optim.Optimizer,
-    *,
-    epochs: int,
-    steps_per_epoch: int,
-    floor: float = 0.0,
-    warmup_epochs: int = 0,
-    warmup_steps: int = 0,
-    by: By = "step",
-) -> LambdaLR:
+@schedule(by="step")
+def linear(*, floor: float = 0.0) -> Shape:
     """1 - (1 - floor) u / U: a line down to floor * lr.
 
     Raises:
         ValueError: a floor outside [0, 1], or a warm-up as long as the run.
     """
     check_range("floor", floor, 0, 1)
-    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": by}
-    shape: Callable[[int, int], float] = lambda u, U: 1 - (1 - floor) * min(u / U, 1)  # noqa: E731
-    return Scheduled(optimizer, shape, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+    return lambda u, U: 1 - (1 - floor) * min(u / U, 1)
 
 
-def step(
-    optimizer: torch.optim.Optimizer,
-    *,
-    epochs: int,
-    steps_per_epoch: int,
-    every: int = 10,
-    gamma: float = 0.1,
-    warmup_epochs: int = 0,
-    warmup_steps: int = 0,
-    by: By = "epoch",
-) -> LambdaLR:
+@schedule(by="epoch")
+def step(*, every: int = 10, gamma: float = 0.1) -> Shape:
     """gamma^floor(u / every): a stair.
 
     Raises:
@@ -145,61 +153,32 @@ def step(
     """
     check_range("every", every, 1)
     check_range("gamma", gamma, 0, 1)
-    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": by}
-    shape: Callable[[int, int], float] = lambda u, U: gamma ** (u // every)  # noqa: E731
-    return Scheduled(optimizer, shape, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+    return lambda u, U: gamma ** (u // every)
 
 
-def exponential(
-    optimizer: torch.optim.Optimizer,
-    *,
-    epochs: int,
-    steps_per_epoch: int,
-    gamma: float = 0.95,
-    warmup_epochs: int = 0,
-    warmup_steps: int = 0,
-    by: By = "epoch",
-) -> LambdaLR:
+@schedule(by="epoch")
+def exponential(*, gamma: float = 0.95) -> Shape:
     """gamma^u.
 
     Raises:
         ValueError: a gamma outside [0, 1], or a warm-up as long as the run.
     """
     check_range("gamma", gamma, 0, 1)
-    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": by}
-    return Scheduled(optimizer, lambda u, U: gamma**u, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+    return lambda u, U: gamma**u
 
 
-def agnostic(
-    optimizer: torch.optim.Optimizer,
-    *,
-    epochs: int,
-    steps_per_epoch: int,
-    warmup_epochs: int = 0,
-    warmup_steps: int = 0,
-    by: By = "step",
-) -> LambdaLR:
+@schedule(by="step")
+def agnostic() -> Shape:
     """2 / (u + 2): the conditional gradient method's open-loop rule at lr 1 (Jaggi 2013, Algorithm 1).
 
     Raises:
         ValueError: a warm-up as long as the run.
     """
-    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": by}
-    return Scheduled(optimizer, lambda u, U: 2 / (u + 2), epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+    return lambda u, U: 2 / (u + 2)
 
 
-def one_cycle(
-    optimizer: torch.optim.Optimizer,
-    *,
-    epochs: int,
-    steps_per_epoch: int,
-    rise: float = 0.3,
-    start_divisor: float = 25.0,
-    final_divisor: float = 1e4,
-    warmup_epochs: int = 0,
-    warmup_steps: int = 0,
-    by: By = "step",
-) -> LambdaLR:
+@schedule(by="step")
+def one_cycle(*, rise: float = 0.3, start_divisor: float = 25.0, final_divisor: float = 1e4) -> Shape:
     """Up from lr / start_divisor to lr over the share `rise` of the run, down to lr / (start_divisor final_divisor).
 
     Both along half a cosine, as ``torch.optim.lr_scheduler.OneCycleLR`` (Smith & Topin 2018); momentum stays.
@@ -211,7 +190,6 @@ def one_cycle(
     check_range("start_divisor", start_divisor, 1)
     check_range("final_divisor", final_divisor, 1)
     start, end = 1 / start_divisor, 1 / start_divisor / final_divisor
-    options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": by}
 
     def between(a: float, b: float, share: float) -> float:
         return b + (a - b) * (1 + math.cos(math.pi * share)) / 2
@@ -222,7 +200,7 @@ def one_cycle(
             return between(start, 1, u / top) if top > 0 else 1.0
         return between(1, end, min((u - top) / (last - top), 1)) if last > top else end
 
-    return Scheduled(optimizer, shape, epochs=epochs, steps_per_epoch=steps_per_epoch, **options)
+    return shape
 
 
 class Plateau(Scheduled):
