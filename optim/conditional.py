@@ -79,8 +79,12 @@ class ConditionalGradient(Constrained):
         """As for any optimizer.
 
         Raises:
-            ValueError: the state is of another set, or of another size of it.
+            ValueError: the state is of another set, of another size of it, or of a method without one of the options.
         """
+        for i, group in enumerate(state_dict["param_groups"]):
+            if missing := self.defaults.keys() - group.keys():
+                names = ", ".join(sorted(missing))
+                raise ValueError(f"state_dict: its group {i} has no {names}: not a state of {type(self).__name__}")
         super().load_state_dict(state_dict)
         Measurements.to(self, self.param_groups[0]["params"][0].device)
 

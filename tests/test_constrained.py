@@ -68,6 +68,12 @@ def test_a_loaded_state_brings_the_radius_that_the_run_began_with():
         SFW(network().parameters(), L2(init_factor=4), lr=0.1).load_state_dict(optimizer.state_dict())
 
 
+def test_a_state_of_another_method_is_refused():
+    state = CGD(network().parameters(), L2(2.0), lr=0.1).state_dict()
+    with pytest.raises(ValueError, match="its group 0 has no rescale: not a state of SFW"):
+        SFW(network().parameters(), L2(2.0), lr=0.1).load_state_dict(state)
+
+
 @pytest.mark.parametrize("make", [CGD, optim.ORGFW, optim.Scion, SFW])
 @pytest.mark.parametrize("tensor", [False, True])
 def test_a_rate_beyond_1_goes_to_the_vertex_and_no_further(make, tensor):
