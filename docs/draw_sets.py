@@ -55,7 +55,8 @@ class Panel:
 
 def panels() -> list[Panel]:
     weight, bias = torch.zeros(2, 2), torch.zeros(2)
-    spectral, sign, rms = sets.ScionNorms().assign(["0.weight", "1.weight", "1.bias"], [weight, weight, bias])
+    norms = sets.ScionNorms(radius=1, output_factor=1)
+    spectral, sign, rms = norms.assign(["0.weight", "1.weight", "1.bias"], [weight, weight, bias])
     scion = [(spectral, "diagonal"), (sign, "plane"), (rms, "plane")]
     lp = [(sets.Lp(p=3.0), "plane"), (sets.Lp(p=1.5), "plane")]
     simplex, orders = [(sets.ProbabilitySimplex(), "space")], [(sets.Permutahedron(), "space")]
