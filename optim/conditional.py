@@ -13,7 +13,6 @@ Run: ``python -m trainer model=cnn optim=cgd``, ``python -m trainer model=cnn op
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -24,14 +23,14 @@ from optim.checks import check_range
 from optim.constrained import Constrained
 from optim.measure import Measurements
 from optim.sets import Constraint, ConstraintSet
+from optim.stepping import Stepping
 from optim.vertex import Scratch, Vertex, norm
 
 TINY = 1e-30  # a distance that is as good as none
 Group = dict[str, Any]
-Closure = Callable[..., Any] | None
 
 
-class ConditionalGradient(Constrained):
+class ConditionalGradient(Stepping, Constrained):
     """The base of the conditional gradient methods: one step for each parameter, with the set that holds it.
 
     A subclass says in :meth:`move` how x moves. Free parameters take steps of SGD with momentum, as torch does.
@@ -112,18 +111,8 @@ class ConditionalGradient(Constrained):
         return True
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"gap_every": self.gap_every, "scratch": Scratch()}
+        own = {"free_options": self.free_options, "gap_every": self.gap_every, "scratch": Scratch()}
         return super().__getstate__() | own
-
-    @torch.no_grad()
-    def step(self, closure: Closure = None) -> Any:
-        """One step for every parameter that has a gradient; returns the closure's loss, if one is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self.advance()
-        return loss
 
     def advance(self) -> None:
         """The step itself, from the gradients that are there."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -37,12 +39,11 @@ class Constrained(torch.optim.Optimizer):
         ValueError: `constraint` is no constraint set, or does not fit a parameter.
     """
 
-    free_options: dict[str, Any]  # options of groups of free parameters, where they differ
+    free_options: Mapping[str, Any] = MappingProxyType({})  # of groups of free parameters, where they differ
 
     def __init__(self, params: ParamsT, constraint: Constraint, *args: Any, **options: Any):
         check_constraint(type(self).__name__, constraint)
         self.constraint, self.constraints, self.held = constraint, [], []
-        self.__dict__.setdefault("free_options", {})
         super().__init__(params, *args, **options)
 
     @property
@@ -104,7 +105,7 @@ class Constrained(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: torch's own keeps only defaults, state and groups."""
-        own = ("constraint", "constraints", "held", "free_options")
+        own = ("constraint", "constraints", "held")
         return super().__getstate__() | {name: getattr(self, name) for name in own}
 
 

@@ -5,7 +5,6 @@ Run: ``python -m trainer optim=lion``, ``python -m trainer model=cnn optim=muon`
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,22 +13,17 @@ from torch.optim._muon import muon as muon_step  # torch's own step, for views o
 from torch.optim.adamw import adamw as adamw_step
 from torch.optim.optimizer import ParamsT
 
+from optim.stepping import Stepping
 
-class Simple(torch.optim.Optimizer):
+
+class Simple(Stepping):
     """A base for steps that treat each parameter on its own."""
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """One step for every parameter that has a gradient; returns the closure's loss, if one is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def advance(self) -> None:
         for group in self.param_groups:
             for x in group["params"]:
                 if x.grad is not None:
                     self.move(x, x.grad, self.state[x], group)
-        return loss
 
     def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Moves x, in place, given its gradient."""
@@ -73,7 +67,7 @@ class Lion(Simple):
         m.lerp_(g, 1 - beta2)
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Stepping):
     """Muon (Jordan et al. 2024) for parameters of two or more dimensions, AdamW for the others.
 
     torch's own steps; a convolution is a matrix of its filters. A network's groups are divided in two, Muon's first.
@@ -97,17 +91,10 @@ class Muon(torch.optim.Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"adamw_lr": self.adamw_lr}
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """One step for every parameter that has a gradient; returns the closure's loss, if one is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def advance(self) -> None:
         for group in self.param_groups:
             xs = [x for x in group["params"] if x.grad is not None]
             (self._adamw if group["adamw"] else self._muon)(xs, group)
-        return loss
 
     def _muon(self, xs: list[Tensor], group: dict[str, Any]) -> None:
         for x in xs:

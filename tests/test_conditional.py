@@ -133,7 +133,7 @@ METHODS = [
     (Scion, scion, {"lr": 2, "momentum": 0.8, "constrained": False}),
 ]
 
-SMALL, LARGE = ((4, 3), (3,), (2, 3, 2), ()), ((300, 500),)  # the latter are worked through in parts
+SMALL, LARGE = ((4, 3), (3,), (2, 3, 2), ()), ((300, 500),)  # the latter are written to memory that is kept
 
 
 @pytest.mark.parametrize(("shapes", "steps", "decay"), [(SMALL, 41, 0.0), (SMALL, 41, 0.1), (LARGE, 3, 0.1)])

@@ -80,7 +80,7 @@ class GroupL1(GroupBall):
 
 
 @dataclass(frozen=True)
-class GroupKSupport(Counted, GroupBall):
+class GroupKSupport(GroupBall, Counted):
     """The convex hull of {x : ||x||_2 <= radius, at most K groups not 0}; `k` counts groups.
 
     lmo(g) = -radius g_K / ||g_K||_2 on the K groups of largest norm. Its projection has no closed form: x is shifted
@@ -88,9 +88,6 @@ class GroupKSupport(Counted, GroupBall):
     """
 
     things = "groups"
-
-    def count(self, shape: Sequence[int]) -> int:
-        return GroupBall.count(self, shape)
 
     def lmo(self, g: Tensor) -> Tensor:
         norms = self.norms(g)

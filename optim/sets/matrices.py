@@ -59,12 +59,10 @@ class MatrixBall(NormBall):
         return super().rounding(x) + noise * eps + 64 * min(eps, single)  # and what a decomposition loses
 
     def norm(self, x: Tensor) -> Tensor:
-        m, invalid = valid(matrix(x))
-        return self.norm_of(torch.linalg.svdvals(m)) + invalid
+        return self.norm_of(singular_values(x))
 
     def measured(self, x: Tensor) -> dict[str, Tensor]:
-        m, invalid = valid(matrix(double(x)))
-        s = torch.linalg.svdvals(m) + invalid
+        s = singular_values(double(x))
         return {"boundary": self.norm_of(s) / self.radius, "effective_rank": rank_of(s)}
 
     def norm_of(self, s: Tensor) -> Tensor:
@@ -186,6 +184,12 @@ def matrix(x: Tensor) -> Tensor:
 def valid(m: Tensor) -> tuple[Tensor, Tensor]:
     """m without NaN and infinities, which a decomposition refuses, and what to add to a result instead: 0, or NaN."""
     return m.nan_to_num(0.0, 0.0, 0.0), 0 * m.sum()
+
+
+def singular_values(x: Tensor) -> Tensor:
+    """Of x as a matrix, downwards; NaN where x is not finite."""
+    m, invalid = valid(matrix(x))
+    return torch.linalg.svdvals(m) + invalid
 
 
 def orthogonalized(m: Tensor) -> Tensor:
