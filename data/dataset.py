@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data.augment import Augment
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]  # inputs, targets, and where the data have them a weight for each sample
 
 AUGMENTED = 2**19  # numbers in the inputs that are augmented at once
 
@@ -41,6 +41,8 @@ class Facts:
     target_names: tuple[str, ...] | None = None
     target_mean: Tensor = field(default_factory=lambda: torch.tensor(0.0))
     target_std: Tensor = field(default_factory=lambda: torch.tensor(1.0))
+    class_counts: tuple[int, ...] | None = None  # training samples of each class, of classification and binary
+    value_range: tuple[float, float] | None = None  # of raw inputs, where their kind has one: of pixels
     encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # one-hot columns: column -> categories
     notes: tuple[str, ...] = ()  # what a reader of the run should know of how it was loaded
 
@@ -53,7 +55,8 @@ class Dataset:
     """Splits of raw-dtype tensors; a batch is taken by index and made ready on the device.
 
     Args:
-        splits: name (``train``, ``val``, ``test``) -> (inputs (N, *input_shape), targets (N, ...)).
+        splits: name (``train``, ``val``, ``test``) -> (inputs (N, *input_shape), targets (N, ...)), and perhaps how
+            much each sample counts in the loss, (N,) float32.
         facts: see :class:`Facts`.
         batch_size: samples in a training batch; the last batch of an epoch may be smaller.
         augment: random changes of training images.
@@ -69,7 +72,7 @@ class Dataset:
 
     def to(self, device: torch.device) -> Dataset:
         """Moves splits and statistics to `device`, in place."""
-        self.splits = {k: (x.to(device), y.to(device)) for k, (x, y) in self.splits.items()}
+        self.splits = {k: tuple(part.to(device) for part in parts) for k, parts in self.splits.items()}
         self._mean, self._scale = self._mean.to(device), self._scale.to(device)
         self._target_mean, self._target_scale = self._target_mean.to(device), self._target_scale.to(device)
         self._generator = None
@@ -88,25 +91,25 @@ class Dataset:
                 yield self.batch(split, index)
             return
         # Small batches are augmented several at once: they cost more to begin than to do.
-        x, y = self.splits[split]
+        x, y, *weights = self.splits[split]
         together = max(1, AUGMENTED // (self.batch_size * math.prod(self.facts.input_shape)))
         for first in range(start - start % together, len(indices), together):
             group = indices[first : first + together]
             draws = torch.cat([self._draws(seed, first + i, len(index)) for i, index in enumerate(group)], 1)
             index = torch.cat(list(group))
             inputs = self._made(x.index_select(0, index), draws)
-            targets, ends = y.index_select(0, index), [len(index) for index in group]
-            for number, batch in enumerate(zip(inputs.split(ends), targets.split(ends), strict=True), first):
+            ends, rest = [len(index) for index in group], [part.index_select(0, index) for part in (y, *weights)]
+            for number, batch in enumerate(zip(*(part.split(ends) for part in (inputs, *rest)), strict=True), first):
                 if number >= start:
                     yield self._blended(*batch)
 
     def batch(self, split: str, index: Tensor | slice, generator: torch.Generator | None = None) -> Batch:
         """The samples at `index` (B,), ready for a model; augmented with a `generator`."""
-        x, y = self.splits[split]
+        parts = self.splits[split]
         if isinstance(index, slice):
-            return self.transform((x[index], y[index]), generator)
-        # x[index] is several times slower: it plans for indices of any rank.
-        return self.transform((x.index_select(0, index), y.index_select(0, index)), generator)
+            return self.transform(tuple(part[index] for part in parts), generator)
+        # part[index] is several times slower: it plans for indices of any rank.
+        return self.transform(tuple(part.index_select(0, index) for part in parts), generator)
 
     def transform(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
         """Raw (inputs, targets) -> augmented (with a `generator`) and normalized float32, on the device they are on.
@@ -114,10 +117,10 @@ class Dataset:
         Targets that are numbers are normalized, too, if the facts say so; class numbers stay as they are, unless
         augmentation mixes them: then they are probabilities (B, K).
         """
-        x, y = batch
+        x, y, *weights = batch
         if self.augment is None or generator is None:
-            return self._made(x, None), self._scaled(y)
-        return self._blended(self._made(x, self.augment.draw(len(x), generator)), y)
+            return self._made(x, None), self._scaled(y), *weights
+        return self._blended(self._made(x, self.augment.draw(len(x), generator)), y, *weights)
 
     def _draws(self, seed: int, number: int, size: int) -> Tensor:
         """The random numbers of one training batch."""
@@ -132,8 +135,8 @@ class Dataset:
         x = torch.sub(x, self._mean).mul_(self._scale)
         return x if draws is None else self.augment.erased(x, draws)
 
-    def _blended(self, x: Tensor, y: Tensor) -> Batch:
-        return self.augment.blend(x, self._scaled(y), self.facts.num_outputs)
+    def _blended(self, x: Tensor, y: Tensor, *weights: Tensor) -> Batch:
+        return *self.augment.blend(x, self._scaled(y), self.facts.num_outputs), *weights
 
     def _scaled(self, y: Tensor) -> Tensor:
         return (y - self._target_mean) * self._target_scale if self._scales_targets else y

@@ -12,7 +12,7 @@ import numpy as np
 
 from data.source import Raw, Source
 from data.storage import expand, file_error
-from data.targets import GivenTask, as_targets, class_task, to_float32
+from data.targets import GivenTask, as_targets, as_weights, class_task, to_float32
 
 PARTS = ("train", "val", "test")
 
@@ -20,6 +20,8 @@ PARTS = ("train", "val", "test")
 @dataclass(kw_only=True)
 class Npz(Source):
     """``x_train``, ``y_train`` and, if they are there, ``x_val``, ``y_val``, ``x_test``, ``y_test`` of a ``.npz`` file.
+
+    ``w_train`` (N,), and then ``w_val`` and ``w_test`` beside those, is how much each sample counts in the loss.
 
     Inputs are tables (N, features), series (N, T, features) or images (N, C, H, W). Targets are class numbers from 0
     (N,), 0 and 1 (N, labels) for multilabel, class numbers (N, heads) for multitask, or numbers (N,) or (N, targets).
@@ -40,8 +42,8 @@ class Npz(Source):
             for name in PARTS
             if name == "train" or {f"x_{name}", f"y_{name}"} & set(arrays)
         }
-        x, y = parts["train"]
-        for name, (other, _) in parts.items():
+        x, y, *_ = parts["train"]
+        for name, (other, *_) in parts.items():
             if other.shape[1:] != x.shape[1:] or other.dtype != x.dtype:
                 theirs, ours = (f"{a.dtype} {a.shape[1:]}" for a in (other, x))
                 raise file_error(path, f"x_{name} has samples of {theirs}, x_train of {ours}")
@@ -50,12 +52,13 @@ class Npz(Source):
             raise ValueError(f"task=auto: y_train of {path} are whole numbers {y.shape}; say which task they set")
         names = tuple(f"y{i}" for i in range(y.shape[1] if y.ndim == 2 else 1))
         targets, outputs = as_targets(
-            task, {name: y for name, (_, y) in parts.items()}, names, lambda name: f"{path}: y_{name}"
+            task, {name: y for name, (_, y, *_) in parts.items()}, names, lambda name: f"{path}: y_{name}"
         )
         return Raw(
             name=path.stem,
             task=task,
-            parts={name: (x, targets[name]) for name, (x, _) in parts.items()},
+            parts={name: (x, targets[name], *w) for name, (x, _, *w) in parts.items()},
+            notes=("each sample counts in the loss by its weight",) if "w_train" in arrays else (),
             num_outputs=outputs,
             value_range=(0, 255) if x.dtype == np.uint8 else None,
             target_names=names if task in ("regression", "multitask") else None,
@@ -69,9 +72,10 @@ def _guess(y: np.ndarray) -> str | None:
     return class_task(int(y.max()) + 1) if y.ndim == 1 and len(y) else None
 
 
-def _part(path: Path, arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs of one split, as bytes or float32, and its targets."""
-    for key in (f"x_{name}", f"y_{name}"):
+def _part(path: Path, arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, ...]:
+    """Inputs of one split, as bytes or float32, its targets, and if the training split has them its weights."""
+    weights = [f"w_{name}"] if "w_train" in arrays else []
+    for key in (f"x_{name}", f"y_{name}", *weights):
         if key not in arrays:
             raise file_error(path, f"has no array {key}; it holds {', '.join(arrays) or 'nothing'}")
     x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
@@ -89,7 +93,10 @@ def _part(path: Path, arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndar
         raise file_error(path, f"{(~np.isfinite(x)).sum():,} values of x_{name} are NaN or infinite")
     if x.dtype != np.uint8:
         x = to_float32(x, lambda k: f"entry {k} of a sample", f"{path}: x_{name}")
-    return x, y
+    for key in weights:
+        if arrays[key].dtype.kind not in "buif" or arrays[key].shape != (len(x),):
+            raise file_error(path, f"{key} is {arrays[key].dtype} {arrays[key].shape}; weights are numbers ({len(x)},)")
+    return x, y, *(as_weights(arrays[key], f"{path}: {key}") for key in weights)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from data.augment import Augment
 from data.dataset import Dataset, Facts
 from data.splits import ValFrom, split_indices, subset
 from data.statistics import Moments, Normalize, normalization
 
+Arrays = tuple[Any, ...]  # inputs, targets, and perhaps weights of a split
 Progress = Callable[[str, int, int], None]  # what is done, how much of it, how much in all
 
 
@@ -36,13 +36,13 @@ class Raw:
 
     ``parts`` are the published splits, or everything under ``train``: inputs (N, *input_shape) in their raw dtype,
     and targets: class numbers (N,) for classification and binary, 0 and 1 (N, labels) for multilabel, class numbers
-    (N, heads) for multitask, numbers (N, targets) for regression. ``value_range`` is what ``normalize=scale`` maps to
-    0..1; None is the range of each column.
+    (N, heads) for multitask, numbers (N, targets) for regression; where they have one, a weight of each sample (N,).
+    ``value_range`` is what ``normalize=scale`` maps to 0..1; None is the range of each column.
     """
 
     name: str
     task: str
-    parts: dict[str, tuple[Any, np.ndarray]]
+    parts: dict[str, Arrays]
     num_outputs: int | dict[str, int]
     value_range: tuple[float, float] | None = None
     class_names: tuple[str, ...] | None = None
@@ -119,9 +119,9 @@ class Source:
         raw = self.read()
         return self.finish(raw, self.split(raw), progress)
 
-    def split(self, raw: Raw) -> dict[str, tuple[Any, np.ndarray]]:
+    def split(self, raw: Raw) -> dict[str, Arrays]:
         """The parts of `raw` as splits: published ones stay, the others are cut from the training part."""
-        labels = {k: y if raw.task in ("classification", "binary") else None for k, (_, y) in raw.parts.items()}
+        labels = {k: arrays[1] if raw.task in ("classification", "binary") else None for k, arrays in raw.parts.items()}
         published = {"test_fraction": 0.0} if "test" in raw.parts else {}
         if "val" in raw.parts:
             published |= {"val_fraction": 0.0, "val_size": None}
@@ -135,7 +135,7 @@ class Source:
             class_names=raw.class_names,
         )
         taken = {name: ("train", i) for name, i in index.items()}
-        taken |= {name: (name, np.arange(len(y))) for name, (_, y) in raw.parts.items() if name != "train"}
+        taken |= {name: (name, np.arange(len(arrays[1]))) for name, arrays in raw.parts.items() if name != "train"}
         splits = {}
         for name in ("train", "val", "test"):
             if name in taken:
@@ -143,24 +143,28 @@ class Source:
                 if self.limit is not None:
                     classes = None if labels[part] is None else labels[part][i]
                     i = subset(i, classes, self.limit, self.split_seed, in_time=raw.in_time)
-                splits[name] = (raw.parts[part][0][i], raw.parts[part][1][i])
+                splits[name] = tuple(array[i] for array in raw.parts[part])
         return splits
 
-    def finish(self, raw: Raw, splits: dict[str, tuple[Any, np.ndarray]], progress: Progress = silent) -> Dataset:
+    def finish(self, raw: Raw, splits: dict[str, Arrays], progress: Progress = silent) -> Dataset:
         """Tensors, statistics of the training split, and facts."""
-        tensors = {name: (torch.from_numpy(x), torch.from_numpy(y)) for name, (x, y) in splits.items()}
+        tensors = {name: tuple(map(torch.from_numpy, arrays)) for name, arrays in splits.items()}
         facts = self.facts(raw, tensors["train"], Moments().add(tensors["train"][0]), self.sizes(splits))
         return Dataset(tensors, facts, self.batch_size, self.augment)
 
-    def facts(self, raw: Raw, train: tuple[Any, Tensor], moments: Moments, sizes: dict[str, int]) -> Facts:
+    def facts(self, raw: Raw, train: Arrays, moments: Moments, sizes: dict[str, int]) -> Facts:
         """The facts of `raw`, from the training split's targets and the moments of its inputs."""
         shape = tuple(moments.mean.shape)
         self.check_augment(raw.task, shape)
-        if self.limit is None and raw.task in ("classification", "binary"):
+        if len(train) > 2 and (self.augment.mixup or self.augment.cutmix):
+            name = "mixup" if self.augment.mixup else "cutmix"
+            raise ValueError(f"augment.{name}={getattr(self.augment, name)}: mixes samples, and these have weights")
+        counts = None
+        if raw.task in ("classification", "binary"):
             classes = 2 if raw.task == "binary" else raw.num_outputs
-            empty = (torch.bincount(train[1], minlength=classes) == 0).nonzero()
-            if len(empty):
-                name = repr(raw.class_names[empty[0]]) if raw.class_names else empty[0].item()
+            counts = tuple(torch.bincount(train[1], minlength=classes).tolist())
+            if self.limit is None and 0 in counts:
+                name = repr(raw.class_names[counts.index(0)]) if raw.class_names else counts.index(0)
                 raise ValueError(f"{raw.name}: the training split has no sample of class {name}")
         mean, std = normalization(moments, self.normalize, raw.value_range, raw.fixed)
         target_mean, target_std = torch.tensor(0.0), torch.tensor(1.0)
@@ -171,6 +175,7 @@ class Source:
             **{name: getattr(raw, name) for name in shared},
             input_shape=shape,
             sizes=sizes,
+            class_counts=counts,
             mean=mean,
             std=std,
             target_mean=target_mean,
@@ -185,6 +190,6 @@ class Source:
             raise ValueError(f"augment.{error}") from error
 
     @staticmethod
-    def sizes(splits: dict[str, tuple[Any, Any]]) -> dict[str, int]:
+    def sizes(splits: dict[str, Arrays]) -> dict[str, int]:
         """Samples in each split."""
-        return {name: len(y) for name, (_, y) in splits.items()}
+        return {name: len(arrays[1]) for name, arrays in splits.items()}

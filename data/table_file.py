@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data.source import Raw, Source
+from data.source import Arrays, Raw, Source
 from data.storage import expand, file_error, one_line
-from data.targets import GivenTask, as_targets, class_task, to_float32
+from data.targets import GivenTask, as_targets, as_weights, class_task, to_float32
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +34,7 @@ class TableFile(Source):
         path: of the file; what ends in .parquet or .pq is Parquet, anything else CSV with a line of column names.
         targets: the columns to be predicted.
         features: the columns to predict from; null: all others.
+        weights: the column that says how much each row counts in the loss; null: all the same.
         task: ``auto``: texts are classes, fractions are regression; whole numbers could be either, and are asked for.
         separator: between the columns of a CSV file; ``tab`` is one.
     """
@@ -41,6 +42,7 @@ class TableFile(Source):
     path: str
     targets: str | list[str]
     features: list[str] | None
+    weights: str | None
     task: GivenTask
     separator: str
 
@@ -52,6 +54,8 @@ class TableFile(Source):
         self.separator = {"\\t": "\t", "tab": "\t"}.get(self.separator, self.separator)
         if len(self.separator) != 1:
             raise ValueError(f"separator={self.separator}: must be one character, or tab")
+        if self.weights is not None and self.weights in [*self.targets, *(self.features or ())]:
+            raise ValueError(f"weights={self.weights}: is a target or a feature, too")
         for name in self.features or ():
             if name in self.targets or list(self.features).count(name) > 1:
                 raise ValueError(f"features={_listed(self.features)}: {name} is a target, or stands there twice")
@@ -59,16 +63,18 @@ class TableFile(Source):
     def read(self) -> Raw:
         path = expand("path", self.path)
         table = read_table(path, self.separator)
-        for name in [*self.targets, *(self.features or ())]:
+        weights = [] if self.weights is None else [self.weights]
+        for name in [*self.targets, *(self.features or ()), *weights]:
             if name not in table.columns:
                 lower = {column.lower(): column for column in table.columns}
                 near = difflib.get_close_matches(name.lower(), lower, n=1)
                 hint = f"did you mean {lower[near[0]]}? " if near else ""
                 raise file_error(path, f"has no column {name}; {hint}it has {', '.join(table.columns)}")
-        names = self.features if self.features is not None else [c for c in table.columns if c not in self.targets]
+        others = [c for c in table.columns if c not in [*self.targets, *weights]]
+        names = self.features if self.features is not None else others
         if not names:
             raise ValueError(f"features={_listed(self.features or ())}: leaves no column to predict from")
-        check_complete(path, table[[*names, *self.targets]])
+        check_complete(path, table[[*names, *self.targets, *weights]])
         task = self._task(path, table)
         factorized = {} if task in ("regression", "multilabel") else {t: _factorized(table[t]) for t in self.targets}
         classes = {name: values for name, (values, _) in factorized.items()}
@@ -90,17 +96,19 @@ class TableFile(Source):
         blocks = [_one_hot(*texts[n]) if n in texts else _numbers(path, table[n])[:, None] for n in names]
         columns = tuple(c for n in names for c in ([f"{n}={v}" for v in encoders[n]] if n in encoders else [n]))
         x = to_float32(np.concatenate(blocks, 1, dtype=np.float64), lambda k: f"column {columns[k]}", str(path))
+        row_weights = [as_weights(_numbers(path, table[w]), f"{path}: column {w}") for w in weights]
         one_class = classes.get(self.targets[0]) if task in ("classification", "binary") else None
         return Raw(
             name=path.stem,
             task=task,
-            parts={"train": (x, y["train"])},
+            parts={"train": (x, y["train"], *row_weights)},
             num_outputs=outputs,
             class_names=tuple(self.targets) if task == "multilabel" else one_class,
             column_names=columns,
             target_names=tuple(self.targets),
             encoders=encoders | ({} if one_class else classes),
             fixed=np.concatenate([np.full(len(encoders.get(n, "1")), n in encoders) for n in names]),
+            notes=tuple(f"each row counts in the loss by its {w}" for w in weights),
         )
 
     def _task(self, path: Path, table: pd.DataFrame) -> str:
@@ -121,7 +129,7 @@ class TableFile(Source):
             "classification, binary, multilabel, multitask or regression"
         )
 
-    def split(self, raw: Raw) -> dict[str, tuple[Any, np.ndarray]]:
+    def split(self, raw: Raw) -> dict[str, Arrays]:
         """Leaves out the one-hot columns that are empty in the training split."""
         splits = super().split(raw)
         keep = ~raw.fixed | splits["train"][0].any(0)
@@ -131,7 +139,7 @@ class TableFile(Source):
             column: tuple(v for v in values if column in self.targets or f"{column}={v}" in raw.column_names)
             for column, values in raw.encoders.items()
         }
-        return {name: (np.ascontiguousarray(x[:, keep]), y) for name, (x, y) in splits.items()}
+        return {name: (np.ascontiguousarray(x[:, keep]), *rest) for name, (x, *rest) in splits.items()}
 
 
 def read_table(path: Path, separator: str) -> pd.DataFrame:

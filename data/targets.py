@@ -63,6 +63,21 @@ def as_targets(
     return {part: y[:, 0] for part, y in whole.items()}, 1 if task == "binary" else int(classes[0])
 
 
+def as_weights(w: np.ndarray, where: str) -> np.ndarray:
+    """How much each sample counts (N,), in 32 bits.
+
+    Raises:
+        ValueError: they are negative, missing, infinite or all 0.
+    """
+    w = w.astype(np.float32)
+    if not np.isfinite(w).all() or (w < 0).any():
+        bad = w[~np.isfinite(w) | (w < 0)][0]
+        raise ValueError(f"{where}: {bad:g} is no weight; weights are numbers of at least 0")
+    if not w.any():
+        raise ValueError(f"{where}: every weight is 0")
+    return w
+
+
 def to_float32(values: np.ndarray, names: Callable[[int], str], where: str) -> np.ndarray:
     """`values` (N, ...) in 32 bits, if these can hold them; `names` calls the entries of a sample.
 

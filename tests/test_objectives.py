@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics
+from torch import nn
 
 from data import Facts
+from trainer.evaluation import added, to_numbers
 from trainer.objectives import BinaryCrossEntropy, CrossEntropy, MeanSquaredError, MultiLabel, MultiTask, for_task
 
 N = 103
@@ -15,17 +17,25 @@ def facts(task, num_outputs, **more):
     return Facts(task, task, (1,), num_outputs, None, None, {"train": N}, torch.tensor(0.0), torch.tensor(1.0), **more)
 
 
-def measured(objective, outputs, y):
+def measured(objective, outputs, y, w=None):
     """The metrics over all samples, from three batches; the model gives out what it is given."""
-    totals, index = {}, torch.arange(N).split(40)
+    totals, trained, kept, index = {}, {}, {}, torch.arange(N).split(40)
     for i in index:
         x = {k: v[i] for k, v in outputs.items()} if isinstance(outputs, dict) else outputs[i]
-        loss, sums = objective(lambda x: x, (x, y[i]))
-        assert loss.item() * len(i) == pytest.approx(sums["loss"].item(), rel=1e-5)
-        totals = {k: totals.get(k, 0) + v for k, v in sums.items()}
-    result = objective.finish({k: v.item() / N for k, v in totals.items()})
-    assert tuple(result) == objective.metrics
-    assert set(objective.higher_is_better) <= set(result)
+        batch = (x, y[i]) if w is None else (x, y[i], w[i])
+        loss, sums = objective(nn.Identity(), batch)
+        assert loss.item() * float(sums["weight"]) == pytest.approx(sums["loss"].item(), rel=1e-5)
+        trained = added(trained, sums)
+        if y.is_floating_point() and objective.task == "classification":  # mixed labels: never in an evaluation
+            continue
+        sums, keep = objective.evaluate(nn.Identity(), batch)
+        totals = added(totals, sums)
+        kept = {k: np.concatenate([kept[k], v]) if k in kept else v.numpy() for k, v in keep.items()}
+    if not totals:
+        return objective.finish(to_numbers(trained))
+    result = objective.finish(to_numbers(totals), kept)
+    assert set(result) == {*objective.metrics, *objective.evaluated}
+    assert objective.finish(to_numbers(trained)) == {k: result[k] for k in objective.metrics}
     return result
 
 

@@ -23,7 +23,7 @@ SPLIT = {"test_fraction": 0.2, "val_fraction": 0.1, "normalize": "standard"}
 def table(path, content=None, name="t.csv", **how):
     if content is not None:
         (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    settings = {"targets": ["y"], "features": None, "task": "auto", "separator": ","}
+    settings = {"targets": ["y"], "features": None, "weights": None, "task": "auto", "separator": ","}
     return TableFile(path=str(path / name), **COMMON | settings | how)
 
 

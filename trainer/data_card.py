@@ -141,7 +141,7 @@ def balance(dataset: Dataset) -> Table:
         for header in ("target", "split", "minimum", "maximum", "mean", "deviation"):
             table.add_column(header, justify="left" if header in ("target", "split") else "right")
         for k, name in enumerate((facts.target_names or ())[:LISTED]):
-            for split, (_, y) in dataset.splits.items():
+            for split, (_, y, *_) in dataset.splits.items():
                 v = y[:, k].double()
                 table.add_row(escape(name), split, *map(numbers, (v.min(), v.max(), v.mean(), v.std(correction=0))))
         return table
@@ -254,7 +254,7 @@ def series(dataset: Dataset) -> Figure:
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     axis, start = figure.subplots(), 0
-    for split, (_, y) in dataset.splits.items():
+    for split, (_, y, *_) in dataset.splits.items():
         axis.plot(range(start, start + len(y)), y[:, 0], label=f"{split}, {len(y):,} windows", linewidth=1)
         start += len(y)
     steps, values = dataset.facts.input_shape
@@ -268,7 +268,7 @@ def histograms(dataset: Dataset) -> Figure:
     import numpy as np
     from matplotlib.figure import Figure
 
-    facts, (x, y) = dataset.facts, dataset.splits["train"]
+    facts, (x, y, *_) = dataset.facts, dataset.splits["train"]
     x = x.flatten(1).numpy()
     names = facts.column_names or tuple(f"entry {k}" for k in range(x.shape[1]))
     panels = [(name, x[:, k]) for k, name in enumerate(names[:PICTURED])]

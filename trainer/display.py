@@ -159,8 +159,9 @@ def make_display(log: Path, epochs: int, steps_per_epoch: int) -> Display:
 def epoch_line(row: dict[str, Any], epochs: int, improved: bool) -> str:
     """One epoch as a line: ``epoch  3/30  train loss 0.4 accuracy 0.9  val loss …  lr …  gap …  9,000 samples/s``."""
     parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"]
+    shown = [k.partition("/")[2] for k in row if k.startswith("train/")]  # the others are in metrics.csv
     for split in ("train", "val"):
-        metrics = [f"{k.partition('/')[2]} {v:.4f}" for k, v in row.items() if k.startswith(split + "/")]
+        metrics = [f"{k} {row[f'{split}/{k}']:.4f}" for k in shown if f"{split}/{k}" in row]
         if metrics:
             parts.append(f"{split} {' '.join(metrics)}")
     parts += [f"{k.partition('/')[2]} {row[k]:.4g}" for k in ("optim/lr", "optim/fw_gap") if k in row]

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from data import Dataset, augment_seed, epoch_order
 from trainer import checkpoint
 from trainer.errors import Interrupted, Refused
+from trainer.evaluation import added, measure, to_numbers
 from trainer.run_dir import difference
 from trainer.second_point import SecondPoint
 from trainer.training import Diverged, Training
 
 HEARTBEAT_S = 5.0
-EVALUATED = 2**22  # numbers in a batch of evaluation, beyond that of training
 
 
 def fit(t: Training) -> None:
@@ -71,8 +71,7 @@ def train_epoch(t: Training) -> None:
             p.lr = optimizer.param_groups[0]["lr"]
             schedule.step()
 
-        p.sums = {k: p.sums[k] + v for k, v in sums.items()} if p.sums else sums
-        p.samples += len(batch[1])
+        p.sums = added(p.sums, sums)
         p.step += 1
         p.position += 1
         now = time.perf_counter()
@@ -96,7 +95,7 @@ def measure_epoch(t: Training) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """
     p = t.progress
     row: dict[str, Any] = {"epoch": p.epoch + 1, "step": p.step}
-    row |= {f"train/{k}": v for k, v in averages(t, p.sums, p.samples).items()}
+    row |= {f"train/{k}": v for k, v in t.objective.finish(to_numbers(p.sums)).items()}
     if "val" in t.dataset.splits:
         row |= {f"val/{k}": v for k, v in evaluate(t, "val").items()}
     check_finite(t, *(v for k, v in row.items() if k.endswith("/loss")))
@@ -105,14 +104,14 @@ def measure_epoch(t: Training) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if t.measures:
         totals, groups = t.optimizer.pop_group_measurements()
         row |= {f"optim/{k}": v.item() for k, v in totals.items()}
-    row |= {"time/epoch_s": p.epoch_s, "time/samples_per_s": p.samples / p.epoch_s}
-    return row, [{"epoch": p.epoch + 1, "step": p.step} | numbers(group) for group in groups]
+    row |= {"time/epoch_s": p.epoch_s, "time/samples_per_s": p.sums["samples"] / p.epoch_s}
+    return row, [{"epoch": p.epoch + 1, "step": p.step} | to_numbers(group) for group in groups]
 
 
 def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]]) -> None:
     """Logs the epoch, then saves it: a row whose checkpoint was not written any more is dropped by a resume."""
     p = t.progress
-    p.epoch, p.position, p.samples, p.sums, p.epoch_s, p.final = p.epoch + 1, 0, 0, {}, 0.0, row
+    p.epoch, p.position, p.sums, p.epoch_s, p.final = p.epoch + 1, 0, {}, 0.0, row
     for logger in t.loggers:
         logger.log(row, groups)
     value = row[t.monitor]
@@ -127,22 +126,13 @@ def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]])
     t.display.end_epoch(row, improved)
 
 
-@torch.inference_mode()
 def evaluate(t: Training, split: str) -> dict[str, float]:
-    """Averages of the objective's metrics over a split.
+    """The objective's metrics over a split.
 
     Raises:
         Interrupted: a signal asked to stop.
     """
-    t.model.eval()
-    facts = t.dataset.facts
-    n, size = facts.sizes[split], max(t.dataset.batch_size, min(512, EVALUATED // math.prod(facts.input_shape)))
-    totals: dict[str, Tensor] = {}
-    for batch in t.dataset.batches(split, [slice(start, start + size) for start in range(0, n, size)]):
-        _, sums = t.objective(t.model, batch)
-        totals = {k: totals[k] + v for k, v in sums.items()} if totals else sums
-        t.stop.check()
-    return averages(t, totals, n)
+    return measure(t.model, t.objective, t.dataset, split, check=t.stop.check)
 
 
 def evaluate_best(t: Training) -> dict[str, float] | None:
@@ -167,16 +157,6 @@ def load_best(t: Training, *, may_be_ahead: bool = False) -> dict[str, Any]:
     return state
 
 
-def averages(t: Training, sums: dict[str, Tensor], n: int) -> dict[str, float]:
-    """Sums over n samples, on the device -> metrics, on the host."""
-    return t.objective.finish({k: v.item() / n for k, v in sums.items()})
-
-
-def numbers(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with its tensors as numbers, on the host."""
-    return {k: v.item() if isinstance(v, Tensor) else v for k, v in row.items()}
-
-
 def check_finite(t: Training, *losses: float) -> None:
     """Raises Diverged where a loss, a weight or a number that the optimizer keeps of one is NaN or infinite."""
     kept = [value for state in t.optimizer.state.values() if isinstance(state, dict) for value in state.values()]
@@ -189,10 +169,10 @@ def check_finite(t: Training, *losses: float) -> None:
 def show_pulse(t: Training) -> None:
     """A few times a second, or a few times a minute without a terminal: is it still a number, and how far is it?"""
     p = t.progress
-    live = averages(t, p.sums, p.samples)
+    live = t.objective.finish(to_numbers(p.sums))
     if not math.isfinite(live["loss"]):
         raise Diverged(p)
-    t.display.pulse(p.step, p.position, live, p.samples / p.epoch_s)
+    t.display.pulse(p.step, p.position, live, p.sums["samples"] / p.epoch_s)
     if time.perf_counter() - t.heartbeat_at > HEARTBEAT_S:
         record(t)
     t.pulse_at = time.perf_counter() + t.display.interval
@@ -217,7 +197,7 @@ def save_within_epoch(t: Training) -> None:
     Raises:
         Diverged: the loss or a weight is NaN or infinite.
     """
-    check_finite(t, *(v.item() for v in t.progress.sums.values()))
+    check_finite(t, float(t.progress.sums["loss"]))
     save_last(t)
 
 

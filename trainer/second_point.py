@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from data import augment_seed
+from data import Batch, augment_seed
 
 if TYPE_CHECKING:
     from trainer.training import Training
@@ -31,7 +31,7 @@ class SecondPoint:
         """Before the first evaluation of a batch: the second one shall draw the same random numbers."""
         self.before = random_state(self.t.device)
 
-    def gradients(self, batch: tuple[Tensor, Tensor]) -> Gradients:
+    def gradients(self, batch: Batch) -> Gradients:
         """What gives the gradients of the batch's loss at given points."""
 
         def at(points: Sequence[Tensor]) -> Sequence[Tensor | None]:
@@ -59,7 +59,7 @@ class SecondPoint:
 
         return at
 
-    def gradients_here(self, batch: tuple[Tensor, Tensor]) -> Sequence[Tensor | None]:
+    def gradients_here(self, batch: Batch) -> Sequence[Tensor | None]:
         """Of the batch's loss, at the parameters as they are; their ``grad`` stays."""
         loss, _ = self.t.objective(self.t.model, batch)
         return torch.autograd.grad(loss, self.xs, allow_unused=True)

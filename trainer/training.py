@@ -47,8 +47,7 @@ class Progress:
     epoch: int = 0  # epochs finished
     step: int = 0  # optimizer steps taken
     position: int = 0  # of these, in the epoch under way
-    samples: int = 0  # seen in the epoch under way
-    sums: dict[str, Tensor] = field(default_factory=dict)  # of its metrics
+    sums: dict[str, Tensor | int] = field(default_factory=dict)  # of the metrics of the epoch under way
     lr: float = 0.0  # of the last step
     epoch_s: float = 0.0  # spent training in the epoch under way
     seconds: float = 0.0  # spent in all, until this process took over
@@ -93,7 +92,8 @@ class Training:
         """Of metrics.csv."""
         return [
             *("epoch", "step"),
-            *(f"{split}/{metric}" for split in ("train", "val") for metric in self.objective.metrics),
+            *(f"train/{metric}" for metric in self.objective.metrics),
+            *(f"val/{metric}" for metric in (*self.objective.metrics, *self.objective.evaluated)),
             *("optim/lr", *(f"optim/{name}" for name in self.measures)),
             *("time/epoch_s", "time/samples_per_s"),
         ]

@@ -1,0 +1,71 @@
+"""What a model makes of a split: the objective's metrics, or its predictions, in batches as large as memory likes.
+
+Shapes: N samples of the split.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data import Dataset
+from trainer.objectives import Objective, Sums
+
+EVALUATED = 2**22  # numbers in a batch of evaluation, beyond that of training
+
+
+def evaluation_batches(dataset: Dataset, split: str) -> list[slice]:
+    """The split in order, in batches at least as large as those of training, and up to 512 of small samples."""
+    n = dataset.facts.sizes[split]
+    size = max(dataset.batch_size, min(512, EVALUATED // math.prod(dataset.facts.input_shape)))
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+@torch.inference_mode()
+def measure(
+    model: nn.Module,
+    objective: Objective,
+    dataset: Dataset,
+    split: str,
+    *,
+    cast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """The objective's metrics over a split.
+
+    Args:
+        cast: a context for each batch, such as autocast.
+        check: called after each batch, and may raise.
+    """
+    model.eval()
+    totals: Sums = {}
+    kept: dict[str, list[Tensor]] = {}
+    for batch in dataset.batches(split, evaluation_batches(dataset, split)):
+        with cast():
+            sums, keep = objective.evaluate(model, batch)
+        totals = added(totals, sums)
+        for name, values in keep.items():
+            kept.setdefault(name, []).append(values)
+        check()
+    return objective.finish(to_numbers(totals), {k: to_host(torch.cat(v)) for k, v in kept.items()})
+
+
+def added(totals: Sums, sums: Sums) -> Sums:
+    """The running sums of metrics, with those of another batch."""
+    return {k: totals[k] + v for k, v in sums.items()} if totals else sums
+
+
+def to_numbers(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its tensors as numbers or lists of them, on the host: here it waits for the device."""
+    return {k: v.tolist() if isinstance(v, Tensor) else v for k, v in row.items()}
+
+
+def to_host(values: Tensor) -> np.ndarray:
+    """The values on the host."""
+    return values.cpu().numpy()

@@ -1,0 +1,88 @@
+"""A run read back from its directory: its model, data and objective. Works on runs whose process is still writing.
+
+Shared by the commands that read runs: ``trainer.evaluate``, ``trainer.predict``, ``trainer.robustness``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from data import Dataset, Facts
+from trainer import checkpoint, run_dir
+from trainer.__main__ import build, refusing
+from trainer.device import pick_device
+from trainer.display import loading_progress
+from trainer.errors import Refused
+from trainer.objectives import Objective
+
+KINDS = ("best", "last")
+
+
+@dataclass
+class Run:
+    """A run's model as a checkpoint holds it, on `device` and in evaluation mode, with what belongs to it."""
+
+    path: Path
+    config: dict[str, Any]
+    facts: Facts
+    model: nn.Module
+    objective: Objective
+    device: torch.device
+    epoch: int  # that the checkpoint is of
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The run's dataset, read again.
+
+        Raises:
+            Refused: it cannot be read, or is not what the run was trained on.
+        """
+        source = build("data", self.config["data"])
+        with refusing("data"), loading_progress(lambda: None) as progress:
+            dataset = source.load(progress)
+        changed = checkpoint.changed_fact(self.facts.plain(), dataset.facts.plain())
+        if changed:
+            raise Refused(f"{self.facts.name}: the data are not those that the run was trained on ({changed})")
+        return dataset.to(self.device)
+
+    def has_split(self, split: str) -> str:
+        """The name of a split that the data have.
+
+        Raises:
+            Refused: they do not.
+        """
+        if split not in self.facts.sizes:
+            raise Refused(f"--split={split}: the data of {self.path} have {', '.join(self.facts.sizes)}")
+        return split
+
+
+def load_run(path: Path, kind: str = "best", device: str = "auto") -> Run:
+    """The run in the directory `path`, with the weights of its checkpoint `kind` (``best`` or ``last``).
+
+    Raises:
+        Refused: no run, no such checkpoint yet, a damaged one; the text names the file.
+    """
+    if not (path / run_dir.CONFIG).is_file():
+        raise Refused(f"{path}: must be the directory of a run, with {run_dir.CONFIG} in it")
+    where = pick_device(device, None)
+    file = path / "checkpoints" / f"{kind}.pt"
+    if not file.exists():
+        there = [name for name in KINDS if (path / "checkpoints" / f"{name}.pt").exists()]
+        hint = f"there is {', '.join(there)}" if there else "the run has not finished an epoch"
+        raise Refused(f"{file}: no such checkpoint; {hint}")
+    state = checkpoint.load(file, kind, where)
+    config, facts = state["config"], Facts(**state["facts"])
+    model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs).to(where)
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise Refused(f"{file}: does not fit the model of {run_dir.CONFIG} ({error})") from error
+    objective = build("objective", config["objective"], facts=facts)
+    epoch = state["best"]["epoch"] if kind == "best" else state["progress"]["epoch"]
+    return Run(path, config, facts, model.eval().requires_grad_(False), objective, where, epoch)
