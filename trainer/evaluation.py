@@ -56,6 +56,29 @@ def measure(
     return objective.finish(to_numbers(totals), {k: to_host(torch.cat(v)) for k, v in kept.items()})
 
 
+@torch.inference_mode()
+def predict_split(
+    model: nn.Module, objective: Objective, dataset: Dataset, split: str, *, check: Callable[[], None] = lambda: None
+) -> tuple[Any, np.ndarray]:
+    """The objective's predictions over a split, in its order, and the truth.
+
+    Returns:
+        predictions: (N, K), or head -> (N, K) for several heads; see ``predict`` of the objective's class.
+        truth: (N,) class numbers, (N, labels), (N, heads) or (N, targets) in their own units.
+    """
+    model.eval()
+    parts, truth = [], []
+    for x, y, *_ in dataset.batches(split, evaluation_batches(dataset, split)):
+        parts.append(objective.predict(model, x))
+        truth.append(to_host(objective.truth(y)))
+        check()
+    if isinstance(parts[0], dict):
+        predictions = {head: to_host(torch.cat([part[head] for part in parts])) for head in parts[0]}
+    else:
+        predictions = to_host(torch.cat(parts))
+    return predictions, np.concatenate(truth)
+
+
 def added(totals: Sums, sums: Sums) -> Sums:
     """The running sums of metrics, with those of another batch."""
     return {k: totals[k] + v for k, v in sums.items()} if totals else sums

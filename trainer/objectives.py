@@ -10,7 +10,8 @@ An objective is one small object, built with the dataset's facts:
 - ``finish(sums, kept) -> metrics``: from these, on the host, to the metrics that are shown.
 - ``metrics``: the names of the metrics, the first of them ``loss``; ``evaluated``: those that only an evaluation has;
   ``higher_is_better``: those that `train.monitor` should maximize.
-- ``turns``: see below. ``predict(model, x)``: what a model's user wants to know.
+- ``turns``: see below.
+- ``predict(model, x)``: what a model's user wants to know; ``truth(y)``: targets in the same terms.
 
 It sees the model and the whole batch, so that a step need not be "outputs against targets": an autoencoder compares
 with its input, a sequence model is given the targets, too. Losses that are minimized in turn over different parameters,
@@ -84,6 +85,10 @@ class Objective:
     def predict(self, model: nn.Module, x: Tensor) -> Any:
         """What the model says of inputs ready for it; see the subclasses."""
         raise NotImplementedError
+
+    def truth(self, y: Tensor) -> Tensor:
+        """Targets as they are trained on -> in the terms of :meth:`predict`."""
+        return y
 
     def penalty(self, model: nn.Module) -> Tensor | float:
         """l2 * the sum of w^2 + l1 * the sum of |w| over the model's weights; it belongs to the loss."""
@@ -411,9 +416,12 @@ class Regression(Supervised):
 
     def predict(self, model: nn.Module, x: Tensor) -> Tensor:
         """Values (B, K) in the targets' own units."""
-        outputs = in_full(model(x))
-        mean, std = self._on(outputs)
-        return outputs * std + mean
+        return self.truth(in_full(model(x)))
+
+    def truth(self, y: Tensor) -> Tensor:
+        """Values (B, K), normalized -> in their own units."""
+        mean, std = self._on(y)
+        return y * std + mean
 
     def _on(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation that targets were normalized by, where `like` is."""
