@@ -69,13 +69,23 @@ class Dataset:
         self._scales_targets = bool((facts.target_std != 1).any() or (facts.target_mean != 0).any())
         self._target_mean, self._target_scale = facts.target_mean, 1.0 / facts.target_std
         self._generator: torch.Generator | None = None
+        self._dtype: torch.dtype | None = None
+        self._layout: torch.memory_format | None = None
+        self.share = (0, 1)  # which of how many processes; each takes its share of every batch
 
-    def to(self, device: torch.device) -> Dataset:
-        """Moves splits and statistics to `device`, in place."""
+    def to(self, device: torch.device, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> Dataset:
+        """Moves splits and statistics to `device`, in place.
+
+        Args:
+            dtype: of the inputs that batches hold, and of targets and weights that are no whole numbers; None: float32.
+            channels_last: whether images lie pixel by pixel in memory, as GPUs like them.
+        """
         self.splits = {k: tuple(part.to(device) for part in parts) for k, parts in self.splits.items()}
-        self._mean, self._scale = self._mean.to(device), self._scale.to(device)
-        self._target_mean, self._target_scale = self._target_mean.to(device), self._target_scale.to(device)
-        self._generator = None
+        self._mean, self._scale = self._mean.to(device, dtype), self._scale.to(device, dtype)
+        self._target_mean = self._target_mean.to(device, dtype)
+        self._target_scale = self._target_scale.to(device, dtype)
+        self._dtype, self._generator = dtype, None
+        self._layout = torch.channels_last if channels_last and len(self.facts.input_shape) == 3 else None
         return self
 
     def batches(
@@ -88,18 +98,18 @@ class Dataset:
         """
         if self.augment is None or seed is None:
             for index in indices[start:]:
-                yield self.batch(split, index)
+                yield self.batch(split, self._shared(index))
             return
         # Small batches are augmented several at once: they cost more to begin than to do.
-        x, y, *weights = self.splits[split]
+        x, *rest = self.splits[split]
         together = max(1, AUGMENTED // (self.batch_size * math.prod(self.facts.input_shape)))
         for first in range(start - start % together, len(indices), together):
             group = indices[first : first + together]
             draws = torch.cat([self._draws(seed, first + i, len(index)) for i, index in enumerate(group)], 1)
-            index = torch.cat(list(group))
-            inputs = self._made(x.index_select(0, index), draws)
-            ends, rest = [len(index) for index in group], [part.index_select(0, index) for part in (y, *weights)]
-            for number, batch in enumerate(zip(*(part.split(ends) for part in (inputs, *rest)), strict=True), first):
+            shares = [self._shared(index) for index in group]
+            index, ends = torch.cat(shares), [len(share) for share in shares]
+            parts = (self._made(x.index_select(0, index), draws), *(part.index_select(0, index) for part in rest))
+            for number, batch in enumerate(zip(*(part.split(ends) for part in parts), strict=True), first):
                 if number >= start:
                     yield self._blended(*batch)
 
@@ -117,29 +127,54 @@ class Dataset:
         Targets that are numbers are normalized, too, if the facts say so; class numbers stay as they are, unless
         augmentation mixes them: then they are probabilities (B, K).
         """
-        x, y, *weights = batch
+        x, *rest = batch
         if self.augment is None or generator is None:
-            return self._made(x, None), self._scaled(y), *weights
-        return self._blended(self._made(x, self.augment.draw(len(x), generator)), y, *weights)
+            return self._made(x, None), *self._scaled(*rest)
+        return self._blended(self._made(x, self.augment.draw(len(x), generator)), *rest)
+
+    def _shared(self, index: Tensor | slice) -> Tensor | slice:
+        """This process's share of a batch."""
+        rank, size = self.share
+        if size == 1:
+            return index
+        if isinstance(index, Tensor):
+            return index.tensor_split(size)[rank]
+        first, last = share_of(index.stop - index.start, rank, size)
+        return slice(index.start + first, index.start + last)
 
     def _draws(self, seed: int, number: int, size: int) -> Tensor:
-        """The random numbers of one training batch."""
+        """The random numbers of one training batch of `size` samples, of this process's share of it."""
         if self._generator is None:
             self._generator = torch.Generator(self._mean.device)
-        return self.augment.draw(size, self._generator.manual_seed(seed + number))
+        draws = self.augment.draw(size, self._generator.manual_seed(seed + number))
+        return draws[:, slice(*share_of(size, *self.share))]
 
     def _made(self, x: Tensor, draws: Tensor | None) -> Tensor:
         """Raw inputs -> inputs of a model, each changed by its column of `draws`."""
         if draws is not None:
             x = self.augment.move(x, draws)
+        if self._dtype is not None:
+            x = x.to(self._dtype)
         x = torch.sub(x, self._mean).mul_(self._scale)
-        return x if draws is None else self.augment.erased(x, draws)
+        x = x if draws is None else self.augment.erased(x, draws)
+        return x if self._layout is None else x.contiguous(memory_format=self._layout)
 
     def _blended(self, x: Tensor, y: Tensor, *weights: Tensor) -> Batch:
-        return *self.augment.blend(x, self._scaled(y), self.facts.num_outputs), *weights
+        y, *weights = self._scaled(y, *weights)
+        return *self.augment.blend(x, y, self.facts.num_outputs), *weights
 
-    def _scaled(self, y: Tensor) -> Tensor:
-        return (y - self._target_mean) * self._target_scale if self._scales_targets else y
+    def _scaled(self, y: Tensor, *weights: Tensor) -> Batch:
+        if self._scales_targets:
+            y = (y - self._target_mean) * self._target_scale
+        if self._dtype is None:
+            return y, *weights
+        return tuple(part.to(self._dtype) if part.is_floating_point() else part for part in (y, *weights))
+
+
+def share_of(n: int, rank: int, size: int) -> tuple[int, int]:
+    """First and last (exclusive) of the `n` samples that process `rank` of `size` takes, as ``tensor_split`` has it."""
+    each, more = divmod(n, size)
+    return rank * each + min(rank, more), (rank + 1) * each + min(rank + 1, more)
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:

@@ -47,10 +47,10 @@ class StreamedDataset(Dataset):
         self._starts = dict(zip(splits, map(int, starts), strict=False))
         self._loader: DataLoader | None = None
 
-    def to(self, device: torch.device) -> Dataset:
+    def to(self, device: torch.device, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> Dataset:
         """Batches will be moved to `device`; the files stay where they are."""
         splits, self.splits = self.splits, {}
-        super().to(device)
+        super().to(device, dtype, channels_last=channels_last)
         self.splits, self.device = splits, device
         return self
 
@@ -58,13 +58,14 @@ class StreamedDataset(Dataset):
         self, split: str, indices: Sequence[Tensor | slice], seed: int | None = None, start: int = 0
     ) -> Iterator[Batch]:
         loader = self._workers_loader()
-        loader.batch_sampler.indices = self._listed(split, indices[start:])
+        shares = self._listed(split, [self._shared(index) for index in indices[start:]])
+        loader.batch_sampler.indices = [share for share in shares if share]  # an evaluation may leave a process none
         for number, (x, y) in enumerate(loader, start):
             x, y = self._arrived(x, y)
             if self.augment is None or seed is None:
                 yield self.transform((x, y))
             else:
-                yield self._blended(self._made(x, self._draws(seed, number, len(x))), y)
+                yield self._blended(self._made(x, self._draws(seed, number, len(indices[number]))), y)
 
     def batch(self, split: str, index: Tensor | slice, generator: torch.Generator | None = None) -> Batch:
         return self.transform(self._arrived(*self._files.__getitems__(self._listed(split, [index])[0])), generator)

@@ -40,6 +40,7 @@ class Scheduled(LambdaLR):
 
     Args:
         epochs, steps_per_epoch: of the whole run.
+        max_steps: the run's last step, if it comes before its last epoch's.
         warmup_epochs, warmup_steps: of the warm-up; at most one of them.
         by: what u and U count: ``step`` or ``epoch``.
 
@@ -57,9 +58,11 @@ class Scheduled(LambdaLR):
         warmup_epochs: int,
         warmup_steps: int,
         by: By,
+        max_steps: int | None = None,
     ):
         check_range("warmup_epochs", warmup_epochs, 0, epochs, "fewer than train.epochs", open_above=True)
         total, unit = epochs * steps_per_epoch, steps_per_epoch if by == "epoch" else 1
+        total = total if max_steps is None else min(total, max_steps)
         check_range("warmup_steps", warmup_steps, 0, total, "fewer than the run has", open_above=True)
         if warmup_steps and warmup_epochs:
             raise ValueError(f"warmup_steps={warmup_steps}: give it or warmup_epochs={warmup_epochs}, not both")
@@ -87,12 +90,13 @@ def schedule(by: By) -> Callable[[Callable[..., Shape]], Callable[..., LambdaLR]
             *,
             epochs: int,
             steps_per_epoch: int,
+            max_steps: int | None = None,
             warmup_epochs: int = 0,
             warmup_steps: int = 0,
             by: By = by,
             **shape: Any,
         ) -> LambdaLR:
-            times = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "by": by}
+            times = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "max_steps": max_steps, "by": by}
             warmup = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps}
             return Scheduled(optimizer, make_shape(**shape), **times, **warmup)
 
@@ -112,13 +116,14 @@ def constant(
     *,
     epochs: int,
     steps_per_epoch: int,
+    max_steps: int | None = None,
     warmup_epochs: int = 0,
     warmup_steps: int = 0,
 ) -> LambdaLR | None:
     """The rate stays as it is: without a warm-up there is nothing to step, and no schedule."""
     if not warmup_epochs and not warmup_steps:
         return None
-    times = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "by": "step"}
+    times = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "max_steps": max_steps, "by": "step"}
     return Scheduled(optimizer, lambda u, U: 1.0, **times, warmup_epochs=warmup_epochs, warmup_steps=warmup_steps)
 
 
@@ -224,6 +229,7 @@ class Plateau(Scheduled):
         *,
         epochs: int,
         steps_per_epoch: int,
+        max_steps: int | None = None,
         factor: float = 0.1,
         patience: int = 5,
         threshold: float = 1e-4,
@@ -238,10 +244,9 @@ class Plateau(Scheduled):
         check_range("floor", floor, 0, 1)
         self.factor, self.patience, self.threshold, self.floor = factor, patience, threshold, floor
         self.reduced, self.best, self.waited = 1.0, math.inf, 0  # best: the least, of -value where more is better
-        options = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "by": "epoch"}
-        super().__init__(
-            optimizer, lambda u, U: self.reduced, epochs=epochs, steps_per_epoch=steps_per_epoch, **options
-        )
+        times = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "max_steps": max_steps, "by": "epoch"}
+        warmup = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps}
+        super().__init__(optimizer, lambda u, U: self.reduced, **times, **warmup)
 
     def observe(self, value: float, maximize: bool) -> None:
         """Takes the number that an epoch ended with, and sets the rates that it calls for."""

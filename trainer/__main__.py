@@ -26,22 +26,26 @@ from trainer import run_dir
 from trainer.announce import announce, closing_facts
 from trainer.config import CONF, check_config, explain, flags_first, register_resolvers
 from trainer.display import drop_output
+from trainer.distributed import Lost, World, joined, other_process
 from trainer.errors import Interrupted, Refused, one_line
 from trainer.files import append_line
 from trainer.run_dir import Summary
 from trainer.stop import StopRequest
 
 if TYPE_CHECKING:
-    from trainer.training import Training
+    from torch import nn
+
+    from data import Dataset
+    from trainer.training import Settings, Training
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 EXIT = {"finished": 0, "failed": 1, "refused": 2, "diverged": 3}
 # Arguments that the runner adds to what the YAML says: of assemble(), and of each group's constructor.
 GIVEN = {
-    "": ("frozen", "path", "summary", "stop"),
+    "": ("frozen", "path", "summary", "stop", "world"),
     "model": ("input_shape", "num_outputs"),
     "optim": ("params", "constraint"),
-    "schedule": ("optimizer", "epochs", "steps_per_epoch"),
+    "schedule": ("optimizer", "epochs", "steps_per_epoch", "max_steps"),
     "objective": ("facts", "task"),  # the second is a fact, and an error may name it
 }
 
@@ -111,8 +115,9 @@ def report(error: Exception, tracebacks: bool, overrides: list[str], otherwise: 
 
 
 def refuse(line: str, code: int = EXIT["refused"]) -> int:
-    """Prints the one line that says what is wrong; returns the exit status."""
-    print(f"conga: {line}", file=sys.stderr)
+    """Prints the one line that says what is wrong; returns the exit status. Of several processes one says it."""
+    if not other_process():
+        print(f"conga: {line}", file=sys.stderr)
     return code
 
 
@@ -122,26 +127,44 @@ def train(cfg: DictConfig) -> int:
     Raises:
         Refused: a mistake in the configuration or in the run directory.
     """
-    path = Path(HydraConfig.get().runtime.output_dir)
     config = OmegaConf.to_container(cfg, resolve=True)
     # hydra.job.chdir would make relative paths, those that are printed too, mean something else than they say.
-    with contextlib.chdir(HydraConfig.get().runtime.cwd), StopRequest() as stop, run_dir.locked(path):
-        try:
-            return start_or_resume(config, path, stop)
-        except Interrupted as error:  # before the first step
-            summary = Summary.read(path)
-            if summary.data.get("status") == "running":  # a process that was killed left it so
-                summary.update(status="interrupted")
-            print(
-                "interrupted before the first step"
-                + (f"; to go on:\n  {run_dir.resume_command(path)}" if summary.data else "")
-            )
-            return 128 + error.signum
-        finally:
-            remove_if_empty(path)
+    with joined() as world, contextlib.chdir(HydraConfig.get().runtime.cwd), StopRequest() as stop:
+        if world.size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise Refused("-m: several processes train one run; leave out -m, or torchrun")
+        path = Path(world.of_main(HydraConfig.get().runtime.output_dir))
+        with run_dir.locked(path) if world.main else contextlib.nullcontext():
+            try:
+                return start_or_resume(config, path, stop, world)
+            except Interrupted as error:  # before the first step
+                summary = Summary.read(path)
+                if world.main and summary.data.get("status") == "running":  # a process that was killed left it so
+                    summary.update(status="interrupted")
+                if world.main:
+                    print(
+                        "interrupted before the first step"
+                        + (f"; to go on:\n  {run_dir.resume_command(path)}" if summary.data else "")
+                    )
+                return error.code
+            except Lost as error:
+                return lost(error, path, world)
+            finally:
+                if world.main:
+                    remove_if_empty(path)
 
 
-def start_or_resume(config: dict, path: Path, stop: StopRequest) -> int:
+def lost(error: Lost, path: Path, world: World) -> int:
+    """Says, in one of the processes that are left, that another one has gone; returns the exit status."""
+    summary = Summary.read(path)
+    if world.main and summary.data.get("status") == "running":
+        summary.update(status="interrupted")
+    if world.first_to_say():
+        go_on = f"; to go on from the last checkpoint: torchrun … {run_dir.resume_command(path)[7:]}"
+        print(f"conga: another process of this run has gone{go_on}", file=sys.stderr)
+    return EXIT["failed"]
+
+
+def start_or_resume(config: dict, path: Path, stop: StopRequest, world: World) -> int:
     """Trains the run in `path`, from its start or from where it was left; a run that has ended is only shown."""
     check_config(config, assemble, GIVEN)
     frozen, changes = run_dir.frozen(path), {}
@@ -155,27 +178,34 @@ def start_or_resume(config: dict, path: Path, stop: StopRequest) -> int:
     effective = run_dir.with_changes(frozen or config, run_dir.resumed_changes(path) | changes)
     check_config(effective, assemble, GIVEN)
     summary = Summary.read(path)
+    summary.writes = world.main
     status, done = summary.data.get("status"), summary.data.get("epochs", 0)
-    if status == "diverged" or (status == "finished" and done == effective["train"]["epochs"]):
-        print(f"{status} already; nothing to do")
-        for name, value in closing_facts(path, summary.data).items():
-            print(f"{name:<11} {value}")
+    ended = done == effective["train"]["epochs"] or summary.data.get("stopped")
+    if status == "diverged" or (status == "finished" and ended):
+        if world.main:
+            print(f"{status} already; nothing to do")
+            for name, value in closing_facts(path, summary.data).items():
+                print(f"{name:<11} {value}")
         return EXIT[status]
 
-    training = assemble(**effective, frozen=frozen or config, path=path, summary=summary, stop=stop)
+    training = assemble(**effective, frozen=frozen or config, path=path, summary=summary, stop=stop, world=world)
+    from trainer.device import switches
     from trainer.loop import restore
 
     stop.check()
-    restored = restore(training)
-    if frozen is None:
-        hydra_yaml = OmegaConf.to_yaml(HydraConfig.instance().cfg)
-        run_dir.freeze(path, config, hydra_yaml, list(HydraConfig.get().overrides.task))
-    for logger in training.loggers:  # these check what is there, before anything changes
-        logger.start(path, training.columns(), training.group_columns(), training.progress.epoch)
-    run_dir.record_changes(path, changes)
-    if done and not restored:
-        training.display.say("checkpoints/last.pt is gone: the run starts again from step 0")
-    return carry_out(training)
+    with switches(training.settings, training.device):
+        restored = restore(training)
+        world.barrier()  # every process has read what is there
+        if frozen is None and world.main:
+            hydra_yaml = OmegaConf.to_yaml(HydraConfig.instance().cfg)
+            run_dir.freeze(path, config, hydra_yaml, list(HydraConfig.get().overrides.task))
+        for logger in training.loggers:  # these check what is there, before anything changes
+            logger.start(path, training.columns(), training.group_columns(), training.progress.epoch)
+        if world.main:
+            run_dir.record_changes(path, changes)
+        if done and not restored:
+            training.display.say("checkpoints/last.pt is gone: the run starts again from step 0")
+        return carry_out(training)
 
 
 def changed_keys(config: dict) -> dict[str, Any]:
@@ -213,6 +243,7 @@ def assemble(
     path: Path,
     summary: Summary,
     stop: StopRequest,
+    world: World,
 ) -> Training:
     """Builds every part of a run. Its arguments are the configuration's root keys, and what a run has besides.
 
@@ -221,12 +252,11 @@ def assemble(
     """
     import torch
 
-    from models.size import trains_on_one
     from optim import note_initial_norms
     from trainer.device import pick_device, set_threads
-    from trainer.display import loading_progress, make_display
-    from trainer.loop import steps_per_epoch
-    from trainer.training import Training
+    from trainer.display import Silent, loading_progress, make_display
+    from trainer.distributed import with_shared_statistics
+    from trainer.training import Training, steps_per_epoch
 
     if not 0 <= seed < 2**63:
         raise Refused(f"seed={seed}: must be at least 0 and less than 2**63")
@@ -235,35 +265,41 @@ def assemble(
     threads = set_threads(settings.threads, summary.data.get("threads"))
     constraint_set = build("constraint", constraint)
     source = build("data", data)
+    dtype = torch.float64 if settings.precision == "float64" else None
+    channels_last = device.type == "cuda" if settings.channels_last == "auto" else settings.channels_last
     with refusing("data"), loading_progress(stop.check) as progress:
-        dataset = source.load(progress).to(device)
-    facts, steps = dataset.facts, steps_per_epoch(dataset)
+        dataset = source.load(progress).to(device, dtype, channels_last=channels_last)
+    dataset.share = world.rank, world.size
+    facts, steps = dataset.facts, steps_per_epoch(dataset, settings)
     the_objective = build("objective", objective, facts=facts)
     torch.manual_seed(seed)
-    network = build("model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs).to(device)
-    last_batch = (facts.sizes["train"] - 1) % dataset.batch_size + 1
-    if last_batch == 1 and not trains_on_one(network.train(), facts.input_shape):
-        raise Refused(
-            f"data.batch_size={dataset.batch_size}: leaves one of {facts.sizes['train']:,} training samples for the "
-            "last batch, and this model's batch normalization needs more; choose another"
-        )
+    network = build("model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs)
+    network.to(device, dtype, memory_format=torch.channels_last if channels_last else None)
+    check_fit(dataset, the_objective, network, settings, world)
     if constraint.get("init_factor") is not None:
         make = functools.partial(build, "model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs)
         note_initial_norms(network, make)
+    if world.size > 1:
+        network = with_shared_statistics(network, world)
+        torch.manual_seed(seed + world.rank)  # dropout: each process draws for its own samples
     trainable = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     if constraint_set is not None:
         with refusing("constraint"):  # first, so that what does not fit a parameter names the right group
             constraint_set.assign(*zip(*trainable, strict=True))
     optimizer = build("optim", optim, params=trainable, constraint=constraint_set)
-    the_schedule = build("schedule", schedule, optimizer=optimizer, epochs=settings.epochs, steps_per_epoch=steps)
+    if hasattr(optimizer, "second_point"):
+        refuse_second_point(optimizer, the_objective, settings)
+    times = {"epochs": settings.epochs, "steps_per_epoch": steps, "max_steps": settings.max_steps}
+    the_schedule = build("schedule", schedule, optimizer=optimizer, **times)
     summary.data |= {
         "parameters": sum(p.numel() for _, p in trainable),
         "device": str(device),
         "threads": threads,
         "seed": seed,
     }
+    total = min(settings.epochs * steps, settings.max_steps or settings.epochs * steps)
     with refusing("train"):
-        return Training(
+        training = Training(
             run=path,
             config=frozen,
             seed=seed,
@@ -274,11 +310,51 @@ def assemble(
             optimizer=optimizer,
             schedule=the_schedule,
             objective=the_objective,
-            loggers=[build(f"logger.{name}", node) for name, node in logger.items()],
+            loggers=[build(f"logger.{name}", node) for name, node in logger.items()] if world.main else [],
             summary=summary,
-            display=make_display(path / "train.log", settings.epochs, steps),
+            display=(make_display if world.main else Silent)(path / "train.log", settings.epochs, total, steps),
             stop=stop,
+            world=world,
         )
+    if settings.compile:
+        network.compile(dynamic=False)  # a graph for each size of batch: the same numbers whichever came first
+    return training
+
+
+def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: Settings, world: World) -> None:
+    """Raises Refused where batches are too small for model or processes, or labels of no use for the objective."""
+    from models.size import trains_on_one
+
+    size, n = dataset.batch_size, dataset.facts.sizes["train"]
+    last = (n - 1) % size + 1
+    if last < world.size:
+        raise Refused(
+            f"data.batch_size={size}: leaves {last} of {n:,} training samples for the last batch, fewer than there are "
+            f"processes ({world.size}); choose another"
+        )
+    if last == 1 and not trains_on_one(model.train(), dataset.facts.input_shape):
+        raise Refused(
+            f"data.batch_size={size}: leaves one of {n:,} training samples for the last batch, and this model's batch "
+            "normalization needs more; choose another"
+        )
+    augment = dataset.augment
+    if augment is not None and (augment.mixup or augment.cutmix) and not objective.takes_mixed_labels:
+        name = "mixup" if augment.mixup else "cutmix"
+        taker = type(objective).__name__
+        raise Refused(f"data.augment.{name}={getattr(augment, name)}: mixes labels, which {taker} does not take")
+
+
+def refuse_second_point(optimizer: Any, objective: Any, settings: Settings) -> None:
+    """Raises Refused for what methods of two gradients cannot be combined with."""
+    name = type(optimizer).__name__
+    if settings.clip_norm is not None:
+        raise Refused(
+            f"train.clip_norm={settings.clip_norm}: {name} compares gradients, which clipping changes; use null"
+        )
+    if settings.precision == "fp16":
+        raise Refused(f"train.precision=fp16: {name} compares gradients, which fp16 scales; use bf16")
+    if len(objective.turns) > 1:
+        raise Refused(f"objective: {type(objective).__name__} has losses in turn, which {name} cannot compare")
 
 
 def build(group: str, node: dict, **given: Any) -> Any:
@@ -334,11 +410,14 @@ def carry_out(t: Training) -> int:
         t.summary.update(status="interrupted")
         if isinstance(error, Interrupted):
             record(t)
-            say(f"interrupted after {p.epoch} epochs and {p.step} steps; to go on:")
+            why = "interrupted" if error.signum else f"train.max_minutes={t.settings.max_minutes:g} are over"
+            say(f"{why} after {p.epoch} epochs and {p.step} steps; to go on:")
         else:
             say("interrupted at once; to go on from the last checkpoint:")
         say(f"  {run_dir.resume_command(t.run)}")
-        return 128 + (error.signum if isinstance(error, Interrupted) else signal.SIGINT)
+        return error.code if isinstance(error, Interrupted) else 128 + signal.SIGINT
+    except Lost:
+        raise
     except Diverged as error:
         record(t, status="diverged", error=str(error), steps=p.final["step"] if p.final else 0)
         kept = f"the checkpoint of epoch {p.epoch} is kept" if p.final else "no epoch was finished"

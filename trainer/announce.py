@@ -96,7 +96,7 @@ def closing_facts(path: Path, data: dict[str, Any]) -> dict[str, str]:
     """What the table at the end says."""
     best, test = data["best"], data["test"]
     return {
-        "status": data["status"],
+        "status": data["status"] + (f" ({data['stopped']})" if data.get("stopped") else ""),
         "best": f"{best['metric']} {best['value']:.4f} in epoch {best['epoch']}" if best else "-",
         "test": "  ".join(f"{k} {'-' if v is None else f'{v:.4f}'}" for k, v in test.items()) if test else "-",
         "parameters": f"{data['parameters']:,}",

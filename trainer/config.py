@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from trainer import run_dir
+from trainer.distributed import other_process
 from trainer.errors import Refused, one_line
 
 MISSING = "???"  # OmegaConf's mark of a value that must be given
@@ -39,8 +40,8 @@ EXAMPLES = {
     "constraint": "constraint=linf constraint.radius=0.5",
     "optim": "optim=cgd optim.lr=1e-3",
     "schedule": "schedule=cosine",
-    "objective": "objective=cross_entropy",
-    "train": "train.epochs=10 train.device=cpu",
+    "objective": "objective=cross_entropy objective.l2=1e-4",
+    "train": "train.epochs=10 train.precision=bf16",
     "logger": "logger=csv",
     "experiment": "experiment=digits_cnn_cgd",
 }
@@ -67,6 +68,8 @@ def register_resolvers(claimed: list[str]) -> None:
     """The resolvers that conf/config.yaml uses; directories that they make are added to `claimed`."""
 
     def new_run_dir(resume: str | None, path: str) -> str:
+        if resume is None and other_process():
+            return "."  # the first process makes the directory, and tells the others
         if resume is None:
             claimed.append(run_dir.claim(path))
             return claimed[-1]

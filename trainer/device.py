@@ -1,12 +1,22 @@
-"""Where a run computes: the device, and how many CPU threads."""
+"""Where and how a run computes: the device, CPU threads, precision, and torch's global switches."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainer.distributed import local_rank
 from trainer.errors import Refused
+
+if TYPE_CHECKING:
+    from trainer.training import Precision, Settings
 
 # Read before any run sets it: the jobs of a sweep in one process must not inherit each other's choice.
 TORCH_THREADS = torch.get_num_threads()
@@ -21,14 +31,14 @@ def pick_device(name: str, before: str | None) -> torch.device:
     name = before or name if name == "auto" else name
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda", 0)
+            return torch.device("cuda", local_rank())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
         raise Refused(f"train.device={name}: must be auto, cpu, cuda, cuda:N or mps")
     if name == "mps" and not torch.backends.mps.is_available():
         raise Refused("train.device=mps: this machine has no Apple GPU that torch can use; use auto or cpu")
     if name.startswith("cuda"):
-        index, count = int(name.partition(":")[2] or 0), torch.cuda.device_count()
+        index, count = int(name.partition(":")[2] or local_rank()), torch.cuda.device_count()
         if count == 0:
             raise Refused(f"train.device={name}: torch finds no CUDA device on this machine; use auto or cpu")
         if index >= count:
@@ -45,3 +55,62 @@ def set_threads(wanted: int | str, before: int | None) -> int:
     threads = wanted if isinstance(wanted, int) else before or TORCH_THREADS
     torch.set_num_threads(threads)
     return threads
+
+
+def autocast(precision: Precision, device: torch.device) -> Callable[[], contextlib.AbstractContextManager]:
+    """What a forward pass is done in: 16 bits where these are precise enough, else nothing.
+
+    Raises:
+        ValueError: this device cannot compute in it.
+    """
+    if precision == "fp16" and device.type == "cpu" and not has_fp16():
+        raise ValueError("precision=fp16: this CPU cannot compute in fp16; use bf16 or float32")
+    if precision == "float64" and device.type == "mps":
+        raise ValueError("precision=float64: an Apple GPU has no float64; use float32")
+    if precision in ("float32", "float64"):
+        return contextlib.nullcontext
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return functools.partial(torch.autocast, device.type, dtype=dtype)
+
+
+def has_fp16() -> bool:
+    """Whether this CPU computes in 16-bit floating point; torch would go on without, at a crawl."""
+    return torch.ops.mkldnn._is_mkldnn_fp16_supported()
+
+
+@contextlib.contextmanager
+def switches(settings: Settings, device: torch.device) -> Iterator[None]:
+    """Torch's global switches as a run wants them; afterwards they are what they were."""
+    matmul, deterministic = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
+    with warnings.catch_warnings():
+        # The first gradients of fp16 may overflow, and then a schedule steps before the optimizer does.
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        try:
+            if device.type == "cuda":
+                torch.set_float32_matmul_precision("high")
+                if settings.deterministic:
+                    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+            torch.use_deterministic_algorithms(settings.deterministic)
+            yield
+        finally:
+            torch.set_float32_matmul_precision(matmul)
+            torch.use_deterministic_algorithms(deterministic)
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Of the generators that training draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Takes the generators back to it; those of another kind of device go on as they are."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    elif device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"].cpu())

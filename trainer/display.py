@@ -20,21 +20,22 @@ class Display:
 
     Args:
         log: the file that gets every line.
-        epochs, steps_per_epoch: of the whole run.
+        epochs, steps: of the whole run.
+        steps_per_epoch: of one epoch.
     """
 
     interval = 5.0  # seconds between pulses: nothing is shown, but a dead run is noticed and the heartbeat goes on
 
-    def __init__(self, log: Path, epochs: int, steps_per_epoch: int):
-        self.log, self.epochs, self.steps_per_epoch = log, epochs, steps_per_epoch
+    def __init__(self, log: Path, epochs: int, steps: int, steps_per_epoch: int):
+        self.log, self.epochs, self.steps, self.steps_per_epoch = log, epochs, steps, steps_per_epoch
 
     def say(self, line: str) -> None:
         """Shows and logs a line."""
         append_line(self.log, line)
         self._print(line)
 
-    def start_epoch(self, epoch: int, step: int) -> None:
-        """Epoch `epoch` (from 0) begins, or goes on, at step `step` of the run."""
+    def start_epoch(self, epoch: int, step: int, position: int) -> None:
+        """Epoch `epoch` (from 0) begins, or goes on, at step `step` of the run and `position` of the epoch."""
 
     def pulse(self, step: int, position: int, live: dict[str, float], samples_per_s: float) -> None:
         """Numbers of the epoch under way: steps in all and in the epoch, running averages."""
@@ -63,11 +64,11 @@ class TerminalDisplay(Display):
 
     interval = 0.25
 
-    def __init__(self, log: Path, epochs: int, steps_per_epoch: int):
+    def __init__(self, log: Path, epochs: int, steps: int, steps_per_epoch: int):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        super().__init__(log, epochs, steps_per_epoch)
+        super().__init__(log, epochs, steps, steps_per_epoch)
         self.console = Console(highlight=False)
         self.bars = Progress(
             TextColumn("{task.description}"),
@@ -79,11 +80,10 @@ class TerminalDisplay(Display):
             transient=True,
         )
         self.live = ""  # stays between epochs, which may be shorter than a pulse
-        self.run_bar = self.bars.add_task("epoch", total=epochs * steps_per_epoch, count="", live="")
+        self.run_bar = self.bars.add_task("epoch", total=steps, count="", live="")
         self.epoch_bar = self.bars.add_task("step ", total=steps_per_epoch, count="", live="")
 
-    def start_epoch(self, epoch: int, step: int) -> None:
-        position = step - epoch * self.steps_per_epoch
+    def start_epoch(self, epoch: int, step: int, position: int) -> None:
         self.bars.start()
         self.bars.update(self.run_bar, completed=step, count=f"{epoch + 1}/{self.epochs}")
         self.bars.reset(self.epoch_bar, completed=position, live=self.live, count=f"{position}/{self.steps_per_epoch}")
@@ -151,16 +151,23 @@ def on_terminal() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def make_display(log: Path, epochs: int, steps_per_epoch: int) -> Display:
+class Silent(Display):
+    """Nothing at all: of the processes of a run, one shows and logs."""
+
+    def say(self, line: str) -> None:
+        pass
+
+
+def make_display(log: Path, epochs: int, steps: int, steps_per_epoch: int) -> Display:
     """Bars where standard output is a terminal that can show them, else plain lines."""
-    return (TerminalDisplay if on_terminal() else Display)(log, epochs, steps_per_epoch)
+    return (TerminalDisplay if on_terminal() else Display)(log, epochs, steps, steps_per_epoch)
 
 
 def epoch_line(row: dict[str, Any], epochs: int, improved: bool) -> str:
     """One epoch as a line: ``epoch  3/30  train loss 0.4 accuracy 0.9  val loss …  lr …  gap …  9,000 samples/s``."""
     parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"]
     shown = [k.partition("/")[2] for k in row if k.startswith("train/")]  # the others are in metrics.csv
-    for split in ("train", "val"):
+    for split in ("train", "val", "ema"):
         metrics = [f"{k} {row[f'{split}/{k}']:.4f}" for k in shown if f"{split}/{k}" in row]
         if metrics:
             parts.append(f"{split} {' '.join(metrics)}")

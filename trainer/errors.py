@@ -6,11 +6,16 @@ class Refused(Exception):
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop."""
+    """A signal asked the run to stop, or the time that it was given is over: then `signum` is 0."""
 
     def __init__(self, signum: int):
         super().__init__(signum)
         self.signum = signum
+
+    @property
+    def code(self) -> int:
+        """The exit status: a shell's for a signal; to stop when told so beforehand is no failure."""
+        return 128 + self.signum if self.signum else 0
 
 
 def one_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ Shapes: N samples of the split.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -36,24 +37,31 @@ def measure(
     *,
     cast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
     check: Callable[[], None] = lambda: None,
+    gathered: Callable[[Any], list[Any]] = lambda value: [value],
 ) -> dict[str, float]:
     """The objective's metrics over a split.
 
     Args:
         cast: a context for each batch, such as autocast.
         check: called after each batch, and may raise.
+        gathered: what this process found -> what each of several processes did, with its share of the split.
     """
     model.eval()
     totals: Sums = {}
     kept: dict[str, list[Tensor]] = {}
     for batch in dataset.batches(split, evaluation_batches(dataset, split)):
+        if not len(batch[1]):  # fewer samples than processes
+            continue
         with cast():
             sums, keep = objective.evaluate(model, batch)
         totals = added(totals, sums)
         for name, values in keep.items():
             kept.setdefault(name, []).append(values)
         check()
-    return objective.finish(to_numbers(totals), {k: to_host(torch.cat(v)) for k, v in kept.items()})
+    found = to_numbers(totals), {k: to_host(torch.cat(v)) for k, v in kept.items()}
+    all_sums, all_kept = zip(*(one for one in gathered(found) if one[0]), strict=True)
+    sums = functools.reduce(added, all_sums)
+    return objective.finish(sums, {k: np.concatenate([one[k] for one in all_kept]) for k in all_kept[0]})
 
 
 @torch.inference_mode()
@@ -81,7 +89,12 @@ def predict_split(
 
 def added(totals: Sums, sums: Sums) -> Sums:
     """The running sums of metrics, with those of another batch."""
-    return {k: totals[k] + v for k, v in sums.items()} if totals else sums
+    return {k: plus(totals[k], v) for k, v in sums.items()} if totals else sums
+
+
+def plus(a: Any, b: Any) -> Any:
+    """The sum of numbers, tensors, or lists of numbers."""
+    return [x + y for x, y in zip(a, b, strict=True)] if isinstance(a, list) else a + b
 
 
 def to_numbers(row: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ The host waits for the device once an epoch and at the pulse of the progress dis
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import math
 import time
 from pathlib import Path
@@ -14,59 +16,61 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data import Dataset, augment_seed, epoch_order
 from trainer import checkpoint
+from trainer.anomaly import NotFinite
 from trainer.errors import Interrupted, Refused
 from trainer.evaluation import added, measure, to_numbers
+from trainer.profile import profiled
 from trainer.run_dir import difference
 from trainer.second_point import SecondPoint
+from trainer.step import take_step
 from trainer.training import Diverged, Training
 
 HEARTBEAT_S = 5.0
 
 
 def fit(t: Training) -> None:
-    """Trains from where the run stands to its last epoch, then evaluates the best checkpoint on the test split.
+    """Trains from where the run stands to its end, then evaluates the best checkpoint on the test split.
 
     Raises:
         Diverged: a loss or a weight is NaN or infinite; the last good checkpoint is kept.
-        Interrupted: a signal asked to stop; what was done is in the checkpoint.
+        Interrupted: a signal or the clock asked to stop; what was done is in the checkpoint.
     """
-    while t.progress.epoch < t.settings.epochs:
-        try:
-            train_epoch(t)
-            row, groups = measure_epoch(t)
-        except Interrupted:
-            with contextlib.suppress(Diverged):  # then the last good checkpoint stays, and a resume will find out
-                save_within_epoch(t)
-            raise
-        finish_epoch(t, row, groups)
-    record(t, status="finished", test=evaluate_best(t))
+    if t.watch is not None:
+        t.watch.attach()
+    with profiled(t) as profiler:
+        while not t.over:
+            try:
+                train_epoch(t, profiler)
+                row, groups = measure_epoch(t)
+            except Interrupted:
+                with contextlib.suppress(Diverged):  # then the last good checkpoint stays, and a resume will find out
+                    save_within_epoch(t)
+                raise
+            except NotFinite as error:
+                raise Diverged(t.progress, str(error)) from error
+            finish_epoch(t, row, groups)
+    record(t, status="finished", stopped=t.stopped, test=evaluate_best(t))
 
 
-def train_epoch(t: Training) -> None:
-    """What is left of one epoch: forward, backward and step for every batch; sums of metrics stay on the device."""
-    p, dataset, model, optimizer = t.progress, t.dataset, t.model, t.optimizer
-    objective, schedule, stop = t.objective, t.schedule, t.stop
-    every = t.settings.checkpoint_steps or 0
-    order = epoch_order(dataset.facts.sizes["train"], t.seed, p.epoch).to(t.device)
-    batches = dataset.batches("train", order.split(dataset.batch_size), augment_seed(t.seed, p.epoch), p.position)
+def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
+    """What is left of one epoch: a step for every batch, or every few; sums of metrics stay on the device."""
+    p, s, optimizer, schedule, stop = t.progress, t.settings, t.optimizer, t.schedule, t.stop
+    every = s.checkpoint_steps or 0
+    parts = t.epoch_parts()
+    batches = t.batches(parts, p.position * s.accumulate)
     if p.position == 0:
         p.lr = optimizer.param_groups[0]["lr"]
-    model.train()
-    t.display.start_epoch(p.epoch, p.step)
+    t.model.train()
+    t.display.start_epoch(p.epoch, p.step, p.position)
     started, before = time.perf_counter(), p.epoch_s
 
     again = SecondPoint(t) if hasattr(optimizer, "second_point") else None
     if p.position == 0 and hasattr(optimizer, "snapshot"):
-        optimizer.snapshot(again.full_gradient(order))
-    for batch in batches:
-        if again:
-            again.remember()
-        loss, sums = objective(model, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step(again.gradients(batch) if again else None)
+        optimizer.snapshot(again.full_gradient(parts))
+    last = math.inf if s.max_steps is None else s.max_steps
+    while p.step < last and (together := list(itertools.islice(batches, s.accumulate))):
+        sums = take_step(t, together, again)
         if schedule is not None:
             p.lr = optimizer.param_groups[0]["lr"]
             schedule.step()
@@ -75,13 +79,17 @@ def train_epoch(t: Training) -> None:
         p.step += 1
         p.position += 1
         now = time.perf_counter()
+        if profiler is not None:
+            profiler.step()
         if now >= t.pulse_at:
             p.epoch_s = before + now - started
             show_pulse(t)
         if every and p.step % every == 0:
             p.epoch_s = before + now - started
             save_within_epoch(t)
-        if stop.signum is not None:
+        if t.world.size > 1:
+            stop.agree(t.world.largest)
+        if stop.asked(now):
             p.epoch_s = before + now - started
             stop.check()
     wait_for(t.device)
@@ -95,50 +103,70 @@ def measure_epoch(t: Training) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """
     p = t.progress
     row: dict[str, Any] = {"epoch": p.epoch + 1, "step": p.step}
-    row |= {f"train/{k}": v for k, v in t.objective.finish(to_numbers(p.sums)).items()}
-    if "val" in t.dataset.splits:
+    sums = functools.reduce(added, t.world.gathered(to_numbers(p.sums)))
+    row |= {f"train/{k}": v for k, v in t.objective.finish(sums).items()}
+    if t.evaluates(p.epoch + 1):
         row |= {f"val/{k}": v for k, v in evaluate(t, "val").items()}
+        if t.ema is not None:
+            row |= {f"ema/{k}": v for k, v in evaluate(t, "val", t.ema.module).items()}
     check_finite(t, *(v for k, v in row.items() if k.endswith("/loss")))
     row["optim/lr"] = float(p.lr)
     groups: list[dict[str, Any]] = []
     if t.measures:
         totals, groups = t.optimizer.pop_group_measurements()
         row |= {f"optim/{k}": v.item() for k, v in totals.items()}
-    row |= {"time/epoch_s": p.epoch_s, "time/samples_per_s": p.sums["samples"] / p.epoch_s}
+    row |= {"time/epoch_s": p.epoch_s, "time/samples_per_s": sums["samples"] / p.epoch_s}
     return row, [{"epoch": p.epoch + 1, "step": p.step} | to_numbers(group) for group in groups]
 
 
 def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]]) -> None:
     """Logs the epoch, then saves it: a row whose checkpoint was not written any more is dropped by a resume."""
-    p = t.progress
+    p, early = t.progress, t.settings.early_stopping
     p.epoch, p.position, p.sums, p.epoch_s, p.final = p.epoch + 1, 0, {}, 0.0, row
     for logger in t.loggers:
         logger.log(row, groups)
-    value = row[t.monitor]
-    if hasattr(t.schedule, "observe"):
-        t.schedule.observe(value, t.maximize)
-    improved = p.best is None or (value > p.best["value"] if t.maximize else value < p.best["value"])
-    if improved:  # ties keep the earliest
-        p.best = {"metric": t.monitor, "value": value, "epoch": p.epoch}
-        save_best(t)
+    improved = False
+    if t.monitor in row:  # not in an epoch without evaluation
+        value = row[t.monitor]
+        if hasattr(t.schedule, "observe"):
+            t.schedule.observe(value, t.maximize)
+        improved = p.best is None or better(value, p.best["value"], t.maximize)
+        if improved:  # ties keep the earliest
+            p.best = {"metric": t.monitor, "value": value, "epoch": p.epoch}
+            save_best(t)
+    if t.stopper in row:
+        value = row[t.stopper]
+        if p.improved is None or better(value, p.improved["value"], t.stopper_maximize, early.min_delta):
+            p.improved = {"value": value, "epoch": p.epoch}
+    keep_epoch(t)
     save_last(t)
     record(t)
     t.display.end_epoch(row, improved)
 
 
-def evaluate(t: Training, split: str) -> dict[str, float]:
-    """The objective's metrics over a split.
+def better(value: float, than: float, maximize: bool, by: float = 0.0) -> bool:
+    """Whether a number is better than another, by more than `by`; what is a number is better than NaN."""
+    if math.isnan(than):
+        return not math.isnan(value)
+    return value > than + by if maximize else value < than - by
+
+
+def evaluate(t: Training, split: str, model: nn.Module | None = None) -> dict[str, float]:
+    """The objective's metrics over a split, of the run's model or another one, from all processes.
 
     Raises:
-        Interrupted: a signal asked to stop.
+        Interrupted: something asked to stop.
     """
-    return measure(t.model, t.objective, t.dataset, split, check=t.stop.check)
+    return measure(
+        model or t.model, t.objective, t.dataset, split, cast=t.cast, check=t.check, gathered=t.world.gathered
+    )
 
 
 def evaluate_best(t: Training) -> dict[str, float] | None:
     """Metrics of the best checkpoint on the test split; None where there is no such split."""
     if "test" not in t.dataset.splits:
         return None
+    t.world.barrier()  # the file is written
     t.model.load_state_dict(load_best(t)["model"])
     return evaluate(t, "test")
 
@@ -170,9 +198,9 @@ def show_pulse(t: Training) -> None:
     """A few times a second, or a few times a minute without a terminal: is it still a number, and how far is it?"""
     p = t.progress
     live = t.objective.finish(to_numbers(p.sums))
-    if not math.isfinite(live["loss"]):
+    if not math.isfinite(live["loss"]) and t.world.size == 1:  # several processes must agree: at the epoch's end
         raise Diverged(p)
-    t.display.pulse(p.step, p.position, live, p.sums["samples"] / p.epoch_s)
+    t.display.pulse(p.step, p.position, live, p.sums["samples"] * t.world.size / p.epoch_s)
     if time.perf_counter() - t.heartbeat_at > HEARTBEAT_S:
         record(t)
     t.pulse_at = time.perf_counter() + t.display.interval
@@ -186,9 +214,15 @@ def record(t: Training, **changes: Any) -> None:
     t.summary.update(**now | changes)
 
 
+def save(t: Training, name: str, kind: str, state: dict[str, Any]) -> None:
+    """Writes a checkpoint, in the process that writes."""
+    if t.world.main:
+        checkpoint.save(t.run / "checkpoints" / f"{name}.pt", kind, state)
+
+
 def save_last(t: Training) -> None:
     """What the run needs to go on."""
-    checkpoint.save(t.run / "checkpoints" / "last.pt", "last", t.state())
+    save(t, "last", "last", t.state())
 
 
 def save_within_epoch(t: Training) -> None:
@@ -197,15 +231,30 @@ def save_within_epoch(t: Training) -> None:
     Raises:
         Diverged: the loss or a weight is NaN or infinite.
     """
-    check_finite(t, float(t.progress.sums["loss"]))
+    sums = t.progress.sums
+    check_finite(t, *([float(sums["loss"])] if sums else []))
     save_last(t)
 
 
 def save_best(t: Training) -> None:
+    """The weights that the best number is of, averaged or not."""
+    save(t, "best", "best", portable(t, averaged=t.monitor.startswith("ema/")) | {"best": t.progress.best})
+
+
+def keep_epoch(t: Training) -> None:
+    """The model after each of the last `train.keep` epochs, in a file of its own; older ones go."""
+    keep, epoch = t.settings.keep, t.progress.epoch
+    if keep == 0 or not t.world.main:
+        return
+    save(t, f"epoch_{epoch}", "epoch", portable(t, averaged=False) | {"epoch": epoch})
+    if keep != "all":
+        (t.run / "checkpoints" / f"epoch_{epoch - keep}.pt").unlink(missing_ok=True)
+
+
+def portable(t: Training, *, averaged: bool) -> dict[str, Any]:
     """The model, the facts of its dataset and its configuration: what using it takes."""
-    state = t.state()
-    kept = {k: state[k] for k in ("config", "facts", "model")}
-    checkpoint.save(t.run / "checkpoints" / "best.pt", "best", {**kept, "best": t.progress.best})
+    model = t.ema.module if averaged else t.model
+    return {"config": t.config, "facts": t.dataset.facts.plain(), "model": model.state_dict()}
 
 
 def restore(t: Training) -> bool:
@@ -246,11 +295,6 @@ def describe_best(path: Path) -> str:
     except Refused:
         return "there is no whole best.pt either; delete both to start the run again"
     return f"best.pt is whole (epoch {best['epoch']}); delete last.pt to start the run again from step 0"
-
-
-def steps_per_epoch(dataset: Dataset) -> int:
-    """Optimizer steps in an epoch, the last one perhaps on a smaller batch."""
-    return math.ceil(dataset.facts.sizes["train"] / dataset.batch_size)
 
 
 def wait_for(device: torch.device) -> None:

@@ -33,7 +33,7 @@ from trainer.files import write_whole
 
 CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
 # What a resumed run may change: how long and where it trains, not what it trains.
-RESUMABLE = ("train.epochs", "train.device", "train.threads", "train.checkpoint_steps")
+RESUMABLE = ("train.epochs", "train.device", "train.threads", "train.checkpoint_steps", "train.max_minutes")
 
 
 def claim(path: str) -> str:
@@ -194,7 +194,20 @@ def _read_yaml(path: Path) -> dict:
 
 # In the order in which summary.json shows them.
 FIELDS = (
-    *("status", "epochs", "steps", "best", "final", "test", "parameters", "seconds", "device", "threads", "seed"),
+    *(
+        "status",
+        "stopped",
+        "epochs",
+        "steps",
+        "best",
+        "final",
+        "test",
+        "parameters",
+        "seconds",
+        "device",
+        "threads",
+        "seed",
+    ),
     *("versions", "git", "process", "error"),
 )
 
@@ -205,6 +218,7 @@ class Summary:
 
     path: Path
     data: dict[str, Any] = field(default_factory=dict)
+    writes: bool = True  # of several processes, one does
 
     @classmethod
     def read(cls, run: Path) -> Summary:
@@ -227,6 +241,8 @@ class Summary:
     def update(self, **changes: Any) -> None:
         """Changes fields and writes the file."""
         self.data |= changes
+        if not self.writes:
+            return
         if "process" in self.data:
             self.data["process"]["heartbeat"] = _now()
         data = {name: self.data[name] for name in FIELDS if name in self.data}

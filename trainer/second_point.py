@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from data import Batch, augment_seed
+from data import Batch
+from trainer.device import random_state, set_random_state
+from trainer.evaluation import added
+from trainer.step import loss_of, put_together, share
 
 if TYPE_CHECKING:
     from trainer.training import Training
@@ -31,38 +34,42 @@ class SecondPoint:
         """Before the first evaluation of a batch: the second one shall draw the same random numbers."""
         self.before = random_state(self.t.device)
 
-    def gradients(self, batch: Batch) -> Gradients:
-        """What gives the gradients of the batch's loss at given points."""
+    def gradients(self, batches: Sequence[Batch]) -> Gradients:
+        """What gives the gradients of the loss of a step's batches at given points."""
 
         def at(points: Sequence[Tensor]) -> Sequence[Tensor | None]:
             with self.aside(), self.moved_to(points):
                 set_random_state(self.before, self.t.device)
-                return self.gradients_here(batch)
+                return self.gradients_here(batches, alone=len(batches) == 1 and self.t.world.size == 1)
 
         return at
 
-    def full_gradient(self, order: Tensor) -> Gradients:
+    def full_gradient(self, parts: Sequence[Tensor]) -> Gradients:
         """What gives the mean gradient over the batches of the epoch under way, augmented as they will be."""
         t = self.t
 
         def at(points: Sequence[Tensor]) -> Sequence[Tensor | None]:
-            total: list[Tensor | None] = [None] * len(self.xs)
-            parts = order.split(t.dataset.batch_size)
             with self.aside(), self.moved_to(points):
-                for batch in t.dataset.batches("train", parts, augment_seed(t.seed, t.progress.epoch), 0):
-                    share = len(batch[1]) / len(order)
-                    for i, g in enumerate(self.gradients_here(batch)):
-                        if g is not None:
-                            total[i] = g * share if total[i] is None else total[i].add_(g, alpha=share)
-                    t.stop.check()
-            return total
+                return self.gradients_here(t.batches(parts, 0), alone=False)
 
         return at
 
-    def gradients_here(self, batch: Batch) -> Sequence[Tensor | None]:
-        """Of the batch's loss, at the parameters as they are; their ``grad`` stays."""
-        loss, _ = self.t.objective(self.t.model, batch)
-        return torch.autograd.grad(loss, self.xs, allow_unused=True)
+    def gradients_here(self, batches: Iterable[Batch], *, alone: bool) -> Sequence[Tensor | None]:
+        """Of the mean loss over all of `batches`, at the parameters as they are; their ``grad`` stays.
+
+        Args:
+            alone: whether there is one batch only, and that in one process.
+        """
+        t, total, sums = self.t, [None] * len(self.xs), {}
+        for batch in batches:
+            loss, new = loss_of(t, batch, None)
+            gradients = torch.autograd.grad(loss if alone else loss * share(t, new), self.xs, allow_unused=True)
+            total = [h if g is None else g if h is None else h.add_(g) for g, h in zip(gradients, total, strict=True)]
+            sums = added(sums, new)
+            t.check()
+        if not alone:
+            put_together(t, [g for g in total if g is not None], sums)
+        return total
 
     @contextlib.contextmanager
     def moved_to(self, points: Sequence[Tensor]) -> Iterator[None]:
@@ -88,22 +95,3 @@ class SecondPoint:
             with torch.no_grad():
                 for buffer, before in buffers:
                     buffer.copy_(before)
-
-
-def random_state(device: torch.device) -> dict[str, Any]:
-    """Of the generators that training draws from."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        state["mps"] = torch.mps.get_rng_state()
-    return state
-
-
-def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Takes the generators back to it."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
-    if "mps" in state:
-        torch.mps.set_rng_state(state["mps"])
