@@ -122,6 +122,36 @@ def command(monkeypatch, capsys, tmp_path):
     return run
 
 
+def training_of(model, dataset, objective, optimizer, **settings):
+    """A run in memory, of parts of one's own; `settings` change those of conf/train/default.yaml."""
+    import torch
+    from omegaconf import OmegaConf
+
+    from trainer.display import Silent
+    from trainer.run_dir import Summary
+    from trainer.stop import StopRequest
+    from trainer.training import Settings, Training
+
+    defaults = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "train" / "default.yaml"))
+    del defaults["_target_"]
+    return Training(
+        run=Path("nowhere"),
+        config={},
+        seed=0,
+        settings=Settings(**defaults | {"monitor": "train/loss"} | settings),
+        device=torch.device("cpu"),
+        dataset=dataset,
+        model=model,
+        optimizer=optimizer,
+        schedule=None,
+        objective=objective,
+        loggers=[],
+        summary=Summary(Path("nowhere")),
+        display=Silent(Path("nowhere"), 1, 1, 1),
+        stop=StopRequest(),
+    )
+
+
 def row(text, name):
     """The cells, but the first, of a printed table's row that begins with `name`."""
     line = next(line for line in text.splitlines() if re.match(rf"│ {re.escape(name)} +│", line))

@@ -60,7 +60,7 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["constraint.radius=2"], "constraint.radius=2: unknown key; this choice of constraint has none"),
         (["+constraint.radius=2"], "constraint.radius=2: unknown key; this choice of constraint has none"),
         (["train.device=gpu"], "train.device=gpu: must be auto, cpu, cuda, cuda:N or mps"),
-        (["train.monitor=val/f1"], "train.monitor=val/f1: must be one of train/loss, train/accuracy, val/loss"),
+        (["train.monitor=val/auroc"], "train.monitor=val/auroc: must be one of train/loss, train/accuracy, val/loss"),
         (["schedule=cosine", "schedule.floor=2"], "schedule.floor=2: must be in [0, 1]"),
         (["model.activation=rleu"], "model.activation=rleu: must be one of identity, sigmoid"),
         (["model=cnn", "model.layers=[{conv:4,kernel:9,padding:valid}]"], "model.layers[0]=conv: its kernel of 9 x 9"),

@@ -49,7 +49,8 @@ def test_what_a_run_leaves_behind(cli, tmp_path):
     assert list(pd.read_csv(run / "metrics.csv").columns) == list(table(run).columns)  # loads as it is
     frame = table(run)
     assert list(frame.columns) == [
-        *("epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy"),
+        *("epoch", "step", "train/loss", "train/accuracy"),
+        *("val/loss", "val/accuracy", "val/balanced_accuracy", "val/f1"),
         *("optim/lr", "optim/fw_gap", "optim/boundary", "optim/sparsity", "optim/step_norm"),
         *("time/epoch_s", "time/samples_per_s"),
     ]
@@ -296,6 +297,8 @@ def test_every_choice_of_every_group_trains(cli, tmp_path, choices):
         ("multilabel", "multilabel"),
         ("multi_task", "multitask"),
         ("mse", "apartments"),
+        ("mae", "apartments"),
+        ("huber", "apartments"),
     ):
         needed["objective", objective] = [f"data={data}"]
     needed |= {
@@ -361,12 +364,12 @@ def test_an_exception_inside_the_loop_is_a_failed_run(tmp_path):
     script = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 import trainer.objectives as o
-call, count = o.CrossEntropy.__call__, [0]
+call, count = o.Supervised.measured, [0]
 def broken(self, model, batch):
     count[0] += 1
     if count[0] == 60: raise RuntimeError("planted")
     return call(self, model, batch)
-o.CrossEntropy.__call__ = broken
+o.Supervised.measured = broken
 sys.argv = ["conga", "train.epochs=3", "hydra.run.dir=run"]
 from trainer.__main__ import main; main()
 """

@@ -194,14 +194,14 @@ def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(tmp_path, cli):
     script = f"""
 import sys, time; sys.path.insert(0, {str(ROOT)!r})
 import trainer.objectives as o
-call, count = o.CrossEntropy.__call__, [0]
+call, count = o.Supervised.measured, [0]
 def hanging(self, model, batch):
     count[0] += 1
     if count[0] == 200:
         print("hanging", flush=True)
         time.sleep(100)
     return call(self, model, batch)
-o.CrossEntropy.__call__ = hanging
+o.Supervised.measured = hanging
 sys.argv = ["conga", *{options!r}, "hydra.run.dir=run"]
 from trainer.__main__ import main; main()
 """
@@ -294,7 +294,8 @@ def test_a_longer_schedule_applies_from_the_first_resumed_step(cli, tmp_path):
     options = ["schedule=cosine", "optim.lr=0.01", "data.batch_size=650"]  # 2 steps an epoch
     assert cli(*options, "train.epochs=2", "hydra.run.dir=run")[0] == 0
     assert cli("train.resume=run", "train.epochs=4")[0] == 0
-    lr = {row[0]: row[6] for row in rows(tmp_path / "run")}
+    table = rows(tmp_path / "run")
+    lr = {row[0]: row[table[0].index("optim/lr")] for row in table}
     assert float(lr["3"]) == pytest.approx(0.01 * (1 + math.cos(math.pi * 5 / 8)) / 2)  # step 5 of 8
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
     assert state["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0)

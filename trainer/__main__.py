@@ -109,15 +109,16 @@ def report(error: Exception, tracebacks: bool, overrides: list[str], otherwise: 
         drop_output()
         return EXIT["finished"]
     line = explain(error, overrides) or otherwise
+    if line is not None and other_process():  # the first process says it
+        return EXIT["refused"]
     if line is None or tracebacks:
         traceback.print_exception(error)
     return EXIT["failed"] if line is None else refuse(line)
 
 
 def refuse(line: str, code: int = EXIT["refused"]) -> int:
-    """Prints the one line that says what is wrong; returns the exit status. Of several processes one says it."""
-    if not other_process():
-        print(f"conga: {line}", file=sys.stderr)
+    """Prints the one line that says what is wrong; returns the exit status."""
+    print(f"conga: {line}", file=sys.stderr)
     return code
 
 
@@ -146,22 +147,24 @@ def train(cfg: DictConfig) -> int:
                         + (f"; to go on:\n  {run_dir.resume_command(path)}" if summary.data else "")
                     )
                 return error.code
-            except Lost as error:
-                return lost(error, path, world)
+            except Lost:
+                return lost(path, world)
+            except Refused as error:
+                if world.size > 1:
+                    return refuse(explain(error, ())) if world.first_to_say() else EXIT["refused"]
+                raise
             finally:
                 if world.main:
                     remove_if_empty(path)
 
 
-def lost(error: Lost, path: Path, world: World) -> int:
+def lost(path: Path, world: World) -> int:
     """Says, in one of the processes that are left, that another one has gone; returns the exit status."""
     summary = Summary.read(path)
     if world.main and summary.data.get("status") == "running":
         summary.update(status="interrupted")
-    if world.first_to_say():
-        go_on = f"; to go on from the last checkpoint: torchrun … {run_dir.resume_command(path)[7:]}"
-        print(f"conga: another process of this run has gone{go_on}", file=sys.stderr)
-    return EXIT["failed"]
+    line = f"another process of this run has gone; to go on from the last checkpoint: {run_dir.resume_command(path)}"
+    return refuse(line, EXIT["failed"]) if world.first_to_say() else EXIT["failed"]
 
 
 def start_or_resume(config: dict, path: Path, stop: StopRequest, world: World) -> int:

@@ -50,7 +50,8 @@ def announce(t: Training) -> None:
     for remark in dict.fromkeys(h.remark for h in held if h.remark):
         names = [h.name for h in held if h.remark == remark]
         say(f"note        {listed(names)}: {remark}")
-    say(f"device      {t.summary.data['device']}, {t.summary.data['threads']} threads, seed {t.seed}")
+    processes = f"{t.world.size} processes, " if t.world.size > 1 else ""
+    say(f"device      {processes}{t.summary.data['device']}, {t.summary.data['threads']} threads, seed {t.seed}")
     shifted = getattr(t.optimizer, "shifted", [])
     if t.progress.step:
         say(f"resumed     after {t.progress.epoch} epochs and {t.progress.step} steps")

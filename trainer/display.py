@@ -157,6 +157,9 @@ class Silent(Display):
     def say(self, line: str) -> None:
         pass
 
+    def end_epoch(self, row: dict[str, Any], improved: bool) -> None:
+        pass
+
 
 def make_display(log: Path, epochs: int, steps: int, steps_per_epoch: int) -> Display:
     """Bars where standard output is a terminal that can show them, else plain lines."""

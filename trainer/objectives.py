@@ -124,13 +124,14 @@ class Supervised(Objective):
         return given
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums]:
-        return self._measured(model, batch)[:2]
+        return self.measured(model, batch)[:2]
 
     def evaluate(self, model: nn.Module, batch: Batch) -> tuple[Sums, dict[str, Tensor]]:
-        _, sums, outputs, y = self._measured(model, batch)
+        _, sums, outputs, y = self.measured(model, batch)
         return sums | self.count_more(outputs, y), self.keep(outputs, y)
 
-    def _measured(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums, Any, Tensor]:
+    def measured(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums, Any, Tensor]:
+        """Loss, sums, outputs and targets of a batch."""
         x, y = batch[:2]
         outputs = in_full(model(x))
         w = self.weights(y, batch[2] if len(batch) > 2 else None)

@@ -38,3 +38,6 @@ def profiled(t: Training) -> Iterator[torch.profiler.profile | None]:
     when = torch.profiler.schedule(wait=0, warmup=WARMING, active=steps, repeat=1, skip_first=SKIPPED)
     with torch.profiler.profile(activities=activities, schedule=when, on_trace_ready=write) as profiler:
         yield profiler
+    if not (t.run / NAME).exists():
+        first = SKIPPED + WARMING
+        t.display.say(f"profile     no trace: the run had no more steps than the {first} that warm up")

@@ -67,7 +67,9 @@ def resume_command(path: Path) -> str:
     text = shown(path)
     if not re.fullmatch(r"[\w./+-]+", text):  # Hydra's grammar wants other characters in quotes of its own
         text = '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + m[2].replace('"', '\\"'), text) + '"'
-    return shlex.join(["python", "-m", "trainer", f"train.resume={text}"])
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")  # torchrun says so
+    start = ["python"] if processes == "1" else ["torchrun", f"--nproc-per-node={processes}"]
+    return shlex.join([*start, "-m", "trainer", f"train.resume={text}"])
 
 
 @contextlib.contextmanager
