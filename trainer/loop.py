@@ -6,8 +6,10 @@ The host waits for the device once an epoch and at the pulse of the progress dis
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from data import Dataset, augment_seed, epoch_order
 from trainer import checkpoint
+from trainer.confusion import Confusion, confusion_of, split_to_show
 from trainer.errors import Interrupted, Refused
 from trainer.evaluation import added, measure, to_numbers
 from trainer.run_dir import difference
@@ -41,7 +44,9 @@ def fit(t: Training) -> None:
                 save_within_epoch(t)
             raise
         finish_epoch(t, row, groups)
-    record(t, status="finished", test=evaluate_best(t))
+    test = evaluate_best(t)
+    end_loggers(t, t.stop.check, status="finished", test=test)
+    record(t, status="finished", test=test)  # last: a run that is killed before does all of this again
 
 
 def train_epoch(t: Training) -> None:
@@ -141,6 +146,21 @@ def evaluate_best(t: Training) -> dict[str, float] | None:
         return None
     t.model.load_state_dict(load_best(t)["model"])
     return evaluate(t, "test")
+
+
+def end_loggers(t: Training, check: Callable[[], None] = lambda: None, **changes: Any) -> None:
+    """Tells the loggers that the run is over, and how; `check` may interrupt the pass that one may ask for."""
+
+    @functools.cache
+    def confusion() -> Confusion | None:
+        split = split_to_show(t.dataset)
+        if split is None or t.progress.best is None:
+            return None
+        t.model.load_state_dict(load_best(t)["model"])
+        return confusion_of(t.model, t.objective, t.dataset, split, check=check)
+
+    for logger in t.loggers:
+        logger.end(t.summary.data | changes, confusion)
 
 
 def load_best(t: Training, *, may_be_ahead: bool = False) -> dict[str, Any]:
