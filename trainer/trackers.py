@@ -12,6 +12,7 @@ whatever it raises is said in one line, and the run goes on (``Guarded``).
 from __future__ import annotations
 
 import contextlib
+import csv
 import importlib.util
 import json
 import logging
@@ -19,6 +20,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -133,6 +135,10 @@ class TensorBoard:
 class Wandb:
     """A run of Weights & Biases, in ``RUN/wandb``; a resumed run goes on with the same one.
 
+    wandb writes what it was told every 15 s only, so a killed run's files lack rows that its checkpoint holds. A resume
+    therefore tells it all rows again: offline in a new folder, which replaces those of before; online wandb itself
+    drops the steps that its server has.
+
     Args:
         project: where runs are gathered.
         mode: offline, for `wandb sync RUN/wandb/offline-run-*` later; online, which needs `wandb login`; disabled.
@@ -147,34 +153,36 @@ class Wandb:
         self.project, self.mode, self.name, self.group = project, mode, name, group
 
     def start(self, run: Path, columns: list[str], group_columns: list[str], epochs_done: int) -> None:
-        """Begins the run, or goes on with it."""
+        """Begins the run, or goes on with it: the record in CSV, which was started before, has its rows."""
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else it calls home, offline, too
         # Else its log files go to ~/.cache; the first run of a process decides.
         os.environ.setdefault("WANDB_CACHE_DIR", str((run / "wandb" / "cache").absolute()))
         import wandb
 
-        self.kept = run / "wandb" / "run.json"  # epoch: the last one logged, which the checkpoint may not hold yet
-        self.state = read_json(self.kept) or {"id": secrets.token_hex(4), "epoch": 0}
-        write_json(self.kept, self.state)
+        kept = read_json(run / "wandb" / "run.json") or {"id": secrets.token_hex(4)}
+        write_json(run / "wandb" / "run.json", kept)
+        before = list((run / "wandb").glob(f"offline-run-*-{kept['id']}"))
         self.run = wandb.init(
             project=self.project,
             mode=self.mode,
             dir=str(run.absolute()),
             name=self.name or run.name,
             group=self.group,
-            id=self.state["id"],
+            id=kept["id"],
             resume="allow",
             config=run_dir.frozen(run),
             reinit="finish_previous",  # in a sweep, one that failed
             settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
         )
+        for row in recorded(run):
+            self.log(row, [])
+        if self.mode == "offline":
+            for folder in before:
+                shutil.rmtree(folder)
 
     def log(self, row: Row, groups: list[Row]) -> None:
-        """Logs the row at its epoch, once: an epoch done again after a kill has the same numbers."""
-        if row["epoch"] > self.state["epoch"]:
-            self.run.log(numbers(row), step=row["epoch"], commit=True)  # else it waits for the next
-            self.state["epoch"] = row["epoch"]
-            write_json(self.kept, self.state)
+        """Logs the row at its epoch."""
+        self.run.log(numbers(row), step=int(row["epoch"]), commit=True)  # else it waits for the next
 
     def end(self, summary: Mapping[str, Any], confusion: AskConfusion) -> None:
         """Writes the summary and the confusion matrix, and closes the run."""
@@ -222,12 +230,14 @@ class Mlflow:
             self.logged = self._last_step("epoch")
             self.client.update_run(self.id, status="RUNNING")
             self.client.set_tag(self.id, "status", "running")
+        for row in recorded(run):  # where it failed before, and the run went on
+            self.log(row, [])
 
     def log(self, row: Row, groups: list[Row]) -> None:
         """Logs the row at its epoch, once: an epoch done again after a kill has the same numbers."""
         if row["epoch"] > self.logged:
             with self.lock:
-                self.client.log_batch(self.id, self._metrics(numbers(row), row["epoch"]))
+                self.client.log_batch(self.id, self._metrics(numbers(row), int(row["epoch"])))
 
     def end(self, summary: Mapping[str, Any], confusion: AskConfusion) -> None:
         """Writes the best and the test numbers, the status and the confusion matrix."""
@@ -280,6 +290,12 @@ def needs(extra: str, *modules: str) -> None:
 def numbers(row: Row) -> dict[str, float]:
     """What was measured: as in ``metrics.csv``, where the rest is empty."""
     return {k: v for k, v in row.items() if v is not None and not math.isnan(v)}
+
+
+def recorded(run: Path) -> list[Row]:
+    """The rows of ``metrics.csv``."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
 def results(summary: Mapping[str, Any]) -> dict[str, float]:
