@@ -169,7 +169,7 @@ class Wandb:
             name=self.name or run.name,
             group=self.group,
             id=kept["id"],
-            resume="allow",
+            resume="allow" if self.mode == "online" else None,  # offline, wandb only warns that there is no server
             config=run_dir.frozen(run),
             reinit="finish_previous",  # in a sweep, one that failed
             settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
