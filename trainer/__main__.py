@@ -259,11 +259,13 @@ def assemble(
     from trainer.device import pick_device, set_threads
     from trainer.display import Silent, loading_progress, make_display
     from trainer.distributed import with_shared_statistics
+    from trainer.trackers import guarded
     from trainer.training import Training, steps_per_epoch
 
     if not 0 <= seed < 2**63:
         raise Refused(f"seed={seed}: must be at least 0 and less than 2**63")
     settings = build("train", train)
+    loggers = {name: build(f"logger.{name}", node) for name, node in logger.items()}  # one may lack its package
     device = pick_device(settings.device, summary.data.get("device"))
     threads = set_threads(settings.threads, summary.data.get("threads"))
     constraint_set = build("constraint", constraint)
@@ -301,6 +303,7 @@ def assemble(
         "seed": seed,
     }
     total = min(settings.epochs * steps, settings.max_steps or settings.epochs * steps)
+    display = (make_display if world.main else Silent)(path / "train.log", settings.epochs, total, steps)
     with refusing("train"):
         training = Training(
             run=path,
@@ -313,9 +316,9 @@ def assemble(
             optimizer=optimizer,
             schedule=the_schedule,
             objective=the_objective,
-            loggers=[build(f"logger.{name}", node) for name, node in logger.items()] if world.main else [],
+            loggers=guarded(loggers, display.say) if world.main else [],
             summary=summary,
-            display=(make_display if world.main else Silent)(path / "train.log", settings.epochs, total, steps),
+            display=display,
             stop=stop,
             world=world,
         )
@@ -399,7 +402,7 @@ def refusing(group: str) -> Iterator[None]:
 
 def carry_out(t: Training) -> int:
     """Trains an assembled run to its end, whatever that is, and returns the exit status."""
-    from trainer.loop import fit, record
+    from trainer.loop import end_loggers, fit, record
     from trainer.training import Diverged
 
     process, facts = run_dir.process_facts(), {"versions": run_dir.versions(), "git": run_dir.git_facts()}
@@ -422,7 +425,9 @@ def carry_out(t: Training) -> int:
     except Lost:
         raise
     except Diverged as error:
-        record(t, status="diverged", error=str(error), steps=p.final["step"] if p.final else 0)
+        how = {"status": "diverged", "error": str(error), "steps": p.final["step"] if p.final else 0}
+        end_loggers(t, **how)
+        record(t, **how)
         kept = f"the checkpoint of epoch {p.epoch} is kept" if p.final else "no epoch was finished"
         say(f"diverged: {error}; {kept}")
     except (Refused, OSError) as error:  # a full disk: what is there stays whole, and may not even take the status

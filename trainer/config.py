@@ -42,7 +42,7 @@ EXAMPLES = {
     "schedule": "schedule=cosine",
     "objective": "objective=cross_entropy objective.l2=1e-4",
     "train": "train.epochs=10 train.precision=bf16",
-    "logger": "logger=csv",
+    "logger": "logger=[tensorboard,wandb]",
     "experiment": "experiment=digits_cnn_cgd",
 }
 
@@ -266,12 +266,13 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
     for cause in chain:
         if isinstance(cause, Refused):
             return str(cause)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        near = difflib.get_close_matches(choice, error.options, n=1)
-        return f"{group}={choice}: no such choice; " + (
-            (f"did you mean {near[0]}? " if near else "") + f"{group} can be {', '.join(error.options)}"
-        )
+        options = error.options or sorted(f.stem for f in (CONF / group).glob("*.yaml"))  # none for one of a list
+        if group and options:
+            near = difflib.get_close_matches(choice, options, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            return f"{group}={choice}: no such choice; {hint}{group} can be {', '.join(options)}"
     if "Config group override must be" in str(error):  # a null or a number, and Hydra does not say of which group
         for override in overrides:
             key, _, value = override.lstrip("+~").partition("=")

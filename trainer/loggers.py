@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,14 @@ class Csv:
         """Adds the row of one epoch, and those of its parameters."""
         self.groups.add(groups)
         self.epochs.add([row])
+
+    def end(self, summary: Mapping[str, Any], confusion: Callable[[], Any]) -> None:
+        """The run is over, finished or diverged; the record in CSV is complete as it is.
+
+        Args:
+            summary: what ``summary.json`` will say.
+            confusion: gives the confusion matrix of the best checkpoint, or None where it has none.
+        """
 
 
 class Table:

@@ -10,6 +10,7 @@ import functools
 import itertools
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from trainer import checkpoint
 from trainer.anomaly import NotFinite
+from trainer.confusion import Confusion, confusion_of, split_to_show
 from trainer.errors import Interrupted, Refused
 from trainer.evaluation import added, measure, to_numbers
 from trainer.profile import profiled
@@ -50,7 +52,9 @@ def fit(t: Training) -> None:
             except NotFinite as error:
                 raise Diverged(t.progress, str(error)) from error
             finish_epoch(t, row, groups)
-    record(t, status="finished", stopped=t.stopped, test=evaluate_best(t))
+    how = {"status": "finished", "stopped": t.stopped, "test": evaluate_best(t)}
+    end_loggers(t, t.check, **how)
+    record(t, **how)  # last: a run that is killed before does all of this again
 
 
 def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
@@ -169,6 +173,22 @@ def evaluate_best(t: Training) -> dict[str, float] | None:
     t.world.barrier()  # the file is written
     t.model.load_state_dict(load_best(t)["model"])
     return evaluate(t, "test")
+
+
+def end_loggers(t: Training, check: Callable[[], None] = lambda: None, **changes: Any) -> None:
+    """Tells the loggers that the run is over, and how; `check` may interrupt the pass that one may ask for."""
+
+    @functools.cache
+    def confusion() -> Confusion | None:
+        split = split_to_show(t.dataset)
+        if split is None or t.progress.best is None:
+            return None
+        t.dataset.share = (0, 1)  # of several processes, one is left
+        t.model.load_state_dict(load_best(t)["model"])
+        return confusion_of(t.model, t.objective, t.dataset, split, check=check)
+
+    for logger in t.loggers:
+        logger.end(t.summary.data | changes, confusion)
 
 
 def load_best(t: Training, *, may_be_ahead: bool = False) -> dict[str, Any]:
