@@ -128,11 +128,9 @@ def evaluate(run: Run, checkpoint: str, split: str) -> Evaluation:
     from trainer.evaluation import measure, predict_split
     from trainer.predictions import scores
 
+    run.must_predict()
     metrics = measure(run.model, run.objective, run.dataset, split)
-    try:
-        predictions, truth = predict_split(run.model, run.objective, run.dataset, split)
-    except NotImplementedError:
-        raise Refused(f"objective: {type(run.objective).__name__} has no method predict, which this needs") from None
+    predictions, truth = predict_split(run.model, run.objective, run.dataset, split)
     return Evaluation(run, checkpoint, split, metrics, scores(run.facts, predictions, truth), predictions, truth)
 
 
@@ -244,8 +242,8 @@ def raw_images(evaluation: Evaluation, mistakes: list[Mistake]) -> tuple[np.ndar
     x = dataset.splits[evaluation.split][0]
     if isinstance(x, torch.Tensor):
         images = x[index].cpu()
-    else:  # file names: decoded again, and their normalization undone
-        images = dataset.batch(evaluation.split, index)[0].cpu() * facts.std.cpu() + facts.mean.cpu()
+    else:  # file names: decoded again, and the normalization of their bytes undone
+        images = (dataset.batch(evaluation.split, index)[0].cpu() * facts.std + facts.mean).round()
     return images.numpy(), facts.value_range or (images.min().item(), images.max().item())
 
 

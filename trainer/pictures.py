@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.predictions import MEASURES, Mistake, Rows
+from trainer.predictions import MEASURES, Mistake, Rows, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,8 +99,8 @@ def _name_classes(axis: Axes, names: Sequence[str], side: float) -> None:
 
 
 def shorten(name: str) -> str:
-    """A name of bounded length."""
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+    """A name of bounded length; names of many classes often differ at their end."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[1 - LONGEST // 2 :]}"
 
 
 def label_bars(title: str, rows: Rows) -> Figure:
@@ -134,9 +134,13 @@ def mistaken_images(
     across = min(ACROSS, len(mistakes))
     down = math.ceil(len(mistakes) / across)
     height, width = images.shape[2:]
-    tall = min(3.0, max(0.6, 1.9 * height / width))
-    figure = Figure(figsize=(max(across * 2.2, 4.8), down * (tall + 0.75) + 0.6), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).flat
+    side, tall = 2.0, min(3.2, max(0.5, 2.0 * height / width))  # inches of an image
+    between, around, head = 0.62, 0.15, 1.1
+    size = (max(across * (side + around) + around, 5.0), down * (tall + between) - between + head + 0.35)
+    figure = Figure(figsize=size)  # laid out by hand: a constrained layout takes a second for as many axes
+    edges = {"left": around / size[0], "right": (across * (side + around)) / size[0]}
+    edges |= {"bottom": 0.35 / size[1], "top": 1 - head / size[1], "wspace": around / side, "hspace": between / tall}
+    axes = figure.subplots(down, across, squeeze=False, gridspec_kw=edges).flat
     low, high = value_range
     for axis, image, mistake in zip(axes, images, mistakes, strict=False):
         shown = np.clip((image.astype(np.float64) - low) / ((high - low) or 1), 0, 1).transpose(1, 2, 0)
@@ -147,14 +151,8 @@ def mistaken_images(
         axis.set(xticks=[], yticks=[])
     for axis in figure.axes[len(mistakes) :]:
         axis.axis("off")
-    figure.suptitle(title)
+    figure.suptitle(title, y=1 - 0.15 / size[1], va="top")
     return figure
-
-
-def percent(probability: float) -> str:
-    """A probability as people say it; only 1 itself is 100%."""
-    text = f"{probability:.1%}"
-    return ">99.9%" if text == "100.0%" and probability < 1 else text
 
 
 def residuals(title: str, names: Sequence[str], predictions_NK: np.ndarray, truth_NK: np.ndarray) -> Figure:
@@ -194,8 +192,8 @@ def series(title: str, names: Sequence[str], predictions_NK: np.ndarray, truth_N
     for k, name in enumerate(shown):
         for span in spans:
             axis = next(axes)
-            axis.plot(truth_NK[:span, k], label="truth", color="0.35", linewidth=1)
-            axis.plot(predictions_NK[:span, k], label="prediction", color="tab:orange", linewidth=1)
+            axis.plot(truth_NK[:span, k], label="truth", color="0.7", linewidth=2.5)
+            axis.plot(predictions_NK[:span, k], label="prediction", color="tab:orange", linewidth=1.1)
             which = "window" if span == N else f"window, the first {span}"
             axis.set(xlabel=which, ylabel=shorten(name), xlim=(0, max(span - 1, 1)))
             axis.margins(y=0.1)

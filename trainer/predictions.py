@@ -157,3 +157,11 @@ def worst_mistakes(facts: Facts, predictions: Any, truth: np.ndarray, most: int)
             true, said = (label, f"no {label}") if truth[i, d] else (f"no {label}", label)
         mistakes.append(Mistake(int(i), true, said, float(sure_ND[i, d])))
     return mistakes
+
+
+def percent(probability: float) -> str:
+    """A probability as people say it; only 0 itself is 0%, and only 1 is 100%."""
+    text = f"{probability:.1%}"
+    if text == "100.0%" and probability < 1:
+        return ">99.9%"
+    return "<0.1%" if text == "0.0%" and probability > 0 else text

@@ -66,6 +66,11 @@ class Run:
                 settings[key] = str(home / settings[key])
         return settings
 
+    def must_predict(self) -> None:
+        """Raises Refused where the objective does not say what the model's outputs mean."""
+        if type(self.objective).predict is Objective.predict:
+            raise Refused(f"objective: {type(self.objective).__name__} has no method predict, which this needs")
+
     def has_split(self, split: str) -> str:
         """The name of a split that the data have.
 
