@@ -169,7 +169,7 @@ def test_the_surest_mistakes(run_evaluate, trained, tmp_path, drawn):
 
 def test_images_that_do_not_fit_into_memory(run_evaluate, trained, tmp_path_factory, tmp_path, drawn):
     folder = tmp_path_factory.mktemp("images")
-    write_images(folder / "photos", {"cat": 14, "dog [$x$]": 9}, size=(10, 8))
+    write_images(folder / "photos", {"cat": 6, "dog [$x$]": 5}, size=(10, 8))
     settings = ("data=image_folder", "data.path=photos", "data.size=8", *LINEAR)
     for more in ((), ("data.memory_gb=0", "data.workers=0")):
         run = trained(*settings, *more, cwd=folder)
@@ -258,9 +258,14 @@ def wound(run, what):
         (run / "checkpoints" / "best.pt").write_bytes(content[: len(content) // 2])
     if what == "a pickle":
         torch.save({"format": partial(print, "run")}, run / "checkpoints" / "best.pt")
-    if what == "other data":
+    if what in ("other data", "another version", "another model"):
         state = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
-        state["facts"]["sizes"] = {"train": 1, "test": 1}
+        if what == "other data":
+            state["facts"]["sizes"] = {"train": 1, "test": 1}
+        elif what == "another version":
+            state["config"]["model"]["widht"] = 3
+        else:
+            state["model"]["weight"] = torch.zeros(1)
         torch.save(state, run / "checkpoints" / "best.pt")
 
 
@@ -277,6 +282,12 @@ def wound(run, what):
         ("no checkpoint", ["run"], "run/checkpoints/best.pt: no such checkpoint; the run has not finished an epoch"),
         ("half a checkpoint", ["run"], "run/checkpoints/best.pt: not a readable checkpoint ("),
         ("a pickle", ["run"], "run/checkpoints/best.pt: not a readable checkpoint ("),
+        (
+            "another version",
+            ["run"],
+            "run/checkpoints/best.pt: made by another version of this program (Linear.__init__",
+        ),
+        ("another model", ["run"], "run/checkpoints/best.pt: does not fit the model of .hydra/config.yaml ("),
         ("other data", ["run"], "wine: the data are not those that the run was trained on (sizes was "),
     ],
 )

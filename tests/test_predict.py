@@ -119,9 +119,10 @@ def test_a_table(predict, trained, flats, tmp_path):
 
 
 @pytest.mark.parametrize("data", ["sine", "linnerud", "multilabel", "multitask", "breast_cancer", "digits"])
-def test_arrays_give_what_an_evaluation_gives(predict, command, trained, tmp_path, data):
+def test_arrays_give_what_an_evaluation_gives(predict, command, trained, tmp_path, monkeypatch, data):
     from trainer.reading import load_run
 
+    monkeypatch.setattr(evaluate, "pictures", lambda evaluation: ())  # they take time
     run = trained(f"data={data}", *LINEAR)
     assert command(evaluate.main, str(run), "--out=out", "--format=csv")[0] == 0
     x = load_run(run).dataset.splits["test"][0].numpy()

@@ -172,7 +172,7 @@ def write(evaluation: Evaluation, out: Path, files: dict[str, bytes]) -> None:
             (out / name).unlink(missing_ok=True)
     run, facts = evaluation.run, evaluation.run.facts
     report = {
-        "run": str(run.path),
+        "run": str(run.path.resolve()),
         "data": facts.name,
         "task": facts.task,
         "checkpoint": evaluation.checkpoint,

@@ -18,7 +18,7 @@ from trainer import checkpoint, run_dir
 from trainer.__main__ import build, refusing
 from trainer.device import pick_device
 from trainer.display import loading_progress
-from trainer.errors import Refused
+from trainer.errors import Refused, one_line
 from trainer.objectives import Objective
 
 KINDS = ("best", "last")
@@ -100,13 +100,16 @@ def load_run(path: Path, kind: str = "best", device: str = "auto") -> Run:
         hint = f"there is --checkpoint={there[0]}" if there else "the run has not finished an epoch"
         raise Refused(f"{file}: no such checkpoint; {hint}")
     state = checkpoint.load(file, kind, where)
-    config, facts = state["config"], Facts(**state["facts"])
-    model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs).to(where)
+    config = state["config"]
     try:
+        facts = Facts(**state["facts"])
+        model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs).to(where)
+        objective = build("objective", config["objective"], facts=facts)
         model.load_state_dict(state["model"])
     except RuntimeError as error:
-        raise Refused(f"{file}: does not fit the model of {run_dir.CONFIG} ({error})") from error
-    objective = build("objective", config["objective"], facts=facts)
+        raise Refused(f"{file}: does not fit the model of {run_dir.CONFIG} ({one_line(error)})") from error
+    except TypeError as error:  # of arguments that a class does not take any more
+        raise Refused(f"{file}: made by another version of this program ({one_line(error)})") from error
     if kind == "best":
         epoch, position = state["best"]["epoch"], 0
     else:
