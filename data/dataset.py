@@ -46,6 +46,16 @@ class Facts:
     encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # one-hot columns: column -> categories
     notes: tuple[str, ...] = ()  # what a reader of the run should know of how it was loaded
 
+    @property
+    def output_names(self) -> dict[str, tuple[str, ...]]:
+        """Head -> names of its classes; without heads one entry "": the names of classes, labels or targets."""
+        if self.task == "multitask":
+            return {head: self.encoders.get(head, tuple(map(str, range(n)))) for head, n in self.num_outputs.items()}
+        names = self.target_names if self.task == "regression" else self.class_names
+        kind = {"regression": "target ", "multilabel": "label "}.get(self.task, "")
+        size = 2 if self.task == "binary" else self.num_outputs
+        return {"": names or tuple(f"{kind}{k}" for k in range(size))}
+
     def plain(self) -> dict[str, object]:
         """Tensors and plain data only, so that a checkpoint can hold it."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -141,6 +151,10 @@ class Dataset:
             return index.tensor_split(size)[rank]
         first, last = share_of(index.stop - index.start, rank, size)
         return slice(index.start + first, index.start + last)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Raw inputs (B, *input_shape), wherever they come from, normalized as those of the splits are."""
+        return self._made(x, None)
 
     def _draws(self, seed: int, number: int, size: int) -> Tensor:
         """The random numbers of one training batch of `size` samples, of this process's share of it."""

@@ -126,7 +126,7 @@ class ImageFolder(Source):
             for found in _class_folders(folder):
                 if found.name not in classes:
                     raise file_error(found, f"a class that {folders['train']} does not have")
-                inside = sorted(str(f) for f in found.rglob("*") if _is_image(f, found))
+                inside = images_in(found)
                 if not inside:
                     raise file_error(found, f"an empty class folder: holds no {', '.join(ENDINGS)}")
                 files += inside
@@ -192,6 +192,11 @@ class ImageFolder(Source):
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def images_in(folder: Path) -> list[str]:
+    """The image files in `folder` at any depth, sorted, hidden ones left out."""
+    return sorted(str(f) for f in folder.rglob("*") if _is_image(f, folder))
 
 
 def _class_folders(folder: Path) -> list[Path]:

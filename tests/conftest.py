@@ -97,6 +97,23 @@ def start(zygote, tmp_path):
     return start
 
 
+@pytest.fixture(scope="session")
+def trained(zygote, tmp_path_factory):
+    """trained(*overrides) -> the directory of a finished run that several tests read and none changes."""
+    runs = {}
+
+    def trained(*overrides, cwd=None):
+        if overrides not in runs:
+            folder = tmp_path_factory.mktemp("run")
+            argv, log = [*overrides, f"hydra.run.dir={folder / 'run'}"], folder / "output"
+            answer = zygote.ask(argv=argv, cwd=str(cwd or folder), output=str(log), env={}, limit=None, trip=None)
+            assert zygote.ask(wait=answer["pid"])["status"] == 0, log.read_text()
+            runs[overrides] = folder / "run"
+        return runs[overrides]
+
+    return trained
+
+
 @pytest.fixture
 def cli(start):
     """cli(*argv) -> (exit status, everything printed)."""
@@ -150,6 +167,24 @@ def training_of(model, dataset, objective, optimizer, **settings):
         display=Silent(Path("nowhere"), 1, 1, 1),
         stop=StopRequest(),
     )
+
+
+def linear_outputs(run: Path, x):
+    """What the run's linear model puts out for raw inputs, from the numbers in best.pt alone: (N, K) float64."""
+    import numpy as np
+    import torch
+
+    state = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
+    weight, bias = (value.double().numpy() for value in state["model"].values())
+    mean, std = (state["facts"][name].double().numpy() for name in ("mean", "std"))
+    return ((np.asarray(x, dtype=np.float64) - mean) / std).reshape(len(x), -1) @ weight.T + bias
+
+
+def softmax(logits):
+    import numpy as np
+
+    e = np.exp(logits - logits.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
 
 
 def row(text, name):

@@ -67,6 +67,14 @@ def test_images_that_do_not_fit_into_memory_and_augmentation(card, tmp_path):
     assert row(text, "cat")[0].split()[0] == "6"
 
 
+def test_samples_with_weights(card, tmp_path):
+    rows = "".join(f"{i / 3},{'ab'[i % 3 == 0]},{i % 2 + 0.5}\n" for i in range(30))
+    (tmp_path / "t.csv").write_text("size,kind,w\n" + rows)
+    code, text = card("data=csv", "data.path=t.csv", "data.targets=kind", "data.weights=w")
+    assert code == 0, text
+    assert sum(int(cell.split()[0]) for cell in row(text, "b")) == 10
+
+
 def test_names_in_brackets(card, tmp_path):
     rows = "".join(f"{i},{i % 3},{i}.5\n" for i in range(30))
     (tmp_path / "t.csv").write_text("size [m2],v [/s],rent [bold]\n" + rows)

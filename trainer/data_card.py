@@ -7,8 +7,6 @@ values and normalization; the picture samples of each class, the series, or hist
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.__main__ import FULL_ERROR, GIVEN, assemble, build, refuse, refusing, report
+from trainer.__main__ import GIVEN, assemble, build, refusing
+from trainer.command import one_line_mistakes, refuse_arguments
 from trainer.config import CONF, check_config, register_resolvers
 from trainer.display import loading_progress
 from trainer.errors import Refused
@@ -42,7 +41,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="data=… | data.KEY=…", help="as for a run")
     parser.add_argument("--out", type=Path, help="the picture's file; default: outputs/data_card_NAME.png")
     parser.error = refuse_arguments
-    try:
+    with one_line_mistakes():
         arguments = parser.parse_intermixed_args()
         check_picture(arguments.out)
         dataset = load(composed(arguments.overrides))
@@ -58,15 +57,6 @@ def main() -> None:
         except OSError as error:
             raise Refused(f"--out={out}: {error.strerror or error}") from error
         print(f"picture  {out}")
-    except KeyboardInterrupt:
-        sys.exit(refuse("interrupted", 130))
-    except Exception as error:
-        sys.exit(report(error, tracebacks=os.environ.get(FULL_ERROR) == "1", overrides=sys.argv[1:]))
-
-
-def refuse_arguments(message: str) -> None:
-    """What argparse calls with its own errors."""
-    raise Refused(f"{message}; --help lists what there is")
 
 
 def check_picture(out: Path | None) -> None:
@@ -159,19 +149,16 @@ def balance(dataset: Dataset) -> Table:
 
 def class_counts(dataset: Dataset) -> list[tuple[str, list[int]]]:
     """Each class, label, or head and class, with its samples in each split."""
-    facts, targets = dataset.facts, [y for _, y in dataset.splits.values()]
+    facts, targets = dataset.facts, [y for _, y, *_ in dataset.splits.values()]
     if facts.task == "multilabel":
-        names = facts.class_names or tuple(f"label {k}" for k in range(facts.num_outputs))
-        return [(name, [int(y[:, k].sum()) for y in targets]) for k, name in enumerate(names)]
+        return [(name, [int(y[:, k].sum()) for y in targets]) for k, name in enumerate(facts.output_names[""])]
     if facts.task == "multitask":
-        names = {head: facts.encoders.get(head, range(size)) for head, size in facts.num_outputs.items()}
         return [
             (f"{head} = {name}", [int((y[:, k] == c).sum()) for y in targets])
-            for k, head in enumerate(names)
-            for c, name in enumerate(names[head])
+            for k, (head, names) in enumerate(facts.output_names.items())
+            for c, name in enumerate(names)
         ]
-    names = facts.class_names or tuple(map(str, range(max(2, facts.num_outputs))))
-    return [(name, [int((y == c).sum()) for y in targets]) for c, name in enumerate(names)]
+    return [(name, [int((y == c).sum()) for y in targets]) for c, name in enumerate(facts.output_names[""])]
 
 
 def columns(dataset: Dataset) -> Table:
@@ -222,7 +209,7 @@ def sample_images(dataset: Dataset) -> Figure:
 
     facts, y = dataset.facts, dataset.splits["train"][1]
     if facts.task in ("classification", "binary"):
-        names = facts.class_names or tuple(map(str, range(max(2, facts.num_outputs))))
+        names = facts.output_names[""]
         rows = [(name, (y == c).nonzero()[:ACROSS, 0]) for c, name in enumerate(names[:PICTURED])]
     else:
         rows = [("", index) for index in torch.arange(min(len(y), 6 * ACROSS)).split(ACROSS)]

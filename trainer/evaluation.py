@@ -80,11 +80,14 @@ def predict_split(
         parts.append(objective.predict(model, x))
         truth.append(to_host(objective.truth(y)))
         check()
+    return joined(parts), np.concatenate(truth)
+
+
+def joined(parts: list[Any]) -> Any:
+    """Predictions of several batches as one, on the host."""
     if isinstance(parts[0], dict):
-        predictions = {head: to_host(torch.cat([part[head] for part in parts])) for head in parts[0]}
-    else:
-        predictions = to_host(torch.cat(parts))
-    return predictions, np.concatenate(truth)
+        return {head: to_host(torch.cat([part[head] for part in parts])) for head in parts[0]}
+    return to_host(torch.cat(parts))
 
 
 def added(totals: Sums, sums: Sums) -> Sums:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -25,6 +28,11 @@ def write_whole(path: Path, content: bytes) -> None:
         _sync_folder(path.parent)
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Replaces the JSON file at `path`, as :func:`write_whole` does."""
+    write_whole(path, json.dumps(_finite(value), indent=2, allow_nan=False).encode() + b"\n")
+
+
 def append_line(path: Path, line: str) -> None:
     """Adds one line to the file at `path` and flushes it to the disk; half a line that a power cut left is ended."""
     with _named(path), open(path, "ab+", buffering=0) as file:
@@ -42,6 +50,15 @@ def append_line(path: Path, line: str) -> None:
             raise
         if start == 0:
             _sync_folder(path.parent)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextlib.contextmanager

@@ -6,15 +6,14 @@ Takes the same ``model=…`` and ``data=…`` as a run. ``--input 3x32x32 --outp
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 
 from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 from rich.table import Table
 
-from trainer.__main__ import FULL_ERROR, build, refuse, report
-from trainer.data_card import composed, load, refuse_arguments
+from trainer.__main__ import build
+from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.data_card import composed, load
 from trainer.errors import Refused
 
 
@@ -25,7 +24,7 @@ def main() -> None:
     parser.add_argument("--input", help="shape of one sample instead of a dataset, such as 3x32x32")
     parser.add_argument("--outputs", type=int, default=10, help="with --input: how many (10)")
     parser.error = refuse_arguments
-    try:
+    with one_line_mistakes():
         arguments = parser.parse_intermixed_args()
         if arguments.outputs < 1:
             raise Refused(f"--outputs={arguments.outputs}: must be at least 1")
@@ -37,10 +36,6 @@ def main() -> None:
             HydraConfig.instance().cfg = None  # errors need not name the data
             shape, outputs = sides(arguments.input), arguments.outputs
         Console(highlight=False).print(summary_table(config["model"], shape, outputs), markup=False)
-    except KeyboardInterrupt:
-        sys.exit(refuse("interrupted", 130))
-    except Exception as error:
-        sys.exit(report(error, tracebacks=os.environ.get(FULL_ERROR) == "1", overrides=sys.argv[1:]))
 
 
 def sides(text: str) -> tuple[int, ...]:

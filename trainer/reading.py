@@ -18,10 +18,11 @@ from trainer import checkpoint, run_dir
 from trainer.__main__ import build, refusing
 from trainer.device import pick_device
 from trainer.display import loading_progress
-from trainer.errors import Refused
+from trainer.errors import Refused, one_line
 from trainer.objectives import Objective
 
 KINDS = ("best", "last")
+PATHS = {"path", "root"}  # what the datasets call the place of their files
 
 
 @dataclass
@@ -34,7 +35,13 @@ class Run:
     model: nn.Module
     objective: Objective
     device: torch.device
-    epoch: int  # that the checkpoint is of
+    epoch: int  # that the checkpoint is of: so many were finished
+    position: int = 0  # steps of the epoch after it; best.pt has none
+
+    @property
+    def moment(self) -> str:
+        """When in the run the checkpoint was written, in words."""
+        return f"epoch {self.epoch}" + (f" and {self.position} steps" if self.position else "")
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -43,13 +50,26 @@ class Run:
         Raises:
             Refused: it cannot be read, or is not what the run was trained on.
         """
-        source = build("data", self.config["data"])
+        source = build("data", self.data_settings())
         with refusing("data"), loading_progress(lambda: None) as progress:
             dataset = source.load(progress)
         changed = checkpoint.changed_fact(self.facts.plain(), dataset.facts.plain())
         if changed:
             raise Refused(f"{self.facts.name}: the data are not those that the run was trained on ({changed})")
         return dataset.to(self.device)
+
+    def data_settings(self) -> dict[str, Any]:
+        """The configuration of the data; relative paths are those of the directory that the run was started in."""
+        settings, home = dict(self.config["data"]), run_dir.started_in(self.path)
+        for key in PATHS & settings.keys():
+            if home is not None and (home / settings[key]).exists():  # an absolute path stays what it is
+                settings[key] = str(home / settings[key])
+        return settings
+
+    def must_predict(self) -> None:
+        """Raises Refused where the objective does not say what the model's outputs mean."""
+        if type(self.objective).predict is Objective.predict:
+            raise Refused(f"objective: {type(self.objective).__name__} has no method predict, which this needs")
 
     def has_split(self, split: str) -> str:
         """The name of a split that the data have.
@@ -70,19 +90,28 @@ def load_run(path: Path, kind: str = "best", device: str = "auto") -> Run:
     """
     if not (path / run_dir.CONFIG).is_file():
         raise Refused(f"{path}: must be the directory of a run, with {run_dir.CONFIG} in it")
-    where = pick_device(device, None)
+    try:
+        where = pick_device(device, None)
+    except Refused as error:  # a run's own key, and here an option
+        raise Refused(str(error).replace("train.device", "--device", 1)) from error
     file = path / "checkpoints" / f"{kind}.pt"
     if not file.exists():
         there = [name for name in KINDS if (path / "checkpoints" / f"{name}.pt").exists()]
-        hint = f"there is {', '.join(there)}" if there else "the run has not finished an epoch"
+        hint = f"there is --checkpoint={there[0]}" if there else "the run has not finished an epoch"
         raise Refused(f"{file}: no such checkpoint; {hint}")
     state = checkpoint.load(file, kind, where)
-    config, facts = state["config"], Facts(**state["facts"])
-    model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs).to(where)
+    config = state["config"]
     try:
+        facts = Facts(**state["facts"])
+        model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs).to(where)
+        objective = build("objective", config["objective"], facts=facts)
         model.load_state_dict(state["model"])
     except RuntimeError as error:
-        raise Refused(f"{file}: does not fit the model of {run_dir.CONFIG} ({error})") from error
-    objective = build("objective", config["objective"], facts=facts)
-    epoch = state["best"]["epoch"] if kind == "best" else state["progress"]["epoch"]
-    return Run(path, config, facts, model.eval().requires_grad_(False), objective, where, epoch)
+        raise Refused(f"{file}: does not fit the model of {run_dir.CONFIG} ({one_line(error)})") from error
+    except TypeError as error:  # of arguments that a class does not take any more
+        raise Refused(f"{file}: made by another version of this program ({one_line(error)})") from error
+    if kind == "best":
+        epoch, position = state["best"]["epoch"], 0
+    else:
+        epoch, position = state["progress"]["epoch"], state["progress"]["position"]
+    return Run(path, config, facts, model.eval().requires_grad_(False), objective, where, epoch, position)

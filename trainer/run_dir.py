@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import platform
 import re
@@ -29,7 +28,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from trainer.errors import Refused, one_line
-from trainer.files import write_whole
+from trainer.files import write_json, write_whole
 
 CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
 # What a resumed run may change: how long and where it trains, not what it trains.
@@ -141,6 +140,18 @@ def frozen(path: Path) -> dict | None:
     return config
 
 
+def started_in(path: Path) -> Path | None:
+    """The working directory of the run in `path` when it started: relative paths in its configuration are meant there.
+
+    Raises:
+        Refused: the file that says so is damaged.
+    """
+    if not (path / HYDRA).exists():
+        return None
+    cwd = OmegaConf.select(OmegaConf.create(_read_yaml(path / HYDRA)), "hydra.runtime.cwd")
+    return None if cwd is None else Path(cwd)
+
+
 def resumed_changes(path: Path) -> dict[str, Any]:
     """What earlier resumes changed: dotted key -> value."""
     return _read_yaml(path / RESUMED) if (path / RESUMED).exists() else {}
@@ -247,9 +258,7 @@ class Summary:
             return
         if "process" in self.data:
             self.data["process"]["heartbeat"] = _now()
-        data = {name: self.data[name] for name in FIELDS if name in self.data}
-        text = json.dumps(_finite(data), indent=2, allow_nan=False)
-        write_whole(self.path, text.encode() + b"\n")
+        write_json(self.path, {name: self.data[name] for name in FIELDS if name in self.data})
 
 
 def process_facts() -> dict[str, Any]:
@@ -286,12 +295,3 @@ def git_facts() -> dict[str, Any] | None:
 
 def _now() -> str:
     return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

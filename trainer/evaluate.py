@@ -1,0 +1,251 @@
+"""``python -m trainer.evaluate RUN_DIR``: how good a run's model is, as a table, numbers in files and pictures.
+
+    RUN_DIR/evaluation/
+        report.json           run, checkpoint, epoch, split, metrics, numbers of each class, the other files
+        per_class.csv         precision, recall, F1 of each class or label; per_target.csv: MAE, RMSE, R^2
+        predictions.parquet   a row for each sample: truth, prediction, probabilities; .csv without pyarrow
+        confusion_matrix.png  per_label.png  residuals.png  series.png     what suits the task
+        most_wrong.png        the images that the model is most sure and wrong about
+
+The metrics are the run's own, so that those of ``--split test`` are those of its ``summary.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.errors import Refused
+from trainer.files import write_json, write_whole
+from trainer.run_dir import shown
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trainer.predictions import Mistake, Rows
+    from trainer.reading import Run
+
+LISTED = 24  # classes in the table on the screen; the file has all
+WORST = 25  # images
+PROBABILITIES = 100  # classes up to which each sample's row has all of them
+REPORT = "report.json"
+# Everything that an evaluation may write besides: what an earlier one left and this one has no use for is removed.
+FILES = (
+    *("per_class.csv", "per_target.csv", "predictions.parquet", "predictions.csv", "confusion_matrix.png"),
+    *("per_label.png", "most_wrong.png", "residuals.png", "series.png"),
+)
+
+
+@dataclass
+class Evaluation:
+    """A run's model on a split; `predictions` and `truth` are those of ``trainer.evaluation.predict_split``."""
+
+    run: Run
+    checkpoint: str
+    split: str
+    metrics: dict[str, float]
+    scores: Rows
+    predictions: Any
+    truth: np.ndarray
+
+    @property
+    def title(self) -> str:
+        """What was evaluated, in one line."""
+        facts = self.run.facts
+        samples = f"{len(self.truth):,} samples of {facts.name}"
+        return f"{samples}, {self.split} split; {self.checkpoint} checkpoint, {self.run.moment}"
+
+
+def main() -> None:
+    """The command line; ends the process with the exit status that the README lists."""
+    parser = argparse.ArgumentParser(prog="python -m trainer.evaluate", description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="the directory of a run, which may still be training")
+    parser.add_argument("--split", help="train, val or test; default: test, where there is none val, then train")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write; default: RUN_DIR/evaluation")
+    parser.add_argument("--format", choices=("parquet", "csv"), help="of predictions; default: parquet if it can be")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
+    parser.error = refuse_arguments
+    with one_line_mistakes():
+        arguments = parser.parse_args()
+        kind = table_format(arguments.format)
+        from trainer.reading import load_run
+
+        run = load_run(arguments.run, arguments.checkpoint, arguments.device)
+        split = run.has_split(arguments.split or next(s for s in ("test", "val", "train") if s in run.facts.sizes))
+        out = arguments.out or arguments.run / "evaluation"
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+        evaluation = evaluate(run, arguments.checkpoint, split)
+        files = dict(contents(evaluation, kind))
+        with writing(out):
+            write(evaluation, out, files)
+        console = Console(highlight=False)
+        console.print(evaluation.title, markup=False, soft_wrap=True)
+        for table in tables(evaluation):
+            console.print(table)
+        console.print(f"written  {shown(out)}: {', '.join([REPORT, *files])}", markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turns what the system says against writing to `out` into a refusal."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(f"{error.filename or out}: {error.strerror or error}; --out=DIR writes elsewhere") from error
+
+
+def table_format(wanted: str | None) -> str:
+    """``parquet`` or ``csv``.
+
+    Raises:
+        Refused: Parquet is wanted and cannot be written.
+    """
+    if wanted == "parquet" and find_spec("pyarrow") is None:
+        raise Refused("--format=parquet: writing it needs pyarrow: pip install -e '.[parquet]'")
+    return wanted or ("parquet" if find_spec("pyarrow") else "csv")
+
+
+def evaluate(run: Run, checkpoint: str, split: str) -> Evaluation:
+    """Metrics and predictions of the run's model on a split of its data.
+
+    Raises:
+        Refused: the data cannot be read, or the objective does not say what its outputs mean.
+    """
+    from trainer.evaluation import measure, predict_split
+    from trainer.predictions import scores
+
+    run.must_predict()
+    metrics = measure(run.model, run.objective, run.dataset, split)
+    predictions, truth = predict_split(run.model, run.objective, run.dataset, split)
+    return Evaluation(run, checkpoint, split, metrics, scores(run.facts, predictions, truth), predictions, truth)
+
+
+def tables(evaluation: Evaluation) -> list[Table]:
+    """What the screen shows: the metrics, and the numbers of each class, label or target; of many, the worst."""
+    metrics = Table(show_header=False)
+    for name, value in evaluation.metrics.items():
+        metrics.add_row(escape(name), number(value))
+    rows = evaluation.scores
+    if not rows:
+        return [metrics]
+    kept = rows if len(rows) <= LISTED else sorted(rows, key=lambda row: row.get("f1", row.get("r2")))[:LISTED]
+    kind = "class" if "class" in rows[0] else next(iter(rows[0]))
+    title = f"each {kind}" if kept is rows else f"the {LISTED} worst of {len(rows):,}"
+    each = Table(title=title, title_justify="left")
+    for header in rows[0]:
+        is_text = header in ("head", "class", "label", "target")
+        each.add_column(header, justify="left" if is_text else "right", overflow="fold")
+    for row in kept:
+        each.add_row(*(escape(v) if isinstance(v, str) else number(v) for v in row.values()))
+    return [metrics, each]
+
+
+def number(value: float) -> str:
+    """A count, or a number with four digits; what is none is a dash."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.4g}"
+
+
+def write(evaluation: Evaluation, out: Path, files: dict[str, bytes]) -> None:
+    """Writes the files of an evaluation to `out`, the report last, and removes what an earlier one left there."""
+    for name, content in files.items():
+        write_whole(out / name, content)
+    for name in FILES:
+        if name not in files:
+            (out / name).unlink(missing_ok=True)
+    run, facts = evaluation.run, evaluation.run.facts
+    report = {
+        "run": str(run.path.resolve()),
+        "data": facts.name,
+        "task": facts.task,
+        "checkpoint": evaluation.checkpoint,
+        "epoch": run.epoch,
+        "split": evaluation.split,
+        "samples": len(evaluation.truth),
+        "metrics": evaluation.metrics,
+        "per_target" if facts.task == "regression" else "per_class": evaluation.scores,
+        "device": str(run.device),
+        "files": list(files),
+    }
+    write_json(out / REPORT, report)
+
+
+def contents(evaluation: Evaluation, kind: str) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each file besides the report."""
+    import pandas as pd
+
+    from trainer.predictions import as_columns
+
+    facts = evaluation.run.facts
+    name = "per_target.csv" if facts.task == "regression" else "per_class.csv"
+    yield name, pd.DataFrame(evaluation.scores).to_csv(index=False).encode()
+    columns = as_columns(facts, evaluation.predictions, evaluation.truth, PROBABILITIES)
+    frame = pd.DataFrame({"index": range(len(evaluation.truth))} | columns)
+    if kind == "parquet":
+        file = io.BytesIO()
+        frame.to_parquet(file, index=False)
+        yield "predictions.parquet", file.getvalue()
+    else:
+        yield "predictions.csv", frame.to_csv(index=False).encode()
+    yield from pictures(evaluation)
+
+
+def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each picture that suits the task."""
+    from trainer import pictures as draw
+    from trainer.predictions import confusion, heads, worst_mistakes
+
+    facts, predictions, truth = evaluation.run.facts, evaluation.predictions, evaluation.truth
+    title = evaluation.title.replace("; ", "\n")
+    if facts.task == "regression":
+        name, figure = ("series", draw.series) if len(facts.input_shape) == 2 else ("residuals", draw.residuals)
+        yield f"{name}.png", draw.png(figure, title, facts.output_names[""], predictions, truth)
+        return
+    if facts.task == "multilabel":
+        yield "per_label.png", draw.png(draw.label_bars, title, evaluation.scores)
+    choices = [head for head in heads(facts, predictions, truth) if len(head.classes) <= draw.MOST_CLASSES]
+    if choices:
+        panels = [(head.name, head.classes, confusion(head)) for head in choices]
+        yield "confusion_matrix.png", draw.png(draw.confusion_matrices, title, panels)
+    if len(facts.input_shape) == 3 and facts.input_shape[0] in (1, 3):
+        mistakes = worst_mistakes(facts, predictions, truth, WORST)
+        if mistakes:
+            count = f"the {len(mistakes)} surest mistakes among " if len(mistakes) > 1 else "the only mistake among "
+            images, value_range = raw_images(evaluation, mistakes)
+            yield "most_wrong.png", draw.png(draw.mistaken_images, count + title, images, mistakes, value_range)
+
+
+def raw_images(evaluation: Evaluation, mistakes: list[Mistake]) -> tuple[np.ndarray, tuple[float, float]]:
+    """The images as they were before normalization (N, C, H, W), and the values of black and white."""
+    import torch
+
+    dataset = evaluation.run.dataset
+    facts = dataset.facts
+    index = torch.tensor([mistake.index for mistake in mistakes], device=evaluation.run.device)
+    x = dataset.splits[evaluation.split][0]
+    if isinstance(x, torch.Tensor):
+        images = x[index].cpu()
+    else:  # file names: decoded again, and the normalization of their bytes undone
+        images = (dataset.batch(evaluation.split, index)[0].cpu() * facts.std + facts.mean).round()
+    return images.numpy(), facts.value_range or (images.min().item(), images.max().item())
+
+
+if __name__ == "__main__":
+    main()
