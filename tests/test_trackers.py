@@ -10,13 +10,11 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
-from conftest import COMMON, ROOT, assert_same, rows, summary
+from conftest import ROOT, assert_same, rows, summary
 from omegaconf import OmegaConf
 
-from trainer.confusion import Confusion, confusion_of, draw, pixels
 from trainer.errors import Interrupted
 from trainer.trackers import Guarded, Mlflow, Wandb, absolute, needs
 
@@ -318,41 +316,6 @@ def test_each_tracker_names_what_it_lacks(monkeypatch, module, make):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else spec)
     with pytest.raises(ValueError, match=f"needs {module}: pip install"):
         make()
-
-
-@pytest.mark.parametrize(("data", "classes"), [("digits", 10), ("breast_cancer", 2)])
-def test_confusion_matrix_against_scikit_learn(data, classes):
-    from sklearn.metrics import confusion_matrix
-
-    from data.digits import Digits
-    from data.tables import SklearnTable
-    from models import MLP
-    from trainer.objectives import for_task
-
-    dataset = (Digits(**COMMON) if data == "digits" else SklearnTable(**COMMON, name=data)).load()
-    torch.manual_seed(0)
-    model = MLP(dataset.facts.input_shape, dataset.facts.num_outputs, widths=[8])
-    found = confusion_of(model, for_task(dataset.facts), dataset, "test")
-    x, y = dataset.batch("test", slice(None))
-    with torch.no_grad():
-        outputs = model(x)
-    chosen = outputs.argmax(1) if classes > 2 else (outputs[:, 0] > 0).long()
-    assert (found.matrix == confusion_matrix(y, chosen, labels=range(classes))).all()
-    assert found.class_names == dataset.facts.class_names
-
-
-@pytest.mark.parametrize(("classes", "names", "counts"), [(2, 2, 4), (20, 20, 400), (21, 21, 0), (200, 0, 0)])
-def test_what_is_written_into_a_confusion_matrix(classes, names, counts):
-    matrix = np.arange(1, classes**2 + 1).reshape(classes, classes)
-    figure = draw(Confusion("test", matrix, tuple(f"class {i}" for i in range(classes))))
-    axes = figure.axes[0]
-    assert [t.get_text() for t in axes.texts] == [f"{n:,}" for n in matrix.flat][:counts]
-    labels = [t.get_text() for t in axes.get_yticklabels()]
-    assert labels[:names] == [f"class {i}" for i in range(names)]
-    image = pixels(figure)
-    assert image.dtype == np.uint8
-    assert image.shape[2] == 3
-    assert image.std() > 1  # not empty
 
 
 def test_an_address_from_any_folder(monkeypatch, tmp_path):

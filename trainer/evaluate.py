@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m trainer.evaluate", description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="the directory of a run, which may still be training")
     parser.add_argument("--split", help="train, val or test; default: test, where there is none val, then train")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept; default: best")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write; default: RUN_DIR/evaluation")
     parser.add_argument("--format", choices=("parquet", "csv"), help="of predictions; default: parquet if it can be")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
@@ -129,8 +129,8 @@ def evaluate(run: Run, checkpoint: str, split: str) -> Evaluation:
     from trainer.predictions import scores
 
     run.must_predict()
-    metrics = measure(run.model, run.objective, run.dataset, split)
-    predictions, truth = predict_split(run.model, run.objective, run.dataset, split)
+    metrics = measure(run.model, run.objective, run.dataset, split, cast=run.cast)
+    predictions, truth = predict_split(run.model, run.objective, run.dataset, split, cast=run.cast)
     return Evaluation(run, checkpoint, split, metrics, scores(run.facts, predictions, truth), predictions, truth)
 
 
@@ -210,7 +210,7 @@ def contents(evaluation: Evaluation, kind: str) -> Iterator[tuple[str, bytes]]:
 def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
     """Name and content of each picture that suits the task."""
     from trainer import pictures as draw
-    from trainer.predictions import confusion, heads, worst_mistakes
+    from trainer.predictions import worst_mistakes
 
     facts, predictions, truth = evaluation.run.facts, evaluation.predictions, evaluation.truth
     title = evaluation.title.replace("; ", "\n")
@@ -220,10 +220,9 @@ def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
         return
     if facts.task == "multilabel":
         yield "per_label.png", draw.png(draw.label_bars, title, evaluation.scores)
-    choices = [head for head in heads(facts, predictions, truth) if len(head.classes) <= draw.MOST_CLASSES]
-    if choices:
-        panels = [(head.name, head.classes, confusion(head)) for head in choices]
-        yield "confusion_matrix.png", draw.png(draw.confusion_matrices, title, panels)
+    matrices = draw.confusion_picture(title, facts, predictions, truth)
+    if matrices:
+        yield "confusion_matrix.png", matrices
     if len(facts.input_shape) == 3 and facts.input_shape[0] in (1, 3):
         mistakes = worst_mistakes(facts, predictions, truth, WORST)
         if mistakes:

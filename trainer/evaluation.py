@@ -66,9 +66,15 @@ def measure(
 
 @torch.inference_mode()
 def predict_split(
-    model: nn.Module, objective: Objective, dataset: Dataset, split: str, *, check: Callable[[], None] = lambda: None
+    model: nn.Module,
+    objective: Objective,
+    dataset: Dataset,
+    split: str,
+    *,
+    cast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[Any, np.ndarray]:
-    """The objective's predictions over a split, in its order, and the truth.
+    """The objective's predictions over a split, in its order, and the truth; `cast` and `check` as above.
 
     Returns:
         predictions: (N, K), or head -> (N, K) for several heads; see ``predict`` of the objective's class.
@@ -77,7 +83,8 @@ def predict_split(
     model.eval()
     parts, truth = [], []
     for x, y, *_ in dataset.batches(split, evaluation_batches(dataset, split)):
-        parts.append(objective.predict(model, x))
+        with cast():
+            parts.append(objective.predict(model, x))
         truth.append(to_host(objective.truth(y)))
         check()
     return joined(parts), np.concatenate(truth)

@@ -45,7 +45,7 @@ class Csv:
 
         Args:
             summary: what ``summary.json`` will say.
-            confusion: gives the confusion matrix of the best checkpoint, or None where it has none.
+            confusion: draws the confusion matrix of the best checkpoint as a PNG; None where it has none.
         """
 
 

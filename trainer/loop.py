@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from trainer import checkpoint
 from trainer.anomaly import NotFinite
-from trainer.confusion import Confusion, confusion_of, split_to_show
 from trainer.errors import Interrupted, Refused
-from trainer.evaluation import added, measure, to_numbers
+from trainer.evaluation import added, measure, predict_split, to_numbers
+from trainer.predictions import CHOOSING
 from trainer.profile import profiled
 from trainer.run_dir import difference
 from trainer.second_point import SecondPoint
@@ -179,13 +179,16 @@ def end_loggers(t: Training, check: Callable[[], None] = lambda: None, **changes
     """Tells the loggers that the run is over, and how; `check` may interrupt the pass that one may ask for."""
 
     @functools.cache
-    def confusion() -> Confusion | None:
-        split = split_to_show(t.dataset)
-        if split is None or t.progress.best is None:
+    def confusion() -> bytes | None:
+        from trainer.pictures import confusion_picture
+
+        split = next((s for s in ("test", "val") if s in t.dataset.splits), None)
+        if split is None or t.progress.best is None or t.dataset.facts.task not in CHOOSING:
             return None
         t.dataset.share = (0, 1)  # of several processes, one is left
         t.model.load_state_dict(load_best(t)["model"])
-        return confusion_of(t.model, t.objective, t.dataset, split, check=check)
+        found = predict_split(t.model, t.objective, t.dataset, split, cast=t.cast, check=check)
+        return confusion_picture(f"{t.dataset.facts.name}, {split} split", t.dataset.facts, *found)
 
     for logger in t.loggers:
         logger.end(t.summary.data | changes, confusion)

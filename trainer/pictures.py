@@ -9,15 +9,17 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.predictions import MEASURES, Mistake, Rows, percent
+from trainer.predictions import MEASURES, Mistake, Rows, confusion, heads, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from data import Facts
 
 MOST_CLASSES = 1000  # in a confusion matrix
 COUNTED = 20  # classes up to which its counts are written into it
@@ -41,6 +43,16 @@ def png(draw: Callable[..., Figure], *args: object) -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks: boxes have to do
         draw(*args).savefig(file, dpi=130)
     return file.getvalue()
+
+
+def confusion_picture(title: str, facts: Facts, predictions: Any, truth: np.ndarray) -> bytes | None:
+    """The confusion matrix of each head as a PNG; None where nothing chooses between classes, or between too many.
+
+    Predictions and truth are those of ``trainer.evaluation.predict_split``.
+    """
+    choices = [head for head in heads(facts, predictions, truth) if len(head.classes) <= MOST_CLASSES]
+    panels = [(head.name, head.classes, confusion(head)) for head in choices]
+    return png(confusion_matrices, title, panels) if panels else None
 
 
 def confusion_matrices(title: str, panels: Sequence[Panel]) -> Figure:

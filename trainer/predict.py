@@ -43,7 +43,7 @@ def main() -> None:
         "input", type=Path, metavar="INPUT", help="an image, a folder of images, .csv, .parquet or .npz"
     )
     parser.add_argument("--csv", action="store_true", help="print comma-separated values with all probabilities")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept; default: best")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
     parser.error = refuse_arguments
     with one_line_mistakes():
@@ -82,8 +82,8 @@ def predict(run: Run, inputs: Inputs) -> Any:
     from data import Dataset
     from trainer.evaluation import joined
 
-    ready = Dataset({}, run.facts, 1).to(run.device)
-    with torch.inference_mode():
+    ready = Dataset({}, run.facts, 1).to(run.device, run.dtype)
+    with torch.inference_mode(), run.cast():
         x = (torch.from_numpy(part).to(run.device) for part in inputs.parts)
         return joined([run.objective.predict(run.model, ready.inputs(part)) for part in x])
 

@@ -18,6 +18,7 @@ from trainer.objectives import r_squared
 
 Rows = list[dict[str, Any]]
 
+CHOOSING = ("classification", "binary", "multitask")  # tasks whose outputs choose between classes
 MEASURES = ("precision", "recall", "f1")
 
 

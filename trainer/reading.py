@@ -5,10 +5,11 @@ Shared by the commands that read runs: ``trainer.evaluate``, ``trainer.predict``
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,12 +17,14 @@ from torch import nn
 from data import Dataset, Facts
 from trainer import checkpoint, run_dir
 from trainer.__main__ import build, refusing
-from trainer.device import pick_device
+from trainer.device import autocast, pick_device
 from trainer.display import loading_progress
 from trainer.errors import Refused, one_line
 from trainer.objectives import Objective
 
-KINDS = ("best", "last")
+if TYPE_CHECKING:
+    from trainer.training import Precision
+
 PATHS = {"path", "root"}  # what the datasets call the place of their files
 
 
@@ -35,6 +38,7 @@ class Run:
     model: nn.Module
     objective: Objective
     device: torch.device
+    precision: Precision
     epoch: int  # that the checkpoint is of: so many were finished
     position: int = 0  # steps of the epoch after it; best.pt has none
 
@@ -56,7 +60,16 @@ class Run:
         changed = checkpoint.changed_fact(self.facts.plain(), dataset.facts.plain())
         if changed:
             raise Refused(f"{self.facts.name}: the data are not those that the run was trained on ({changed})")
-        return dataset.to(self.device)
+        return dataset.to(self.device, self.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What the model computes in, where it is not float32."""
+        return torch.float64 if self.precision == "float64" else None
+
+    def cast(self) -> contextlib.AbstractContextManager:
+        """What a forward pass is done in, as in training."""
+        return autocast(self.precision, self.device)()
 
     def data_settings(self) -> dict[str, Any]:
         """The configuration of the data; relative paths are those of the directory that the run was started in."""
@@ -83,7 +96,7 @@ class Run:
 
 
 def load_run(path: Path, kind: str = "best", device: str = "auto") -> Run:
-    """The run in the directory `path`, with the weights of its checkpoint `kind` (``best`` or ``last``).
+    """The run in the directory `path`, with the weights of its checkpoint `kind`: ``best``, ``last`` or ``epoch_N``.
 
     Raises:
         Refused: no run, no such checkpoint yet, a damaged one; the text names the file.
@@ -96,22 +109,28 @@ def load_run(path: Path, kind: str = "best", device: str = "auto") -> Run:
         raise Refused(str(error).replace("train.device", "--device", 1)) from error
     file = path / "checkpoints" / f"{kind}.pt"
     if not file.exists():
-        there = [name for name in KINDS if (path / "checkpoints" / f"{name}.pt").exists()]
-        hint = f"there is --checkpoint={there[0]}" if there else "the run has not finished an epoch"
+        there = ", ".join(sorted(p.stem for p in (path / "checkpoints").glob("*.pt")))
+        hint = f"there is --checkpoint={there}" if there else "the run has not finished an epoch"
         raise Refused(f"{file}: no such checkpoint; {hint}")
-    state = checkpoint.load(file, kind, where)
+    state = checkpoint.load(file, kind.partition("_")[0], where)
     config = state["config"]
     try:
-        facts = Facts(**state["facts"])
-        model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs).to(where)
+        facts, precision = Facts(**state["facts"]), config["train"]["precision"]
+        model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs)
+        model = model.to(where, torch.float64 if precision == "float64" else None)
+        autocast(precision, where)
         objective = build("objective", config["objective"], facts=facts)
         model.load_state_dict(state["model"])
     except RuntimeError as error:
         raise Refused(f"{file}: does not fit the model of {run_dir.CONFIG} ({one_line(error)})") from error
+    except ValueError as error:  # of a precision that this device lacks
+        raise Refused(f"--device={device}: the run's {error}") from error
     except TypeError as error:  # of arguments that a class does not take any more
         raise Refused(f"{file}: made by another version of this program ({one_line(error)})") from error
     if kind == "best":
         epoch, position = state["best"]["epoch"], 0
+    elif kind != "last":
+        epoch, position = state["epoch"], 0
     else:
         epoch, position = state["progress"]["epoch"], state["progress"]["position"]
-    return Run(path, config, facts, model.eval().requires_grad_(False), objective, where, epoch, position)
+    return Run(path, config, facts, model.eval().requires_grad_(False), objective, where, precision, epoch, position)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import importlib.util
+import io
 import json
 import logging
 import math
@@ -26,10 +27,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
+from PIL import Image
 
 from trainer import run_dir
-from trainer.confusion import Confusion, draw, pixels
 from trainer.errors import Interrupted, Refused, one_line
 from trainer.files import write_whole
 from trainer.loggers import Csv, Row
@@ -37,7 +39,7 @@ from trainer.loggers import Csv, Row
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
-AskConfusion = Callable[[], Confusion | None]  # computed when the first tracker asks
+AskConfusion = Callable[[], bytes | None]  # a PNG, drawn when the first tracker asks
 
 
 def guarded(loggers: Mapping[str, Any], say: Callable[[str], None]) -> list[Any]:
@@ -123,7 +125,7 @@ class TensorBoard:
         self._add(results(summary), summary["epochs"])
         found = confusion()
         if found is not None:
-            self.writer.add_image("confusion matrix", pixels(draw(found)), summary["epochs"], dataformats="HWC")
+            self.writer.add_image("confusion matrix", np.asarray(opened(found)), summary["epochs"], dataformats="HWC")
         self.writer.file_writer.add_summary(self.over)
         self.writer.close()
 
@@ -192,7 +194,7 @@ class Wandb:
         self.run.summary.update({"status": summary["status"], **results(summary)})
         found = confusion()
         if found is not None:
-            self.run.summary["confusion matrix"] = wandb.Image(pixels(draw(found)))
+            self.run.summary["confusion matrix"] = wandb.Image(opened(found))
         self.run.finish(exit_code=0 if summary["status"] == "finished" else 1)
 
 
@@ -247,7 +249,7 @@ class Mlflow:
             new = {k: v for k, v in values.items() if self._last_step(k) < summary["epochs"]}
             self.client.log_batch(self.id, self._metrics(new, summary["epochs"]))
             if found is not None:
-                self.client.log_figure(self.id, draw(found), "confusion_matrix.png")
+                self.client.log_image(self.id, opened(found), "confusion_matrix.png")
             self.client.set_tag(self.id, "status", summary["status"])
             self.client.set_terminated(self.id, "FINISHED" if summary["status"] == "finished" else "FAILED")
 
@@ -278,6 +280,11 @@ class Mlflow:
 
         now = int(time.time() * 1000)
         return [Metric(k, v, now, step) for k, v in values.items()]
+
+
+def opened(png: bytes) -> Image.Image:
+    """The picture in a PNG, without transparency."""
+    return Image.open(io.BytesIO(png)).convert("RGB")
 
 
 def needs(extra: str, *modules: str) -> None:
