@@ -362,6 +362,15 @@ def test_a_model_without_hidden_layers(robust, trained):
     assert text.endswith("nothing to measure; multilabel: its model has no hidden layer whose filters could go\n")
 
 
+def test_a_place_that_cannot_be_written_is_told_before_the_work(robust, trained, monkeypatch):
+    (trained["multitask"] / "robustness").write_text("a file")
+    monkeypatch.setattr(robustness, "measure", None)
+    for runs in ([str(trained["multitask"])], [str(trained["multitask"]), str(trained["cancer"])]):
+        code, text = robust(*runs)
+        assert code == 2
+        assert text.startswith(f"conga: --out={trained['multitask']}/robustness/robustness.png: ")
+
+
 def test_a_saturated_loss_is_told(trained):
     run = load_run(trained["cnn"], device="cpu")
     assert trials.without_direction(trials.subject(run, "test", 50, 0)) == 0

@@ -97,10 +97,11 @@ def carry_out(arguments: argparse.Namespace) -> None:
         raise Refused(f"--limit={arguments.limit}: must be at least 1")
     if not 0 <= arguments.seed < 2**63:
         raise Refused(f"--seed={arguments.seed}: must be at least 0 and less than 2**63")
-    check_picture(arguments.out)
     runs = load(arguments.runs, arguments.split, arguments.checkpoint, arguments.device)
     names, several = short_names([run.path for run in runs]), len(runs) > 1
     out = arguments.out or (Path("outputs") if several else own_folder(runs[0])) / "robustness.png"
+    for place in [out, *(own_folder(run) / out.name for run in runs if several)]:
+        check_picture(place)  # before the work
     unit, rows, notes = input_unit(runs[0]), [], []
     for name in names:
         run = runs.pop(0)  # its data go with it
