@@ -1,0 +1,97 @@
+"""Inputs changed by little so that a loss grows much: one step, projected gradients, Frank-Wolfe.
+
+All three ask the oracle of the ball of what is allowed, which is that of the constraint sets in training: with
+v(g) = argmax over the ball about x0 of <g, v> = x0 + lmo(-g), for each sample by itself,
+
+    FGSM          x = v(g(x0))                                        Goodfellow et al. 2015, arXiv 1412.6572
+    PGD           x <- P(x + lmo(-g)), a ball of the step's length    Madry et al. 2018, arXiv 1706.06083
+    Frank-Wolfe   m <- rho m + (1 - rho) g;  x <- x + gamma (v(m) - x)     Chen et al. 2020, arXiv 1811.10828
+
+In the l-infinity ball lmo(-g) is radius * sign(g), in the l2 ball radius * g / ||g||. `loss` is a function of the
+inputs of a batch, 0-d, a sum over samples up to a factor; the gradient's length does not matter. `box` is the range of
+inputs (of pixels), or None. Since x0 is inside, cutting off at the box leads no point out of either ball.
+
+Shapes: B batch, the rest that of a sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from optim.sets import L2, LInf, NormBall
+
+Loss = Callable[[Tensor], Tensor]
+Range = tuple[float, float] | None
+
+STEPS = 20
+BALLS: dict[str, type[NormBall]] = {"linf": LInf, "l2": L2}
+
+
+def fgsm(loss: Loss, x0: Tensor, ball: NormBall, box: Range) -> Tensor:
+    """The fast gradient sign method, and its likes for other balls: x0 + lmo(-g)."""
+    return within(x0 + each(ball.lmo, -gradient(loss, x0)), box)
+
+
+def pgd(
+    loss: Loss, x0: Tensor, ball: NormBall, box: Range, generator: torch.Generator | None, steps: int = STEPS
+) -> Tensor:
+    """Projected gradient ascent in `steps` steps of 2.5 radius / steps, from a random point of the ball.
+
+    Args:
+        generator: on the CPU; None starts at x0.
+    """
+    step = ball.with_radius(2.5 * ball.radius / steps)
+    x = x0 if generator is None else within(x0 + uniform(ball, x0, generator), box)
+    for _ in range(steps):
+        x = x + each(step.lmo, -gradient(loss, x))
+        x = within(x0 + each(ball.project, x - x0), box)
+    return x
+
+
+def frank_wolfe(
+    loss: Loss, x0: Tensor, ball: NormBall, box: Range, steps: int = STEPS, momentum: float = 0.9
+) -> Tensor:
+    """Conditional gradients from x0 with gamma = 2 / (t + 2), t from 0: the first step goes all the way to a vertex.
+
+    In a ball whose entries share one length, those that start at an end of the range and could only leave it take no
+    part, or else what is cut off again would shorten the rest.
+    """
+    x, m = x0, torch.zeros_like(x0)
+    for t in range(steps):
+        g = gradient(loss, x)
+        if box is not None and not isinstance(ball, LInf):
+            g = g.masked_fill(((x0 <= box[0]) & (g < 0)) | ((x0 >= box[1]) & (g > 0)), 0)
+        m = momentum * m + (1 - momentum) * g if t > 0 else g
+        v = x0 + each(ball.lmo, -m)
+        x = within(x + 2 / (t + 2) * (v - x), box)
+    return x
+
+
+def gradient(loss: Loss, x: Tensor) -> Tensor:
+    """Of the loss by x, of x's shape."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(loss(x), x)[0]
+
+
+def each(oracle: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """What an oracle makes of each sample."""
+    return torch.func.vmap(oracle)(x)
+
+
+def within(x: Tensor, box: Range) -> Tensor:
+    """The nearest point in the range."""
+    return x if box is None else x.clamp(*box)
+
+
+def uniform(ball: NormBall, like: Tensor, generator: torch.Generator) -> Tensor:
+    """A point of the ball for each sample, drawn uniformly."""
+    if isinstance(ball, LInf):
+        return ball.radius * (2 * torch.rand(like.shape, generator=generator) - 1).to(like)
+    z = torch.randn(like.shape, generator=generator).flatten(1)
+    length = torch.rand(len(z), 1, generator=generator).pow(1 / math.prod(like.shape[1:]))
+    return (ball.radius * length * z / z.norm(dim=1, keepdim=True)).view(like.shape).to(like)

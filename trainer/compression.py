@@ -1,0 +1,140 @@
+"""A trained network made smaller without retraining: by magnitude, by filters, by rank.
+
+Each function goes through `percents` and yields a copy of the model at each; it is the same copy, written anew, so use
+it before asking for the next. The model itself stays as it is, in evaluation mode or not.
+
+Sources: pruning by magnitude, Han et al. 2015 (arXiv 1506.02626); of filters by norm, Li et al. 2017 (arXiv
+1608.08710); all three as measures of what a constraint in training is good for, Zimmer, Spiegel & Pokutta 2022 (arXiv
+2205.11921).
+
+Shapes: F filters or neurons, R entries of one, P weights of the network, r full rank.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+LAYERS = (_ConvNd, nn.Linear, nn.RNNBase)
+
+
+def weights(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of two or more axes that belong to no norm: neither biases nor scales."""
+    scales = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
+    return [p for p in model.parameters() if p.ndim >= 2 and id(p) not in scales]
+
+
+@torch.no_grad()
+def pruned(model: nn.Module, percents: Sequence[float], generator: torch.Generator) -> Iterator[nn.Module]:
+    """With that share of all weights set to zero: those of least magnitude in the whole network.
+
+    The same as :func:`torch.nn.utils.prune.global_unstructured` with ``L1Unstructured``, but that ties, of which a
+    projection onto a cube makes many, are broken by lot and not by the order of the layers.
+
+    Args:
+        generator: on the CPU, for ties.
+    """
+    smaller = copy.deepcopy(model)
+    w_P = torch.cat([w.flatten() for w in weights(model)])
+    lot = torch.randperm(len(w_P), generator=generator).to(w_P.device)
+    order = lot[w_P.abs()[lot].argsort(stable=True)]
+    for percent in percents:
+        kept = w_P.clone()
+        kept[order[: round(percent / 100 * len(w_P))]] = 0
+        places = weights(smaller)
+        for w, values in zip(places, kept.split([w.numel() for w in places]), strict=True):
+            w.copy_(values.view_as(w))
+        yield smaller
+
+
+@torch.no_grad()
+def without_filters(model: nn.Module, percents: Sequence[float], x: Tensor) -> Iterator[nn.Module]:
+    """With that share of each convolution's output filters set to zero: those of least l2 norm, and their biases.
+
+    In a network without convolutions, the neurons of each hidden layer: rows of dense weights, and of recurrent ones
+    in all gates. The output layer stays whole, and of every layer at least one filter. Where a norm reads the layer,
+    its scale and shift of a filter go with it, which else would make a constant of it.
+
+    Args:
+        x: a batch of inputs, which shows what comes after what.
+
+    Yields:
+        nothing for a network without hidden layers.
+    """
+    layers = hidden_layers(model, x)
+    smaller = copy.deepcopy(model)
+    for percent in percents if layers else ():
+        smaller.load_state_dict(model.state_dict())
+        for name, readers in layers.items():
+            following = [p for reader in readers for p in smaller.get_submodule(reader).parameters()]
+            for F, own in filters_of(smaller.get_submodule(name)):
+                norms_F = sum(by_filter(w, F).square().sum((0, 2)) for w in own if w.ndim >= 2).sqrt()
+                least = norms_F.topk(min(round(percent / 100 * F), F - 1), largest=False).indices
+                for p in [*own, *following]:
+                    by_filter(p, F)[:, least] = 0
+        yield smaller
+
+
+def filters_of(layer: nn.Module) -> list[tuple[int, list[Tensor]]]:
+    """F, and the tensors whose first axis goes over the filters; for each recurrent layer and direction."""
+    if isinstance(layer, nn.RNNBase):
+        return [(layer.hidden_size, tensors) for tensors in layer.all_weights]
+    return [(len(layer.weight), list(layer.parameters(recurse=False)))]
+
+
+def by_filter(p: Tensor, F: int) -> Tensor:
+    """A view (gates, F, R) of a tensor whose first axis is gates * F; one gate unless it is recurrent."""
+    return p.view(len(p) // F, F, -1)
+
+
+@torch.no_grad()
+def hidden_layers(model: nn.Module, x: Tensor) -> dict[str, list[str]]:
+    """The layers whose filters can go, each with the norms that read it, by name: convolutions, or else the others.
+
+    What makes an output is no hidden layer; where the model does something to its outputs, that is the last layer.
+    """
+    made: dict[str, Any] = {}  # layer -> what it put out; held, so that no other tensor gets its place
+    read: dict[str, Any] = {}  # norm -> what it was given
+    names = {module: name for name, module in model.named_modules()}
+
+    def note(module: nn.Module, given: tuple, output: Any) -> None:
+        if isinstance(module, LAYERS) and not getattr(module, "transposed", False):
+            made[names[module]] = output
+        else:
+            read[names[module]] = given[0]
+
+    hooks = [m.register_forward_hook(note) for m in names if isinstance(m, LAYERS + NORMS)]
+    try:
+        outputs = model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    outputs = list(outputs.values()) if isinstance(outputs, Mapping) else [outputs]
+    last = [name for name, made_here in made.items() if any(made_here is o for o in outputs)] or list(made)[-1:]
+    hidden = [name for name in made if name not in last]
+    convolutions = [name for name in hidden if isinstance(model.get_submodule(name), _ConvNd)]
+    return {name: [norm for norm, x in read.items() if x is made[name]] for name in convolutions or hidden}
+
+
+@torch.no_grad()
+def low_rank(model: nn.Module, percents: Sequence[float]) -> Iterator[nn.Module]:
+    """With each weight, as a matrix (first axis, the rest), replaced by the nearest one of that share of its full rank.
+
+    That is its singular value decomposition cut off (Eckart & Young 1936), at ceil(share * r), so rank one at least.
+    At 100 percent the weights are what they were.
+    """
+    smaller = copy.deepcopy(model)
+    factors = [torch.linalg.svd(w.flatten(1), full_matrices=False) for w in weights(model)]
+    for percent in percents:
+        for w, whole, (U, s, Vh) in zip(weights(smaller), weights(model), factors, strict=True):
+            k = math.ceil(round(percent / 100 * len(s), 9))  # 0.07 * 100 is 7.000000000000001
+            w.copy_(((U[:, :k] * s[:k]) @ Vh[:k]).view_as(w) if k < len(s) else whole)
+        yield smaller
