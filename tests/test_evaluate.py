@@ -275,7 +275,11 @@ def wound(run, what):
         ("", ["nowhere"], "nowhere: must be the directory of a run, with .hydra/config.yaml in it"),
         ("", [], "the following arguments are required: RUN_DIR; --help"),
         ("", ["run", "--split=tst"], "--split=tst: the data of run have train, val, test"),
-        ("", ["run", "--checkpoint=first"], "argument --checkpoint: invalid choice: 'first'"),
+        (
+            "",
+            ["run", "--checkpoint=first"],
+            "run/checkpoints/first.pt: no such checkpoint; there is",
+        ),
         ("", ["run", "--device=tpu"], "--device=tpu: must be auto, cpu"),
         ("", ["run", "--out=/dev/null/x"], "/dev/null/x: Not a directory; --out=DIR writes elsewhere"),
         ("", ["run", "--out=run/train.log"], "run/train.log: File exists; --out=DIR"),

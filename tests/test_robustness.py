@@ -403,7 +403,7 @@ def test_a_run_that_is_still_writing(robust, start, tmp_path):
         ),
         (["CNN", "--tests="], "--tests=: there is no test ''; there are prune"),
         (["CNN", "--split=dev"], "--split=dev: the data of "),
-        (["CNN", "--checkpoint=first"], "argument --checkpoint: invalid choice: 'first'"),
+        (["CNN", "--checkpoint=first"], "CNN/checkpoints/first.pt: no such checkpoint"),
         (["CNN", "--limit=0"], "--limit=0: must be at least 1"),
         (["CNN", "--limit=many"], "argument --limit: invalid int value: 'many'"),
         (["CNN", "--seed=-1"], "--seed=-1: must be at least 0"),

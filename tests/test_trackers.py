@@ -148,7 +148,7 @@ def test_tensorboard(cli, tmp_path):
 
     layout = layout_pb2.Layout.FromString(shown.Tensors(CONFIG_SUMMARY_TAG)[0].tensor_proto.string_val[0])
     charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
-    assert charts["loss"] == ["^train/loss$", "^val/loss$"]
+    assert charts["loss"] == ["^train/loss$", "^val/loss$", "^ema/loss$"]
     content = shown.PluginTagToContent("hparams")
     assert metadata.EXPERIMENT_TAG not in content  # a reader would take it for that of every run of a sweep
     given = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG]).hparams
@@ -191,7 +191,7 @@ def test_a_run_with_tensorboard_is_the_same_bit_for_bit(cli, tmp_path):
     assert rows(one) == rows(other)
     assert summary(one)["test"] == summary(other)["test"]
     a, b = (torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (one, other))
-    for part in ("model", "optimizer", "random"):
+    for part in ("model", "optimizer", "processes"):
         assert_same(a[part], b[part], part)
 
 

@@ -12,8 +12,6 @@ import argparse
 import csv
 import difflib
 import io
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,8 +20,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.__main__ import FULL_ERROR, refuse, report
-from trainer.data_card import check_picture, refuse_arguments
+from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.data_card import check_picture
 from trainer.display import loading_progress
 from trainer.errors import Refused
 from trainer.files import write_whole
@@ -70,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m trainer.robustness", description=__doc__.partition("\n\n")[2])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="a run's directory, or several")
     parser.add_argument("--split", default="test", help="whose samples are taken (test)")
-    parser.add_argument("--checkpoint", default="best", choices=("best", "last"), help="whose weights (best)")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept (best)")
     parser.add_argument("--tests", default=",".join(TESTS), help=f"some of {','.join(TESTS)} (all)")
     parser.add_argument("--limit", type=int, default=1000, help="at most so many samples, drawn by the seed (1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the samples, noise, and random starts (0)")
@@ -82,12 +80,8 @@ def main() -> None:
         "outputs/robustness.png, beside a CSV in each",
     )
     parser.error = refuse_arguments
-    try:
+    with one_line_mistakes():
         carry_out(parser.parse_args())
-    except KeyboardInterrupt:
-        sys.exit(refuse("interrupted", 130))
-    except Exception as error:
-        sys.exit(report(error, tracebacks=os.environ.get(FULL_ERROR) == "1", overrides=sys.argv[1:]))
 
 
 def carry_out(arguments: argparse.Namespace) -> None:
@@ -145,14 +139,9 @@ def load(paths: Sequence[Path], split: str, checkpoint: str, device: str) -> lis
     Raises:
         Refused: one cannot be read, or they cannot be compared.
     """
-    from trainer.device import pick_device
     from trainer.reading import load_run
     from trainer.trials import metric_of
 
-    try:
-        pick_device(device, None)
-    except Refused as error:
-        raise Refused(str(error).replace("train.device=", "--device=")) from error
     runs = [load_run(path, checkpoint, device) for path in {p.resolve(): p for p in paths}.values()]
     kinds = [f"{metric_of(run.objective)}, over changes in units {input_unit(run)}" for run in runs]
     for run, kind in zip(runs, kinds, strict=True):
