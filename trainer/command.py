@@ -1,14 +1,39 @@
-"""What the commands beside ``python -m trainer`` share: how their mistakes are said and how they end."""
+"""How every command ends: what is wrong is said in one line, and the exit status tells the kinds of ends apart."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 
-from trainer.__main__ import FULL_ERROR, refuse, report
+from trainer.config import explain
+from trainer.display import drop_output
+from trainer.distributed import other_process
 from trainer.errors import Refused
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+EXIT = {"finished": 0, "failed": 1, "refused": 2, "diverged": 3}
+
+
+def report(error: Exception, tracebacks: bool, overrides: list[str], otherwise: str | None = None) -> int:
+    """Prints a person's mistake as one line, what is none as `otherwise` or a traceback; returns the exit status."""
+    if isinstance(error, BrokenPipeError):  # the reader has gone, as in `--help | head`
+        drop_output()
+        return EXIT["finished"]
+    line = explain(error, overrides) or otherwise
+    if line is not None and other_process():  # the first process says it
+        return EXIT["refused"]
+    if line is None or tracebacks:
+        traceback.print_exception(error)
+    return EXIT["failed"] if line is None else refuse(line)
+
+
+def refuse(line: str, code: int = EXIT["refused"]) -> int:
+    """Prints the one line that says what is wrong; returns the exit status."""
+    print(f"conga: {line}", file=sys.stderr)
+    return code
 
 
 def refuse_arguments(message: str) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.__main__ import GIVEN, assemble, build, refusing
+from trainer.assembly import GIVEN, assemble, build, refusing
 from trainer.command import one_line_mistakes, refuse_arguments
 from trainer.config import CONF, check_config, register_resolvers
 from trainer.display import loading_progress

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 from rich.table import Table
 
-from trainer.__main__ import build
+from trainer.assembly import build
 from trainer.command import one_line_mistakes, refuse_arguments
 from trainer.data_card import composed, load
 from trainer.errors import Refused

@@ -48,7 +48,7 @@ def main() -> None:
     parser.error = refuse_arguments
     with one_line_mistakes():
         arguments = parser.parse_args()
-        from trainer.__main__ import build
+        from trainer.assembly import build
         from trainer.inputs import read_inputs
         from trainer.reading import load_run
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from data import Dataset, Facts
 from trainer import checkpoint, run_dir
-from trainer.__main__ import build, refusing
+from trainer.assembly import build, refusing
 from trainer.device import autocast, pick_device
 from trainer.display import loading_progress
 from trainer.errors import Refused, one_line
