@@ -30,7 +30,7 @@ def small(choice, shape, **more):
     [
         ("resnet50", {"stem": "imagenet"}, (3, 64, 64)),
         ("resnet18", {"stem": "imagenet"}, (3, 64, 64)),
-        ("vgg16", {}, (3, 32, 32)),
+        pytest.param("vgg16", {}, (3, 32, 32), marks=pytest.mark.slow),
         ("vgg11", {"batch_norm": True}, (3, 32, 32)),
     ],
 )
@@ -127,7 +127,13 @@ def test_channels_last_and_bf16(choice, shape):
     assert (half.float() - expected).abs().max() < 0.1 * expected.abs().max() + 0.05
 
 
-@pytest.mark.parametrize(("choice", "shape"), IMAGE_MODELS)
+@pytest.mark.parametrize(
+    ("choice", "shape"),
+    [
+        pytest.param(*pair, marks=pytest.mark.slow) if pair[0] in ("vgg11", "resnet34", "resnet50") else pair
+        for pair in IMAGE_MODELS
+    ],
+)
 def test_compiles_without_graph_breaks(choice, shape):
     model, x = small(choice, shape), torch.randn(3, *shape)
     torch._dynamo.reset()

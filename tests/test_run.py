@@ -62,7 +62,20 @@ def test_what_a_run_leaves_behind(cli, tmp_path):
 
     s = summary(run)
     assert list(s) == [
-        *("status", "epochs", "steps", "best", "final", "test", "parameters", "seconds", "device", "threads", "seed"),
+        *(
+            "status",
+            "stopped",
+            "epochs",
+            "steps",
+            "best",
+            "final",
+            "test",
+            "parameters",
+            "seconds",
+            "device",
+            "threads",
+            "seed",
+        ),
         *("versions", "git", "process", "error"),
     ]
     assert (s["status"], s["epochs"], s["steps"], s["error"]) == ("finished", 3, 123, None)

@@ -131,6 +131,7 @@ def test_stopped_in_any_batch(cli, tmp_path, signum, code):
     assert trip_everywhere(cli, tmp_path, "batch", signum, code, 1) == 7
 
 
+@pytest.mark.slow
 def test_stopped_in_any_batch_while_augmenting(cli, tmp_path):
     assert trip_everywhere(cli, tmp_path, "batch", signal.SIGKILL, -9, 1, AUGMENTED) == 7
 

@@ -40,7 +40,7 @@ FEATURES = {
     "weights": ["objective=hinge", "objective.class_weights=balanced", "objective.l2=1e-3", "objective.l1=1e-4"],
     "compile": ["train.compile=true", "model.dropout=0.3"],
 }
-SLOW = {"compile", "bf16", "channels_last", "anomaly", "accumulate svrf", "keep", "deterministic", "profile"}
+SLOW = FEATURES.keys() - {"ema", "max_steps", "weights"}
 
 
 def table(run):
@@ -66,6 +66,7 @@ def test_killed_and_resumed_exactly(cli, tmp_path, feature):
         assert names[0] == names[1]
 
 
+@pytest.mark.slow
 def test_fp16_scales_its_gradients_and_survives_a_kill(tmp_path):
     """On a CPU that says it can; this one may only emulate it."""
     script = f"""
