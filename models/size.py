@@ -65,7 +65,8 @@ def trace_one(network: nn.Module, input_shape: tuple[int, ...]) -> None:
     """Sends one sample through the network on tensors that have shapes only."""
     state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     empty = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
-    torch.func.functional_call(network, empty, (torch.empty(1, *input_shape, device="meta"),))
+    dtype = next((value.dtype for value in empty.values() if value.is_floating_point()), None)
+    torch.func.functional_call(network, empty, (torch.empty(1, *input_shape, device="meta", dtype=dtype),))
 
 
 def trains_on_one(network: nn.Module, input_shape: tuple[int, ...]) -> bool:
