@@ -12,6 +12,7 @@ import argparse
 import csv
 import difflib
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -48,6 +49,7 @@ AXES = {
     "low_rank": ("low rank", "% of each weight's rank kept"),
     "noise": ("Gaussian noise", "deviation"),
 }
+LONGEST = 60  # characters of a run's name in the picture
 BALLS = {"linf": "ℓ∞", "l2": "ℓ2"}
 
 
@@ -258,7 +260,11 @@ def figure(rows: Sequence[Row], names: Sequence[str], unit: str, of_samples: str
     lines = [[key for key in found if key[1] == norm] for norm in ("", *RADII)]
     lines = [line for line in lines if line]
     across = max(map(len, lines))
-    shown = Figure(figsize=(max(3.1 * across, 4.6), 2.7 * len(lines) + 0.9), layout="constrained")
+    labels = [shortened(name) for name in names] if len(names) > 1 else []
+    width = max(3.1 * across, 4.6, 0.6 + 0.075 * max(map(len, labels), default=0))
+    columns = max(1, int(width / (0.6 + 0.075 * max(map(len, labels), default=0))))  # inches of a line and a name
+    legend = 0.2 * math.ceil(len(labels) / columns)
+    shown = Figure(figsize=(width, 2.7 * len(lines) + 0.9 + legend), layout="constrained")
     panels = shown.subplots(len(lines), across, squeeze=False, sharey=True)
     runs = list(dict.fromkeys(row.run for row in rows))
     for line, axes in zip(lines, panels, strict=True):
@@ -271,9 +277,14 @@ def figure(rows: Sequence[Row], names: Sequence[str], unit: str, of_samples: str
     of_run = f" of {names[0]}" if len(names) == 1 else ""
     shown.suptitle(f"{title_of(metric)}{of_run}, {of_samples}", fontsize=11)
     if len(names) > 1:
-        handles, labels = panels[0, 0].get_legend_handles_labels()
-        shown.legend(handles, labels, loc="outside lower center", ncols=max(1, min(len(names), across)), fontsize=9)
+        handles, _ = panels[0, 0].get_legend_handles_labels()
+        shown.legend(handles, labels, loc="outside lower center", ncols=min(len(names), columns), fontsize=9)
     return shown
+
+
+def shortened(name: str) -> str:
+    """A name of bounded length; folders of a sweep often differ at their end."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[1 - LONGEST // 2 :]}"
 
 
 def draw(axis, key: tuple[str, str], of_runs: Sequence[tuple[str, dict[float, float]]], unit: str) -> None:
