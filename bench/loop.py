@@ -14,12 +14,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 from torch import nn
 
 from bench.harness import interleave, print_ratios
 from data import Dataset, Facts
 from models import MLP
 from optim import sgd
+from trainer.config import CONF
 from trainer.display import Display
 from trainer.loggers import Csv
 from trainer.loop import finish_epoch, measure_epoch, train_epoch
@@ -74,9 +76,8 @@ def run() -> None:
 
 def steps(t: Training) -> None:
     """The steps of one epoch, from its start."""
-    t.progress.position = t.progress.samples = 0
-    t.progress.sums = {}
-    train_epoch(t)
+    t.progress.position, t.progress.sums = 0, {}
+    train_epoch(t, None)
 
 
 def training(
@@ -85,15 +86,9 @@ def training(
     """A run as the trainer assembles it."""
     facts = Facts("random", "classification", (1, 28, 28), 10, None, None, {"train": N}, mean, std)
     network = model()
-    settings = Settings(
-        epochs=1000,
-        device="cpu",
-        threads="auto",
-        monitor="train/loss",
-        monitor_mode="auto",
-        checkpoint_steps=None,
-        resume=None,
-    )
+    defaults = OmegaConf.to_container(OmegaConf.load(CONF / "train" / "default.yaml"))
+    del defaults["_target_"]
+    settings = Settings(**defaults | {"epochs": 1000, "monitor": "train/loss"})
     t = Training(
         run=folder,
         config={},
@@ -107,7 +102,7 @@ def training(
         objective=CrossEntropy(facts),
         loggers=[Csv()],
         summary=Summary(folder / "summary.json"),
-        display=Quiet(folder / "train.log", 1000, N // B),
+        display=Quiet(folder / "train.log", 1000, 1000 * N // B, N // B),
         stop=StopRequest(),
     )
 

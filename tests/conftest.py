@@ -139,7 +139,7 @@ def command(monkeypatch, capsys, tmp_path):
     return run
 
 
-def training_of(model, dataset, objective, optimizer, **settings):
+def training_of(model, dataset, objective, optimizer, *, device="cpu", **settings):
     """A run in memory, of parts of one's own; `settings` change those of conf/train/default.yaml."""
     import torch
     from omegaconf import OmegaConf
@@ -156,7 +156,7 @@ def training_of(model, dataset, objective, optimizer, **settings):
         config={},
         seed=0,
         settings=Settings(**defaults | {"monitor": "train/loss"} | settings),
-        device=torch.device("cpu"),
+        device=torch.device(device),
         dataset=dataset,
         model=model,
         optimizer=optimizer,

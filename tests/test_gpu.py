@@ -2,10 +2,14 @@
 
 import pytest
 import torch
-from conftest import summary
+from conftest import summary, training_of
 from formats import write_images
 
 import optim
+from data import Dataset, Facts
+from trainer import evaluate, robustness
+from trainer.objectives import CrossEntropy
+from trainer.step import take_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -96,6 +100,56 @@ def test_a_step_waits_for_nothing(constraint, rescale):
             optimizer.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+FEATURES = {
+    "plain": {},
+    "accumulation": {"accumulate": 3},
+    "clipping": {"clip_norm": 0.1},
+    "averages": {"ema": 0.9},
+    "bf16": {"precision": "bf16"},
+    "float64": {"precision": "float64"},
+}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_step_with_its_features_waits_for_nothing(feature, weights):
+    device, settings = torch.device("cuda", 0), FEATURES[feature]
+    dtype = torch.float64 if feature == "float64" else None
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3)).to(device, dtype)
+    numbers = {"mean": torch.zeros(()), "std": torch.ones(()), "class_counts": (30, 20, 10)}
+    facts = Facts("random", "classification", (6,), 3, None, None, {"train": 60}, **numbers)
+    parts = (torch.randn(60, 6), torch.randint(0, 3, (60,)), *([torch.rand(60)] if weights else []))
+    dataset = Dataset({"train": parts}, facts, 16).to(device, dtype)
+    objective = CrossEntropy(facts, class_weights="balanced" if weights else "none", l2=1e-3)
+    t = training_of(model, dataset, objective, torch.optim.SGD(model.parameters(), lr=0.1), device=device, **settings)
+    batches = list(t.batches(t.epoch_parts(), 0))
+    k = t.settings.accumulate
+    take_step(t, batches[:k], None)  # the first one moves constants to the device
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        take_step(t, batches[:k], None)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "float64"])
+@pytest.mark.parametrize("model", ["cnn", "resnet18", "lstm"])
+def test_precisions_train_there(cli, tmp_path, precision, model):
+    few = [] if model == "cnn" else ["data.limit=100"]
+    options = [f"model={model}", f"train.precision={precision}", "train.epochs=3", *few]
+    code, text = cli(*options, "train.device=cuda", "hydra.run.dir=run")
+    assert code == 0, text
+
+
+def test_commands_read_a_run_of_the_gpu(command, cli, tmp_path):
+    assert cli("model=lstm", "train.epochs=1", "train.device=cuda", "hydra.run.dir=run")[0] == 0
+    for main, options in ((evaluate.main, []), (robustness.main, ["--limit=20"])):
+        code, text = command(main, str(tmp_path / "run"), *options)
+        assert code == 0, text
 
 
 @pytest.mark.parametrize("constraint", SETS, ids=lambda C: type(C).__name__)

@@ -204,6 +204,12 @@ def test_an_anomaly_says_which_layer_and_step(cli, tmp_path):
     assert re.fullmatch(r"net\.\d \(Linear\) made the first NaN or infinity, step \d in epoch 1", error)
 
 
+def test_compiling_needs_a_compiler(cli, tmp_path):
+    code, text = cli("train.compile=true", "train.device=cpu", env={"PATH": str(tmp_path), "CXX": ""})
+    assert code == 2
+    assert text == "conga: train.compile=true: needs a C++ compiler, such as g++, and finds none\n"
+
+
 def test_switches_are_put_back():
     settings = types.SimpleNamespace(deterministic=True)
     with switches(settings, torch.device("cpu")):

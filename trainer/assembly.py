@@ -61,7 +61,7 @@ def assemble(
     import torch
 
     from optim import note_initial_norms
-    from trainer.device import pick_device, set_threads
+    from trainer.device import check_compiler, pick_device, set_threads
     from trainer.display import Silent, loading_progress, make_display
     from trainer.distributed import with_shared_statistics
     from trainer.trackers import guarded
@@ -128,6 +128,8 @@ def assemble(
             world=world,
         )
     if settings.compile:
+        with refusing("train"):
+            check_compiler(device)
         network.compile(dynamic=False)  # a graph for each size of batch: the same numbers whichever came first
     return training
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,13 @@ def autocast(precision: Precision, device: torch.device) -> Callable[[], context
 def has_fp16() -> bool:
     """Whether this CPU computes in 16-bit floating point; torch would go on without, at a crawl."""
     return torch.ops.mkldnn._is_mkldnn_fp16_supported()
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raises ValueError where torch.compile would find no C++ compiler, which it needs on a CPU."""
+    names = (os.environ.get("CXX"), "g++", "clang++")
+    if device.type == "cpu" and not any(shutil.which(name) for name in names if name):
+        raise ValueError("compile=true: needs a C++ compiler, such as g++, and finds none")
 
 
 @contextlib.contextmanager
