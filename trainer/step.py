@@ -79,6 +79,8 @@ def share(t: Training, sums: Sums) -> Tensor | float:
 
 def put_together(t: Training, gradients: Sequence[Tensor], sums: Sums) -> None:
     """Sums gradients over the processes, and divides them by the weight that the whole step turned out to have."""
-    weight = torch.as_tensor(share(t, sums), dtype=gradients[0].dtype, device=t.device)
+    weight, like = share(t, sums), gradients[0]
+    # A number is written there by the device itself: copying it would wait.
+    weight = weight.to(like.dtype) if isinstance(weight, Tensor) else like.new_full((), weight)
     t.world.add_up([*gradients, weight])
     torch._foreach_div_(list(gradients), weight.clamp_min(torch.finfo(weight.dtype).tiny))
