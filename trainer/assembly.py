@@ -70,6 +70,8 @@ def assemble(
     if not 0 <= seed < 2**63:
         raise Refused(f"seed={seed}: must be at least 0 and less than 2**63")
     settings = build("train", train)
+    if settings.anomaly and world.size > 1:
+        raise Refused("train.anomaly=true: looks at one process; leave out torchrun")
     loggers = {name: build(f"logger.{name}", node) for name, node in logger.items()}  # one may lack its package
     device = pick_device(settings.device, summary.data.get("device"))
     threads = set_threads(settings.threads, summary.data.get("threads"))

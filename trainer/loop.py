@@ -213,7 +213,8 @@ def check_finite(t: Training, *losses: float) -> None:
     kept = [value for state in t.optimizer.state.values() if isinstance(state, dict) for value in state.values()]
     numbers = [n for n in kept if isinstance(n, Tensor) and n.is_floating_point()]
     largest = nn.utils.get_total_norm([p.detach() for p in t.model.parameters()] + numbers, norm_type=math.inf)
-    if not all(map(math.isfinite, [*losses, largest.item()])):
+    bad = not all(map(math.isfinite, [*losses, largest.item()]))
+    if t.world.largest(int(bad)):  # in the share of any process
         raise Diverged(t.progress)
 
 
