@@ -74,7 +74,7 @@ def _guess(y: np.ndarray) -> str | None:
 
 def _part(path: Path, arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, ...]:
     """Inputs of one split, as bytes or float32, its targets, and if the training split has them its weights."""
-    weights = [f"w_{name}"] if "w_train" in arrays else []
+    weights = [f"w_{name}"] if {f"w_{part}" for part in PARTS} & set(arrays) else []
     for key in (f"x_{name}", f"y_{name}", *weights):
         if key not in arrays:
             raise file_error(path, f"has no array {key}; it holds {', '.join(arrays) or 'nothing'}")

@@ -69,7 +69,8 @@ def as_weights(w: np.ndarray, where: str) -> np.ndarray:
     Raises:
         ValueError: they are negative, missing, infinite or all 0.
     """
-    w = w.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite then, and refused
+        w = w.astype(np.float32)
     if not np.isfinite(w).all() or (w < 0).any():
         bad = w[~np.isfinite(w) | (w < 0)][0]
         raise ValueError(f"{where}: {bad:g} is no weight; weights are numbers of at least 0")

@@ -222,7 +222,8 @@ def show_pulse(t: Training) -> None:
     """A few times a second, or a few times a minute without a terminal: is it still a number, and how far is it?"""
     p = t.progress
     live = t.objective.finish(to_numbers(p.sums))
-    if not math.isfinite(live["loss"]) and t.world.size == 1:  # several processes must agree: at the epoch's end
+    # Several processes must agree, at the epoch's end; and a mean over samples without weight is no number yet.
+    if t.world.size == 1 and p.sums["weight"] and not math.isfinite(live["loss"]):
         raise Diverged(p)
     t.display.pulse(p.step, p.position, live, p.sums["samples"] * t.world.size / p.epoch_s)
     if time.perf_counter() - t.heartbeat_at > HEARTBEAT_S:

@@ -133,4 +133,4 @@ def load_run(path: Path, kind: str = "best", device: str = "auto") -> Run:
         epoch, position = state["epoch"], 0
     else:
         epoch, position = state["progress"]["epoch"], state["progress"]["position"]
-    return Run(path, config, facts, model.eval().requires_grad_(False), objective, where, precision, epoch, position)
+    return Run(path, config, facts, model.eval(), objective, where, precision, epoch, position)

@@ -298,7 +298,7 @@ def resolve_metric(key: str, given: str, columns: list[str], has_val: bool) -> s
 
 def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """The exponential moving average of a model's parameters and buffers: e <- decay e + (1 - decay) x."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True).requires_grad_(False)
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def on_device(sums: dict[str, Tensor | int], device: torch.device) -> dict[str, Tensor | int]:

@@ -71,7 +71,7 @@ def subject(run: Run, split: str, limit: int, seed: int) -> Subject:
     generator = torch.Generator().manual_seed(seed)
     index = torch.arange(n) if n <= limit else torch.randperm(n, generator=generator)[:limit].sort().values
     batches = list(run.dataset.batches(split, index.to(run.device).split(size)))
-    return Subject(run.model, run.objective, batches, Units.of(run.facts, run.device), seed)
+    return Subject(run.model.requires_grad_(False), run.objective, batches, Units.of(run.facts, run.device), seed)
 
 
 def metric_of(objective: Objective) -> str:

@@ -35,6 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from data import Batch, Facts
+from trainer import compression
 
 Sums = dict[str, Any]
 Reduction = Literal["mean", "none"]
@@ -91,7 +92,7 @@ class Objective:
         """l2 * the sum of w^2 + l1 * the sum of |w| over the model's weights; it belongs to the loss."""
         if not self.l2 and not self.l1:
             return 0.0
-        weights = [p for p in model.parameters() if p.ndim >= 2 and p.requires_grad]
+        weights = [p for p in compression.weights(model) if p.requires_grad]
         terms = [self.l2 * w.square().sum() for w in weights] if self.l2 else []
         terms += [self.l1 * w.abs().sum() for w in weights] if self.l1 else []
         return torch.stack(terms).sum() if terms else 0.0

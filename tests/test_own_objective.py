@@ -1,0 +1,54 @@
+"""An objective of a user's own: this file is the one that has it."""
+
+import numpy as np
+import pytest
+from conftest import linear_outputs, softmax, summary
+from sklearn.datasets import load_iris
+
+from trainer.objectives import CrossEntropy
+
+
+class Focal(CrossEntropy):
+    """A user's own: (1 - p)^gamma times the cross-entropy (Lin et al. 2017)."""
+
+    def __init__(self, facts, *, gamma: float, l2: float = 0.0, l1: float = 0.0):
+        super().__init__(facts, l2=l2, l1=l1)
+        self.gamma = gamma
+
+    def compare(self, logits_BK, y, reduction):
+        losses = super().compare(logits_BK, y, "none")
+        losses = (1 - (-losses).exp()) ** self.gamma * losses
+        return losses.mean() if reduction == "mean" else losses
+
+
+def test_an_objective_of_ones_own_is_a_class_and_a_yaml(cli, tmp_path):
+    """In a folder of one's own, `--config-dir`; its keys are checked as ours are, and a resume needs no flag."""
+    (tmp_path / "own" / "objective").mkdir(parents=True)
+    (tmp_path / "own" / "objective" / "focal.yaml").write_text("_target_: test_own_objective.Focal\ngamma: 2.0\n")
+    run = ["objective=focal", "data=iris", "data.test_fraction=0", "data.val_fraction=0", "model=linear", "optim.lr=0"]
+    code, text = cli("--config-dir=own", *run, "train.epochs=1", "hydra.run.dir=run")
+    assert code == 0, text
+    x, y = load_iris(return_X_y=True)
+    p = softmax(linear_outputs(tmp_path / "run", x))[np.arange(len(y)), y]
+    assert summary(tmp_path / "run")["final"]["train/loss"] == pytest.approx(
+        -((1 - p) ** 2 * np.log(p)).mean(), rel=1e-5
+    )
+    assert cli("train.resume=run", "train.epochs=2")[0] == 0
+    assert summary(tmp_path / "run")["epochs"] == 2
+    code, text = cli("--config-dir=own", *run, "objective.gama=1")
+    assert (code, text.count("\n")) == (2, 1), text
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("nowhere.Focal", "nowhere"),
+        ("test_own_objective.Focl", "Focl"),
+        ("trainer.objectives", "class"),
+    ],
+)
+def test_a_class_that_is_not_there_is_one_line(cli, target, words):
+    code, text = cli(f"objective._target_={target}")
+    assert (code, text.count("\n")) == (2, 1), text
+    assert text.startswith(f"conga: objective._target_={target}: ")
+    assert words in text.partition(f"{target}: ")[2].replace(f"'{target}'", "")
