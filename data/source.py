@@ -148,6 +148,9 @@ class Source:
 
     def finish(self, raw: Raw, splits: dict[str, Arrays], progress: Progress = silent) -> Dataset:
         """Tensors, statistics of the training split, and facts."""
+        for name, (_, _, *weights) in splits.items():
+            if any(not w.any() for w in weights):
+                raise ValueError(f"{raw.name}: every weight of the {name} split is 0")
         tensors = {name: tuple(map(torch.from_numpy, arrays)) for name, arrays in splits.items()}
         facts = self.facts(raw, tensors["train"], Moments().add(tensors["train"][0]), self.sizes(splits))
         return Dataset(tensors, facts, self.batch_size, self.augment)

@@ -220,7 +220,10 @@ def _is_number(column: pd.Series) -> bool:
 
 def _numbers(path: Path, column: pd.Series) -> np.ndarray:
     if not _is_number(column):
-        raise file_error(path, f"column {column.name} holds {column.iloc[0]!r}, and numbers are needed")
+        import pandas as pd
+
+        odd = column[pd.to_numeric(column, errors="coerce").isna()]  # none, where all are texts of digits
+        raise file_error(path, f"column {column.name} holds {[*odd, *column][0]!r}, and numbers are needed")
     return column.to_numpy(dtype=np.float64)
 
 

@@ -19,17 +19,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+from models.weights import NORMS, weights
+
 LAYERS = (_ConvNd, nn.Linear, nn.RNNBase)
-
-
-def weights(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters of two or more axes that belong to no norm: neither biases nor scales."""
-    scales = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
-    return [p for p in model.parameters() if p.ndim >= 2 and id(p) not in scales]
 
 
 @torch.no_grad()

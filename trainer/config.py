@@ -17,9 +17,8 @@ from dataclasses import InitVar, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hydra._internal.utils import get_args_parser
+from hydra._internal.utils import _locate, get_args_parser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from hydra.utils import get_object
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -148,9 +147,11 @@ def _check_node(key: str, node: Mapping[str, Any], given: Sequence[str]) -> None
             _check_node(f"{key}.{name}", child, given)
     elif node["_target_"] is not None:
         try:
-            target = get_object(node["_target_"])
+            target = _locate(node["_target_"])  # get_object logs what it raises, in several lines
         except Exception as error:  # Hydra wraps whatever the import raises
-            raise Refused(f"{key}._target_={node['_target_']}: {one_line(error)}") from error
+            raise Refused(f"{key}._target_={node['_target_']}: {' '.join(str(error).split())}") from error
+        if not callable(target):
+            raise Refused(f"{key}._target_={node['_target_']}: must be a class or a function")
         check_call(key, {k: v for k, v in node.items() if k != "_target_"}, target, given)
     elif len(node) > 1:
         unknown = next(k for k in node if k != "_target_")

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from data import Batch, Facts
-from trainer import compression
+from models.weights import weights
 
 Sums = dict[str, Any]
 Reduction = Literal["mean", "none"]
@@ -67,6 +67,7 @@ class Objective:
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name}={value}: must be at least 0, and finite")
         self.facts, self.l2, self.l1 = facts, l2, l1
+        self._penalized: tuple[nn.Module | None, list[nn.Parameter]] = None, []  # a model, and its weights
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums]:
         raise NotImplementedError
@@ -92,9 +93,11 @@ class Objective:
         """l2 * the sum of w^2 + l1 * the sum of |w| over the model's weights; it belongs to the loss."""
         if not self.l2 and not self.l1:
             return 0.0
-        weights = [p for p in compression.weights(model) if p.requires_grad]
-        terms = [self.l2 * w.square().sum() for w in weights] if self.l2 else []
-        terms += [self.l1 * w.abs().sum() for w in weights] if self.l1 else []
+        if self._penalized[0] is not model:  # found once: a step should not look for them
+            self._penalized = model, [p for p in weights(model) if p.requires_grad]
+        penalized = self._penalized[1]
+        terms = [self.l2 * w.square().sum() for w in penalized] if self.l2 else []
+        terms += [self.l1 * w.abs().sum() for w in penalized] if self.l1 else []
         return torch.stack(terms).sum() if terms else 0.0
 
 
