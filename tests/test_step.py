@@ -205,9 +205,8 @@ def test_the_first_layer_that_makes_a_nan_is_named(made_by):
     if "loss" in made_by:
         objective.compare = lambda outputs, y, reduction: outputs.sum() * float("inf")
     t = training_of(model, dataset, objective, torch.optim.SGD(model.parameters(), lr=lr), anomaly=True)
-    t.watch.attach()
     pattern = rf"^{made_by.replace('(', '.').replace(')', '.')}.*step 1$"
-    with pytest.raises(NotFinite, match=pattern):
+    with t.watch.looking(), pytest.raises(NotFinite, match=pattern):
         take_step(t, steps(t)[0], None)
 
 

@@ -275,6 +275,45 @@ def test_early_stopping_restores_the_best_weights(cli, tmp_path):
     assert (code, text.splitlines()[0]) == (0, "finished already; nothing to do")
 
 
+def test_a_metric_that_is_no_number_is_no_failure(cli, tmp_path):
+    """The coefficient of determination of a single sample: the run finishes, and says that it has no value."""
+    options = ["data=apartments", "data.val_size=1", "train.monitor=val/r2", "train.epochs=2", "hydra.run.dir=run"]
+    for start in ("", "finished already"):
+        code, text = cli(*options)
+        assert code == 0, text
+        assert text.startswith(start)
+        assert re.search(r"best +val/r2 - in epoch 1\n", text)
+    assert summary(tmp_path / "run")["best"] == {"metric": "val/r2", "value": None, "epoch": 1}
+
+
+def test_a_run_that_ends_before_its_first_evaluation_has_no_test_numbers(cli, tmp_path):
+    early = ["train.early_stopping.patience=1", "train.early_stopping.metric=train/loss", "optim.lr=0.5"]
+    code, text = cli(*RUN, *early, "train.eval_every=50", "train.epochs=60", "hydra.run.dir=run")
+    assert code == 0, text
+    s = summary(tmp_path / "run")
+    assert (s["status"], s["best"], s["test"]) == ("finished", None, None)
+
+
+def test_an_anomaly_in_the_test_split_is_no_anomaly_of_training(cli, tmp_path):
+    import numpy as np
+
+    x = np.ones((20, 3), dtype=np.float32)
+    y = np.arange(20) % 3
+    np.savez(tmp_path / "x.npz", x_train=x, y_train=y, x_test=np.full((3, 3), 1e38, np.float32), y_test=y[:3])
+    options = ["data=npz", "data.path=x.npz", "data.normalize=none", "data.val_fraction=0", "train.epochs=1"]
+    code, text = cli(*options, "train.anomaly=true", "model.widths=[4]", "hydra.run.dir=run")
+    assert code == 0, text
+
+
+def test_few_batches_need_no_last_one(cli):
+    """The last batch, of one sample, is not among those that are trained on."""
+    few = ["train.overfit_batches=1", "model.norm=batch", "data.batch_size=431", "train.epochs=1"]
+    assert cli(*few)[0] == 0
+    code, text = cli(*few[1:])  # 1,294 = 3 * 431 + 1
+    assert code == 2
+    assert "leaves one of 1,294 training samples for the last batch" in text
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [

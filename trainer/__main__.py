@@ -27,7 +27,6 @@ from trainer.command import EXIT, FULL_ERROR, refuse, report
 from trainer.config import CONF, check_config, explain, flags_first, register_resolvers
 from trainer.distributed import Lost, World, joined
 from trainer.errors import Interrupted, Refused, one_line
-from trainer.files import append_line
 from trainer.run_dir import Summary
 from trainer.stop import StopRequest
 
@@ -236,11 +235,15 @@ def carry_out(t: Training) -> int:
         raise
     except Exception as error:
         line = f"{type(error).__name__}: {one_line(error)}"
-        append_line(t.display.log, traceback.format_exc().rstrip())
+        t.display.note(traceback.format_exc().rstrip())
         record(t, status="failed", error=line)
         t.display.stop()
-        log = run_dir.shown(t.display.log)
-        return refuse(f"failed: {line}; the traceback is in {log}", EXIT["failed"])
+        t.world.first_to_say()  # the others will only see that this one has gone
+        log = f"the traceback is in {run_dir.shown(t.display.log)}"
+        if not t.world.main:
+            traceback.print_exc()
+            log = f"in process {t.world.rank} of {t.world.size}"
+        return refuse(f"failed: {line}; {log}", EXIT["failed"])
     finally:
         t.display.stop()
     t.display.close(closing_facts(t.run, t.summary.data))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer import run_dir
 from trainer.config import show
-from trainer.files import append_line
 
 if TYPE_CHECKING:
     from optim import Held
@@ -44,7 +44,7 @@ def announce(t: Training) -> None:
         if i <= SHOWN:
             say(line)
         else:
-            append_line(t.display.log, line)
+            t.display.note(line)
     if len(held) > SHOWN:
         say(f"            ... and {len(held) - SHOWN} more, in {run_dir.shown(t.display.log)}")
     for remark in dict.fromkeys(h.remark for h in held if h.remark):
@@ -98,9 +98,14 @@ def closing_facts(path: Path, data: dict[str, Any]) -> dict[str, str]:
     best, test = data["best"], data["test"]
     return {
         "status": data["status"] + (f" ({data['stopped']})" if data.get("stopped") else ""),
-        "best": f"{best['metric']} {best['value']:.4f} in epoch {best['epoch']}" if best else "-",
-        "test": "  ".join(f"{k} {'-' if v is None else f'{v:.4f}'}" for k, v in test.items()) if test else "-",
+        "best": f"{best['metric']} {number(best['value'])} in epoch {best['epoch']}" if best else "-",
+        "test": "  ".join(f"{k} {number(v)}" for k, v in test.items()) if test else "-",
         "parameters": f"{data['parameters']:,}",
         "seconds": f"{data['seconds']:.1f}",
         "path": run_dir.shown(path),
     }
+
+
+def number(value: float | None) -> str:
+    """Four digits; what JSON cannot hold, such as NaN, is none."""
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"

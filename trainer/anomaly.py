@@ -6,6 +6,7 @@ the device each time: for a run that is to be understood, not for one that is to
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,13 +29,18 @@ class Watch:
     def __init__(self, model: nn.Module, *, gradients: bool = True):
         self.model, self.gradients = model, gradients
         self.step = 1  # the one under way
-        self.used: dict[str, int] = {}  # layer -> its place in the order of the last forward pass
+        self.used: dict[str, int] = {}  # layer -> its place in the order of the first forward pass
 
-    def attach(self) -> None:
-        """Looks from now on."""
-        for name, module in self.model.named_modules():
-            if not any(True for _ in module.children()):
-                module.register_forward_hook(self._hook(name, module))
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """While entered, every layer's output is looked at."""
+        leaves = [(n, m) for n, m in self.model.named_modules() if not any(True for _ in m.children())]
+        hooks = [module.register_forward_hook(self._hook(name, module)) for name, module in leaves]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _hook(self, name: str, module: nn.Module) -> Any:
         called = f"{name} ({type(module).__name__})" if name else type(module).__name__

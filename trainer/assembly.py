@@ -73,7 +73,9 @@ def assemble(
     if settings.anomaly and world.size > 1:
         raise Refused("train.anomaly=true: looks at one process; leave out torchrun")
     loggers = {name: build(f"logger.{name}", node) for name, node in logger.items()}  # one may lack its package
-    device = pick_device(settings.device, summary.data.get("device"))
+    device = pick_device(settings.device, summary.data.get("device"), several=world.size > 1)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     threads = set_threads(settings.threads, summary.data.get("threads"))
     constraint_set = build("constraint", constraint)
     source = build("data", data)
@@ -132,6 +134,7 @@ def assemble(
     if settings.compile:
         with refusing("train"):
             check_compiler(device)
+        torch._dynamo.reset()  # it counts its graphs by code: an earlier job's would leave this one none
         network.compile(dynamic=False)  # a graph for each size of batch: the same numbers whichever came first
     return training
 
@@ -141,7 +144,8 @@ def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: Sett
     from models.size import trains_on_one
 
     size, n = dataset.batch_size, dataset.facts.sizes["train"]
-    last = (n - 1) % size + 1
+    few = settings.overfit_batches
+    last = size if few and few * size <= n else (n - 1) % size + 1
     if last < world.size:
         raise Refused(
             f"data.batch_size={size}: leaves {last} of {n:,} training samples for the last batch, fewer than there are "

@@ -23,16 +23,20 @@ if TYPE_CHECKING:
 TORCH_THREADS = torch.get_num_threads()
 
 
-def pick_device(name: str, before: str | None) -> torch.device:
-    """`auto` is where the run was `before`, else the GPU if there is one, else the CPU.
+def pick_device(name: str, before: str | None, *, several: bool = False) -> torch.device:
+    """`auto` is where the run was `before`, else the GPU if there is one, else the CPU; each of `several` its own.
 
     Raises:
         Refused: an unknown name, or a device that this machine lacks.
     """
+    if several and re.fullmatch(r"cuda:\d+", name):
+        raise Refused(f"train.device={name}: each process takes a GPU of its own; use auto, cuda or cpu")
+    if several and before:  # that of the first process
+        before = before.partition(":")[0]
     name = before or name if name == "auto" else name
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda", local_rank())
+            return pick_device("cuda", None)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
         raise Refused(f"train.device={name}: must be auto, cpu, cuda, cuda:N or mps")
@@ -42,6 +46,8 @@ def pick_device(name: str, before: str | None) -> torch.device:
         index, count = int(name.partition(":")[2] or local_rank()), torch.cuda.device_count()
         if count == 0:
             raise Refused(f"train.device={name}: torch finds no CUDA device on this machine; use auto or cpu")
+        if index >= count and several:
+            raise Refused(f"train.device={name}: there are more processes than GPUs ({count}) on this machine")
         if index >= count:
             raise Refused(f"train.device={name}: this machine has cuda:0 to cuda:{count - 1}")
         return torch.device("cuda", index)
@@ -76,7 +82,7 @@ def autocast(precision: Precision, device: torch.device) -> Callable[[], context
 
 def has_fp16() -> bool:
     """Whether this CPU computes in 16-bit floating point; torch would go on without, at a crawl."""
-    return torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_fp16_supported()
 
 
 def check_compiler(device: torch.device) -> None:

@@ -31,8 +31,12 @@ class Display:
 
     def say(self, line: str) -> None:
         """Shows and logs a line."""
-        append_line(self.log, line)
+        self.note(line)
         self._print(line)
+
+    def note(self, line: str) -> None:
+        """Logs a line, or several."""
+        append_line(self.log, line)
 
     def start_epoch(self, epoch: int, step: int, position: int) -> None:
         """Epoch `epoch` (from 0) begins, or goes on, at step `step` of the run and `position` of the epoch."""
@@ -155,6 +159,9 @@ class Silent(Display):
     """Nothing at all: of the processes of a run, one shows and logs."""
 
     def say(self, line: str) -> None:
+        pass
+
+    def note(self, line: str) -> None:
         pass
 
     def end_epoch(self, row: dict[str, Any], improved: bool) -> None:

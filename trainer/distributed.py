@@ -53,17 +53,17 @@ class World:
         """What process 0 gives."""
         return self.gathered(value)[0]
 
-    def largest(self, number: int) -> int:
-        """The largest of the processes' numbers."""
+    def agreed(self, reason: int | None) -> int | None:
+        """The largest of the processes' reasons, numbers from 0 on; None where none has one."""
         if self.size == 1:
-            return number
+            return reason
         import torch
         import torch.distributed as dist
 
-        tensor = torch.tensor(number)
+        tensor = torch.tensor(-1 if reason is None else reason)
         with passing_on_losses():
             dist.all_reduce(tensor, dist.ReduceOp.MAX)
-        return int(tensor)
+        return None if tensor < 0 else int(tensor)
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replaces each tensor by its sum over the processes; one exchange for all of a type."""
@@ -75,10 +75,11 @@ class World:
         by_dtype: dict[torch.dtype, list[Tensor]] = {}
         for tensor in tensors:
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
-        with passing_on_losses(), torch.no_grad():
+        with torch.no_grad():
             for same in by_dtype.values():
                 flat = torch.cat([tensor.reshape(-1) for tensor in same])
-                dist.all_reduce(flat)
+                with passing_on_losses():
+                    dist.all_reduce(flat)
                 for tensor, total in zip(same, flat.split([t.numel() for t in same]), strict=True):
                     tensor.copy_(total.view(tensor.shape))
 
@@ -108,8 +109,6 @@ def joined() -> Iterator[World]:
     import torch
     import torch.distributed as dist
 
-    if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=timedelta(minutes=30))
     try:
@@ -131,8 +130,12 @@ def local_rank() -> int:
 @contextlib.contextmanager
 def passing_on_losses() -> Iterator[None]:
     """Turns what a backend raises when a process has gone into Lost."""
+    from torch import OutOfMemoryError
+
     try:
         yield
+    except OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise Lost(str(error)) from error
 

@@ -99,7 +99,7 @@ def joined(parts: list[Any]) -> Any:
 
 def added(totals: Sums, sums: Sums) -> Sums:
     """The running sums of metrics, with those of another batch."""
-    return {k: plus(totals[k], v) for k, v in sums.items()} if totals else sums
+    return {k: plus(totals[k], v) for k, v in sums.items()} if totals and sums else totals or sums
 
 
 def plus(a: Any, b: Any) -> Any:

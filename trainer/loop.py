@@ -38,12 +38,11 @@ def fit(t: Training) -> None:
         Diverged: a loss or a weight is NaN or infinite; the last good checkpoint is kept.
         Interrupted: a signal or the clock asked to stop; what was done is in the checkpoint.
     """
-    if t.watch is not None:
-        t.watch.attach()
     with profiled(t) as profiler:
         while not t.over:
             try:
-                train_epoch(t, profiler)
+                with t.watch.looking() if t.watch else contextlib.nullcontext():
+                    train_epoch(t, profiler)
                 row, groups = measure_epoch(t)
             except Interrupted:
                 with contextlib.suppress(Diverged):  # then the last good checkpoint stays, and a resume will find out
@@ -91,11 +90,10 @@ def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
         if every and p.step % every == 0:
             p.epoch_s = before + now - started
             save_within_epoch(t)
-        if t.world.size > 1:
-            stop.agree(t.world.largest)
-        if stop.asked(now):
+        reason = t.world.agreed(stop.asked(now))
+        if reason is not None:
             p.epoch_s = before + now - started
-            stop.check()
+            stop.obey(reason)
     wait_for(t.device)
     p.epoch_s = before + time.perf_counter() - started
 
@@ -167,8 +165,8 @@ def evaluate(t: Training, split: str, model: nn.Module | None = None) -> dict[st
 
 
 def evaluate_best(t: Training) -> dict[str, float] | None:
-    """Metrics of the best checkpoint on the test split; None where there is no such split."""
-    if "test" not in t.dataset.splits:
+    """Metrics of the best checkpoint on the test split; None where there is no such split, or no best."""
+    if "test" not in t.dataset.splits or t.progress.best is None:
         return None
     t.world.barrier()  # the file is written
     t.model.load_state_dict(load_best(t)["model"])
@@ -203,7 +201,8 @@ def load_best(t: Training, *, may_be_ahead: bool = False) -> dict[str, Any]:
     path, best = t.run / "checkpoints" / "best.pt", t.progress.best
     state = checkpoint.load(path, "best", t.device)
     ahead = may_be_ahead and state["best"]["epoch"] > best["epoch"]
-    if difference(t.config, state["config"]) or not (ahead or state["best"] == best):
+    same = all(state["best"][key] == best[key] for key in ("metric", "epoch"))  # its value may be NaN
+    if difference(t.config, state["config"]) or not (ahead or same):
         raise Refused(f"{path}: not the best checkpoint of this run, which is of epoch {best['epoch']}")
     return state
 
@@ -214,7 +213,7 @@ def check_finite(t: Training, *losses: float) -> None:
     numbers = [n for n in kept if isinstance(n, Tensor) and n.is_floating_point()]
     largest = nn.utils.get_total_norm([p.detach() for p in t.model.parameters()] + numbers, norm_type=math.inf)
     bad = not all(map(math.isfinite, [*losses, largest.item()]))
-    if t.world.largest(int(bad)):  # in the share of any process
+    if t.world.agreed(int(bad)):  # in the share of any process
         raise Diverged(t.progress)
 
 

@@ -36,9 +36,10 @@ class SharedBatchNorm(_BatchNorm):
             return nn.functional.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
+        given, x = x.dtype, x.to(self.running_mean.dtype if self.track_running_stats else torch.float32)  # from 16 bits
         over = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
-        share = torch.cat([x.sum(over), x.new_tensor([x.numel() / x.shape[1]])])
+        share = torch.cat([x.sum(over), x.new_full((1,), x.numel() / x.shape[1])])
         total = _Sum.apply(share)
         n = total[-1].detach()
         mean_C = total[:-1] / n
@@ -51,7 +52,7 @@ class SharedBatchNorm(_BatchNorm):
                 self.running_mean.lerp_(mean_C, momentum)
                 self.running_var.lerp_(variance_C * (n / (n - 1)), momentum)
         y = centred * (variance_C + self.eps).rsqrt().view(shape)
-        return y * self.weight.view(shape) + self.bias.view(shape) if self.affine else y
+        return (y * self.weight.view(shape) + self.bias.view(shape) if self.affine else y).to(given)
 
 
 class _Sum(torch.autograd.Function):

@@ -51,7 +51,7 @@ def differentiate(t: Training, batches: Sequence[Batch], turn: str | None) -> Su
     Every process has its share of each batch. A batch counts by the weight of its samples, so that the gradient is that
     of one large batch however it was divided.
     """
-    of = None if turn is None else list(t.model.get_submodule(turn).parameters())
+    of = None if turn is None else [p for p in t.model.get_submodule(turn).parameters() if p.requires_grad]
     alone, total = len(batches) == 1 and t.world.size == 1, {}
     for batch in batches:
         loss, sums = loss_of(t, batch, turn)

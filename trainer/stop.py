@@ -6,7 +6,6 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
 from types import FrameType
 
 from trainer.errors import Interrupted
@@ -41,19 +40,17 @@ class StopRequest:
             raise KeyboardInterrupt
         self.signum = signum
 
-    def asked(self, now: float) -> bool:
-        """Whether something asks to stop at time `now`."""
+    def asked(self, now: float) -> int | None:
+        """What asks to stop at time `now`, if something does."""
         if self.signum is None and now >= self.deadline:
             self.signum = TIME_IS_OVER
-        return self.signum is not None
-
-    def agree(self, largest: Callable[[int], int]) -> None:
-        """Lets several processes stop in the same step: what one is asked, all are."""
-        self.asked(time.perf_counter())
-        reason = largest(-1 if self.signum is None else self.signum)
-        self.signum = None if reason < 0 else reason
+        return self.signum
 
     def check(self) -> None:
         """Raises Interrupted if something asks to stop."""
-        if self.asked(time.perf_counter()):
-            raise Interrupted(self.signum)
+        self.obey(self.asked(time.perf_counter()))
+
+    def obey(self, reason: int | None) -> None:
+        """Raises Interrupted if there is a reason."""
+        if reason is not None:
+            raise Interrupted(reason)

@@ -11,7 +11,7 @@ Shapes: B batch, the rest that of a sample.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +58,7 @@ class Subject:
     objective: Objective
     batches: list[Batch]
     units: Units
+    cast: Callable[[], contextlib.AbstractContextManager]
     seed: int
 
     @property
@@ -71,7 +72,8 @@ def subject(run: Run, split: str, limit: int, seed: int) -> Subject:
     generator = torch.Generator().manual_seed(seed)
     index = torch.arange(n) if n <= limit else torch.randperm(n, generator=generator)[:limit].sort().values
     batches = list(run.dataset.batches(split, index.to(run.device).split(size)))
-    return Subject(run.model.requires_grad_(False), run.objective, batches, Units.of(run.facts, run.device), seed)
+    units = Units.of(run.facts, run.device)
+    return Subject(run.model.requires_grad_(False), run.objective, batches, units, run.cast, seed)
 
 
 def metric_of(objective: Objective) -> str:
@@ -95,19 +97,21 @@ def curve(s: Subject, test: str, norm: str, levels: Sequence[float]) -> Iterator
         models = compression.low_rank(s.model, levels)
     else:
         for level in levels:
-            yield measured(s.objective, s.model, changed(s, test, norm, level) if level else s.batches)
+            yield measured(s, s.model, changed(s, test, norm, level) if level else s.batches)
         return
     for model in models:
-        yield measured(s.objective, model, s.batches)
+        yield measured(s, model, s.batches)
 
 
-def measured(objective: Objective, model: nn.Module, batches: Iterable[Batch]) -> float:
+def measured(s: Subject, model: nn.Module, batches: Iterable[Batch]) -> float:
     """The metric over the batches, which may be made while they are asked for."""
     totals: Sums = {}
     for batch in batches:
         with torch.no_grad():
-            totals = added(totals, objective.evaluate(model, batch)[0])
-    return objective.finish(to_numbers(totals))[metric_of(objective)]
+            with s.cast():
+                sums, _ = s.objective.evaluate(model, batch)
+            totals = added(totals, sums)
+    return s.objective.finish(to_numbers(totals))[metric_of(s.objective)]
 
 
 def changed(s: Subject, test: str, norm: str, level: float) -> Iterator[Batch]:
@@ -131,7 +135,7 @@ def attacked_loss(s: Subject, y: Tensor) -> attacks.Loss:
 
     def loss(u: Tensor) -> Tensor:
         # cuDNN differentiates its recurrent layers in training mode only.
-        with torch.backends.cudnn.flags(enabled=False) if recurrent else contextlib.nullcontext():
+        with torch.backends.cudnn.flags(enabled=False) if recurrent else contextlib.nullcontext(), s.cast():
             return s.objective(s.model, (s.units.leave(u), y))[0] * len(u)
 
     return loss

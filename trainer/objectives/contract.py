@@ -16,7 +16,8 @@ An objective is one small object, built with the dataset's facts:
 It sees the model and the whole batch, so that a step need not be "outputs against targets": an autoencoder compares
 with its input, a sequence model is given the targets, too. Losses that are minimized in turn over different parameters,
 as those of a generator and a discriminator, are ``turns``: names of submodules. The loop then calls
-``objective(model, batch, turn)`` once for each, differentiates by that submodule's parameters, and steps these alone.
+``objective(model, batch, turn)`` once for each, differentiates by that submodule's parameters, and steps these alone;
+each gives ``weight`` and ``samples`` and sums of names of its own. Without a turn, as in an evaluation, it gives all.
 
 A user's own objective is a file with such a class over :class:`Objective`, or :class:`Supervised` where outputs are
 compared with targets, and a YAML in ``conf/objective/``.
@@ -53,7 +54,7 @@ class Objective:
         ValueError: `name=value: what would be right`; a dataset of another task.
     """
 
-    task: str
+    task: str | None = None  # any
     metrics: tuple[str, ...] = ("loss",)
     evaluated: tuple[str, ...] = ()
     higher_is_better: tuple[str, ...] = ()
@@ -61,7 +62,7 @@ class Objective:
     takes_mixed_labels = False  # probabilities instead of class numbers, as mixup makes them
 
     def __init__(self, facts: Facts, *, l2: float = 0.0, l1: float = 0.0):
-        if facts.task != self.task:
+        if self.task is not None and facts.task != self.task:
             raise ValueError(f"task={facts.task}: {type(self).__name__} needs a dataset whose task is {self.task}")
         for name, value in (("l2", l2), ("l1", l1)):
             if not 0 <= value < math.inf:
