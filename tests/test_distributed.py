@@ -118,7 +118,7 @@ def process_of_rank(job, rank):
     raise AssertionError("no such process")
 
 
-STOPPED = [*RUN, "model.dropout=0.3", "train.epochs=20", "train.checkpoint_steps=10"]
+STOPPED = [*RUN, "model.dropout=0.3", "train.epochs=10", "train.checkpoint_steps=10"]
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def whole(tmp_path_factory):
 def test_what_is_left_of_a_run_goes_on_exactly(tmp_path, whole, stop):
     """With dropout, which every process draws for itself."""
     job = launch(tmp_path, *STOPPED, "hydra.run.dir=run")
-    wait_for_epoch(tmp_path / "run", job, 2)
+    wait_for_epoch(tmp_path / "run", job, 1)
     if stop == "interrupted":
         job.send_signal(signal.SIGINT)
     else:
@@ -156,8 +156,7 @@ def test_what_is_left_of_a_run_goes_on_exactly(tmp_path, whole, stop):
 @pytest.mark.slow
 def test_a_mistake_is_said_once(tmp_path):
     for options, line in (
-        (["optim.lr=abc"], "conga: optim.lr=abc: must be a number"),
-        (["-m", "seed=0,1"], "conga: -m: several processes train one run; leave out -m, or torchrun"),
+        (["-m", "seed=0"], "conga: -m: several processes train one run; leave out -m, or torchrun"),
         (
             ["data.batch_size=1293"],
             "conga: data.batch_size=1293: leaves 1 of 1,294 training samples for the last batch, fewer",

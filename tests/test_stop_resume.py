@@ -117,7 +117,7 @@ def trip_everywhere(cli, tmp_path, where, signum, code, step, more=()):
     return stopped
 
 
-@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [7, pytest.param(3, marks=pytest.mark.slow)])
 def test_killed_between_any_two_writes(cli, tmp_path, step):
     """Before each flush and each rename of every file: row, best.pt, last.pt, summary.json, .hydra, train.log."""
     assert trip_everywhere(cli, tmp_path, "file", signal.SIGKILL, -9, step) > 60 / step

@@ -55,7 +55,7 @@ def test_killed_and_resumed_exactly(cli, tmp_path, feature):
     """In the middle of the first epoch, in the second's first step, and in an evaluation."""
     options = [*RUN, "train.checkpoint_steps=1", *FEATURES[feature]]
     assert cli(*options, "hydra.run.dir=whole")[0] == 0
-    for n in (3, 7, 12):
+    for n in (7,) if feature == "compile" else (3, 7, 12):  # compiling takes long
         run = f"broken{n}"
         code, text = cli(*options, f"hydra.run.dir={run}", trip=("batch", n, signal.SIGKILL))
         assert code == -9, text
