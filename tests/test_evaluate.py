@@ -220,7 +220,7 @@ def test_while_it_trains(run_evaluate, start, tmp_path):
     run = tmp_path / "run"
     job = start("data=wine", *LINEAR, "train.epochs=100000", f"hydra.run.dir={run}")
     try:
-        while not (run / "checkpoints" / "best.pt").exists():
+        while not (run / "checkpoints" / "last.pt").exists():
             assert not job.over()
             time.sleep(0.05)
         epochs = []

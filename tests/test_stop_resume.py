@@ -117,7 +117,7 @@ def trip_everywhere(cli, tmp_path, where, signum, code, step, more=()):
     return stopped
 
 
-@pytest.mark.parametrize("step", [7, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [15, pytest.param(3, marks=pytest.mark.slow)])
 def test_killed_between_any_two_writes(cli, tmp_path, step):
     """Before each flush and each rename of every file: row, best.pt, last.pt, summary.json, .hydra, train.log."""
     assert trip_everywhere(cli, tmp_path, "file", signal.SIGKILL, -9, step) > 60 / step
@@ -136,9 +136,8 @@ def test_stopped_in_any_batch_while_augmenting(cli, tmp_path):
     assert trip_everywhere(cli, tmp_path, "batch", signal.SIGKILL, -9, 1, AUGMENTED) == 7
 
 
-@pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGKILL, -9), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
 def test_stopped_in_any_batch_while_workers_decode(cli, tmp_path, signum, code):
     write_images(tmp_path / "images", {"cat": 20, "dog": 20})
     streamed = ["data=image_folder", f"data.path={tmp_path / 'images'}", "data.size=8", "data.memory_gb=0"]
