@@ -218,6 +218,8 @@ class Mlflow:
     def start(self, run: Path, columns: list[str], group_columns: list[str], epochs_done: int) -> None:
         """Begins the run, or goes on with it; makes the database if it is not there."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # else it calls home
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # else it tries for minutes where no server is
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         from mlflow.tracking import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
