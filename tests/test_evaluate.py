@@ -64,13 +64,13 @@ def test_numbers_of_classes(run_evaluate, trained, table, tmp_path, drawn):
     """From another directory than the run was started in, where its data have a relative path."""
     folder, x, y = table
     run = trained("data=npz", "data.path=arrays.npz", *LINEAR, cwd=folder)
-    code, text = run_evaluate(str(run), "--out=out")
+    code, text = run_evaluate(str(run), "--out=out", "--format=csv")
     assert code == 0, text
     out, found = tmp_path / "out", report(tmp_path / "out")
     assert found["metrics"] == pytest.approx(summary(run)["test"], rel=1e-6)
     assert (found["split"], found["samples"], found["checkpoint"]) == ("test", 100, "best")
     assert found["epoch"] == summary(run)["best"]["epoch"]
-    assert files(out) == {"report.json", "per_class.csv", "predictions.parquet", "confusion_matrix.png"}
+    assert files(out) == {"report.json", "per_class.csv", "predictions.csv", "confusion_matrix.png"}
     assert files(out) == {"report.json", *found["files"]}
 
     p = softmax(linear_outputs(run, x))
@@ -89,7 +89,7 @@ def test_numbers_of_classes(run_evaluate, trained, table, tmp_path, drawn):
     assert list(names) == [str(k) for k in range(CLASSES)]
     assert (given == counts).all()
 
-    rows = pd.read_parquet(out / "predictions.parquet")
+    rows = pd.read_csv(out / "predictions.csv")
     assert list(rows["index"]) == list(range(100))
     assert list(rows["truth"].astype(int)) == list(y)
     assert list(rows["prediction"].astype(int)) == list(p.argmax(1))
@@ -303,6 +303,19 @@ def test_a_mistake_is_one_line(run_evaluate, trained, tmp_path, what, arguments,
     assert text.count("\n") == 1, text
     assert text.startswith(f"conga: {line}")
     assert not (tmp_path / "run" / "evaluation" / "report.json").exists()
+
+
+def test_parquet_holds_what_csv_does(run_evaluate, trained, tmp_path):
+    pytest.importorskip("pyarrow")
+    run = trained("data=wine", *LINEAR)
+    for kind in ("csv", "parquet"):
+        code, text = run_evaluate(str(run), f"--out={kind}", f"--format={kind}")
+        assert code == 0, text
+    one, other = (
+        pd.read_csv(tmp_path / "csv/predictions.csv"),
+        pd.read_parquet(tmp_path / "parquet/predictions.parquet"),
+    )
+    pd.testing.assert_frame_equal(one, other, check_dtype=False, rtol=1e-5)
 
 
 def test_parquet_that_cannot_be_written(run_evaluate, trained, tmp_path, monkeypatch):

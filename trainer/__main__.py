@@ -25,6 +25,7 @@ from trainer.announce import announce, closing_facts
 from trainer.assembly import GIVEN, assemble
 from trainer.command import EXIT, FULL_ERROR, refuse, report
 from trainer.config import CONF, check_config, explain, flags_first, register_resolvers
+from trainer.display import drop_output
 from trainer.distributed import Lost, World, joined
 from trainer.errors import Interrupted, Refused, one_line
 from trainer.run_dir import Summary
@@ -36,7 +37,13 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
-    sys.exit(command_line())
+    try:
+        sys.exit(command_line())
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader has gone: noticed here, and not when the interpreter ends
+            drop_output()
 
 
 def command_line() -> int:
