@@ -13,6 +13,8 @@ import torch
 from conftest import ROOT, assert_same_run, rows, summary
 from formats import write_images
 
+from trainer import run_dir
+
 # Dropout draws from the random state at every step, momentum and gap live in the optimizer, cosine in the schedule.
 RUN = [
     *("model=cnn", "model.dropout=0.3", "optim=cgd", "optim.lr=0.002", "schedule=cosine", "data.batch_size=16"),
@@ -257,9 +259,11 @@ def test_two_processes_in_one_directory(start, cli, tmp_path):
     first = start(*options)
     try:
         wait_for_step(run, first, 1)
+        assert run_dir.is_held(run, summary(run)["process"])
         code, text = cli(*options)
     finally:
         first.kill()
+    assert not run_dir.is_held(run, summary(run)["process"])
     assert code == 2
     assert f"another process is training in this directory (pid {first.pid} on" in text
     assert text.count("\n") == 1

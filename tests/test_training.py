@@ -283,7 +283,7 @@ def test_a_metric_that_is_no_number_is_no_failure(cli, tmp_path):
         assert code == 0, text
         assert text.startswith(start)
         assert re.search(r"best +val/r2 - in epoch 1\n", text)
-    assert summary(tmp_path / "run")["best"] == {"metric": "val/r2", "value": None, "epoch": 1}
+    assert summary(tmp_path / "run")["best"] == {"metric": "val/r2", "value": None, "epoch": 1, "mode": "max"}
 
 
 def test_a_run_that_ends_before_its_first_evaluation_has_no_test_numbers(cli, tmp_path):

@@ -134,7 +134,7 @@ def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]])
             t.schedule.observe(value, t.maximize)
         improved = p.best is None or better(value, p.best["value"], t.maximize)
         if improved:  # ties keep the earliest
-            p.best = {"metric": t.monitor, "value": value, "epoch": p.epoch}
+            p.best = {"metric": t.monitor, "value": value, "epoch": p.epoch, "mode": "max" if t.maximize else "min"}
             save_best(t)
     if t.stopper in row:
         value = row[t.stopper]

@@ -34,6 +34,9 @@ CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config"
 # What a resumed run may change: how long and where it trains, not what it trains.
 RESUMABLE = ("train.epochs", "train.device", "train.threads", "train.checkpoint_steps", "train.max_minutes")
 
+LOOK_S = 0.2  # for so long somebody who only looks may hold a directory
+SILENT_S = 600.0  # a process elsewhere whose heartbeat is older than this is taken for gone
+
 
 def claim(path: str) -> str:
     """Makes a new directory: `path`, else `path`_2, `path`_3, …; atomic, so no two callers get the same one."""
@@ -87,7 +90,7 @@ def locked(path: Path) -> Iterator[None]:
     _held.add(handle)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = Summary.read(path).data.get("process", {})
             raise Refused(
@@ -101,6 +104,52 @@ def locked(path: Path) -> Iterator[None]:
     finally:
         _held.discard(handle)
         os.close(handle)
+
+
+def _lock(handle: int, how: int) -> None:
+    """Locks an open directory; one that another process only looks at (see :func:`is_held`) is free again at once."""
+    import fcntl
+
+    deadline = time.monotonic() + LOOK_S
+    while True:
+        try:
+            return fcntl.flock(handle, how)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_S / 10)
+
+
+def is_held(path: Path, process: dict[str, Any]) -> bool:
+    """Whether a process trains in the directory `path`; `process` is what its ``summary.json`` says of it.
+
+    Where directories cannot be locked it is judged by the process's number on this machine, by its heartbeat elsewhere.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        if process.get("host") in (None, platform.node()):
+            return False
+    except (ImportError, OSError):  # no such locks
+        pass
+    if process.get("host") == platform.node():
+        try:
+            os.kill(process["pid"], 0)
+        except (OSError, KeyError, TypeError):
+            return False
+        return True
+    try:
+        beat = datetime.fromisoformat(process["heartbeat"])
+    except (KeyError, TypeError, ValueError):
+        return False
+    return (datetime.now(UTC) - beat).total_seconds() < SILENT_S
 
 
 _held: set[int] = set()  # open directories that are locked

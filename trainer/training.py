@@ -116,7 +116,7 @@ class Progress:
     lr: float = 0.0  # of the last step
     epoch_s: float = 0.0  # spent training in the epoch under way
     seconds: float = 0.0  # spent in all, until this process took over
-    best: dict[str, Any] | None = None  # {metric, value, epoch}
+    best: dict[str, Any] | None = None  # {metric, value, epoch, mode: min or max}
     improved: dict[str, Any] | None = None  # {value, epoch}: the last that early stopping counts as an improvement
     final: dict[str, Any] | None = None  # the last epoch's row
 
