@@ -258,7 +258,7 @@ def test_two_processes_in_one_directory(start, cli, tmp_path):
     options = [*RUN, "train.epochs=100000", f"hydra.run.dir={run}"]
     first = start(*options)
     try:
-        wait_for_step(run, first, 1)
+        wait_for_step(run, first, 2)  # headers of two tables, and a row
         assert run_dir.is_held(run, summary(run)["process"])
         code, text = cli(*options)
     finally:
