@@ -27,7 +27,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from trainer.errors import Refused, one_line
+from trainer.errors import Held, Refused, one_line
 from trainer.files import write_json, write_whole
 
 CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
@@ -57,6 +57,12 @@ def job_name(number: int, differences: str, limit: int = 80) -> str:
     return f"{number}_{safe}"[:limit].rstrip("-.,=_")
 
 
+def remove_if_empty(path: Path) -> None:
+    """Removes the directory unless something is in it (or it is not there)."""
+    with contextlib.suppress(OSError):
+        path.rmdir()
+
+
 def shown(path: Path) -> str:
     """The path as a person would type it: relative if it is below the working directory."""
     with contextlib.suppress(ValueError):
@@ -75,11 +81,14 @@ def resume_command(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait: float = LOOK_S) -> Iterator[None]:
     """Holds the directory for this process; the lock goes with the process, however it ends.
 
+    Args:
+        wait: seconds until somebody else must have let go.
+
     Raises:
-        Refused: another process holds it.
+        Held: another process holds it.
     """
     try:
         import fcntl
@@ -90,10 +99,10 @@ def locked(path: Path) -> Iterator[None]:
     _held.add(handle)
     try:
         try:
-            _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, wait)
         except BlockingIOError:
             owner = Summary.read(path).data.get("process", {})
-            raise Refused(
+            raise Held(
                 f"{path}: another process is training in this directory"
                 + (f" (pid {owner['pid']} on {owner['host']})" if owner else "")
                 + "; wait for it, or choose another hydra.run.dir"
@@ -106,11 +115,11 @@ def locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _lock(handle: int, how: int) -> None:
+def _lock(handle: int, how: int, wait: float) -> None:
     """Locks an open directory; one that another process only looks at (see :func:`is_held`) is free again at once."""
     import fcntl
 
-    deadline = time.monotonic() + LOOK_S
+    deadline = time.monotonic() + wait
     while True:
         try:
             return fcntl.flock(handle, how)
@@ -230,6 +239,13 @@ def with_changes(config: dict, changes: dict[str, Any]) -> dict:
 def not_resumable(override: str) -> str:
     """The line about an override that `train.resume` does not take."""
     return f"{override}: a resumed run keeps its configuration; only {', '.join(RESUMABLE)} may change"
+
+
+def is_over(summary: dict[str, Any], config: dict[str, Any]) -> bool:
+    """Whether a run with this summary and configuration has nothing left to do; a failed one has."""
+    if summary.get("status") != "finished":
+        return summary.get("status") == "diverged"
+    return bool(summary.get("stopped")) or summary.get("epochs") == config["train"]["epochs"]
 
 
 def difference(new: Any, old: Any, key: str = "") -> str | None:
