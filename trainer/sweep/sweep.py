@@ -12,7 +12,6 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.announce import listed
 from trainer.assembly import build
 from trainer.config import check_node
 from trainer.display import loading_progress
@@ -86,7 +85,7 @@ class Sweep:
         bad = sum(map(len, mistakes.values()))
         if len(mistakes) == 1 and bad == total:
             raise Refused(next(iter(mistakes)))
-        lines = [f"{line} ({listed([','.join(job) for job in jobs], most=3)})" for line, jobs in mistakes.items()]
+        lines = [f"{line} ({len(jobs)} of them, as {','.join(jobs[0])})" for line, jobs in mistakes.items()]
         raise Refused("\n  ".join([f"{bad} of {total} jobs cannot run, so none was started:", *lines]))
 
     def check(self, jobs: Sequence[Job]) -> None:
