@@ -101,7 +101,9 @@ class Composer:
             ConfigLoaderImpl._apply_overrides_to_config([o for o in parsed if o not in choices], config)
             own = own | {"overrides": own["overrides"] | {"task": [o.input_line for o in parsed]}}
             text = yaml.dump({"hydra": own}, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
-            return Job(tuple(swept), tuple(overrides), OmegaConf.to_container(config, resolve=True), text)
+            plain = OmegaConf.to_container(config, resolve=True)
+            del plain["sweep"]  # of no run, but of all together
+            return Job(tuple(swept), tuple(overrides), plain, text)
         except Exception as error:
             line = explain(error, overrides)
             raise Refused(line or f"{type(error).__name__}: {one_line(error)}") from error
@@ -112,5 +114,4 @@ class Composer:
         HydraConfig.instance().set_config(config)
         with open_dict(config):
             del config["hydra"]
-            del config["sweep"]  # of no run, but of all together
         return config, HydraConfig.instance().cfg

@@ -55,15 +55,17 @@ class Sweep:
             SystemExit: something failed, or stopped the sweep.
         """
         grid = expand(parse(self.context.config_loader, params, arguments))
-        composer, jobs, mistakes = Composer(self.context.config_loader, self.config), [], {}
+        composer, jobs = Composer(self.context.config_loader, self.config), []
+        mistakes: dict[str, list[tuple[str, ...]]] = {}
         for overrides in grid.combinations:
             try:
                 jobs.append(composer.job(overrides, grid.differences(overrides)))
             except Refused as error:
                 mistakes.setdefault(str(error), []).append(grid.differences(overrides))
-        self.refuse(mistakes, len(grid.combinations))
+        for line, swept in self.check(sweep_folder.new_jobs(self.folder, jobs)).items():
+            mistakes.setdefault(line, []).extend(swept)
+        refuse(mistakes, len(grid.combinations))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.check(sweep_folder.new_jobs(self.folder, jobs))
         with sweep_folder.planning(self.folder):
             paths = sweep_folder.place(self.folder, jobs)
             sweep_folder.ask(self.folder, grid.swept, self.plain())
@@ -78,25 +80,11 @@ class Sweep:
         paths = sweep_folder.jobs_of(self.folder)
         self.run(Planned(paths, self.settings.retries, self.settings.rerun_failed))
 
-    def refuse(self, mistakes: dict[str, list[tuple[str, ...]]], total: int) -> None:
-        """Raises Refused with all mistakes, each with the jobs that it keeps from running."""
-        if not mistakes:
-            return
-        bad = sum(map(len, mistakes.values()))
-        if len(mistakes) == 1 and bad == total:
-            raise Refused(next(iter(mistakes)))
-        lines = [f"{line} ({len(jobs)} of them, as {','.join(jobs[0])})" for line, jobs in mistakes.items()]
-        raise Refused("\n  ".join([f"{bad} of {total} jobs cannot run, so none was started:", *lines]))
-
-    def check(self, jobs: Sequence[Job]) -> None:
-        """Builds each job once, to find what is wrong before the first starts.
-
-        Raises:
-            Refused: all that is wrong.
-        """
-        if not jobs:
-            return
+    def check(self, jobs: Sequence[Job]) -> dict[str, list[tuple[str, ...]]]:
+        """Builds each job once, to find what is wrong before the first starts: a line -> the jobs that it is about."""
         mistakes: dict[str, list[tuple[str, ...]]] = {}
+        if not jobs:
+            return mistakes
         configs = [job.config for job in jobs]
         with (
             loading_progress(lambda: None) as progress,
@@ -109,7 +97,7 @@ class Sweep:
                 progress("checking jobs", i + 1, len(jobs))
                 if line is not None:
                     mistakes.setdefault(line, []).append(jobs[i].swept)
-        self.refuse(mistakes, len(jobs))
+        return mistakes
 
     def run(self, queue: Planned) -> None:
         """Does the jobs, then says what came out.
@@ -143,6 +131,17 @@ class Sweep:
             del own[name]
         own["sweep"]["dir"] = str(self.folder)
         return {"hydra": own, "sweep": OmegaConf.to_container(self.config.sweep, resolve=True)}
+
+
+def refuse(mistakes: dict[str, list[tuple[str, ...]]], total: int) -> None:
+    """Raises Refused with all mistakes, each with the jobs that it keeps from running."""
+    if not mistakes:
+        return
+    bad = sum(map(len, mistakes.values()))
+    if len(mistakes) == 1 and bad == total:
+        raise Refused(next(iter(mistakes)))
+    lines = [f"{line} ({len(jobs)} of them, such as {','.join(jobs[0])})" for line, jobs in mistakes.items()]
+    raise Refused("\n  ".join([f"{bad} of {total} jobs cannot run, so none was started:", *lines]))
 
 
 def cores() -> int:
