@@ -197,7 +197,7 @@ def _read_summary(record: RunRecord) -> None:
     data = record.summary
     record.best, record.test, record.final = data.get("best"), data.get("test") or {}, data.get("final") or {}
     record.status = data.get("status", "damaged")
-    record.error = data.get("error")
+    record.error = _printable(" ".join(data["error"].split())) if data.get("error") else None
     if record.status == "running" and not is_held(record.path, data.get("process") or {}):
         record.status = "interrupted"
     if wrong or "status" not in data:

@@ -36,14 +36,19 @@ class Sheet:
 def text(value: Any, column: str = "") -> str:
     """A value for a person: measurements with four digits, what was set as it was typed, a dash for what is missing."""
     if isinstance(value, Mean):
-        spread = "" if value.sd is None else f" ± {digits(value.sd)}"
-        return digits(value.mean) + spread
+        mean = digits(value.mean)
+        places = len(mean.partition(".")[2]) if mean[-1].isdigit() and "e" not in mean else None
+        return mean + (
+            "" if value.sd is None else f" ± {value.sd:.2g}" if places is None else f" ± {value.sd:.{places}f}"
+        )
     if isinstance(value, float) and "/" in column:
         return digits(value)
     if isinstance(value, bool) or value is None:
         return "-" if value is None else str(value).lower()
     if isinstance(value, int) and column == "parameters":
         return f"{value:,}"
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
     shown = str(value)
     return (
         shown if shown.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
@@ -82,7 +87,7 @@ def without_folder(sheet: Sheet) -> tuple[Sheet, str]:
 def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Table, list[str]]:
     """A table that fits the width (None: any), and the columns that it leaves out for that; `most` rows at most."""
     body = cells(sheet)[:most]
-    heads = [sheet.titles.get(column, column) for column in sheet.columns]
+    heads = [text(sheet.titles.get(column, column)) for column in sheet.columns]
     sizes = [max([cell_len(line[i]) for line in body], default=0) for i in range(len(heads))]
     shown = list(range(len(heads)))
 
