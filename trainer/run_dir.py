@@ -25,10 +25,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 
 from trainer.errors import Held, Refused, one_line
-from trainer.files import write_json, write_whole
+from trainer.files import YamlLoader, write_json, write_whole
 
 CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
 # What a resumed run may change: how long and where it trains, not what it trains.
@@ -206,8 +207,10 @@ def started_in(path: Path) -> Path | None:
     """
     if not (path / HYDRA).exists():
         return None
-    cwd = OmegaConf.select(OmegaConf.create(_read_yaml(path / HYDRA)), "hydra.runtime.cwd")
-    return None if cwd is None else Path(cwd)
+    try:
+        return Path(_read_yaml(path / HYDRA)["hydra"]["runtime"]["cwd"])
+    except (KeyError, TypeError):
+        return None
 
 
 def resumed_changes(path: Path) -> dict[str, Any]:
@@ -262,7 +265,7 @@ def difference(new: Any, old: Any, key: str = "") -> str | None:
 
 def _read_yaml(path: Path) -> dict:
     try:
-        node = OmegaConf.to_container(OmegaConf.create(path.read_text()))
+        node = yaml.load(path.read_text(), YamlLoader) or {}
     except Exception as error:  # whatever a damaged file makes the parser raise
         raise Refused(f"{path}: not readable as YAML ({one_line(error)})") from error
     if not isinstance(node, dict):

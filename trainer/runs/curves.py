@@ -1,0 +1,76 @@
+"""``metrics.csv`` of a run as columns of numbers; half a last row, which is just being written, is left out."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from trainer.runs.frozen import Damaged
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FILE = "metrics.csv"
+NUMBERS = re.compile(rb"[-+0-9.einfa,\n]*")  # what float's repr is made of: "inf" and "nan", too
+
+
+def check(content: bytes) -> int:
+    """The number of whole rows, without reading their numbers.
+
+    Raises:
+        Damaged: a row has too many or too few cells, or a cell is no number.
+    """
+    columns, body = _divided(content)
+    rows = body.count(b"\n")
+    if body.count(b",") != rows * (len(columns) - 1) or NUMBERS.fullmatch(body) is None:
+        numbers(content)  # says which row
+    return rows
+
+
+def numbers(content: bytes) -> dict[str, np.ndarray]:
+    """Name -> column, NaN where nothing was measured; {} where there is no row yet.
+
+    Raises:
+        Damaged: a row has too many or too few cells, or a cell is no number.
+    """
+    import numpy as np
+
+    columns, body = _divided(content)
+    if not body:
+        return {}
+    cells = body.replace(b"\n", b",").split(b",")[:-1]
+    try:
+        if body.count(b",") == body.count(b"\n") * (len(columns) - 1):
+            table = np.array([float(cell or "nan") for cell in cells]).reshape(-1, len(columns))
+            if all(line.count(b",") == len(columns) - 1 for line in body.splitlines()):
+                return {name: table[:, i].copy() for i, name in enumerate(columns)}
+    except ValueError:
+        pass
+    raise Damaged(f"{FILE}: {_first_mistake(body, len(columns))}")
+
+
+def _divided(content: bytes) -> tuple[list[str], bytes]:
+    """The names of the columns, and the whole rows."""
+    if not content:  # just being made
+        return [], b""
+    head, _, body = content.replace(b"\r\n", b"\n").partition(b"\n")
+    try:
+        columns = head.decode().split(",")
+    except UnicodeDecodeError as error:
+        raise Damaged(f"{FILE}: not text in UTF-8") from error
+    if columns[0] != "epoch" or len(set(columns)) < len(columns):
+        raise Damaged(f"{FILE}: its first line should name columns, the first of them epoch")
+    return columns, body[: body.rfind(b"\n") + 1]
+
+
+def _first_mistake(body: bytes, columns: int) -> str:
+    for i, line in enumerate(body.split(b"\n")[:-1], 1):
+        cells = line.split(b",")
+        if len(cells) != columns:
+            return f"row {i} has {len(cells)} cells instead of {columns}"
+        for cell in cells:
+            try:
+                float(cell or "nan")
+            except ValueError:
+                return f"row {i} has a cell that is no number ({cell[:20].decode(errors='replace')!r})"
+    return "damaged"
