@@ -35,7 +35,9 @@ def main() -> None:
     again = what.add_parser("resume", help="does what is left: finished jobs are skipped, interrupted ones go on")
     again.add_argument("folder", type=Path, help="the directory of a sweep")
     again.add_argument("overrides", nargs="*", help="changes, such as sweep.workers=1 or sweep.rerun_failed=true")
-    show = what.add_parser("show", help="prints a table of the jobs; writes sweep.csv and sweep.png")
+    show = what.add_parser(
+        "show", help="writes sweep.csv and sweep.png, and says what is done, what failed, and the best"
+    )
     show.add_argument("folder", type=Path, help="the directory of a sweep")
     for one in (again, show):
         one.error = refuse_arguments

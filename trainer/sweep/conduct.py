@@ -59,6 +59,11 @@ class Planned:
         """Whether all jobs are done, here or elsewhere."""
         return not (self.todo or self.running or self.elsewhere)
 
+    @property
+    def left(self) -> bool:
+        """Whether a resume would find something to do."""
+        return not self.over or "interrupted" in self.results.values() or "killed" in self.results.values()
+
     def next(self) -> Path | None:
         if self.elsewhere and time.monotonic() - self.looked > LOOK_ELSEWHERE_S:
             self.looked = time.monotonic()

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from trainer.announce import number
+from trainer.assembly import build
 from trainer.files import write_whole
 from trainer.run_dir import shown
 from trainer.runs import RunRecord, find_runs, metric_direction
 from trainer.runs.sweep import write_csv
-from trainer.sweep.folder import drop_checkpoints
+from trainer.sweep.folder import asked, drop_checkpoints
 from trainer.sweep.settings import Settings
 
 
@@ -64,14 +65,25 @@ def keep_best(folder: Path, settings: Settings) -> None:
 
 def write(folder: Path) -> list[RunRecord]:
     """Writes ``sweep.csv``, and ``sweep.png`` where there is something to draw; returns the runs."""
-    from trainer.plot import sweep_picture
+    from trainer.plot.sweep import sweep_picture
 
     records = find_runs([folder])
     write_csv(records, folder / "sweep.csv")
-    picture = sweep_picture(records)
+    picture = sweep_picture(records, asked(folder)["swept"])
     if picture is not None:
         write_whole(folder / "sweep.png", picture)
     return records
+
+
+def show_all(folder: Path) -> None:
+    """Writes the table and the picture, and says what came out so far.
+
+    Raises:
+        Refused: no sweep, or files that cannot be written.
+    """
+    node = asked(folder)["config"]["sweep"]
+    records = write(folder)
+    print(*closing_lines(folder, records, build("sweep", node)), sep="\n")
 
 
 def closing_lines(folder: Path, records: list[RunRecord], settings: Settings) -> list[str]:
@@ -85,4 +97,4 @@ def closing_lines(folder: Path, records: list[RunRecord], settings: Settings) ->
         [(record, metric, found)] = best
         lines.append(f"{'best':<11} {metric} {number(found)}: {shown(record.path)}")
     files = [shown(folder / name) for name in ("sweep.csv", "sweep.png") if (folder / name).exists()]
-    return [*lines, f"{'written':<11} {', '.join(files)}"]
+    return [*lines, f"{'written':<11} {', '.join(files)}", f"{'all':<11} python -m trainer.runs {shown(folder)}"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from trainer import run_dir
 from trainer.assembly import build
 from trainer.config import check_node
 from trainer.display import loading_progress
 from trainer.errors import Refused
 from trainer.run import run_job
 from trainer.sweep import folder as sweep_folder
+from trainer.sweep import results
 from trainer.sweep.board import make_board
 from trainer.sweep.check import check
 from trainer.sweep.conduct import Planned, conduct
@@ -45,7 +50,7 @@ class Sweep:
         sweep_folder.check_folder(self.folder)
         self.launcher = launcher(context, task_function, config)
         self.pool = Pool(run_job)
-        self.gpus = 0
+        self.gpus, self.tidy_at = 0, 0.0
 
     def grid(self, params: dict[str, Any] | None, arguments: Sequence[str]) -> None:
         """Every combination of the values given: planned, checked, frozen, done.
@@ -110,9 +115,21 @@ class Sweep:
         board = make_board(self.folder, total, before, len(places))
         board.open()
         self.pool.open(places)
-        code = conduct(queue, self.pool, board, fail_fast=self.settings.fail_fast, after=lambda: None)
+        code = conduct(queue, self.pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
+        results.keep_best(self.folder, self.settings)
+        for line in results.closing_lines(self.folder, results.write(self.folder), self.settings):
+            print(line)
+        if code == 128 + signal.SIGINT or queue.left:
+            print(f"to go on:\n  python -m trainer.sweep resume {shlex.quote(run_dir.shown(self.folder))}")
         if code:
             raise SystemExit(code)
+
+    def tidy(self) -> None:
+        """After each job: drops checkpoints that nobody wants, spending a small share of the time on it."""
+        now = time.monotonic()
+        if now >= self.tidy_at:
+            results.keep_best(self.folder, self.settings)
+            self.tidy_at = time.monotonic() + 20 * (time.monotonic() - now)
 
     def places(self, jobs: int) -> list[Place]:
         """Where jobs compute: a GPU takes `sweep.jobs_per_gpu`, a CPU core one."""
