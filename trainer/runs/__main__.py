@@ -145,16 +145,16 @@ def _of_runs(records: list[RunRecord], columns: list[str], title: str) -> View:
     for r, record in zip(rows, records, strict=True):
         if record.status == "running" and "epochs" in r:
             r["status"] = f"running {r['epochs']}/{r.get('train.epochs', '?')}"
-    titles = {}
+    titles, optional = {}, columns[1:]
     if not columns:
         keys = differing(records)
         monitored = list(dict.fromkeys(record.best["metric"] for record in records if record.best))
         best = ["best/value"] if len(monitored) == 1 else ["best/metric", "best/value"] if monitored else []
         titles = {"best/value": f"best {monitored[0]}"} if len(monitored) == 1 else {}
-        columns = ["name", *keys, "status", *best, *tests(records)]
-    sheet = show.Sheet(
-        columns, rows, titles, frozenset(columns) - {"name", "status", "best/value", *tests(records)[:1]}
-    )
+        measured = tests(records)
+        columns = ["name", *keys, "status", *best, *measured]
+        optional = [*measured[:1], *best, *keys, *measured[1:]]
+    sheet = show.Sheet(columns, rows, titles, optional)
     reasons = [r for r in records if r.error and r.status != "finished"]
     notes = [f"{r.status:<10} {r.name}: {r.error}" for r in reasons[:REASONS]]
     if len(reasons) > REASONS:

@@ -32,7 +32,7 @@ class Sheet:
     columns: list[str]
     rows: list[Row]
     titles: dict[str, str] = field(default_factory=dict)
-    optional: frozenset[str] = frozenset()  # columns that a narrow screen may leave out, from the right
+    optional: Sequence[str] = ()  # columns that a narrow screen may leave out, the last ones first
 
 
 def text(value: Any, column: str = "") -> str:
@@ -120,13 +120,14 @@ def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Ta
 
 
 def _least_telling(sheet: Sheet, body: list[list[str]]) -> list[int]:
-    """The columns that may be left out: first those that say the same as one before them, each kind from the right."""
-    optional = [i for i, column in enumerate(sheet.columns) if column in sheet.optional]
+    """The columns that may be left out, in that order: first settings that tell the runs apart as another one does."""
+    optional = [sheet.columns.index(column) for column in sheet.optional]
     seen, again = set(), []
     for i in optional:
         numbers: dict[str, int] = {}
         pattern = tuple(numbers.setdefault(line[i], len(numbers)) for line in body)
-        again += [i] if pattern in seen else []
+        if pattern in seen and len(numbers) < len(body) and "/" not in sheet.columns[i]:
+            again.append(i)
         seen.add(pattern)
     return [*reversed(again), *(i for i in reversed(optional) if i not in again)]
 
