@@ -230,6 +230,13 @@ def test_half_a_last_row_and_empty_cells(tmp_path):
     assert record.curves["val/accuracy"][3] == np.inf
 
 
+def test_a_name_with_a_comma(tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / "metrics.csv").write_text('epoch,"val/accuracy_a,b"\n1,0.5\n2,0.25\n3,\n')
+    assert only(run).status == "finished"
+    assert only(run).curves["val/accuracy_a,b"].tolist()[:2] == [0.5, 0.25]
+
+
 DAMAGE = {
     ("summary.json", b""): "summary.json: empty",
     ("summary.json", b'{"status": "fini'): "summary.json: not readable as JSON",
@@ -264,7 +271,7 @@ DAMAGE = {
     (".hydra/resumed.yaml", b"oh no"): ".hydra/resumed.yaml: should hold a mapping",
     ("metrics.csv", b"hello\n1\n"): "metrics.csv: its first line should name columns",
     ("metrics.csv", b"epoch,a,a\n"): "metrics.csv: its first line should name columns",
-    ("metrics.csv", b"epoch,\xff\n1,2\n"): "metrics.csv: not text in UTF-8",
+    ("metrics.csv", b"epoch,\xff\n1,2\n"): "metrics.csv: its first line is not text in UTF-8",
     ("metrics.csv", b"epoch,a\n1,2\n2\n3,4\n"): "metrics.csv: row 2 has 1 cells instead of 2",
     ("metrics.csv", b"epoch,a\n1,2\n2,3,4\n3\n"): "metrics.csv: row 2 has 3 cells instead of 2",
     ("metrics.csv", b"epoch,a\n1,2\n2,hi\n3,4\n"): "metrics.csv: row 2 has a cell that is no number ('hi')",

@@ -81,6 +81,7 @@ def test_a_running_run_says_how_far_it_is(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("trainer.runs.read.is_held", lambda path, process: True)
     assert cells(runs()[1])[0][1] == "running 3/3"
     assert json.loads(runs("--json")[1])[0]["status"] == "running"
+    assert runs("--csv", "--columns", "status")[1] == "status\nrunning\n"
 
 
 def test_order(table, tmp_path):
@@ -185,7 +186,7 @@ def test_only_finished_runs_are_averaged_and_it_is_said(runs, tmp_path):
     assert cells(text)[0][:2] == ["0.1", "5"]
     assert cells(text)[0][3].endswith("(n=4)")
     assert "left out: 1 damaged, 1 diverged" in text
-    assert "1 of the runs repeat the configuration of another one" in text
+    assert "runs that repeat the configuration of another one, and count as well: 1" in text
 
 
 def test_what_else_differs_is_not_averaged_silently(runs, tmp_path):

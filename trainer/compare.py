@@ -195,9 +195,10 @@ def metrics(a: Side, b: Side) -> Iterator[Metric]:
 def heads(a: Side, b: Side) -> Iterator[Text]:
     """The two, in a line each."""
     for letter, s in (("A", a), ("B", b)):
-        n = len(s.repeats)
-        seeds = f", mean over {len(s.finished)} finished of {n} runs that differ in seed only" if n > 1 else ""
-        yield Text(f"{letter}  {shown(s.path.absolute())}: {s.run.status if n == 1 else 'repeated'}{seeds}")
+        n, done = len(s.repeats), len(s.finished)
+        counted = f"{n} runs" if done == n else f"the {done} that finished of {n} runs"
+        what = s.run.status if n == 1 else f"mean over {counted} that differ in seed only"
+        yield Text(f"{letter}  {shown(s.path.absolute())}: {what}")
 
 
 def tables(a: Side, b: Side) -> Iterator[Table | Text]:

@@ -136,15 +136,12 @@ def _order(arguments: argparse.Namespace, names: Names, sheet: show.Sheet) -> li
 
 def _listed(keys: str | None, names: Names, option: str) -> list[str]:
     """The full names of columns that stand in an option, divided by commas."""
-    return [names(key.strip(), option) for key in (keys or "").split(",") if key.strip()]
+    return list(dict.fromkeys(names(key.strip(), option) for key in (keys or "").split(",") if key.strip()))
 
 
 def _of_runs(records: list[RunRecord], columns: list[str], title: str) -> View:
     """A row a run."""
     rows = [row(record) for record in records]
-    for r, record in zip(rows, records, strict=True):
-        if record.status == "running" and "epochs" in r:
-            r["status"] = f"running {r['epochs']}/{r.get('train.epochs', '?')}"
     titles, optional = {}, columns[1:]
     if not columns:
         keys = differing(records)
@@ -182,7 +179,7 @@ def _of_groups(
     if groups.left_out:
         notes.append(f"left out: {groups.left_out}")
     if groups.repeated:
-        notes.append(f"{groups.repeated} of the runs repeat the configuration of another one, and count as well")
+        notes.append(f"runs that repeat the configuration of another one, and count as well: {groups.repeated}")
     return View(records, show.Sheet([*keys, "n", *metrics], rows, titles), title, notes)
 
 

@@ -73,6 +73,8 @@ def _cell(r: Row, column: str) -> str:
     value = r.get(column)
     if value is None and column in r:
         return "null"
+    if column == "status" and value == "running" and "epochs" in r:
+        return f"running {r['epochs']}/{r.get('train.epochs', '?')}"
     fewer = f" (n={value.n})" if isinstance(value, Mean) and value.n != r["n"] else ""
     return text(value, column) + fewer
 
