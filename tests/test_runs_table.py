@@ -101,7 +101,7 @@ def test_order(table, tmp_path):
     assert order("--sort", "name") == [0, 1, 2, 3]
 
 
-def test_forms_have_the_whole_numbers(runs, table, tmp_path):
+def test_forms_have_all_digits(runs, table, tmp_path):
     write_run(tmp_path / "outputs/a,b", losses=(1 / 3, 0.1), test={"loss": 2 / 3, "accuracy": None})
     write_run(tmp_path / "outputs/c", with_keys(model__widths=[1]), losses=())
     first, second = table()
@@ -154,6 +154,12 @@ def test_a_narrow_screen(runs, tmp_path, monkeypatch):
         assert max(map(len, body)) <= width
         assert len(cells(text)) == 4  # no row is broken
         assert dropped in re.search(r"not shown: (.*);", text)[1]
+
+
+def test_short_names_keep_their_heading(runs, tmp_path):
+    for i in range(2):
+        write_run(tmp_path / f"outputs/{i}", with_keys(seed=i))
+    assert "┃ name ┃ seed ┃" in runs()[1]
 
 
 def test_means_are_numpys(runs, table, tmp_path):

@@ -87,8 +87,8 @@ def main() -> None:
         "paths", nargs="*", type=Path, metavar="PATH", help="where to look for repetitions; default: beside each run"
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="comma-separated values with whole numbers")
-    form.add_argument("--json", action="store_true", help="a list of objects with whole numbers")
+    form.add_argument("--csv", action="store_true", help="comma-separated values, numbers with all their digits")
+    form.add_argument("--json", action="store_true", help="a list of objects, numbers with all their digits")
     parser.error = refuse_arguments
     with one_line_mistakes():
         arguments = parser.parse_args()

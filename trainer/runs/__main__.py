@@ -13,7 +13,7 @@ import argparse
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -62,8 +62,8 @@ def main() -> None:
     parser.add_argument("--group-by", metavar="KEYS", help="mean and standard deviation of the runs that share these")
     parser.add_argument("--over", metavar="KEYS", help="what is averaged over, with --group-by; default: seed")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="comma-separated values with whole numbers")
-    form.add_argument("--json", action="store_true", help="a list of objects with whole numbers")
+    form.add_argument("--csv", action="store_true", help="comma-separated values, numbers with all their digits")
+    form.add_argument("--json", action="store_true", help="a list of objects, numbers with all their digits")
     form.add_argument("--latex", action="store_true", help="a tabular with the rules of booktabs")
     form.add_argument(
         "--watch", action="store_true", help=f"show the table again every {EVERY_S:g} seconds until Ctrl-C"
@@ -228,12 +228,18 @@ def watch(arguments: argparse.Namespace) -> None:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
                 clock = Text(time.strftime("%H:%M:%S, every ") + f"{EVERY_S:g} s; Ctrl-C ends", style="dim")
-                room = console.height - 7 - len(view.notes)
-                live.update(Group(*parts(view, console.width, max(1, room)), clock), refresh=True)
+                live.update(Group(*_page(view, console), clock), refresh=True)
                 time.sleep(EVERY_S)
                 view = read(arguments)
     finally:
         write(arguments, view)
+
+
+def _page(view: View, console: Console) -> list[RenderableType]:
+    """As much of the table as the terminal is high; of the notes the first few, each on a line."""
+    notes = [note if len(note) < console.width else f"{note[: console.width - 1]}…" for note in view.notes[:3]]
+    around = 10 + len(notes)  # title, heading and borders, two lines of what is left out, the clock
+    return parts(replace(view, notes=notes), console.width, max(1, console.height - around))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A table of runs for the screen, and the same as CSV, JSON and LaTeX, whose numbers are whole."""
+"""A table of runs for the screen, and the same as CSV, JSON and LaTeX."""
 
 from __future__ import annotations
 
@@ -114,7 +114,11 @@ def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Ta
     table = Table()
     for i in shown:
         justify = "right" if is_numeric(sheet, sheet.columns[i]) else "left"
-        how = {"overflow": "ellipsis", "no_wrap": True, "max_width": sizes[i]} if i == name else {"overflow": "fold"}
+        how = (
+            {"overflow": "ellipsis", "no_wrap": True, "max_width": max(sizes[i], cell_len(heads[i]))}
+            if i == name
+            else {"overflow": "fold"}
+        )
         table.add_column(Text(heads[i]), justify=justify, **how)
     for line, r in zip(body, sheet.rows, strict=False):
         table.add_row(*(Text(line[i], _style(sheet.columns[i], r)) for i in shown))
@@ -187,7 +191,7 @@ def flat(sheet: Sheet) -> tuple[list[str], list[list[Any]]]:
 
 
 def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Comma-separated values: numbers whole, lists as JSON, empty what is missing."""
+    """Comma-separated values: all digits of numbers, lists as JSON, empty what is missing."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
