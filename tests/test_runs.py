@@ -109,6 +109,26 @@ def test_a_real_run(trained):
     assert record.summary == json.loads((run / "summary.json").read_text())
 
 
+def test_choices_are_those_of_the_runtime(tmp_path):
+    run = write_run(tmp_path / "run")
+    hydra = {
+        "hydra": {
+            "sweeper": {"params": {"x": {"choices": {"optim": "no"}}}},
+            "runtime": {
+                "choices": {"logger": ["csv", "wandb"], "constraint@_global_.constraint": "linf", "hydra/env": 1}
+            },
+            "verbose": False,
+        }
+    }
+    text = OmegaConf.to_yaml(hydra)
+    for ending in ("\n", "\r\n"):
+        (run / ".hydra/hydra.yaml").write_bytes(text.replace("\n", ending).encode())
+        config = only(run).config
+        assert config["logger"] == ["csv", "wandb"]
+        assert config["constraint"] == "linf"
+        assert "optim" not in config
+
+
 def test_what_differs(tmp_path):
     """A choice says what its target is; keys that a choice alone has count if they differ among the runs with them."""
     for i, (lr, optim) in enumerate([(0.1, "sgd"), (0.2, "sgd"), (0.1, "adam")]):

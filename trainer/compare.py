@@ -84,7 +84,12 @@ def main() -> None:
     parser.add_argument("a", type=Path, metavar="RUN_A", help="a run, or a folder of runs that differ in seed only")
     parser.add_argument("b", type=Path, metavar="RUN_B", help="the same")
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="where to look for repetitions; default: beside each run"
+        "paths",
+        nargs="*",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help="where to look for repetitions; default: beside each run",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="comma-separated values, numbers with all their digits")
