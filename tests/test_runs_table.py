@@ -130,10 +130,13 @@ def test_latex(runs, tmp_path):
     text = runs("--group-by", "optim.lr", "--latex")[1]
     mean, sd = np.mean([0.1, 0.11, 0.12]), np.std([0.1, 0.11, 0.12], ddof=1)
     assert "\\begin{tabular}{rrrr}\n\\toprule\noptim.lr & n & best val/loss & test/accuracy \\\\\n\\midrule\n" in text
-    assert f"0.1 & 3 & 0.5000 $\\pm$ 0.0000 & {mean:.4f} $\\pm$ {sd:.4f} \\\\\n" in text
+    assert f"0.1 & 3 & $0.5000 \\pm 0.0000$ & ${mean:.4f} \\pm {sd:.4f}$ \\\\\n" in text
     assert text.endswith("\\bottomrule\n\\end{tabular}\n")
     text = runs("--latex", "--columns", "name,model.widths,error")[1]
     assert "0\\_lr=0.1,seed=0 & {[}64, 64{]} & - \\\\\n" in text
+    assert escape("-0.5 ± 0.1 (n=3)") == "$-0.5 \\pm 0.1$ (n=3)"
+    assert escape("-1e-05") == "$-1e-05$"
+    assert escape("-") == "-"
     assert escape("50% & a_b #1 {x} $y ^~\\") == (
         "50\\% \\& a\\_b \\#1 \\{x\\} \\$y \\textasciicircum{}\\textasciitilde{}\\textbackslash{}"
     )

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -227,6 +228,7 @@ def latex(sheet: Sheet) -> str:
     return "\n".join(lines) + "\n"
 
 
+NUMBER = re.compile(r"(?P<value>-?\d[\d.e+-]*)(?: ± (?P<sd>\d[\d.e+-]*))?(?P<n>(?: \(n=\d+\))?)")
 SPECIAL = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
@@ -236,6 +238,9 @@ SPECIAL = {
 
 
 def escape(cell: str) -> str:
-    """A text as LaTeX prints it; a negative number gets a minus sign."""
-    text = "".join(SPECIAL.get(c, c) for c in cell)
-    return f"${text}$" if cell[:1] == "-" and cell[1:2].isdigit() and "±" not in cell else text
+    """A text as LaTeX prints it; a mean with its deviation, and a negative number, as mathematics."""
+    number = NUMBER.fullmatch(cell)
+    if number and (number["sd"] or cell.startswith("-")):
+        spread = f" \\pm {number['sd']}" if number["sd"] else ""
+        return f"${number['value']}{spread}${number['n']}"
+    return "".join(SPECIAL.get(c, c) for c in cell)
