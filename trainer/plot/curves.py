@@ -1,0 +1,312 @@
+"""Metrics over epochs, steps or seconds: a line for each run, or the mean of repeated runs with a band."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.errors import Refused
+from trainer.plot import look
+from trainer.plot.scale import Scale, labels
+from trainer.plot.values import columns, groups, higher_is_better, named, setting, settings, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from trainer.runs.read import RunRecord
+
+LISTED = 20  # entries of a legend; of more, their colours say little
+SHADED = 8  # values of a number in a legend; more have a bar of colours
+CROSS: dict[str, Any] = {"marker": "x", "linestyle": "none", "markersize": 6, "markeredgewidth": 1.6, "zorder": 4}
+WIDE = 100.0  # a metric whose greatest value is so many times its least stands on a logarithmic axis
+
+
+@dataclass
+class Line:
+    """A line of a picture: one run, or the mean over several."""
+
+    epoch: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    sd: np.ndarray | None = None
+    n: tuple[int, int] = (1, 1)  # the fewest and the most runs in a point
+    diverged: bool = False
+    setting: tuple[Any, ...] = ()  # of the keys that give colours
+
+
+@dataclass
+class Look:
+    """How lines are told apart: by the colour of one key's values, or of all their combinations; by dashes."""
+
+    keys: list[str]
+    scale: Scale | None = None  # of the numbers that colours stand for
+    colours: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    dashes: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    plain: bool = False  # too many to tell apart
+
+
+def axis_values(record: RunRecord, name: str) -> np.ndarray | None:
+    """A column of the run's metrics.csv, or ``seconds`` of training until the end of each epoch; None without it."""
+    if name == "seconds":
+        times = record.curves.get("time/epoch_s")
+        return None if times is None else np.nancumsum(times)
+    return record.curves.get(name)
+
+
+def run_line(record: RunRecord, x: str, y: str) -> Line:
+    """One run's points: those where both numbers are finite."""
+    across, up = axis_values(record, x), axis_values(record, y)
+    if across is None or up is None:
+        return Line(np.zeros(0), np.zeros(0), np.zeros(0), diverged=record.status == "diverged")
+    kept = np.isfinite(across) & np.isfinite(up)
+    return Line(record.curves["epoch"][kept], across[kept], up[kept], diverged=record.status == "diverged")
+
+
+def mean_line(lines: Sequence[Line]) -> Line:
+    """Mean and sample standard deviation at each epoch, over the lines that are there, at the mean of their x."""
+    epoch = np.unique(np.concatenate([line.epoch for line in lines]))
+    x, y = np.full((2, len(lines), len(epoch)), math.nan)
+    for i, line in enumerate(lines):
+        at = np.searchsorted(epoch, line.epoch)
+        x[i, at], y[i, at] = line.x, line.y
+    n = np.isfinite(y).sum(0)
+    mean = np.nanmean(y, 0)
+    sd = np.sqrt(np.nansum((y - mean) ** 2, 0) / np.maximum(n - 1, 1))
+    return Line(epoch, np.nanmean(x, 0), mean, sd, (int(n.min()), int(n.max())))
+
+
+def all_lines(records: Sequence[RunRecord], x: str, y: str, by: Sequence[str], band: Sequence[str] | None) -> list[Line]:
+    """The lines of one panel; a run that diverged is no part of a mean, but a line of its own.
+
+    Args:
+        by: keys that colours stand for.
+        band: keys over which means are taken; None for a line for each run.
+    """
+    from trainer.runs.read import differing
+
+    lines = []
+    if band is None:
+        for record in records:
+            lines.append(run_line(record, x, y))
+            lines[-1].setting = settings(record, by)
+    else:
+        same = [key for key in dict.fromkeys([*by, *differing(records)]) if key not in band]
+        for equal in groups(records, same).values():
+            each = [run_line(record, x, y) for record in equal]
+            kept = [line for line in each if len(line.x) and not line.diverged]
+            of_group = [*([mean_line(kept)] if kept else []), *(line for line in each if line.diverged)]
+            for line in of_group:
+                line.setting = settings(equal[0], by)
+            lines += of_group
+    return lines
+
+
+def looks(records: Sequence[RunRecord], by: Sequence[str]) -> Look:
+    """Colours for the first key and dashes for the others where these are few, else colours for all combinations."""
+    found = Look(list(by))
+    combinations = list(groups(records, by))
+    first = Scale.of(by[0], {setting(record, by[0]) for record in records}) if by else None
+    others = sorted({c[1:] for c in combinations}, key=repr)
+    if first and (len(first.values) <= len(look.CATEGORIES) or first.kind != "category") and len(others) <= 4:
+        shade = look.shades(first)
+        found.colours = {c: shade[c[0]] for c in combinations}
+        found.dashes = {c: look.DASHES[others.index(c[1:])] for c in combinations}
+        found.scale = first if first.kind != "category" and len(first.values) > SHADED else None
+    elif len(combinations) <= min(LISTED, len(look.CATEGORIES) * len(look.DASHES)):
+        per = len(look.CATEGORIES)
+        found.colours = {c: look.CATEGORIES[i % per] for i, c in enumerate(combinations)}
+        found.dashes = {c: look.DASHES[i // per] for i, c in enumerate(combinations)}
+    else:
+        found.plain = True
+        found.colours, found.dashes = dict.fromkeys(combinations, look.CATEGORIES[0]), dict.fromkeys(combinations, "-")
+    return found
+
+
+def curves_figure(
+    records: Sequence[RunRecord],
+    x: str,
+    ys: Sequence[str],
+    by: Sequence[str] | None = None,
+    band: Sequence[str] | None = None,
+    log: tuple[bool | None, bool | None] = (None, None),
+    title: str | None = None,
+    size: tuple[float, float] | None = None,
+) -> Figure:
+    """A panel for each metric of `ys`.
+
+    Args:
+        by: keys that colours stand for; None for all in which the runs differ.
+        band: keys over which means are taken; None for a line for each run.
+        log: whether the x and y axes are logarithmic; None for what suits the numbers.
+
+    Raises:
+        Refused: nothing to draw.
+    """
+    from matplotlib.figure import Figure
+
+    from trainer.runs.read import differing
+
+    if by is None:
+        by = [key for key in differing(records) if key not in (band or ())]
+    panels = [(y, all_lines(records, x, y, by, band)) for y in ys]
+    for y, lines in panels:
+        if not any(len(line.x) for line in lines):
+            raise Refused(f"--y={y}: no run has a number of it yet, of {len(records)}")
+    how = looks(records, by)
+    entries = [] if how.plain else legend_entries(how, [line for _, lines in panels for line in lines], band)
+    beside = 0.5 + 0.07 * max((len(text) for _, text in entries), default=0) if entries else 0.1
+    across = min(3, len(panels))
+    down = math.ceil(len(panels) / across)
+    bar = how.scale is not None
+    wide = 0.4 + (4.0 if len(panels) == 1 else 3.1) * across + beside + 0.8 * bar
+    tall = max((2.9 if len(panels) == 1 else 2.5) * down + 0.3, 0.6 + 0.19 * (len(entries) + 1))
+    figure = Figure(figsize=size or (wide, tall + 0.3 * bool(title)), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).flat
+    for axis, (y, lines) in zip(axes, panels, strict=False):
+        draw_lines(axis, lines, how, band is not None)
+        axis.set(xlabel=words(x), ylabel=words(y))
+        falls = not higher_is_better(records, y)
+        set_axes(axis, lines, how, log, falls)
+    for axis in figure.axes[len(panels) :]:
+        axis.axis("off")
+    if bar:
+        add_bar(figure, how.scale)
+    if entries:
+        handles, texts = zip(*entries, strict=True)
+        heading = by[0] if len(by) == 1 and not bar else None
+        legend = figure.legend(handles, texts, loc="outside right upper", title=heading, handlelength=2.2)
+        legend.set_alignment("left")
+    look.heading(figure, title)
+    look.caption(figure, *remarks(panels, how, band, len(records)))
+    return figure
+
+
+def draw_lines(axis: Axes, lines: Sequence[Line], how: Look, banded: bool) -> None:
+    """Lines with their bands; a cross where one ends because the run diverged."""
+    from matplotlib.ticker import MaxNLocator
+
+    many = len(lines) > LISTED
+    for line in lines:
+        colour, dash = how.colours[line.setting], how.dashes[line.setting]
+        if not len(line.x):
+            continue
+        mean = line.sd is not None
+        thin = 0.8 if many else 1.2
+        single = {"marker": "o", "markersize": 3} if len(line.x) == 1 and not line.diverged else {}
+        axis.plot(
+            *(line.x, line.y), color=colour, linestyle=dash, linewidth=1.7 if mean else thin,
+            alpha=1.0 if mean else 0.55 if many or banded else 0.9, zorder=3 if mean else 2, **single,
+        )  # fmt: skip
+        if mean and line.n[1] > 1:
+            axis.fill_between(line.x, line.y - line.sd, line.y + line.sd, color=colour, alpha=0.2, linewidth=0)
+        if line.diverged:
+            axis.plot(line.x[-1:], line.y[-1:], color=colour, **CROSS)
+    axis.grid(True)
+    if all((line.x == line.x.astype(int)).all() for line in lines):
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def set_axes(
+    axis: Axes, lines: Sequence[Line], how: Look, log: tuple[bool | None, bool | None], falls: bool
+) -> None:
+    """Logarithmic or not, and the range: that of the runs that did not diverge, if there are any.
+
+    Args:
+        falls: whether low values of the metric are good; others, such as accuracies, are linear by default.
+    """
+    kept = [line for line in lines if len(line.x) and not line.diverged] or [line for line in lines if len(line.x)]
+    values = np.concatenate([line.y for line in kept])
+    positive = values[values > 0]
+    wide = len(positive) == len(values) and values.max() >= WIDE * values.min()
+    log_y = log[1] if log[1] is not None else falls and wide
+    if log_y and not len(positive):
+        raise Refused("--log-y: no number is positive; --no-log-y draws them")
+    low, high = (positive if log_y else values).min(), values.max()
+    everything = np.concatenate([line.y for line in lines])
+    if log_y:
+        low, high = low / (high / low) ** 0.05, high * (high / low) ** 0.05
+        if high > low:
+            axis.set_ylim(low, high)
+        look.log_axis(axis, "y")
+    elif everything.max() > high + 2 * (high - low) or everything.min() < low - 2 * (high - low):
+        banded = [line for line in kept if line.sd is not None]
+        low = min([low, *(float((line.y - line.sd).min()) for line in banded)])
+        high = max([high, *(float((line.y + line.sd).max()) for line in banded)])
+        axis.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    if log[0]:
+        if not any((line.x > 0).any() for line in lines):
+            raise Refused("--log-x: no number is positive")
+        look.log_axis(axis, "x")
+    bottom, top = axis.get_ylim()
+    for line in lines:  # what leaves the picture is marked at its edge
+        if line.diverged and len(line.x) and not bottom <= line.y[-1] <= top:
+            edge = top if line.y[-1] > top else bottom
+            axis.plot(line.x[-1:], [edge], color=how.colours[line.setting], clip_on=False, **CROSS)
+
+
+def legend_entries(how: Look, lines: Sequence[Line], band: Sequence[str] | None) -> list[tuple[Any, str]]:
+    """Handles and texts: each combination of values with the number of its runs, and what a cross means."""
+    from matplotlib.lines import Line2D
+
+    found: list[tuple[Any, str]] = []
+    combinations = list(how.colours)
+    if how.scale is None and how.keys:
+        for combination in combinations:
+            own = [line for line in lines if line.setting == combination]
+            text = named(how.keys, combination, combinations, keyed=len(how.keys) > 1)
+            counts = [n for line in own if line.sd is not None for n in line.n]
+            lost = bool(own) and all(line.diverged for line in own)
+            notes = [counted(min(counts), max(counts))] if band is not None and counts else []
+            notes += ["diverged" if any(len(line.x) for line in own) else "diverged in its first epoch"] if lost else []
+            text += f"  ({', '.join(notes)})" if notes else ""
+            style = {"color": how.colours[combination], "linestyle": how.dashes[combination], "linewidth": 1.8}
+            found.append((Line2D([], [], **style), text))
+    if found and any(line.diverged and len(line.x) for line in lines):
+        found.append((Line2D([], [], color=look.GREY, **CROSS), "diverged"))
+    return found
+
+
+def counted(low: int, high: int) -> str:
+    return f"n = {high}" if low == high else f"n = {low}–{high}"
+
+
+def add_bar(figure: Figure, scale: Scale) -> None:
+    """The bar of colours of a number with many values."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    places = [scale.place(value) for value in scale.values]
+    shown = ListedColormap(look.colour_map()(np.linspace(0, 0.9, 256)))
+    mappable = ScalarMappable(Normalize(min(places), max(places)), shown)
+    bar = figure.colorbar(mappable, ax=figure.axes, label=scale.key, aspect=30, pad=0.02)
+    places, texts = scale.ticks()
+    bar.set_ticks(places, labels=texts)
+    bar.minorticks_off()
+    bar.outline.set_visible(False)
+
+
+def remarks(panels: Sequence[tuple[str, list[Line]]], how: Look, band: Sequence[str] | None, runs: int) -> list[str]:
+    """What the lines are, how many, and how they are told apart."""
+    lines = panels[0][1]
+    lost = sum(line.diverged for line in lines)
+    said = []
+    if band is not None:
+        said.append(f"line: mean over {', '.join(band)}; band: ± 1 standard deviation")
+        said.append("runs that diverged are thin lines of their own" if lost else "")
+    else:
+        said.append(f"{runs} run{'s' * (runs > 1)}" if runs > 1 else "")
+    if lost and (how.plain or how.scale):
+        said.append(f"×: diverged ({lost})")
+    if how.plain:
+        said.append("--by KEY gives them colours")
+    empty = sum(not len(line.x) and not line.diverged for line in lines)
+    if empty:
+        said.append(f"{empty} without numbers yet")
+    if len(how.dashes) > 1 and len(set(map(repr, how.dashes.values()))) > 1 and how.scale is not None:
+        said.append("dashes: " + ", ".join(how.keys[1:]))
+    return said

@@ -1,0 +1,224 @@
+"""A metric over two numbers, as a map of cells: the mean of the runs that share both, or points where they form no grid.
+
+Cells stand at equal distances, in the order of the numbers, so a sweep over powers of ten is drawn by its logarithms.
+Runs that diverged are hatched and named, not only coloured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainer.plot import look
+from trainer.plot.scale import Scale, labels
+from trainer.plot.values import Cell, cells, higher_is_better, spread, unfinished, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    from trainer.runs.read import RunRecord
+
+LONE = "div."  # what a cell of diverged runs says
+SCATTERED = 12  # numbers along an axis from which on a map that is mostly empty is drawn as points
+
+
+@dataclass
+class Panel:
+    """One map: its title, its metric and its cells by (x, y)."""
+
+    title: str
+    metric: str
+    cells: dict[tuple[Any, ...], Cell]
+
+
+def heatmap_figure(
+    rows: Sequence[tuple[str, Sequence[RunRecord]]],
+    keys: tuple[str, str],
+    metrics: Sequence[str],
+    over: Sequence[str] = (),
+    title: str | None = None,
+    size: tuple[float, float] | None = None,
+) -> Figure:
+    """A row of maps for each choice and a map for each metric beside each other, all of them on the same two axes.
+
+    Args:
+        rows: what a row is called, and its runs.
+        keys: of the x and the y axis.
+        over: keys in which the runs of one cell differ, for the caption.
+    """
+    from matplotlib.figure import Figure
+
+    records = [record for _, of_row in rows for record in of_row]
+    panels = [
+        [Panel(f"{words(m)}, {name}" if name else words(m), m, cells(of_row, keys, m)) for m in metrics]
+        for name, of_row in rows
+    ]
+    found = {place for row in panels for panel in row for place in panel.cells}
+    x, y = (Scale.of(key, {place[i] for place in found}) for i, key in enumerate(keys))
+    grid = max(len(x.values), len(y.values)) < SCATTERED or 3 * len(found) > len(x.values) * len(y.values)
+    side = cell_side(x, y) if grid else (0.0, 0.0)
+    inside = (side[0] * len(x.values), side[1] * len(y.values)) if grid else (3.0, 2.6)
+    shared = shared_scale(metrics)
+    bars = 1 if shared else len(metrics)
+    across, down = inside[0] * len(metrics) + 0.75 * bars + 0.8, (inside[1] + 0.35) * len(rows) + 0.75 + 0.3 * bool(title)
+    figure = Figure(figsize=size or (max(across, 3.3), max(down, 2.2)), layout="constrained")
+    axes = figure.subplots(len(rows), len(metrics), squeeze=False, sharex=True, sharey=True)
+    norms = [colours_of([p.cells for row in panels for p in (row if shared else row[i : i + 1])]) for i in range(bars)]
+    norms = norms * len(metrics) if shared else norms
+    for of_row, line in zip(panels, axes, strict=True):
+        for axis, panel, norm in zip(line, of_row, norms, strict=True):
+            better = higher_is_better(records, panel.metric)
+            (draw_map if grid else draw_points)(axis, panel, (x, y), norm, better)
+            axis.set_title(panel.title)
+    name_axes(axes, x, y, grid)
+    for i in range(bars):
+        add_bar(figure, axes if shared else axes[:, i], norms[i], records, metrics[i], shared)
+    fit_text(figure, axes)
+    marked = [cell for row in panels for panel in row for cell in panel.cells.values()]
+    counts = [cell.n for cell in marked if cell.n]
+    lost = any(cell.diverged for cell in marked)
+    look.heading(figure, title)
+    hatched = ("hatched" if grid else "crosses") + ": diverged" if lost else ""
+    hatched = ("bold: best; " if grid and len(counts) > 1 else "") + hatched
+    look.caption(figure, spread(over, counts), best_epoch(metrics), hatched, unfinished(records))
+    return figure
+
+
+def shared_scale(metrics: Sequence[str]) -> bool:
+    """Whether all panels show one metric, of different splits: then colours mean the same in all."""
+    return len({metric.rpartition("/")[2] for metric in metrics}) == 1
+
+
+def best_epoch(metrics: Sequence[str]) -> str:
+    """At which epoch numbers were taken that change from epoch to epoch."""
+    names = [words(m) for m in metrics if m.startswith(("train/", "val/", "optim/", "time/"))]
+    return f"{', '.join(names)} at the best epoch" if names else ""
+
+
+def colours_of(maps: Sequence[dict[tuple[Any, ...], Cell]]) -> Normalize:
+    return look.colour_range([cell.mean for of_map in maps for cell in of_map.values() if cell.n])
+
+
+def cell_side(x: Scale, y: Scale) -> tuple[float, float]:
+    """Inches of a cell, so that its number is legible and the map has the size of a column."""
+    wide = min(0.62, max(0.2, 3.2 / max(len(x.values), 1)))
+    tall = min(0.5, max(0.16, 2.9 / max(len(y.values), 1)))
+    return wide, tall
+
+
+def draw_map(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Normalize, better: bool) -> None:
+    """Cells with their numbers; white where there are no runs."""
+    from matplotlib.patches import Rectangle
+
+    x, y = scales
+    shades = look.colour_map(reverse=not better)
+    texts = cell_texts(list(panel.cells.values()))
+    means = [cell.mean for cell in panel.cells.values() if cell.n]
+    best = (max if better else min)(means, default=None)
+    for (place, cell), text in zip(panel.cells.items(), texts, strict=True):
+        i, j = x.values.index(place[0]), y.values.index(place[1])
+        colour = shades(norm(cell.mean)) if cell.n else look.PALE
+        ink = look.against(colour) if cell.n else "0.25"
+        hatch = "////" if not cell.n else "//" if cell.diverged else None
+        edge = ink if cell.n else "0.7"
+        axis.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, facecolor=colour, edgecolor=edge, hatch=hatch, linewidth=0))
+        axis.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=1))
+        back = {"facecolor": colour, "edgecolor": "none", "pad": 0.8} if cell.diverged else None
+        axis.text(i, j, text, ha="center", va="center", color=ink, bbox=back, linespacing=0.95,
+                  weight="bold" if cell.mean == best else "normal")  # fmt: skip
+    axis.set(xlim=(-0.5, len(x.values) - 0.5), ylim=(-0.5, len(y.values) - 0.5))
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+
+
+def draw_points(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Normalize, better: bool) -> None:
+    """A point for each pair of numbers, a cross where all its runs diverged."""
+    x, y = scales
+    kept = {place: cell for place, cell in panel.cells.items() if cell.n}
+    lost = [place for place, cell in panel.cells.items() if not cell.n]
+    colours = look.colour_map(reverse=not better)(norm([cell.mean for cell in kept.values()]))
+    where = [[scale.place(place[i]) for place in kept] for i, scale in enumerate(scales)]
+    axis.scatter(*where, c=colours, s=26, edgecolors="0.3", linewidths=0.4, zorder=3)
+    crosses = [[scale.place(place[i]) for place in lost] for i, scale in enumerate(scales)]
+    axis.scatter(*crosses, marker="x", c="0.35", s=18, linewidths=1, zorder=2)
+    axis.grid(True)
+
+
+def cell_texts(found: Sequence[Cell]) -> list[str]:
+    """The number of each cell: three decimals of shares, three digits of others; how many of its runs diverged."""
+    means = [cell.mean for cell in found if cell.n]
+    shares = all(0 <= v <= 1 for v in means) and max(means, default=0) >= 0.1
+
+    def written(cell: Cell) -> str:
+        if not cell.n:
+            return LONE
+        number = f"{cell.mean:.3f}" if shares else short(cell.mean)
+        return f"{number}\n{cell.diverged} {LONE}" if cell.diverged else number
+
+    return [written(cell) for cell in found]
+
+
+def short(value: float) -> str:
+    """Three digits, and powers only where nothing else would fit: 0.0123, 2.31, 145, 1.2e5."""
+    if value and not 1e-3 <= abs(value) < 1e4:
+        return labels([float(f"{value:.2g}")])[0]
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:.{min(digits, 4)}f}"
+
+
+def name_axes(axes: Any, x: Scale, y: Scale, grid: bool) -> None:
+    """Numbers along the outer axes: every one where they fit."""
+    for axis in axes[-1]:
+        axis.set_xlabel(x.key)
+    for line in axes:
+        line[0].set_ylabel(y.key)
+    for axis in axes.flat:
+        for which, scale in ((axis.xaxis, x), (axis.yaxis, y)):
+            if grid:
+                step = math.ceil(len(scale.values) / 14)
+                which.set_ticks(range(0, len(scale.values), step), labels(scale.values)[::step])
+            else:
+                which.set_ticks(*scale.ticks())
+    if grid and max(map(len, labels(x.values))) * 0.075 > cell_side(x, y)[0] * math.ceil(len(x.values) / 14):
+        for axis in axes[-1]:
+            axis.tick_params(axis="x", rotation=90)
+
+
+def add_bar(figure: Figure, axes: Any, norm: Normalize, records: Sequence[RunRecord], metric: str, shared: bool) -> None:
+    """What colours mean; bright is good, whatever the metric."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm
+
+    better = higher_is_better(records, metric)
+    name = metric.rpartition("/")[2].replace("_", " ") if shared and metric != "best" else words(metric)
+    mappable = ScalarMappable(norm, look.colour_map(reverse=not better))
+    bar = figure.colorbar(mappable, ax=axes, label=name, aspect=25, pad=0.02)
+    bar.outline.set_visible(False)
+    if not better:
+        bar.ax.invert_yaxis()
+    if isinstance(norm, LogNorm):
+        look.decimal(bar.ax.yaxis)
+
+
+def fit_text(figure: Figure, axes: Any) -> None:
+    """The largest letters that stay in their cells; none where they would be too small to read."""
+    texts = [text for axis in axes.flat for text in axis.texts]
+    if not texts:
+        return
+    figure.draw_without_rendering()
+    axis = axes.flat[0]
+    box = axis.get_window_extent()
+    wide, tall = (
+        72 / figure.dpi * pixels / abs(ends[1] - ends[0])
+        for pixels, ends in ((box.width, axis.get_xlim()), (box.height, axis.get_ylim()))
+    )
+    for text in texts:
+        lines = text.get_text().split("\n")
+        size = min(9.0, 0.9 * wide / (0.62 * max(map(len, lines))), 0.8 * tall / (1.1 * len(lines)))
+        text.set_fontsize(size)
+        if size < 4:
+            text.set_visible(False)

@@ -1,0 +1,125 @@
+"""How pictures of runs look: colours that colour-blind readers tell apart, sizes for a column of a paper, captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trainer.plot.scale import Scale
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+DPI = 200
+LOOK = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9.5,
+    "figure.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": "0.3",
+    "xtick.color": "0.2",
+    "ytick.color": "0.2",
+    "grid.color": "0.9",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "legend.title_fontsize": 8.5,
+    "hatch.linewidth": 0.6,
+}
+# Okabe and Ito's colours for everybody, without yellow, which is too pale for a line on white.
+CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)))
+GREY, PALE = "0.55", "0.93"
+MAP = "viridis"
+
+
+def colour_map(reverse: bool = False) -> Any:
+    """The colours of numbers, from dark to bright."""
+    from matplotlib import colormaps
+
+    return colormaps[MAP + "_r" * reverse]
+
+
+def shades(scale: Scale) -> dict[Any, Any]:
+    """A colour for each value: of few categories their own, of numbers from dark to bright by where they stand."""
+    if scale.kind == "category" or len(scale.values) < 3:
+        return {value: CATEGORIES[i % len(CATEGORIES)] for i, value in enumerate(scale.values)}
+    places = [scale.place(value) for value in scale.values]
+    low, high = min(places), max(places)
+    # The brightest end is too pale for a line on white.
+    return {v: colour_map()(0.9 * (p - low) / (high - low)) for v, p in zip(scale.values, places, strict=True)}
+
+
+def colour_range(values: Sequence[float]) -> Normalize:
+    """From the least to the greatest value; by logarithms where a positive metric spans two powers of ten."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if low > 0 and high >= 100 * low:
+        return LogNorm(low, high)
+    return Normalize(low, high if high > low else low + max(abs(low), 1.0) * 1e-6)
+
+
+def against(colour: Any) -> str:
+    """Black or white: what is legible on the colour (relative luminance of sRGB)."""
+    from matplotlib.colors import to_rgb
+
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if luminance > 0.179 else "white"  # where both have the same contrast
+
+
+def ticks(axis: Axis, scale: Scale) -> None:
+    """The scale's own ticks, and its key as the axis's name."""
+    axis.set_ticks(*scale.ticks())
+    axis.set_label_text(scale.key)
+
+
+def caption(figure: Figure, *remarks: str) -> None:
+    """Small print below the picture: what it shows, and what it leaves out."""
+    said = "; ".join(remark for remark in remarks if remark)
+    if said:
+        figure.supxlabel(wrapped(said, figure), x=0.01, ha="left", fontsize=7.5, color="0.35")
+
+
+def wrapped(text: str, figure: Figure, size: float = 7.5) -> str:
+    """The text in lines that the figure's width holds."""
+    import textwrap
+
+    return textwrap.fill(text, max(20, int(figure.get_figwidth() * 72 / (0.56 * size))), break_long_words=False)
+
+
+def heading(figure: Figure, title: str | None) -> None:
+    """The title, if any, in lines that the width holds."""
+    if title:
+        figure.suptitle(wrapped(title, figure, 11), fontsize=11)
+
+
+def decimal(axis: Axis) -> None:
+    """Labels of a logarithmic axis without raised exponents: 0.01, 1e-3."""
+    from matplotlib.ticker import FuncFormatter
+
+    from trainer.plot.scale import labels
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: labels([float(f"{value:.6g}")])[0]))
+
+
+def log_axis(axes: Axes, which: str) -> None:
+    """Makes the x or y axis logarithmic, with labels between powers of ten where there are few of these."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    getattr(axes, f"set_{which}scale")("log", nonpositive="mask")
+    axis: Axis = getattr(axes, f"{which}axis")
+    low, high = sorted(getattr(axes, f"get_{which}lim")())
+    decades = high / low if low > 0 else 1e9
+    subs = (1.0, 2.0, 5.0) if decades < 50 else (1.0, 3.0) if decades < 1000 else (1.0,)
+    axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
+    axis.set_minor_formatter(NullFormatter())
+    decimal(axis)

@@ -1,0 +1,143 @@
+"""Parallel coordinates: an axis for each key in which runs differ and one for a metric, a line for each run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainer.plot import look
+from trainer.plot.scale import FEW, Scale
+from trainer.plot.values import higher_is_better, measured, setting, unfinished, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    from trainer.runs.read import RunRecord
+
+DIVERGED = -0.13  # where lines without a value end, below the metric's axis
+MANY = 24  # runs from which on those that share a value are spread around it
+STRIP = 0.06  # width of the colours beside the metric's axis, in distances of axes
+
+
+def parallel_figure(
+    records: Sequence[RunRecord],
+    keys: Sequence[str],
+    metric: str,
+    title: str | None = None,
+    size: tuple[float, float] | None = None,
+) -> Figure:
+    """Lines of the runs that finished, coloured by the metric, the best on top; those that diverged dashed and grey."""
+    from matplotlib.figure import Figure
+
+    shown = [r for r in records if r.status == "diverged" or math.isfinite(finished_value(r, metric))]
+    values = [finished_value(record, metric) for record in shown]
+    better = higher_is_better(records, metric)
+    finite = [v for v in values if math.isfinite(v)]
+    norm, shades = look.colour_range(finite), look.colour_map(reverse=not better)
+    scales = [Scale.of(key, {setting(record, key) for record in shown}) for key in keys]
+    figure = Figure(figsize=size or (max(3.6, 1.25 * len(keys) + 1.5), 3.1 + 0.3 * bool(title)), layout="constrained")
+    axis = figure.subplots()
+    order = sorted(range(len(shown)), key=lambda i: (math.isfinite(values[i]), values[i] if better else -values[i]))
+    alpha = 0.9 if len(shown) <= 60 else 0.65
+    heights = [heights_of(scale, [setting(shown[i], scale.key) for i in order]) for scale in scales]
+    for rank, i in enumerate(order):
+        y = [of_axis[rank] for of_axis in heights]
+        if math.isfinite(values[i]):
+            y.append(float(norm(values[i])) if better else 1 - float(norm(values[i])))
+            axis.plot(range(len(y)), y, color=shades(norm(values[i])), alpha=alpha, linewidth=1.2, zorder=2 + rank / 1e4)
+        else:
+            axis.plot(
+                range(len(y) + 1), [*y, DIVERGED], color=look.GREY, alpha=0.5, linewidth=0.9, linestyle=(0, (3, 2))
+            )
+    for place, scale in enumerate(scales):
+        places, texts = scale.ticks()
+        draw_axis(axis, place, texts, [height(scale, t, placed=True) for t in places])
+    draw_metric(axis, len(keys), norm, better, finite)
+    lost = len(shown) - len(finite)
+    if lost:
+        axis.text(len(keys) + 0.06, DIVERGED, f"diverged ({lost})", va="center", color="0.35", fontsize=8)
+    name_axes(axis, [*keys, words(metric)])
+    look.heading(figure, title)
+    dashed = f"dashed: {lost} diverged" if lost else ""
+    look.caption(figure, f"{len(finite)} runs, the best on top", dashed, at_best(metric), unfinished(records))
+    return figure
+
+
+def finished_value(record: RunRecord, metric: str) -> float:
+    """The metric of a run that finished; NaN of another."""
+    return measured(record, metric) if record.status == "finished" else math.nan
+
+
+def at_best(metric: str) -> str:
+    """At which epoch a metric was taken that changes from epoch to epoch."""
+    return f"{words(metric)} at the best epoch" if metric.startswith(("train/", "val/", "optim/", "time/")) else ""
+
+
+def heights_of(scale: Scale, values: Sequence[object]) -> list[float]:
+    """Where lines cross an axis, the last above; many that share a value are spread around it, so that all are seen."""
+    found = [height(scale, value) for value in values]
+    if len(found) < MANY or len(scale.values) > FEW:
+        return found
+    reach = min(0.05, 0.3 / len(scale.values))
+    for value in set(values):
+        equal = [i for i, v in enumerate(values) if v == value]
+        for i, offset in zip(equal, np.linspace(-reach, reach, len(equal)) if len(equal) > 1 else [0.0], strict=True):
+            found[i] += offset
+    return found
+
+
+def height(scale: Scale, value: object, placed: bool = False) -> float:
+    """Where a value stands on its axis, from 0 to 1; `placed`: the value is a place already."""
+    places = [scale.place(v) for v in scale.values]
+    low, high = min(places), max(places)
+    place = float(value) if placed else scale.place(value)
+    return 0.5 if high == low else (place - low) / (high - low)
+
+
+def draw_axis(axis: Axes, place: int, texts: Sequence[str], heights: Sequence[float]) -> None:
+    """A vertical axis with ticks, its labels legible on top of the lines."""
+    from matplotlib.patheffects import withStroke
+
+    axis.plot([place, place], [-0.05, 1.05], color="0.25", linewidth=1, zorder=4)
+    step = math.ceil(len(texts) / (2 * FEW))
+    for text, y in list(zip(texts, heights, strict=True))[::step]:
+        axis.plot([place - 0.02, place], [y, y], color="0.25", linewidth=1, zorder=4)
+        halo = [withStroke(linewidth=2.5, foreground="white")]
+        axis.text(place - 0.04, y, text, ha="right", va="center", fontsize=8, zorder=5, path_effects=halo)
+
+
+def draw_metric(axis: Axes, place: int, norm: Normalize, better: bool, values: Sequence[float]) -> None:
+    """The last axis, with the colours of the lines; the good end is above."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    from trainer.plot.scale import labels
+
+    heights = np.linspace(0, 1, 256)
+    strip = look.colour_map()(heights)[:, None]
+    axis.imshow(strip, extent=(place, place + STRIP, 0, 1), origin="lower", aspect="auto", zorder=4)
+    if not values:
+        return
+    locator = LogLocator(subs=(1, 2, 5)) if isinstance(norm, LogNorm) else MaxNLocator(6)
+    marks = [float(f"{v:.10g}") for v in locator.tick_values(norm.vmin, norm.vmax) if norm.vmin <= v <= norm.vmax]
+    for value, text in zip(marks, labels(marks), strict=True):
+        y = float(norm(value)) if better else 1 - float(norm(value))
+        axis.plot([place + STRIP, place + STRIP + 0.02], [y, y], color="0.25", linewidth=1, zorder=4)
+        axis.text(place + STRIP + 0.04, y, text, ha="left", va="center", fontsize=8)
+
+
+def name_axes(axis: Axes, names: Sequence[str]) -> None:
+    """Names above the axes, in two heights where they would touch."""
+    axis.set(xlim=(-0.45, len(names) - 1 + 0.45), ylim=(DIVERGED - 0.05, 1.0 + 0.06), xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    for place, name in enumerate(names):
+        text = name if len(name) <= 16 else name.replace(".", ".\n", 1).replace(" ", "\n", 1)
+        axis.annotate(
+            text, (place, 1), (0, 10), textcoords="offset points", ha="center", va="bottom", fontsize=9,
+            annotation_clip=False,
+        )  # fmt: skip

@@ -1,0 +1,79 @@
+"""The picture that a sweep leaves behind: what its numbers and choices did to the main metric, in training and test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trainer.figures import rendered
+from trainer.plot import look
+from trainer.plot.heatmap import heatmap_figure
+from trainer.plot.parallel import parallel_figure
+from trainer.plot.points import dots_figure, over_figure
+from trainer.plot.scale import numeric
+from trainer.plot.values import groups, main_metric, measured, named, setting, splits_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from trainer.runs.read import RunRecord
+
+REPEATED = ("seed",)  # what is averaged over
+MAPS = 6  # rows of heat maps; of more choices, parallel coordinates
+LINES = 7  # choices in one picture of curves: as many as there are colours
+ROWS = 60  # choices in one picture of dots
+
+
+def sweep_picture(
+    records: Sequence[RunRecord],
+    swept: Sequence[str],
+    metrics: Sequence[str] | None = None,
+    title: str | None = None,
+    size: tuple[float, float] | None = None,
+    kind: str = "png",
+) -> bytes | None:
+    """The picture of a sweep as a file; None where no run has finished with a number.
+
+    Args:
+        records: the runs of the sweep, whatever their status.
+        swept: the keys that were swept; ``seed`` is averaged over.
+        metrics: what is drawn; by default the main metric, in training and in test.
+        kind: png, svg or pdf.
+    """
+    figure = rendering(records, swept, metrics, title, size)
+    return None if figure is None else rendered(*figure, kind=kind, dpi=look.DPI, look=look.LOOK)
+
+
+def rendering(
+    records: Sequence[RunRecord],
+    swept: Sequence[str],
+    metrics: Sequence[str] | None = None,
+    title: str | None = None,
+    size: tuple[float, float] | None = None,
+) -> tuple[Any, ...] | None:
+    """The function that draws the picture that suits what was swept, with its arguments; None for nothing to draw."""
+    metrics = list(metrics) if metrics else splits_of(records, main_metric(records))
+    done = [record for record in records if record.status == "finished"]
+    if not any(math.isfinite(measured(record, metric)) for record in done for metric in metrics):
+        return None
+    varied = [key for key in dict.fromkeys(swept) if len(groups(records, [key])) > 1]
+    over = [key for key in varied if key in REPEATED]
+    keys = [key for key in varied if key not in REPEATED]
+    numbers = [key for key in keys if numeric([setting(record, key) for record in records])]
+    categories = [key for key in keys if key not in numbers]
+    choices = groups(records, categories)
+    if len(numbers) == 2 and len(choices) <= MAPS:
+        rows = [(named(categories, choice, list(choices)), equal) for choice, equal in choices.items()]
+        return heatmap_figure, rows, (numbers[0], numbers[1]), metrics, over, title, size
+    if len(numbers) == 1 and len(choices) <= LINES:
+        return over_figure, records, numbers[0], categories, metrics, over, title, size
+    if not numbers and len(choices) <= ROWS:
+        return dots_figure, records, categories, metrics, over, title, size
+    return parallel_figure, records, keys, metrics[-1], title, size
+
+
+def sweep_figure(records: Sequence[RunRecord], swept: Sequence[str], **how: Any) -> Figure | None:
+    """As :func:`sweep_picture`, as a figure."""
+    found = rendering(records, swept, **how)
+    return None if found is None else found[0](*found[1:])

@@ -1,0 +1,214 @@
+"""What pictures are made of: the numbers of runs, and runs that belong together.
+
+A metric is named as in the files of a run: ``test/accuracy`` (summary.json), a column of metrics.csv such as
+``val/loss`` (taken at the best epoch), ``best`` (the monitored metric at its best), ``final/…`` (of the last epoch),
+``seconds``, ``parameters``, ``epochs`` or ``steps``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.announce import listed
+from trainer.errors import Refused
+from trainer.plot.scale import labels, numeric, order
+
+if TYPE_CHECKING:
+    from trainer.runs.read import RunRecord
+
+FACTS = ("seconds", "parameters", "epochs", "steps")
+COUNTS = ("epoch", "step")  # columns of metrics.csv that measure nothing
+# How an axis says what a name means, with its unit; others are their name in words.
+WORDS = {
+    "best": "best monitored metric",
+    "epoch": "epoch",
+    "step": "optimizer steps",
+    "steps": "optimizer steps",
+    "seconds": "training time (seconds)",
+    "time/epoch_s": "time of an epoch (seconds)",
+    "time/samples_per_s": "samples a second",
+    "optim/lr": "learning rate",
+    "optim/fw_gap": "Frank-Wolfe gap",
+}
+
+
+@dataclass
+class Cell:
+    """One metric of runs that belong together: the values of those that finished, and how many diverged."""
+
+    values: list[float] = field(default_factory=list)
+    diverged: int = 0
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.values)) if self.values else math.nan
+
+    @property
+    def sd(self) -> float:
+        """The sample standard deviation; 0 of one value."""
+        return float(np.std(self.values, ddof=1)) if self.n > 1 else 0.0
+
+
+def words(name: str) -> str:
+    """A metric in words, as an axis has it."""
+    if name in WORDS:
+        return WORDS[name]
+    head, _, rest = name.rpartition("/")
+    if head.startswith("final"):
+        return f"{words(name.removeprefix('final/'))}, last epoch"
+    head = {"val": "validation", "optim": "", "time": ""}.get(head, head)
+    return f"{head} {rest}".strip().replace("_", " ")
+
+
+def measured(record: RunRecord, metric: str) -> float:
+    """The run's value of the metric; NaN where it has none."""
+    if metric == "best":
+        return as_number((record.best or {}).get("value"))
+    if metric in FACTS:
+        return as_number(record.summary.get(metric))
+    place, _, name = metric.partition("/")
+    if place == "test":
+        return as_number(record.test.get(name))
+    if place == "final":
+        return as_number(record.final.get(name))
+    return at_best_epoch(record, metric)
+
+
+def at_best_epoch(record: RunRecord, column: str) -> float:
+    """The column's number in the row of the best epoch; in the last row that has one where no epoch is known as best."""
+    curves = record.curves
+    if column not in curves:
+        return math.nan
+    best = (record.best or {}).get("epoch")
+    rows = np.flatnonzero(curves["epoch"] == best) if best is not None and "epoch" in curves else []
+    if len(rows):
+        return float(curves[column][rows[-1]])
+    finite = curves[column][np.isfinite(curves[column])]
+    return float(finite[-1]) if len(finite) else math.nan
+
+
+def as_number(value: Any) -> float:
+    """A finite number, or NaN: summary.json has null for what is none."""
+    return float(value) if numeric([value]) else math.nan
+
+
+def columns(records: Sequence[RunRecord]) -> list[str]:
+    """The columns of metrics.csv that any run has."""
+    return list(dict.fromkeys(name for record in records for name in record.curves))
+
+
+def metrics(records: Sequence[RunRecord]) -> list[str]:
+    """Every metric that any run has a value of."""
+    of_test = [f"test/{name}" for record in records for name in record.test]
+    facts = [name for name in FACTS if any(name in record.summary for record in records)]
+    of_best = ["best"] if any(record.best for record in records) else []
+    return list(dict.fromkeys([*of_best, *of_test, *(c for c in columns(records) if c not in COUNTS), *facts]))
+
+
+def check_metric(records: Sequence[RunRecord], metric: str, option: str) -> None:
+    """Raises Refused if no run has the metric."""
+    known = metrics(records)
+    if metric.removeprefix("final/") not in known:
+        raise Refused(f"{option}={metric}: no run has it; there are {', '.join(known) or 'no metrics yet'}")
+
+
+def main_metric(records: Sequence[RunRecord]) -> str:
+    """What a sweep is judged by, without its split: accuracy, else what is monitored."""
+    known = {name.rpartition("/")[2] for name in metrics(records) if "/" in name}
+    if "accuracy" in known:
+        return "accuracy"
+    monitored = [str(record.best["metric"]) for record in records if record.best]
+    return monitored[0].rpartition("/")[2] if monitored else "loss"
+
+
+def splits_of(records: Sequence[RunRecord], metric: str) -> list[str]:
+    """The metric in training and in test; in validation where nothing was tested."""
+    known = metrics(records)
+    held_out = next((f"{split}/{metric}" for split in ("test", "val") if f"{split}/{metric}" in known), None)
+    return [name for name in (f"train/{metric}", held_out) if name in known]
+
+
+def higher_is_better(records: Sequence[RunRecord], metric: str) -> bool:
+    """Which end of a metric is the good one."""
+    from trainer.runs.read import metric_direction
+
+    if metric == "best":
+        metric = next((str(record.best["metric"]) for record in records if record.best), metric)
+    return metric_direction(metric.removeprefix("final/"), records[0]) == "max"
+
+
+def setting(record: RunRecord, key: str) -> Any:
+    """A run's value of a key, as something that can be compared and grouped: a list becomes a tuple."""
+    value = record.config.get(key)
+    if isinstance(value, list):
+        return tuple(value)
+    return str(value) if isinstance(value, dict) else value
+
+
+def settings(record: RunRecord, keys: Sequence[str]) -> tuple[Any, ...]:
+    """A run's values of several keys."""
+    return tuple(setting(record, key) for key in keys)
+
+
+def groups(records: Sequence[RunRecord], keys: Sequence[str]) -> dict[tuple[Any, ...], list[RunRecord]]:
+    """The runs that are equal in `keys`, sorted by them."""
+    found: dict[tuple[Any, ...], list[RunRecord]] = {}
+    for record in records:
+        found.setdefault(settings(record, keys), []).append(record)
+    return dict(sorted(found.items(), key=lambda item: [order(value) for value in item[0]]))
+
+
+def cells(records: Sequence[RunRecord], keys: Sequence[str], metric: str) -> dict[tuple[Any, ...], Cell]:
+    """The metric of the runs that are equal in `keys`; those that neither finished nor diverged are left out."""
+    found = {}
+    for values, equal in groups(records, keys).items():
+        numbers = [measured(record, metric) for record in equal if record.status == "finished"]
+        cell = Cell([x for x in numbers if math.isfinite(x)], sum(record.status == "diverged" for record in equal))
+        if cell.n or cell.diverged:
+            found[values] = cell
+    return found
+
+
+def named(keys: Sequence[str], values: Sequence[Any], beside: Sequence[Sequence[Any]] = (), keyed: bool = True) -> str:
+    """``optim=sgd, seed=0``, numbers written as suits all the values `beside`; without `keyed` the values only."""
+    written = []
+    for i, (key, value) in enumerate(zip(keys, values, strict=True)):
+        others = list(dict.fromkeys([value, *(row[i] for row in beside)]))
+        text = labels(others)[0]
+        written.append(f"{key}={text}" if keyed else text)
+    return ", ".join(written)
+
+
+def check_keys(records: Sequence[RunRecord], keys: Sequence[str], option: str) -> None:
+    """Raises Refused if no run's configuration has one of the keys."""
+    from trainer.runs.read import differing
+
+    for key in keys:
+        if not any(key in record.config for record in records):
+            varied = differing(records)
+            said = f"the runs differ in {', '.join(varied)}" if varied else "the runs differ in nothing"
+            raise Refused(f"{option}={key}: no run has that key; {said}")
+
+
+def unfinished(records: Sequence[RunRecord]) -> str:
+    """The remark about runs that are left out because they have no result, if any."""
+    n = sum(record.status not in ("finished", "diverged") for record in records)
+    return f"left out: {n} run{'s' * (n > 1)} without a result" if n else ""
+
+
+def spread(keys: Sequence[str], counts: Sequence[int]) -> str:
+    """``mean over seed (n = 3)``: what one mark of a picture stands for."""
+    low, high = min(counts, default=0), max(counts, default=0)
+    if high <= 1:
+        return ""
+    over = f" over {listed(list(keys), 3)}" if keys else ""
+    return f"mean{over} (n = {low}–{high})" if low < high else f"mean{over} (n = {high})"
