@@ -2,39 +2,60 @@
 // The data, what the person has chosen, and small helpers. Text from runs becomes text nodes and nothing else.
 
 const data = JSON.parse(document.getElementById("payload").textContent);
-const runs = data.runs.map((run, index) => ({ ...run, index, all: run.config ? { ...data.config, ...run.config } : {} }));
+const runs = data.runs.map((run, index) => {
+  const all = run.config ? { ...data.config, ...run.config } : {}; // the whole configuration
+  return { ...run, index, all };
+});
 const state = {
-  filter: "",
   sort: null, // {key, descending}
-  hidden: new Set(), // indices of runs whose curve is switched off
+  hidden: new Set(), // runs whose curve is switched off
   listed: runs, // those that the filter lets through, in the table's order
-  chosen: 0,
+  chosen: runs[0],
   other: null,
 };
 const BAD = new Set(["diverged", "failed", "damaged"]);
 
 const byId = (id) => document.getElementById(id);
+const unique = (values) => [...new Set(values)];
+const isNumber = (value) => typeof value === "number";
+const missing = (value) => value === undefined || value === null;
+const extent = (values) => values.reduce(([l, h], v) => [Math.min(l, v), Math.max(h, v)], [Infinity, -Infinity]);
+const lowerIsBetter = (key) => data.lower.includes(key);
 
-function element(name, properties = {}, ...children) {
+function element(name, properties, ...children) {
   const made = document.createElement(name);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key.includes("-") || key === "role" || key === "scope" || key === "colspan") made.setAttribute(key, value);
-    else made[key] = value;
+  for (const [key, value] of Object.entries(properties ?? {})) {
+    if (key in made) made[key] = value;
+    else made.setAttribute(key, value);
   }
   made.append(...children);
   return made;
 }
 
-function drawn(name, attributes = {}, text = null) {
+function drawn(name, attributes, text = "") {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== null) made.textContent = text;
+  made.textContent = text;
   return made;
 }
 
-function fill(select, entries, value) {
-  select.replaceChildren(...entries.map(([key, label]) => element("option", { value: key, textContent: label })));
-  select.value = value;
+const row = (...cells) => element("tr", null, ...cells);
+const cell = (textContent, className = "") => element("td", { textContent, className });
+const heading = (textContent, scope = "col") => element("th", { textContent, scope });
+
+function swatch(colour) {
+  const made = element("span", { className: "swatch" });
+  made.style.background = colour;
+  return made;
+}
+
+function fill(id, names, value, labels = names) {
+  byId(id).replaceChildren(...names.map((name, i) => element("option", { value: name, textContent: labels[i] })));
+  byId(id).value = value ?? names[0] ?? "";
+}
+
+function on(ids, event, react) {
+  for (const id of ids.split(" ")) byId(id).addEventListener(event, react);
 }
 
 // A run's value by the name that the filter, the table and the heat map use; undefined where it has none.
@@ -44,14 +65,11 @@ function valueOf(run, key) {
   return key in run.values ? run.values[key] : run.all[key];
 }
 
-const isNumber = (value) => typeof value === "number";
-const missing = (value) => value === undefined || value === null;
-
 // A measurement: four digits after the point where that says something.
 function measured(value) {
   if (!isNumber(value)) return missing(value) ? "–" : String(value);
-  if (Number.isInteger(value)) return Math.abs(value) < 1e15 ? String(value) : value.toExponential(3);
   const size = Math.abs(value);
+  if (Number.isInteger(value) && size < 1e15) return String(value);
   if (size < 1e-3 || size >= 1e6) return value.toExponential(3);
   return size < 10 ? value.toFixed(4) : value.toPrecision(5);
 }
@@ -70,53 +88,43 @@ function compare(a, b) {
   return setting(a).localeCompare(setting(b), "en", { numeric: true });
 }
 
-const distinct = (values) =>
-  [...new Map(values.filter((v) => v !== undefined).map((v) => [setting(v), v])).values()].sort(compare);
-
-const lowerIsBetter = (key) => data.lower.includes(key);
-
-// Viridis, from five of its colours.
-const RAMP = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
-
-function ramp(share) {
-  const at = Math.min(Math.max(share, 0), 1) * (RAMP.length - 1);
-  const low = Math.min(Math.floor(at), RAMP.length - 2);
-  return RAMP[low].map((c, i) => Math.round(c + (RAMP[low + 1][i] - c) * (at - low)));
+// The values of a key, each once, in order.
+function valuesOf(key, among) {
+  const values = among.map((run) => valueOf(run, key)).filter((value) => value !== undefined);
+  return [...new Map(values.map((value) => [setting(value), value])).values()].sort(compare);
 }
 
-const css = (rgb) => `rgb(${rgb.join(",")})`;
+// Five colours of Viridis for areas; for lines, colours that show on white and on black.
+const AREAS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+const LINES = [[52, 108, 224], [122, 92, 214], [194, 74, 160], [232, 88, 92], [226, 140, 30]];
+const PALETTE = [
+  ...["#3b7dd8", "#e8743b", "#2a9d6f", "#d64570", "#8a63d2"],
+  ...["#b58a1b", "#1f9fb5", "#8c6d5a", "#d36ec0", "#7c8a99"],
+];
 
-const PALETTE = ["#3b7dd8", "#e8743b", "#2a9d6f", "#d64570", "#8a63d2", "#b58a1b", "#1f9fb5", "#8c6d5a", "#d36ec0", "#7c8a99"];
-
-// The share of the way from the lowest to the highest; over more than two powers of ten, in powers.
-function scale(values) {
-  const numbers = values.filter(isNumber);
-  const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
-  if (!(high > low)) return () => 0.5;
-  if (low > 0 && high / low > 100) return (v) => Math.log(v / low) / Math.log(high / low);
-  return (v) => (v - low) / (high - low);
+function ramp(colours, share) {
+  const at = Math.min(Math.max(share, 0), 1) * (colours.length - 1);
+  const low = Math.min(Math.floor(at), colours.length - 2);
+  return colours[low].map((c, i) => Math.round(c + (colours[low + 1][i] - c) * (at - low)));
 }
 
-// run -> its colour, and the legend's entries [{label, colour, runs}], for "run" or a key of the configuration.
+// The colour of each run by its number or by a key, and the legend's entries [{label, runs}].
 function colouring(key) {
   if (key === "run") {
-    const hue = (i) => (runs.length <= PALETTE.length ? PALETTE[i] : `hsl(${(i * 137.508) % 360} 62% 52%)`);
-    return { of: (run) => hue(run.index), entries: state.listed.map((run) => ({ label: run.name, runs: [run] })) };
+    const few = runs.length <= PALETTE.length;
+    const of = (run) => (few ? PALETTE[run.index] : `hsl(${(run.index * 137.508) % 360} 62% 52%)`); // the golden angle
+    return { of, entries: state.listed.map((run) => ({ label: run.name, runs: [run] })) };
   }
-  const values = distinct(runs.map((run) => valueOf(run, key)));
-  const ordered = values.length > 1 && values.every(isNumber);
-  const share = ordered ? scale(values) : null;
-  const place = new Map(values.map((value, i) => [setting(value), i]));
-  const of = (run) => {
-    const value = valueOf(run, key);
-    if (value === undefined) return "#888888";
-    if (ordered) return css(ramp(0.88 * share(value)));
-    return PALETTE[place.get(setting(value)) % PALETTE.length];
-  };
-  const groups = distinct(state.listed.map((run) => valueOf(run, key))).map((value) => ({
-    label: `${key} = ${setting(value)}`,
-    runs: state.listed.filter((run) => setting(valueOf(run, key)) === setting(value)),
+  const values = valuesOf(key, runs);
+  const ordered = values.length > 1 && values.every(isNumber); // by rank: values may be powers of each other
+  const colours = values.map((_, i) =>
+    ordered ? `rgb(${ramp(LINES, i / (values.length - 1))})` : PALETTE[i % PALETTE.length],
+  );
+  const byText = new Map(values.map((value, i) => [setting(value), colours[i]]));
+  const entries = [...byText.keys(), setting(undefined)].map((text) => ({
+    label: text === setting(undefined) ? `without ${key}` : `${key} = ${text}`,
+    runs: state.listed.filter((run) => setting(valueOf(run, key)) === text),
   }));
-  const without = state.listed.filter((run) => valueOf(run, key) === undefined);
-  return { of, entries: without.length ? [...groups, { label: `without ${key}`, runs: without }] : groups };
+  const of = (run) => byText.get(setting(valueOf(run, key))) ?? "#888888";
+  return { of, entries: entries.filter((entry) => entry.runs.length) };
 }

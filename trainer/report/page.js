@@ -1,74 +1,94 @@
 "use strict";
-// Wires the controls to the four parts of the page, and draws them for the first time.
+// Wires the controls to the parts of the page, and draws these for the first time.
 
 function update() {
   listRuns();
-  const colour = colouring(byId("colour").value).of;
-  renderTable(colour);
-  renderCurves(colour);
+  renderTable(colouring(byId("colour").value).of);
+  redraw();
   renderHeat();
 }
 
-function toggle(which, on) {
-  for (const run of which) state.hidden[on ? "delete" : "add"](run.index);
-  for (const row of byId("table").querySelectorAll("tbody tr[data-run]")) row.querySelector("input").checked = !state.hidden.has(Number(row.dataset.run));
+function redraw() {
   renderCurves(colouring(byId("colour").value).of);
 }
 
-function choose(index) {
-  state.chosen = index;
+function toggle(which, shown) {
+  for (const run of which) state.hidden[shown ? "delete" : "add"](run);
+  for (const line of byId("table").querySelectorAll("[data-run]")) {
+    line.querySelector("input").checked = !state.hidden.has(runs[line.dataset.run]);
+  }
+  redraw();
+}
+
+function choose(run) {
+  state.chosen = run;
   renderDetails();
-  byId("details").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  byId("details").scrollIntoView({ behavior: calm ? "auto" : "smooth" });
   byId("details").focus({ preventScroll: true });
 }
 
-// A logarithmic scale to begin with where a linear one would show only the largest values.
-function spansPowers(metric) {
-  const values = runs.flatMap((run) => run.curves[metric] ?? []).filter((value) => value !== null);
-  const [low, high] = values.reduce(([l, h], v) => [Math.min(l, v), Math.max(h, v)], [Infinity, 0]);
-  return low > 0 && high / low > 1000;
-}
-
-function setUp() {
-  const of = runs.length === 1 ? "1 run" : `${runs.length} runs`;
-  const counts = unique(runs.map((run) => run.status)).map((status) => `${runs.filter((run) => run.status === status).length} ${status}`);
-  byId("about").textContent = `${of}: ${counts.join(", ")}${data.where ? ` · where ${data.where}` : ""} · written ${data.generated} by ${data.version}`;
-  const example = columns.find((column) => column.numeric && data.differing.includes(column.key));
+function describe() {
+  const statuses = unique(runs.map((run) => run.status));
+  const counts = statuses.map((status) => `${runs.filter((run) => run.status === status).length} ${status}`);
+  const where = data.where ? ` · where ${data.where}` : "";
+  const written = `written ${data.generated} by ${data.version}`;
+  byId("about").textContent = `${counted(runs.length)}: ${counts.join(", ")}${where} · ${written}`;
+  const key = columns.find((column) => column.numeric && data.differing.includes(column.key))?.key;
+  const example = key ? `${key}<${setting(valuesOf(key, runs).findLast(isNumber))}` : "status=finished";
   byId("filter-help").textContent =
-    "Words that a run must have, or comparisons with any key or value" + (example ? `, such as ${example.key}<${setting(valueOf(runs.find((run) => isNumber(valueOf(run, example.key))), example.key))}` : ", such as status=finished") + "; what is filtered out vanishes from the pictures too.";
-
-  const metrics = unique(runs.flatMap((run) => Object.keys(run.curves))).filter((name) => name !== "epoch" && name !== "step");
-  const monitor = monitored.find((name) => metrics.includes(name));
-  fill(byId("metric"), metrics.map((name) => [name, name]), monitor ?? metrics[0] ?? "");
-  byId("log").checked = spansPowers(byId("metric").value);
-  const overs = [["epoch", "epoch"], ["step", "step"], ["seconds", "time/epoch_s"]].filter(([, column]) => runs.some((run) => column in run.curves));
-  fill(byId("over"), overs.map(([name]) => [name, name]), "epoch");
-  const keys = ["run", ...data.differing, "status"];
-  fill(byId("colour"), keys.map((key) => [key, key]), runs.length > PALETTE.length ? keys[1] : "run");
+    `Words that a run must have, or comparisons with any key or value, such as ${example}. ` +
+    "What is filtered out vanishes from the pictures too.";
   const thinned = runs.filter((run) => run.rows !== null).length;
-  if (thinned) byId("curves-note").textContent = `Of ${thinned} runs with many epochs the curves show an even selection; metrics.csv has all.`;
-  setUpHeat();
-  const names = runs.map((run) => [String(run.index), run.name]);
-  fill(byId("chosen"), names, "0");
-  fill(byId("other"), [["", "–"], ...names], "");
-
-  byId("filter").addEventListener("input", () => { state.filter = byId("filter").value; update(); });
-  byId("colour").addEventListener("change", update);
-  for (const id of ["metric", "over", "log"]) byId(id).addEventListener("change", () => toggle([], true));
-  byId("all").addEventListener("click", () => toggle(runs, true));
-  byId("none").addEventListener("click", () => toggle(state.listed, false));
-  for (const id of ["heat-value", "heat-x", "heat-y"]) byId(id).addEventListener("change", renderHeat);
-  byId("chosen").addEventListener("change", (event) => { state.chosen = Number(event.target.value); renderDetails(); });
-  byId("other").addEventListener("change", (event) => { state.other = event.target.value === "" ? null : Number(event.target.value); renderDetails(); });
-  const plot = byId("plot");
-  plot.addEventListener("pointermove", (event) => point(nearest(event)));
-  plot.addEventListener("pointerleave", () => point(-1));
-  plot.addEventListener("click", (event) => { const found = nearest(event); if (found >= 0) choose(points[found].run.index); });
-  plot.addEventListener("keydown", pointByKey);
-  let width = plot.clientWidth;
-  new ResizeObserver(() => { if (plot.clientWidth !== width) { width = plot.clientWidth; toggle([], true); } }).observe(plot);
+  if (thinned) {
+    byId("curves-note").textContent = `${counted(thinned)} with many epochs: curves show an even selection of them.`;
+  }
 }
 
-setUp();
+function fillControls() {
+  const curves = unique(runs.flatMap((run) => Object.keys(run.curves)));
+  const metrics = curves.filter((name) => name !== "epoch" && name !== "step");
+  fill("metric", metrics, monitored.find((name) => metrics.includes(name)));
+  const [low, high] = extent(runs.flatMap((run) => run.curves[byId("metric").value] ?? []).filter(isNumber));
+  byId("log").checked = low > 0 && high / low > 1000; // else only the largest values would be seen
+  const columnOf = { epoch: "epoch", step: "step", seconds: "time/epoch_s" };
+  fill("over", Object.keys(columnOf).filter((over) => runs.some((run) => columnOf[over] in run.curves)), "epoch");
+  const keys = ["run", ...data.differing, "status"];
+  fill("colour", keys, runs.length > PALETTE.length ? keys[1] : "run");
+  const [numbers, names] = [runs.map((run) => String(run.index)), runs.map((run) => run.name)];
+  fill("chosen", numbers, "0", names);
+  fill("other", ["", ...numbers], "", ["–", ...names]);
+}
+
+function listen() {
+  on("filter", "input", update);
+  on("colour", "change", update);
+  on("metric over log", "change", redraw);
+  on("all", "click", () => toggle(runs, true));
+  on("none", "click", () => toggle(state.listed, false));
+  on("heat-value heat-x heat-y", "change", renderHeat);
+  on("chosen other", "change", () => {
+    [state.chosen, state.other] = [runs[byId("chosen").value], runs[byId("other").value || -1] ?? null];
+    renderDetails();
+  });
+  on("plot", "pointermove", (event) => point(nearest(event)));
+  on("plot", "pointerleave", () => point(-1));
+  on("plot", "click", (event) => nearest(event) >= 0 && choose(points[nearest(event)].run));
+  on("plot", "keydown", pointByKey);
+  let width = byId("plot").clientWidth;
+  const resized = () => {
+    if (byId("plot").clientWidth === width) return;
+    width = byId("plot").clientWidth;
+    redraw();
+  };
+  new ResizeObserver(resized).observe(byId("plot"));
+}
+
+describe();
+fillControls();
+setUpHeat();
+const best = judged.includes("best/value") ? bestOf("best/value", runs) : undefined;
+state.chosen = runs.find((run) => isBest(run, "best/value", best)) ?? runs[0];
+listen();
 update();
 renderDetails();

@@ -1,17 +1,6 @@
 "use strict";
 // The table of runs: which columns it has, how it is filtered and sorted.
 
-const OPERATORS = {
-  "<": (a, b) => compare(a, b) < 0,
-  "<=": (a, b) => compare(a, b) <= 0,
-  ">": (a, b) => compare(a, b) > 0,
-  ">=": (a, b) => compare(a, b) >= 0,
-  "=": (a, b) => compare(a, b) === 0,
-  "==": (a, b) => compare(a, b) === 0,
-  "!=": (a, b) => compare(a, b) !== 0,
-};
-
-const unique = (names) => [...new Set(names)];
 const valueNames = unique(runs.flatMap((run) => Object.keys(run.values)));
 const monitored = unique(runs.map((run) => run.values["best/metric"]).filter(Boolean));
 const measurements = [
@@ -19,12 +8,13 @@ const measurements = [
   ...["best/value", "best/epoch"].filter((name) => valueNames.includes(name)),
   ...valueNames.filter((name) => name.startsWith("test/")),
 ];
+const judged = measurements.filter((key) => key.startsWith("test/") || (key === "best/value" && !monitored[1]));
 const columns = [
-  { key: "run", cell: (run) => run.name },
-  { key: "status", cell: (run) => run.status },
-  ...data.differing.map((key) => ({ key, cell: (run) => setting(valueOf(run, key)) })),
-  ...measurements.map((key) => ({ key, cell: (run) => measured(valueOf(run, key)) })),
-  { key: "seconds", cell: (run) => (isNumber(run.values.seconds) ? run.values.seconds.toFixed(1) : "–") },
+  { key: "run", text: (run) => run.name },
+  { key: "status", text: (run) => run.status },
+  ...data.differing.map((key) => ({ key, text: (run) => setting(valueOf(run, key)) })),
+  ...measurements.map((key) => ({ key, text: (run) => measured(valueOf(run, key)) })),
+  { key: "seconds", text: (run) => run.values.seconds?.toFixed(1) ?? "–" },
 ];
 for (const column of columns) {
   const values = runs.map((run) => valueOf(run, column.key)).filter((value) => !missing(value));
@@ -33,111 +23,110 @@ for (const column of columns) {
 // Everything that may stand before an operator.
 const known = new Set(["run", "status", ...valueNames, ...runs.flatMap((run) => Object.keys(run.all))]);
 
-// A filter's words and comparisons -> {test(run), wrong: text or null}. All of them must hold.
+// The full name of what was typed: a name, or the end of only one (lr for optim.lr).
+function meant(name) {
+  const ends = [...known].filter((key) => key.endsWith(`.${name}`) || key.endsWith(`/${name}`));
+  return known.has(name) ? name : ends.length === 1 ? ends[0] : null;
+}
+
+// A filter's words and comparisons, all of which must hold -> {test(run), wrong: what is not understood, or null}.
 function readFilter(text) {
-  const tests = [];
+  const [tests, joined] = [[], text.replace(/\s*(<=|>=|!=|==|=|<|>)\s*/g, "$1")];
   let wrong = null;
-  for (const term of text.replace(/\s*(<=|>=|!=|==|=|<|>)\s*/g, "$1").split(/[\s,]+/).filter(Boolean)) {
-    const found = /^([^<>=!]+)(<=|>=|!=|==|=|<|>)(.*)$/.exec(term);
-    if (!found) {
-      const word = term.toLowerCase();
-      tests.push((run) => searched(run).includes(word));
-    } else if (!known.has(found[1])) {
-      wrong = `no column or key is called ${found[1]}`;
-    } else if (found[3] !== "") {
-      const [, key, sign, given] = found;
-      tests.push((run) => holds(valueOf(run, key), sign, given));
-    }
+  for (const term of joined.split(/[\s,]+/).filter(Boolean)) {
+    const [, name, sign, given] = /^([^<>=!]+)(<=|>=|!=|==|=|<|>)(.*)$/.exec(term) ?? [];
+    const key = name && meant(name);
+    if (!name) tests.push((run) => searched(run).includes(term.toLowerCase()));
+    else if (!key) wrong = `no key or value is called ${name}`;
+    else if (given) tests.push((run) => holds(valueOf(run, key), sign, given)); // else it is still being typed
   }
   return { test: (run) => tests.every((test) => test(run)), wrong };
 }
 
-// `given` is text: a number where the value is one. What is missing is only ever unequal.
+// `given` is text: a number where the value is one. What has no value is unequal to everything but null.
 function holds(value, sign, given) {
-  if (missing(value)) return sign === "!=" || ((sign === "=" || sign === "==") && given === "null" && value === null);
-  if (isNumber(value)) return Number.isNaN(Number(given)) ? sign === "!=" : OPERATORS[sign](value, Number(given));
-  return OPERATORS[sign](setting(value).toLowerCase(), given.toLowerCase());
+  const [has, wanted] = isNumber(value)
+    ? [value, Number(given)]
+    : [setting(value).toLowerCase(), given.toLowerCase()];
+  const order = missing(value) || Number.isNaN(wanted) ? NaN : compare(has, wanted);
+  const equal = order === 0 || (value === null && wanted === "null");
+  if (sign === "!=") return !equal;
+  return (sign.includes("=") && equal) || (sign[0] === "<" && order < 0) || (sign[0] === ">" && order > 0);
 }
 
 function searched(run) {
-  run.text ??= [...columns.map((column) => column.cell(run)), run.error ?? ""].join("\n").toLowerCase();
-  return run.text;
+  run.searched ??= [...columns.map((column) => column.text(run)), run.error ?? ""].join("\n").toLowerCase();
+  return run.searched;
 }
 
 // What is listed, in order, by the filter and the column that was clicked.
 function listRuns() {
-  const { test, wrong } = readFilter(state.filter);
-  const listed = runs.filter(test);
+  const { test, wrong } = readFilter(byId("filter").value);
+  state.listed = runs.filter(test);
   if (state.sort) {
     const { key, descending } = state.sort;
-    listed.sort((a, b) => {
+    state.listed.sort((a, b) => {
       const [x, y] = [valueOf(a, key), valueOf(b, key)];
-      const order = compare(x, y);
-      return descending && !missing(x) && !missing(y) ? -order : order;
+      return descending && !missing(x) && !missing(y) ? compare(y, x) : compare(x, y);
     });
   }
-  state.listed = listed;
-  const count = listed.length === runs.length ? `${runs.length} runs` : `${listed.length} of ${runs.length} runs`;
+  const all = state.listed.length === runs.length;
+  const count = all ? counted(runs.length) : `${state.listed.length} of ${counted(runs.length)}`;
   byId("count").textContent = wrong ? `${count}; ${wrong}` : count;
   byId("count").classList.toggle("wrong", wrong !== null);
 }
 
-function header() {
-  const cells = columns.map(({ key, numeric }) => {
-    const sorted = state.sort?.key === key ? (state.sort.descending ? "descending" : "ascending") : "none";
-    const arrow = { none: "", ascending: " ▲", descending: " ▼" }[sorted];
-    const button = element("button", { type: "button", textContent: key + arrow });
-    if (key === "best/value" && monitored.length === 1) button.append(element("small", { textContent: monitored[0] }));
-    button.addEventListener("click", () => {
-      state.sort = { key, descending: sorted === "ascending" };
-      update();
-      byId("table").querySelector(`th:nth-child(${columns.findIndex((c) => c.key === key) + 2}) button`).focus();
-    });
-    return element("th", { scope: "col", className: numeric ? "number" : "", "aria-sort": sorted }, button);
-  });
-  const first = element("th", { scope: "col", textContent: "Curve", className: "switch" });
-  return element("thead", {}, element("tr", {}, first, ...cells));
+const counted = (count) => (count === 1 ? "1 run" : `${count} runs`);
+
+// The best of a column among runs that ended well; undefined where there is nothing to compare.
+function bestOf(key, among) {
+  const good = among.filter((run) => !BAD.has(run.status) && isNumber(valueOf(run, key)));
+  return good.length < 2 ? undefined : extent(good.map((run) => valueOf(run, key)))[lowerIsBetter(key) ? 0 : 1];
 }
+
+const isBest = (run, key, best) => best !== undefined && valueOf(run, key) === best && !BAD.has(run.status);
 
 function renderTable(colour) {
-  const best = new Map(); // column -> its best value, among runs that ended well
-  for (const { key } of columns.filter((c) => c.numeric && ((c.key === "best/value" && monitored.length === 1) || c.key.startsWith("test/")))) {
-    const values = state.listed.filter((run) => !BAD.has(run.status)).map((run) => valueOf(run, key)).filter(isNumber);
-    if (values.length > 1) best.set(key, values.reduce((a, b) => (b < a === lowerIsBetter(key) ? b : a)));
+  const best = new Map(judged.map((key) => [key, bestOf(key, state.listed)]));
+  const body = element("tbody", null, ...state.listed.map((run) => runRow(run, colour(run), best)));
+  if (!state.listed.length) {
+    const none = "No run matches the filter.";
+    body.append(row(element("td", { colSpan: columns.length + 1, className: "empty", textContent: none })));
   }
-  const rows = state.listed.map((run) => {
-    const shown = element("input", { type: "checkbox", checked: !state.hidden.has(run.index), "aria-label": `Curve of ${run.name}` });
-    shown.addEventListener("change", () => toggle([run], shown.checked));
-    const mark = element("span", { className: "swatch" });
-    mark.style.background = colour(run);
-    const cells = columns.map(({ key, cell, numeric }) => {
-      if (key === "run") return nameCell(run);
-      if (key === "status") return statusCell(run);
-      const value = valueOf(run, key);
-      const cellElement = element("td", { textContent: cell(run), className: numeric ? "number" : "" });
-      if (isNumber(value)) cellElement.title = String(value);
-      if (best.has(key) && value === best.get(key) && !BAD.has(run.status)) cellElement.classList.add("best");
-      return cellElement;
-    });
-    const row = element("tr", {}, element("td", { className: "switch" }, shown, mark), ...cells);
-    row.classList.toggle("chosen", run.index === state.chosen);
-    row.addEventListener("pointerenter", () => emphasize([run]));
-    row.addEventListener("pointerleave", () => emphasize([]));
-    row.dataset.run = run.index;
-    return row;
+  byId("table").replaceChildren(element("thead", null, row(heading("Curve"), ...columns.map(columnHeading))), body);
+}
+
+function columnHeading({ key, numeric }, index) {
+  const sorted = state.sort?.key === key ? (state.sort.descending ? "descending" : "ascending") : "none";
+  const arrow = { none: "", ascending: " ▲", descending: " ▼" }[sorted];
+  const button = element("button", { type: "button" }, key + arrow);
+  if (key === "best/value" && monitored.length === 1) button.append(element("small", { textContent: monitored[0] }));
+  button.addEventListener("click", () => {
+    state.sort = { key, descending: sorted === "ascending" };
+    update();
+    byId("table").querySelectorAll("thead button")[index].focus();
   });
-  const none = element("tr", {}, element("td", { colspan: columns.length + 1, className: "empty", textContent: "No run matches the filter." }));
-  byId("table").replaceChildren(header(), element("tbody", {}, ...(rows.length ? rows : [none])));
+  return element("th", { scope: "col", className: numeric ? "number" : "", "aria-sort": sorted }, button);
 }
 
-function nameCell(run) {
-  const button = element("button", { type: "button", className: "link", textContent: run.name, title: run.path });
-  button.addEventListener("click", () => choose(run.index));
-  return element("th", { scope: "row" }, button);
-}
-
-function statusCell(run) {
-  const cell = element("td", {}, element("span", { className: `status ${run.status}`, textContent: run.status }));
-  if (run.error) cell.append(element("span", { className: "reason", textContent: run.error, title: run.error }));
-  return cell;
+function runRow(run, colour, best) {
+  const label = `Curve of ${run.name}`;
+  const shown = element("input", { type: "checkbox", checked: !state.hidden.has(run), "aria-label": label });
+  shown.addEventListener("change", () => toggle([run], shown.checked));
+  const name = element("button", { type: "button", className: "link", textContent: run.name, title: run.name });
+  name.addEventListener("click", () => choose(run));
+  const status = element("td", null, element("span", { className: `status ${run.status}`, textContent: run.status }));
+  if (run.error) status.append(element("span", { className: "reason", textContent: run.error, title: run.error }));
+  const rest = columns.slice(2).map(({ key, text, numeric }) => {
+    const made = cell(text(run), numeric ? "number" : "");
+    if (isNumber(valueOf(run, key))) made.title = valueOf(run, key);
+    made.classList.toggle("best", isBest(run, key, best.get(key)));
+    return made;
+  });
+  const made = row(element("td", null, shown, swatch(colour)), element("th", { scope: "row" }, name), status, ...rest);
+  made.dataset.run = run.index;
+  made.classList.toggle("chosen", run === state.chosen);
+  made.addEventListener("pointerenter", () => emphasize([run]));
+  made.addEventListener("pointerleave", () => emphasize([]));
+  return made;
 }
