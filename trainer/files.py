@@ -30,7 +30,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replaces the JSON file at `path`, as :func:`write_whole` does."""
-    write_whole(path, json.dumps(_finite(value), indent=2, allow_nan=False).encode() + b"\n")
+    write_whole(path, json.dumps(finite(value), indent=2, allow_nan=False).encode() + b"\n")
 
 
 def append_line(path: Path, line: str) -> None:
@@ -52,12 +52,12 @@ def append_line(path: Path, line: str) -> None:
             _sync_folder(path.parent)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN and no infinity: they become null."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.runs.read import RunRecord, differing, find_runs, metric_direction, row
+from trainer.runs.columns import known, row
+from trainer.runs.read import RunRecord, differing, find_runs, metric_direction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,7 @@ def load_runs(*paths: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     records = find_runs([Path(path) for path in paths])
-    return pd.DataFrame([{"path": str(record.path)} | row(record) for record in records])
+    return pd.DataFrame([row(record) for record in records], columns=known(records))
 
 
 def load_curves(*paths: str | Path) -> pd.DataFrame:

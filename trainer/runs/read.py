@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 WRITTEN = ("running", "finished", "diverged", "failed", "interrupted")  # by a run itself, in summary.json
 STATUSES = (*WRITTEN, "queued", "damaged")
-FACTS = ("epochs", "steps", "seconds", "parameters", "device", "threads", "stopped")  # of summary.json, as columns
 # The last part of the names that the objectives maximize.
 HIGH = ("accuracy", "balanced_accuracy", "top5", "f1", "auroc", "r2")
 
@@ -134,16 +133,6 @@ def metric_direction(name: str, record: RunRecord) -> str:
     return "max" if last in HIGH or "accuracy" in last else "min"
 
 
-def row(record: RunRecord) -> dict[str, Any]:
-    """A run as a row of a table: column -> value; what it does not have is left out."""
-    columns = {"name": record.name, "status": record.status, "error": record.error} | record.config
-    if record.best:
-        columns |= {f"best/{name}": value for name, value in record.best.items()}
-    columns |= {f"final/{name}": value for name, value in record.final.items()}
-    columns |= {f"test/{name}": value for name, value in record.test.items()}
-    return columns | {name: record.summary[name] for name in FACTS if name in record.summary}
-
-
 def _walk(root: Path, seen: set[tuple[int, int]]) -> Iterable[tuple[Path, str | None]]:
     """Directories of runs, each once, and those that cannot be looked into, with the reason; symbolic links too."""
     todo = [root]
@@ -216,7 +205,8 @@ def _read_summary(record: RunRecord) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
+    return value is None or isinstance(value, float) or is_whole
 
 
 def _is_count(value: Any) -> bool:

@@ -1,0 +1,107 @@
+"""What a run has to say as columns of a table: their names, their values, and how they are sorted."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from trainer.errors import Refused
+from trainer.runs.read import RunRecord, differing, natural
+
+Row = dict[str, Any]  # column -> value; what a run does not have is left out
+
+FACTS = ("epochs", "steps", "seconds", "parameters", "device", "threads", "stopped")  # of summary.json
+RUN = ("path", "name", "status", "error")
+BEST = ("best/metric", "best/value", "best/epoch", "best/mode")
+
+
+def row(record: RunRecord) -> Row:
+    """A run as a row: the columns that :func:`known` lists."""
+    columns = {"path": str(record.path), "name": record.name, "status": record.status, "error": record.error}
+    columns |= record.config
+    if record.best:
+        columns |= {name: record.best.get(name[5:]) for name in BEST}
+    columns |= {f"final/{name}": value for name, value in record.final.items()}
+    columns |= {f"test/{name}": value for name, value in record.test.items()}
+    columns |= {name: record.summary[name] for name in FACTS if name in record.summary}
+    return {name: v for name, v in columns.items() if v is not None or name in record.config}
+
+
+def known(records: Sequence[RunRecord]) -> list[str]:
+    """The columns that any of the runs has: those of the run, its configuration, best, final, test, facts."""
+    kinds = (
+        RUN,
+        (key for record in records for key in record.config),
+        BEST,
+        (f"final/{name}" for record in records for name in record.final),
+        (f"test/{name}" for record in records for name in record.test),
+        FACTS,
+    )
+    return list(dict.fromkeys(name for kind in kinds for name in kind))
+
+
+def tests(records: Sequence[RunRecord]) -> list[str]:
+    """The columns of the metric by which a person judges a test: of each run the first besides its loss."""
+    first = (next((name for name in r.test if name != "loss"), "loss") for r in records if r.test)
+    return [f"test/{name}" for name in dict.fromkeys(first)]
+
+
+class Names:
+    """Finds columns by what a person types: a full name, ``best``, ``test``, or the unambiguous end of a name."""
+
+    def __init__(self, records: Sequence[RunRecord]):
+        self.records, self.known = records, known(records)
+        self.keys = {key for record in records for key in record.config}
+
+    def __call__(self, name: str, option: str) -> str:
+        """The full name of a column.
+
+        Raises:
+            Refused: there is none, or several end so.
+        """
+        if name in self.known:
+            return name
+        if name == "best":
+            return "best/value"
+        ends = [full for full in self.known if full.endswith((f".{name}", f"/{name}"))]
+        if name == "test":
+            ends = tests(self.records)
+        ends = [full for full in ends if full in self.keys] or ends  # lr is what was set, not what was measured
+        if len(ends) == 1:
+            return ends[0]
+        if ends:
+            raise Refused(f"{option}: {name} could be {', '.join(ends)}; say which")
+        raise Refused(f"{option}: no column {name!r}; {self._hint(name)}")
+
+    def _hint(self, name: str) -> str:
+        close = difflib.get_close_matches(name, [*self.known, "best", "test"], n=1, cutoff=0.6)
+        by_end = difflib.get_close_matches(name, [full.rpartition(".")[2] for full in self.keys], n=1, cutoff=0.75)
+        close = close or [full for full in self.known if by_end and full.endswith(f".{by_end[0]}")][:1]
+        shown = [*differing(self.records), *(column for column in self.known if column not in self.keys)]
+        return (f"did you mean {close[0]}? " if close else "") + (
+            f"there are {', '.join(shown)}, and every key of the configuration, such as train.epochs"
+        )
+
+
+def sort(rows: list[Row], keys: Sequence[tuple[str, bool]]) -> list[Row]:
+    """The rows in the order of their values in the columns, each descending or not; what is missing comes last."""
+    for column, descending in reversed(keys):
+        there = [r for r in rows if not missing(r.get(column))]
+        there.sort(key=lambda r, column=column: sort_key(r[column]), reverse=descending)
+        rows = there + [r for r in rows if missing(r.get(column))]
+    return rows
+
+
+def missing(value: Any) -> bool:
+    """Whether there is no value to compare."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def sort_key(value: Any) -> tuple:
+    """Numbers by value, texts in natural order, numbers before texts."""
+    value = getattr(value, "mean", value)  # of a group
+    if isinstance(value, int | float):
+        return (0, value, [])
+    return (1, 0, natural(str(value)))

@@ -1,0 +1,213 @@
+"""A table of runs for the screen, and the same as CSV, JSON and LaTeX, whose numbers are whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from trainer.files import finite
+from trainer.runs.columns import Row
+from trainer.runs.groups import Mean
+
+STYLES = {"finished": "green", "running": "cyan", "diverged": "red", "failed": "red", "damaged": "bold red"}
+NAME = 12  # characters of a run's name that a narrow screen keeps
+
+
+@dataclass
+class Sheet:
+    """Rows and the columns that are shown of them; `titles` are the headings that are no column's name."""
+
+    columns: list[str]
+    rows: list[Row]
+    titles: dict[str, str] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()  # columns that a narrow screen may leave out, from the right
+
+
+def text(value: Any, column: str = "") -> str:
+    """A value for a person: measurements with four digits, what was set as it was typed, a dash for what is missing."""
+    if isinstance(value, Mean):
+        spread = "" if value.sd is None else f" ± {digits(value.sd)}"
+        return digits(value.mean) + spread
+    if isinstance(value, float) and "/" in column:
+        return digits(value)
+    if isinstance(value, bool) or value is None:
+        return "-" if value is None else str(value).lower()
+    if isinstance(value, int) and column == "parameters":
+        return f"{value:,}"
+    shown = str(value)
+    return (
+        shown if shown.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
+    )
+
+
+def digits(value: float) -> str:
+    """Four digits behind the point, or four that say something."""
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else str(value)
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 10 else f"{value:.4g}"
+
+
+def cells(sheet: Sheet) -> list[list[str]]:
+    """The texts of the rows; a value that is set to null is told apart from one that is not there."""
+    return [[_cell(r, column) for column in sheet.columns] for r in sheet.rows]
+
+
+def _cell(r: Row, column: str) -> str:
+    value = r.get(column)
+    if value is None and column in r:
+        return "null"
+    fewer = f" (n={value.n})" if isinstance(value, Mean) and value.n != r["n"] else ""
+    return text(value, column) + fewer
+
+
+def without_folder(sheet: Sheet) -> tuple[Sheet, str]:
+    """The same with names below the folder that all runs are in, and that folder; of one run, as it is."""
+    folders = {os.path.dirname(r["name"]) for r in sheet.rows if "name" in r}
+    if "name" not in sheet.columns or not folders or not (folder := os.path.commonpath(folders)):
+        return sheet, ""
+    rows = [r | {"name": os.path.relpath(r["name"], folder)} for r in sheet.rows]
+    return replace(sheet, rows=rows), folder
+
+
+def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Table, list[str]]:
+    """A table that fits the width (None: any), and the columns that it leaves out for that; `most` rows at most."""
+    body = cells(sheet)[:most]
+    heads = [sheet.titles.get(column, column) for column in sheet.columns]
+    sizes = [max([cell_len(line[i]) for line in body], default=0) for i in range(len(heads))]
+    shown = list(range(len(heads)))
+
+    def over() -> int:
+        """Characters too many."""
+        wide = [max(sizes[i], *map(cell_len, heads[i].split("\n"))) + 3 for i in shown]
+        return -1 if width is None else 1 + sum(wide) - width
+
+    if over() > 0:
+        heads = [_narrow(_short(head, heads)) for head in heads]
+    name = sheet.columns.index("name") if "name" in sheet.columns else -1
+    whole = sizes[name]
+    if name >= 0 and over() > 0:
+        sizes[name] = min(whole, NAME)
+    for i in _least_telling(sheet, body):
+        if over() > 0:
+            shown.remove(i)
+    if name >= 0 and over() < 0:  # room that is left goes to the names
+        sizes[name] = min(whole, sizes[name] - over()) if width is not None else whole
+    table = Table()
+    for i in shown:
+        justify = "right" if is_numeric(sheet, sheet.columns[i]) else "left"
+        how = {"overflow": "ellipsis", "no_wrap": True, "max_width": sizes[i]} if i == name else {"overflow": "fold"}
+        table.add_column(Text(heads[i]), justify=justify, **how)
+    for line, r in zip(body, sheet.rows, strict=False):
+        table.add_row(*(Text(line[i], _style(sheet.columns[i], r)) for i in shown))
+    return table, [sheet.columns[i] for i in range(len(heads)) if i not in shown]
+
+
+def _least_telling(sheet: Sheet, body: list[list[str]]) -> list[int]:
+    """The columns that may be left out: first those that say the same as one before them, each kind from the right."""
+    optional = [i for i, column in enumerate(sheet.columns) if column in sheet.optional]
+    seen, again = set(), []
+    for i in optional:
+        numbers: dict[str, int] = {}
+        pattern = tuple(numbers.setdefault(line[i], len(numbers)) for line in body)
+        again += [i] if pattern in seen else []
+        seen.add(pattern)
+    return [*reversed(again), *(i for i in reversed(optional) if i not in again)]
+
+
+def is_numeric(sheet: Sheet, column: str) -> bool:
+    """Whether every run that has a value has a number there."""
+    values = [r[column] for r in sheet.rows if r.get(column) is not None]
+    return all(isinstance(value, int | float | Mean) and not isinstance(value, bool) for value in values)
+
+
+def _style(column: str, r: Row) -> str:
+    return STYLES.get(str(r.get("status")).split()[0], "") if column == "status" else ""
+
+
+def _short(head: str, heads: Sequence[str]) -> str:
+    """The end of a name where no other one ends so."""
+    last = head.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in heads) == 1 else head
+
+
+def _narrow(head: str) -> str:
+    """A heading on two lines."""
+    return head.replace(" ", "\n", 1) if " " in head else head.replace("/", "/\n", 1)
+
+
+def flat(sheet: Sheet) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of plain values: a mean takes three columns, NAME/mean, NAME/std and NAME/n."""
+    spread = {c for r in sheet.rows for c, value in r.items() if isinstance(value, Mean)}
+    columns = [name for c in sheet.columns for name in ((f"{c}/mean", f"{c}/std", f"{c}/n") if c in spread else (c,))]
+    rows = []
+    for r in sheet.rows:
+        values: list[Any] = []
+        for c in sheet.columns:
+            value = r.get(c)
+            if c in spread:
+                values += [None, None, 0] if value is None else [value.mean, value.sd, value.n]
+            else:
+                values.append(value)
+        rows.append(values)
+    return columns, rows
+
+
+def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Comma-separated values: numbers whole, lists as JSON, empty what is missing."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_plain(value) for value in line] for line in rows)
+    return buffer.getvalue().encode(errors="replace").decode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool | list | dict):
+        return json.dumps(value)
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def as_json(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A list of objects; null is what is missing."""
+    objects = [dict(zip(columns, line, strict=True)) for line in rows]
+    return json.dumps(finite(objects), indent=2, allow_nan=False) + "\n"
+
+
+def latex(sheet: Sheet) -> str:
+    """A tabular with the rules of the package booktabs."""
+    heads = [sheet.titles.get(column, column) for column in sheet.columns]
+    lines = [
+        "% \\usepackage{booktabs}",
+        f"\\begin{{tabular}}{{{''.join('r' if is_numeric(sheet, c) else 'l' for c in sheet.columns)}}}",
+        "\\toprule",
+        " & ".join(map(escape, heads)) + " \\\\",
+        "\\midrule",
+        *(" & ".join(map(escape, line)) + " \\\\" for line in cells(sheet)),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+SPECIAL = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
+    **{"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}", "±": "$\\pm$"},
+    **{"[": "{[}", "]": "{]}", "*": "{*}"},  # behind a line's end they would mean something
+}
+
+
+def escape(cell: str) -> str:
+    """A text as LaTeX prints it; a negative number gets a minus sign."""
+    text = "".join(SPECIAL.get(c, c) for c in cell)
+    return f"${text}$" if cell[:1] == "-" and cell[1:2].isdigit() and "±" not in cell else text
