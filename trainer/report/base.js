@@ -60,7 +60,7 @@ function on(ids, event, react) {
 
 // A run's value by the name that the filter, the table and the heat map use; undefined where it has none.
 function valueOf(run, key) {
-  if (key === "run") return run.name;
+  if (key === "name") return run.name;
   if (key === "status") return run.status;
   return key in run.values ? run.values[key] : run.all[key];
 }

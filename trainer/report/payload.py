@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.run_dir import CONFIG, RESUMED, shown
-from trainer.runs.read import canonical, differing, metric_direction, row
+from trainer.runs.columns import row
+from trainer.runs.read import canonical, differing, metric_direction
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +46,7 @@ def _run(record: RunRecord, shared: dict[str, Any], rows: int, log: int) -> dict
     curves = record.curves
     length = max(map(len, curves.values()), default=0)
     kept = _kept(length, rows)
-    apart = {"name", "status", "error", *record.config}
+    apart = {"path", "name", "status", "error", *record.config}
     own = {key: _plain(value) for key, value in record.config.items() if key not in shared}
     return {
         "name": record.name,

@@ -10,8 +10,8 @@ const measurements = [
 ];
 const judged = measurements.filter((key) => key.startsWith("test/") || (key === "best/value" && !monitored[1]));
 const columns = [
-  { key: "run", text: (run) => run.name },
-  { key: "status", text: (run) => run.status },
+  { key: "name", text: (run) => run.name },
+  { key: "status", text: statusText },
   ...data.differing.map((key) => ({ key, text: (run) => setting(valueOf(run, key)) })),
   ...measurements.map((key) => ({ key, text: (run) => measured(valueOf(run, key)) })),
   { key: "seconds", text: (run) => run.values.seconds?.toFixed(1) ?? "–" },
@@ -21,12 +21,20 @@ for (const column of columns) {
   column.numeric = values.length > 0 && values.every(isNumber);
 }
 // Everything that may stand before an operator.
-const known = new Set(["run", "status", ...valueNames, ...runs.flatMap((run) => Object.keys(run.all))]);
+const known = new Set(["name", "status", ...valueNames, ...runs.flatMap((run) => Object.keys(run.all))]);
 
-// The full name of what was typed: a name, or the end of only one (lr for optim.lr).
+// The full name of what was typed: a name, "best", or the end of only one name (lr for optim.lr).
 function meant(name) {
-  const ends = [...known].filter((key) => key.endsWith(`.${name}`) || key.endsWith(`/${name}`));
-  return known.has(name) ? name : ends.length === 1 ? ends[0] : null;
+  if (known.has(name)) return name;
+  if (name === "best") return "best/value";
+  const keys = [...known].filter((key) => key.endsWith(`.${name}`));
+  const ends = keys.length ? keys : [...known].filter((key) => key.endsWith(`/${name}`));
+  return ends.length === 1 ? ends[0] : null;
+}
+
+function statusText(run) {
+  const { status, all, values } = run;
+  return status === "running" ? `running ${values.epochs ?? 0}/${all["train.epochs"] ?? "?"}` : status;
 }
 
 // A filter's words and comparisons, all of which must hold -> {test(run), wrong: what is not understood, or null}.
@@ -115,7 +123,7 @@ function runRow(run, colour, best) {
   shown.addEventListener("change", () => toggle([run], shown.checked));
   const name = element("button", { type: "button", className: "link", textContent: run.name, title: run.name });
   name.addEventListener("click", () => choose(run));
-  const status = element("td", null, element("span", { className: `status ${run.status}`, textContent: run.status }));
+  const status = element("td", null, element("span", { className: `status ${run.status}`, textContent: statusText(run) }));
   if (run.error) status.append(element("span", { className: "reason", textContent: run.error, title: run.error }));
   const rest = columns.slice(2).map(({ key, text, numeric }) => {
     const made = cell(text(run), numeric ? "number" : "");
