@@ -65,12 +65,15 @@ function valueOf(run, key) {
   return key in run.values ? run.values[key] : run.all[key];
 }
 
+// Names of values that are not counts: their 1 is a 1.0000.
+const fractional = new Set(runs.flatMap((run) => Object.keys(run.values).filter((key) => run.values[key] % 1)));
+
 // A measurement: four digits after the point where that says something.
-function measured(value) {
+function measured(value, key) {
   if (!isNumber(value)) return missing(value) ? "–" : String(value);
   const size = Math.abs(value);
-  if (Number.isInteger(value) && size < 1e15) return String(value);
-  if (size < 1e-3 || size >= 1e6) return value.toExponential(3);
+  if (Number.isInteger(value) && size < 1e15 && !(fractional.has(key) && size < 10)) return String(value);
+  if ((size < 1e-3 && size > 0) || size >= 1e6) return value.toExponential(3);
   return size < 10 ? value.toFixed(4) : value.toPrecision(5);
 }
 

@@ -34,9 +34,9 @@ function ticks({ low, high }, count, log = false) {
     const [from, to] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
     const stride = Math.max(1, Math.ceil((to - from) / count));
     const powers = Array.from({ length: to - from + 1 }, (_, i) => from + i).filter((p) => p % stride === 0);
-    const all = powers.flatMap((p) => (to - from <= 2 ? [1, 2, 5] : [1]).map((f) => f * 10 ** p));
+    const all = powers.flatMap((p) => (to - from <= 3 ? [1, 2, 5] : [1]).map((f) => f * 10 ** p));
     const inside = all.filter((v) => v >= low && v <= high);
-    if (inside.length > 2) return inside; // else the range is so short that it looks linear
+    if (high / low > 4) return inside; // else the range is so short that it looks linear
   }
   const raw = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(raw));

@@ -10,8 +10,8 @@ function renderDetails() {
   }
   const { "best/metric": metric, "best/value": value, "best/epoch": epoch } = run.values;
   byId("run-about").replaceChildren(
-    element("span", { className: `status ${run.status}`, textContent: run.status }),
-    metric ? `best ${metric} ${measured(value)} in epoch ${epoch}` : "",
+    statusMark(run),
+    metric ? `best ${metric} ${measured(value, "best/value")} in epoch ${epoch}` : "",
     element("code", { textContent: run.path }),
     ...(run.error ? [element("span", { className: "reason", textContent: run.error })] : []),
   );
@@ -41,14 +41,15 @@ function settingsTable(a, b) {
 }
 
 function valuesTable(a, b) {
-  const names = unique([...Object.keys(a.values), ...Object.keys(b.values)]);
+  const there = (name) => name in a.values || name in b.values;
+  const names = unique([...judged, ...valueNames]).filter(there); // what is compared first, then the rest
   const rows = names.map((name) => {
     const [x, y] = [a.values[name], b.values[name]];
     const both = isNumber(x) && isNumber(y);
     const better = both && x !== y && (judged.includes(name) || /^final\/(train|val)\//.test(name));
     const first = x < y === lowerIsBetter(name); // is the better one, if one is
-    const difference = both ? `${y > x ? "+" : ""}${measured(y - x)}` : "";
-    const cells = [cell(measured(x), "number"), cell(measured(y), "number"), cell(difference, "number")];
+    const difference = both ? `${y > x ? "+" : ""}${measured(y - x, name)}` : "";
+    const cells = [...[x, y].map((v) => cell(measured(v, name), "number")), cell(difference, "number")];
     if (better) cells[first ? 0 : 1].classList.add("best");
     return row(heading(name, "row"), ...cells);
   });

@@ -41,13 +41,15 @@ function renderHeat() {
   const size = low > 0 && high / low > 10 ? Math.log : (v) => v; // over more than a power of ten, colours go by powers
   const goodness = (v) => (high > low ? Math.abs(size(v) - size(lower ? high : low)) / (size(high) - size(low)) : 0.5);
   const best = means.length > 1 ? (lower ? low : high) : null;
-  const heatRow = (line, i) => row(heading(setting(ys[i]), "row"), ...line.map((sum) => heatCell(sum, goodness, best)));
+  const body = sums.map((line, i) => {
+    return row(heading(setting(ys[i]), "row"), ...line.map((sum) => heatCell(sum, key, goodness, best)));
+  });
   const corner = element("td", { className: "corner", textContent: `${yKey} ↓   ${xKey} →` });
   const head = row(corner, ...xs.map((x) => heading(setting(x))));
-  byId("heat").replaceChildren(element("thead", null, head), element("tbody", null, ...sums.map(heatRow)));
+  byId("heat").replaceChildren(element("thead", null, head), element("tbody", null, ...body));
 
   const name = key === "best/value" ? `best ${monitored.join(" or ")}` : key;
-  const [worst, top] = (lower ? [high, low] : [low, high]).map(measured);
+  const [worst, top] = (lower ? [high, low] : [low, high]).map((v) => measured(v, key));
   const several = sums.flat().some((sum) => sum.good.length > 1);
   const without = state.listed.length - placed.length;
   byId("heat-note").textContent = [
@@ -57,7 +59,7 @@ function renderHeat() {
   ].join(" ");
 }
 
-function heatCell(sum, goodness, best) {
+function heatCell(sum, key, goodness, best) {
   if (!sum.runs.length) return cell("");
   const made = cell("", sum.mean === null ? "bad" : sum.mean === best ? "best" : "");
   const button = element("button", { type: "button", title: sum.runs.map((run) => run.name).join("\n") });
@@ -66,7 +68,7 @@ function heatCell(sum, goodness, best) {
     const [r, g, b] = ramp(AREAS, goodness(sum.mean));
     made.style.background = `rgb(${r} ${g} ${b})`;
     made.style.color = 0.299 * r + 0.587 * g + 0.114 * b > 120 ? "#111" : "#fff";
-    button.append(element("span", { textContent: measured(sum.mean) }));
+    button.append(element("span", { textContent: measured(sum.mean, key) }));
   }
   if (sum.others) button.append(element("small", { textContent: sum.others }));
   made.append(button);

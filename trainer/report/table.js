@@ -13,7 +13,7 @@ const columns = [
   { key: "name", text: (run) => run.name },
   { key: "status", text: statusText },
   ...data.differing.map((key) => ({ key, text: (run) => setting(valueOf(run, key)) })),
-  ...measurements.map((key) => ({ key, text: (run) => measured(valueOf(run, key)) })),
+  ...measurements.map((key) => ({ key, text: (run) => measured(valueOf(run, key), key) })),
   { key: "seconds", text: (run) => run.values.seconds?.toFixed(1) ?? "–" },
 ];
 for (const column of columns) {
@@ -35,6 +35,10 @@ function meant(name) {
 function statusText(run) {
   const { status, all, values } = run;
   return status === "running" ? `running ${values.epochs ?? 0}/${all["train.epochs"] ?? "?"}` : status;
+}
+
+function statusMark(run) {
+  return element("span", { className: `status ${run.status}`, textContent: statusText(run) });
 }
 
 // A filter's words and comparisons, all of which must hold -> {test(run), wrong: what is not understood, or null}.
@@ -123,7 +127,7 @@ function runRow(run, colour, best) {
   shown.addEventListener("change", () => toggle([run], shown.checked));
   const name = element("button", { type: "button", className: "link", textContent: run.name, title: run.name });
   name.addEventListener("click", () => choose(run));
-  const status = element("td", null, element("span", { className: `status ${run.status}`, textContent: statusText(run) }));
+  const status = element("td", null, statusMark(run));
   if (run.error) status.append(element("span", { className: "reason", textContent: run.error, title: run.error }));
   const rest = columns.slice(2).map(({ key, text, numeric }) => {
     const made = cell(text(run), numeric ? "number" : "");
