@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -246,6 +247,15 @@ def test_a_mistake_is_one_line(run_report, tmp_path, arguments, line):
     code, text = run_report(*arguments)
     assert (code, text.count("\n")) == (2, 1), text
     assert text.startswith(f"conga: {line}")
+
+
+def test_a_name_that_is_no_text(run_report, tmp_path):
+    folder = tmp_path / os.fsdecode(b"r\xffn")
+    write_grid(folder)
+    code, text = run_report(str(folder))
+    assert code == 0
+    assert text.startswith("written  r\N{REPLACEMENT CHARACTER}n/report.html: 8 runs")
+    assert Page(folder / "report.html").texts["title"] == ["r?n"]
 
 
 def test_nothing_is_half_written(run_report, tmp_path, monkeypatch):
@@ -569,6 +579,25 @@ def test_one_run_and_what_two_differ_in(person, sweep):
     assert person.texts("#difference p") == ["The two configurations say the same."]
     person.choose("chosen", "7")
     assert "summary.json: not readable" in person.texts("#run-about .reason")[0]
+
+
+def test_pages_with_little_on_them(browser, tmp_path):
+    """One run, one that only waits, damaged ones: no error, and what there is can be seen."""
+    write_run(tmp_path / "one" / "only", {"seed": 0}, {"epoch": [1], "val/loss": [0.25]})
+    write_run(tmp_path / "waits" / "queued", {"seed": 0})
+    write_run(tmp_path / "damaged" / "a", "a: [")
+    write_run(tmp_path / "damaged" / "b", "- 1", {"epoch": [1, 2], "val/loss": ["inf", "nan"]}, log="said\n")
+    person = Person(browser)
+    for name, rows, curves in (("one", 1, {0}), ("waits", 1, set()), ("damaged", 2, set())):
+        write_page(tmp_path / name)
+        browser.get((tmp_path / name / "report.html").as_uri())
+        assert len(person.find("#table tbody tr")) == rows
+        assert set(person.curves()) == curves
+        assert not person.find("#heat-section")[0].is_displayed()
+        person.choose("other", "0")
+        assert browser.get_log("browser") == []
+    person.choose("chosen", "1")
+    assert person.texts("#config, #run-log") == ["- 1", "said\n"]
 
 
 def test_narrow_and_dark(person, browser):

@@ -9,6 +9,7 @@ two runs differ in. All runs below a PATH are in it, those under way and damaged
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -55,7 +56,8 @@ def main() -> None:
             raise Refused(f"{reason}; --out=FILE.html writes elsewhere") from error
         counts = ", ".join(f"{n} {status}" for status, n in Counter(record.status for record in records).most_common())
         runs = "1 run" if len(records) == 1 else f"{len(records):,} runs"
-        print(f"written  {shown(out)}: {runs} ({counts}), {len(content) / 1e6:.1f} MB; open it in a browser")
+        name = os.fsencode(shown(out)).decode(errors="replace")  # which need not be text
+        print(f"written  {name}: {runs} ({counts}), {len(content) / 1e6:.1f} MB; open it in a browser")
 
 
 def chosen(paths: Sequence[Path], where: str | None) -> list[RunRecord]:
