@@ -189,19 +189,18 @@ def _of_groups(
 def write(arguments: argparse.Namespace, view: View) -> None:
     """Prints the table in the form that was asked for."""
     if arguments.latex:
-        sys.stdout.write(show.latex(view.sheet))
+        show.write(show.latex(view.sheet))
     elif arguments.csv or arguments.json:
         if arguments.columns or arguments.group_by:
             columns, rows = show.flat(view.sheet)
         else:
             by_path = {str(record.path): record for record in view.records}
             columns, rows = sweep_rows([by_path[r["path"]] for r in view.sheet.rows])
-        sys.stdout.write((show.as_csv if arguments.csv else show.as_json)(columns, rows))
+        show.write((show.as_csv if arguments.csv else show.as_json)(columns, rows))
     else:
         to_terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
         console = Console(highlight=False, **({} if to_terminal else {"width": 10_000}))
-        for part in parts(view, console.width if to_terminal else None):
-            console.print(part, soft_wrap=isinstance(part, Text))
+        show.output(console, parts(view, console.width if to_terminal else None))
 
 
 def parts(view: View, width: int | None, most: int | None = None) -> list[RenderableType]:

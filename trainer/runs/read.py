@@ -147,11 +147,19 @@ def _walk(root: Path, seen: set[tuple[int, int]]) -> Iterable[tuple[Path, str | 
                 yield folder, None
                 continue
             with os.scandir(folder) as entries:
-                todo += [folder / entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
+                todo += [folder / entry.name for entry in entries if entry.name[0] != "." and _is_folder(entry)]
         except FileNotFoundError:  # gone meanwhile
             continue
         except OSError as error:
             yield folder, f"{error.strerror or error}"
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Whether it is a directory, or a symbolic link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _exists(path: Path) -> bool:
@@ -197,7 +205,7 @@ def _read_summary(record: RunRecord) -> None:
     data = record.summary
     record.best, record.test, record.final = data.get("best"), data.get("test") or {}, data.get("final") or {}
     record.status = data.get("status", "damaged")
-    record.error = data.get("error")
+    record.error = _printable(" ".join(data["error"].split())) if data.get("error") else None
     if record.status == "running" and not is_held(record.path, data.get("process") or {}):
         record.status = "interrupted"
     if wrong or "status" not in data:

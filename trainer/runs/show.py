@@ -7,16 +7,18 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.cells import cell_len
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from trainer.files import finite
-from trainer.runs.columns import Row
+from trainer.runs.columns import FACTS, Row
 from trainer.runs.groups import Mean
 
 STYLES = {"finished": "green", "running": "cyan", "diverged": "red", "failed": "red", "damaged": "bold red"}
@@ -36,14 +38,19 @@ class Sheet:
 def text(value: Any, column: str = "") -> str:
     """A value for a person: measurements with four digits, what was set as it was typed, a dash for what is missing."""
     if isinstance(value, Mean):
-        spread = "" if value.sd is None else f" ± {digits(value.sd)}"
-        return digits(value.mean) + spread
+        mean = digits(value.mean)
+        places = len(mean.partition(".")[2]) if mean[-1].isdigit() and "e" not in mean else None
+        return mean + (
+            "" if value.sd is None else f" ± {value.sd:.2g}" if places is None else f" ± {value.sd:.{places}f}"
+        )
     if isinstance(value, float) and "/" in column:
         return digits(value)
     if isinstance(value, bool) or value is None:
         return "-" if value is None else str(value).lower()
     if isinstance(value, int) and column == "parameters":
         return f"{value:,}"
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
     shown = str(value)
     return (
         shown if shown.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
@@ -82,7 +89,7 @@ def without_folder(sheet: Sheet) -> tuple[Sheet, str]:
 def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Table, list[str]]:
     """A table that fits the width (None: any), and the columns that it leaves out for that; `most` rows at most."""
     body = cells(sheet)[:most]
-    heads = [sheet.titles.get(column, column) for column in sheet.columns]
+    heads = [text(sheet.titles.get(column, column)) for column in sheet.columns]
     sizes = [max([cell_len(line[i]) for line in body], default=0) for i in range(len(heads))]
     shown = list(range(len(heads)))
 
@@ -135,14 +142,28 @@ def _style(column: str, r: Row) -> str:
 
 
 def _short(head: str, heads: Sequence[str]) -> str:
-    """The end of a name where no other one ends so."""
+    """The end of a name where no other one ends so, and no other column is called so."""
     last = head.rpartition(".")[2]
-    return last if sum(other.rpartition(".")[2] == last for other in heads) == 1 else head
+    return last if last not in FACTS and sum(other.rpartition(".")[2] == last for other in heads) == 1 else head
 
 
 def _narrow(head: str) -> str:
     """A heading on two lines."""
     return head.replace(" ", "\n", 1) if " " in head else head.replace("/", "/\n", 1)
+
+
+def output(console: Console, parts: Iterable[RenderableType]) -> None:
+    """Prints tables and lines, which are not broken; that the reader has gone is an error as everywhere."""
+    with console.capture() as captured:  # rich itself would end the process with status 1
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, Text))
+    write(captured.get())
+
+
+def write(content: str) -> None:
+    """Writes to standard output; a character that it cannot hold becomes a question mark."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(content.encode(encoding, "replace").decode(encoding))
 
 
 def flat(sheet: Sheet) -> tuple[list[str], list[list[Any]]]:
@@ -168,7 +189,7 @@ def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([_plain(value) for value in line] for line in rows)
-    return buffer.getvalue().encode(errors="replace").decode()
+    return buffer.getvalue().encode(errors="replace").decode()  # a path may hold what no encoding has
 
 
 def _plain(value: Any) -> Any:
