@@ -1,11 +1,13 @@
 """Reports: what is in the file, that nothing from a run is run, and what a person sees and does in a real browser."""
 
 import base64
+import fcntl
 import hashlib
 import itertools
 import json
 import math
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -193,13 +195,18 @@ def test_long_curves_and_logs_are_cut(run_report, tmp_path):
     run = write_run(
         tmp_path / "run",
         {"seed": 0},
-        {"epoch": range(1, n + 1), "val/loss": [1 / (1 + i) for i in range(n)]},
+        {
+            "epoch": range(1, n + 1),
+            "step": range(10**7 + 1, 10**7 + n + 1),
+            "val/loss": [1 / (1 + i) for i in range(n)],
+        },
         log="\n".join(lines) + "\n",
     )
     assert run_report("run")[0] == 0
     told = Page(run / "report.html").data["runs"][0]
     epochs = told["curves"]["epoch"]
     assert (len(epochs), epochs[0], epochs[-1], told["rows"]) == (made.ROWS_MOST, 1, n, n)
+    assert told["curves"]["step"] == [10**7 + epoch for epoch in epochs]  # whole numbers keep all digits
     assert told["curves"]["val/loss"] == pytest.approx([1 / epoch for epoch in epochs], rel=5e-6)
     head, note, tail = re.fullmatch(
         r"(.*)\n\n… ([\d,]+) bytes left out here; .*? …\n\n(.*)\n", told["log"], re.S
@@ -281,8 +288,8 @@ def evil(tmp_path):
     for i, value in enumerate((EVIL, f"{EVIL}2")):
         write_run(
             root / f"{i}{EVIL}",  # the slashes make folders in folders
-            {EVIL: value, "optim.lr": i, "model": [EVIL, i]},
-            curve,
+            {EVIL: value, "optim.lr": i, "model": [EVIL, i], "constructor": i, "__proto__": i, "toString": i},
+            curve | {name: [i, i] for name in ("constructor", "__proto__")[:i]},
             {"status": "failed", "epochs": 2, "error": EVIL, "best": best, "test": {EVIL: 0.5}},
             log=EVIL + "\n<!-- <script>",
         )
@@ -582,13 +589,17 @@ def test_one_run_and_what_two_differ_in(person, sweep):
 
 
 def test_pages_with_little_on_them(browser, tmp_path):
-    """One run, one that only waits, damaged ones: no error, and what there is can be seen."""
+    """One run, one that only waits, one under way, damaged ones: no error, and what there is can be seen."""
     write_run(tmp_path / "one" / "only", {"seed": 0}, {"epoch": [1], "val/loss": [0.25]})
     write_run(tmp_path / "waits" / "queued", {"seed": 0})
+    process = {"host": platform.node(), "pid": os.getpid(), "heartbeat": "2026-01-01T00:00:00+00:00"}
+    under_way = {"status": "running", "epochs": 3, "process": process}
+    handle = os.open(write_run(tmp_path / "trains" / "now", {"seed": 0}, summary=under_way), os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
     write_run(tmp_path / "damaged" / "a", "a: [")
     write_run(tmp_path / "damaged" / "b", "- 1", {"epoch": [1, 2], "val/loss": ["inf", "nan"]}, log="said\n")
     person = Person(browser)
-    for name, rows, curves in (("one", 1, {0}), ("waits", 1, set()), ("damaged", 2, set())):
+    for name, rows, curves in (("one", 1, {0}), ("waits", 1, set()), ("trains", 1, set()), ("damaged", 2, set())):
         write_page(tmp_path / name)
         browser.get((tmp_path / name / "report.html").as_uri())
         assert len(person.find("#table tbody tr")) == rows
@@ -596,6 +607,9 @@ def test_pages_with_little_on_them(browser, tmp_path):
         assert not person.find("#heat-section")[0].is_displayed()
         person.choose("other", "0")
         assert browser.get_log("browser") == []
+        if name == "trains":
+            assert person.column("status")[0] == [f"running 3/{EPOCHS}"]
+    os.close(handle)
     person.choose("chosen", "1")
     assert person.texts("#config, #run-log") == ["- 1", "said\n"]
 

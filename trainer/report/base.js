@@ -2,9 +2,10 @@
 // The data, what the person has chosen, and small helpers. Text from runs becomes text nodes and nothing else.
 
 const data = JSON.parse(document.getElementById("payload").textContent);
+const named = (...objects) => Object.assign(Object.create(null), ...objects); // no run's key meets a built-in one
 const runs = data.runs.map((run, index) => {
-  const all = run.config ? { ...data.config, ...run.config } : {}; // the whole configuration
-  return { ...run, index, all };
+  const all = run.config ? named(data.config, run.config) : named(); // the whole configuration
+  return { ...run, index, all, values: named(run.values), curves: named(run.curves) };
 });
 const state = {
   sort: null, // {key, descending}

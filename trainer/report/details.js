@@ -22,7 +22,7 @@ function renderDetails() {
 
 // The keys in which two configurations differ. What a choice instantiates (_target_) goes without saying.
 function differingKeys(a, b) {
-  const all = { ...a.all, ...b.all };
+  const all = named(a.all, b.all);
   const told = (key) => key.endsWith("._target_") && key.slice(0, -"._target_".length) in all;
   return Object.keys(all).filter((key) => setting(a.all[key]) !== setting(b.all[key]) && !told(key)).sort();
 }

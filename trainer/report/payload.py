@@ -88,16 +88,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     if isinstance(value, float):
-        if not math.isfinite(value):
-            return str(value)
-        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+        return (int(value) if _is_whole(value) else value) if math.isfinite(value) else str(value)
     return value if value is None or isinstance(value, str | bool | int) else str(value)
 
 
 def _numbers(column: np.ndarray) -> list[float | int | None]:
     """A curve with the digits that a picture can show; what is no number is null."""
-    short = (float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in column.tolist())
-    return [int(value) if value is not None and value.is_integer() else value for value in short]
+
+    def short(value: float) -> float | int | None:
+        if not math.isfinite(value):
+            return None
+        return int(value) if _is_whole(value) else float(f"{value:.{DIGITS}g}")
+
+    return [short(value) for value in column.tolist()]
+
+
+def _is_whole(value: float) -> bool:
+    """Whether it is an integer that a browser's numbers hold exactly."""
+    return value.is_integer() and abs(value) < 2**53
 
 
 def _kept(length: int, most: int) -> list[int] | None:
@@ -114,6 +122,8 @@ def _yaml(run: Path) -> str | None:
 def _ends(path: Path, most: int) -> str | None:
     """A file's text, or None; of one longer than `most` bytes, whole lines of its beginning and of its end."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return f"({path.name} is no file)" if path.exists() else None
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
