@@ -25,6 +25,7 @@ from trainer.report.page import SCRIPTS
 
 EVIL = "</script><img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>"
 RATES, MOMENTA, EPOCHS = (0.5, 2, 10), (0, 0.9), 8
+SECONDS = (0.5, 0.25, 100.5, 12.0, 3.125, 1e-7)
 
 
 @pytest.fixture
@@ -65,6 +66,12 @@ def accuracy(rate, momentum):
     return 0.9 - abs(math.log10(rate) - 0.1) / 7 - momentum / 30
 
 
+BEST = (
+    min(min(loss(rate, momentum)) for rate in RATES for momentum in MOMENTA),
+    max(accuracy(rate, momentum) for rate in RATES for momentum in MOMENTA),
+)
+
+
 def summary(metric, value, epoch, **more):
     best = {"metric": metric, "value": value, "epoch": epoch, "mode": "min"}
     return {"status": "finished", "epochs": EPOCHS, "best": best, "seconds": 12.5, "parameters": 8970} | more
@@ -84,9 +91,16 @@ def write_grid(folder):
                     "step": range(10, 10 * EPOCHS + 1, 10),
                     "val/loss": curve,
                     "val/accuracy": [accuracy(rate, momentum) - 1 / (9 + e) for e in range(EPOCHS)],
+                    "val/f1": [0.5 if e % 3 else None for e in range(EPOCHS)],
                     "time/epoch_s": [0.5] * EPOCHS,
                 },
-                summary("val/loss", min(curve), EPOCHS, test={"accuracy": accuracy(rate, momentum)}),
+                summary(
+                    "val/loss",
+                    min(curve),
+                    EPOCHS,
+                    test={"accuracy": accuracy(rate, momentum)},
+                    seconds=SECONDS[number],
+                ),
                 log=f"run {number}\nepoch 1\n",
             )
             number += 1
@@ -94,7 +108,7 @@ def write_grid(folder):
         folder / "6_lr=100,momentum=0",
         {"optim.lr": 100, "optim.momentum": 0, "seed": 0},
         {"epoch": [1, 2], "step": [10, 20], "val/loss": [3.0, "nan"], "val/accuracy": [0.1, 0.1]},
-        {"status": "diverged", "epochs": 2, "error": "the loss is NaN after step 14"},
+        summary("val/loss", 0.001, 1, status="diverged", epochs=2, error="the loss is NaN after step 14"),
     )
     write_run(folder / "7_lr=2,momentum=0", {"optim.lr": 2, "optim.momentum": 0, "seed": 1})
     (folder / "7_lr=2,momentum=0" / "summary.json").write_text('{"status": "fin')
@@ -163,7 +177,8 @@ def test_what_is_told_of_a_run(run_report, tmp_path):
         frame = pd.read_csv(path / "metrics.csv")
         assert list(run["curves"]) == list(frame)
         for name, column in run["curves"].items():
-            assert column == pytest.approx(frame[name].tolist(), rel=5e-6)
+            wanted = [None if math.isnan(value) else pytest.approx(value, rel=5e-6) for value in frame[name]]
+            assert column == wanted
         assert run["values"]["best/value"] == min(loss(rate, momentum))
         assert run["values"]["test/accuracy"] == accuracy(rate, momentum)
         assert (data["config"] | run["config"])["optim.lr"] == rate
@@ -374,6 +389,11 @@ class Person:
             name,
         )
 
+    def rows(self, table):
+        """The cells of a table's body."""
+        rows = "[...document.getElementById(arguments[0]).tBodies[0].rows]"
+        return self.see(f"{rows}.map(r => [...r.cells].map(c => c.textContent))", table)
+
     def header(self, name):
         buttons = "[...document.querySelectorAll('#table thead button')]"
         return self.see(f"{buttons}.find(b => b.firstChild.data.split(' ')[0] === arguments[0])", name)
@@ -429,6 +449,11 @@ def test_sorting(person):
     down = person.column("test/accuracy")[0]
     assert up[-2:] == down[-2:] == ["–", "–"]
     assert [f"{a:.4f}" for a in sorted(accuracy(r, m) for r in RATES for m in MOMENTA)] == up[:-2] == down[-3::-1]
+    person.header("seconds").click()
+    order = "".join(name[0] for name in person.column("name")[0])
+    by_seconds = sorted(range(6), key=SECONDS.__getitem__)
+    assert [int(i) for i in order if int(i) < 6] == by_seconds
+    assert sorted(person.texts("#table td.best")) == sorted(f"{value:.4f}" for value in BEST)  # none of the diverged
     person.header("name").send_keys("\n")  # by the keyboard
     assert [name[0] for name in person.column("name")[0]] == list("01234567")
 
@@ -525,7 +550,7 @@ def test_hovering(person, browser):
 
 
 def test_choosing_a_metric(person):
-    assert person.options("metric") == ["val/loss", "val/accuracy", "time/epoch_s"]
+    assert person.options("metric") == ["val/loss", "val/accuracy", "val/f1", "time/epoch_s"]
     before = person.curves()
     person.choose("metric", "val/accuracy")
     after = person.curves()
@@ -534,12 +559,21 @@ def test_choosing_a_metric(person):
     heights = [after[run][-1][1] for run in range(6)]
     values = [accuracy(rate, momentum) for rate in RATES for momentum in MOMENTA]
     assert sorted(range(6), key=lambda i: -heights[i]) == sorted(range(6), key=lambda i: values[i])
+    person.choose("metric", "val/f1")  # measured in epochs 2 and 3, 5 and 6, and 8
+    d = person.see("document.querySelector('path.curve').getAttribute('d')")
+    assert re.sub(r"[\d. ]+", "", d.replace("h0", "")) == "MLMLM"
     person.choose("metric", "time/epoch_s")
     assert set(person.curves()) == set(range(6))
     assert person.options("over") == ["epoch", "step", "seconds"]
     person.choose("over", "seconds")
     x = [x for x, _ in person.curves()[0]]
     assert [b - a for a, b in itertools.pairwise(x)] == pytest.approx([x[1] - x[0]] * (EPOCHS - 1), abs=0.2)
+
+
+def brightest(person):
+    """The number in the cell with the brightest ground."""
+    cells = person.see("[...document.querySelectorAll('#heat td[style]')].map(c => [c.innerText, c.style.background])")
+    return max(cells, key=lambda cell: sum(map(int, re.findall(r"\d+", cell[1]))))[0].split()[0]
 
 
 def test_heat_map(person):
@@ -551,15 +585,14 @@ def test_heat_map(person):
     assert rows[3] == ["diverged", ""]
     assert rows[1][0].splitlines() == [f"{min(loss(2, 0)):.4f}", "1 damaged"]
     assert [rows[0], rows[2]] == [[f"{min(loss(rate, m)):.4f}" for m in MOMENTA] for rate in (0.5, 10)]
-    best = person.texts("#heat td.best span")
-    assert best == [f"{min(min(loss(r, m)) for r in RATES for m in MOMENTA):.4f}"]
+    assert person.texts("#heat td.best span") == [brightest(person)] == [f"{BEST[0]:.4f}"]
 
     person.choose("heat-value", "test/accuracy")
     person.choose("heat-y", "optim.momentum")
     person.choose("heat-x", "optim.lr")
     cells = person.texts("#heat tbody tr:nth-child(2) td span")
     assert cells == [f"{accuracy(rate, 0.9):.4f}" for rate in RATES]
-    assert person.texts("#heat td.best span") == [f"{max(accuracy(r, m) for r in RATES for m in MOMENTA):.4f}"]
+    assert person.texts("#heat td.best span") == [brightest(person)] == [f"{BEST[1]:.4f}"]
     person.filter("momentum=0.9 lr<5")
     assert person.texts("#heat tbody td span") == [f"{accuracy(rate, 0.9):.4f}" for rate in (0.5, 2)]
 
@@ -572,20 +605,34 @@ def test_one_run_and_what_two_differ_in(person, sweep):
     assert person.texts("#keys") == []
     person.choose("other", "5")
     assert person.texts("#keys thead th") == ["differing key", run.name, "5_lr=10,momentum=0.9"]
-    table = person.see(
-        "[...document.querySelectorAll('#keys tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
-    )
-    assert table == [["optim.lr", "2", "10"], ["optim.momentum", "0", "0.9"]]
-    values = person.see(
-        "[...document.querySelectorAll('#values tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
-    )
+    assert person.rows("keys") == [["optim.lr", "2", "10"], ["optim.momentum", "0", "0.9"]]
     a, b = accuracy(2, 0), accuracy(10, 0.9)
-    assert [f"{v:.4f}" for v in (a, b, b - a)] == next(row[1:] for row in values if row[0] == "test/accuracy")
+    assert [f"{v:.4f}" for v in (a, b, b - a)] == next(
+        row[1:] for row in person.rows("values") if row[0] == "test/accuracy"
+    )
     assert person.texts("#values td.best") == [f"{min(min(loss(2, 0)), min(loss(10, 0.9))):.4f}", f"{max(a, b):.4f}"]
     person.choose("other", "2")
     assert person.texts("#difference p") == ["The two configurations say the same."]
     person.choose("chosen", "7")
     assert "summary.json: not readable" in person.texts("#run-about .reason")[0]
+
+
+def test_what_two_choices_differ_in(browser, tmp_path):
+    """Keys that only one of the runs has; not what the choice instantiates."""
+    for optim, more in (("sgd", {"optim.nesterov": False}), ("cgd", {"optim.free_lr": 0.05})):
+        config = {"optim._target_": f"optim.{optim}", "optim.lr": 0.1, "data.crop": 4, "seed": 0} | more
+        run = write_run(tmp_path / optim, config, {"epoch": [1], "val/loss": [0.25]})
+        (run / ".hydra" / "hydra.yaml").write_text(f"hydra:\n  runtime:\n    choices:\n      optim: {optim}\n")
+    write_page(tmp_path)
+    browser.get((tmp_path / "report.html").as_uri())
+    person = Person(browser)
+    person.choose("chosen", "1")
+    person.choose("other", "0")
+    assert person.rows("keys") == [
+        ["optim", "sgd", "cgd"],
+        ["optim.free_lr", "–", "0.05"],
+        ["optim.nesterov", "false", "–"],
+    ]
 
 
 def test_pages_with_little_on_them(browser, tmp_path):
