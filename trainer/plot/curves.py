@@ -80,7 +80,9 @@ def mean_line(lines: Sequence[Line]) -> Line:
     return Line(epoch, np.nanmean(x, 0), mean, sd, (int(n.min()), int(n.max())))
 
 
-def all_lines(records: Sequence[RunRecord], x: str, y: str, by: Sequence[str], band: Sequence[str] | None) -> list[Line]:
+def all_lines(
+    records: Sequence[RunRecord], x: str, y: str, by: Sequence[str], band: Sequence[str] | None
+) -> list[Line]:
     """The lines of one panel; a run that diverged is no part of a mean, but a line of its own.
 
     Args:
@@ -211,9 +213,7 @@ def draw_lines(axis: Axes, lines: Sequence[Line], how: Look, banded: bool) -> No
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def set_axes(
-    axis: Axes, lines: Sequence[Line], how: Look, log: tuple[bool | None, bool | None], falls: bool
-) -> None:
+def set_axes(axis: Axes, lines: Sequence[Line], how: Look, log: tuple[bool | None, bool | None], falls: bool) -> None:
     """Logarithmic or not, and the range: that of the runs that did not diverge, if there are any.
 
     Args:

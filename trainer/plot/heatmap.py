@@ -64,7 +64,10 @@ def heatmap_figure(
     inside = (side[0] * len(x.values), side[1] * len(y.values)) if grid else (3.0, 2.6)
     shared = shared_scale(metrics)
     bars = 1 if shared else len(metrics)
-    across, down = inside[0] * len(metrics) + 0.75 * bars + 0.8, (inside[1] + 0.35) * len(rows) + 0.75 + 0.3 * bool(title)
+    across, down = (
+        inside[0] * len(metrics) + 0.75 * bars + 0.8,
+        (inside[1] + 0.35) * len(rows) + 0.75 + 0.3 * bool(title),
+    )
     figure = Figure(figsize=size or (max(across, 3.3), max(down, 2.2)), layout="constrained")
     axes = figure.subplots(len(rows), len(metrics), squeeze=False, sharex=True, sharey=True)
     norms = [colours_of([p.cells for row in panels for p in (row if shared else row[i : i + 1])]) for i in range(bars)]
@@ -188,7 +191,9 @@ def name_axes(axes: Any, x: Scale, y: Scale, grid: bool) -> None:
             axis.tick_params(axis="x", rotation=90)
 
 
-def add_bar(figure: Figure, axes: Any, norm: Normalize, records: Sequence[RunRecord], metric: str, shared: bool) -> None:
+def add_bar(
+    figure: Figure, axes: Any, norm: Normalize, records: Sequence[RunRecord], metric: str, shared: bool
+) -> None:
     """What colours mean; bright is good, whatever the metric."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm

@@ -49,7 +49,9 @@ def parallel_figure(
         y = [of_axis[rank] for of_axis in heights]
         if math.isfinite(values[i]):
             y.append(float(norm(values[i])) if better else 1 - float(norm(values[i])))
-            axis.plot(range(len(y)), y, color=shades(norm(values[i])), alpha=alpha, linewidth=1.2, zorder=2 + rank / 1e4)
+            axis.plot(
+                range(len(y)), y, color=shades(norm(values[i])), alpha=alpha, linewidth=1.2, zorder=2 + rank / 1e4
+            )
         else:
             axis.plot(
                 range(len(y) + 1), [*y, DIVERGED], color=look.GREY, alpha=0.5, linewidth=0.9, linestyle=(0, (3, 2))
