@@ -70,16 +70,15 @@ def main() -> None:
     kind = other.add_mutually_exclusive_group()
     kind.add_argument("--heatmap", metavar="KEY,KEY", help="a map over two numbers; a row of maps for each --by")
     kind.add_argument(
-        "--parallel", nargs="?", const="", metavar="KEYS", help="an axis for each key in which runs differ"
+        "--parallel", nargs="?", const="", metavar="KEYS", help="an axis for each; default: all that differ"
     )
     kind.add_argument("--sweep", action="store_true", help="the picture that a sweep leaves behind as sweep.png")
     other.add_argument("--value", metavar="METRICS", help="what is shown, by commas; default: accuracy in the test")
     parser.error = refuse_arguments
     with one_line_mistakes():
         arguments = parser.parse_intermixed_args()
-        kind = next(
-            (k for k in ("heatmap", "parallel", "sweep") if getattr(arguments, k) not in (None, False)), "curves"
-        )
+        others = [kind for kind in ("heatmap", "parallel", "sweep") if getattr(arguments, kind) not in (None, False)]
+        kind = others[0] if others else "curves"
         check_options(arguments, kind)
         records, notes = chosen(arguments)
         name, draw, *given = {"curves": curves_of, "heatmap": heatmap_of, "parallel": parallel_of, "sweep": sweep_of}[
@@ -109,9 +108,7 @@ def check_options(arguments: argparse.Namespace, kind: str) -> None:
         found = re.fullmatch(r"(\d+\.?\d*)[x,](\d+\.?\d*)", arguments.size)
         size = tuple(map(float, found.groups())) if found else (0.0, 0.0)
         if not all(0.5 <= side <= 100 for side in size):
-            raise Refused(
-                f"--size={arguments.size}: must be width x height in inches, 0.5 to 100 each, such as 3.3x2.4"
-            )
+            raise Refused(f"--size={arguments.size}: must be inches, 0.5 to 100 each, such as 3.3x2.4")
         arguments.size = size
     arguments.paths = arguments.paths or [Path("outputs")]
 
@@ -147,15 +144,15 @@ def listed(text: str | None) -> list[str]:
 
 
 def keys_of(records: Sequence[RunRecord], text: str | None, option: str) -> list[str]:
-    """Full names of the configuration's keys that stand in an option."""
-    names, found = Names(records), []
+    """Keys of the configuration that stand in an option, in full: ``lr`` is ``optim.lr`` where that is clear."""
+    known, found = list(dict.fromkeys(key for record in records for key in record.config)), []
     for name in listed(text):
-        key = names(name, option)
-        if key not in names.keys:
-            raise Refused(
-                f"{option}={name}: not a key of the configuration, such as {', '.join(differing(records)[:6])}"
-            )
-        found.append(key)
+        keys = [name] if name in known else [key for key in known if key.endswith(f".{name}")]
+        if len(keys) != 1:
+            several = f"{name} could be {', '.join(keys)}"
+            none = f"no run has a key {name}; the runs differ in {differs(records)}"
+            raise Refused(f"{option}={text}: {several if keys else none}")
+        found += keys
     return list(dict.fromkeys(found))
 
 

@@ -1,4 +1,4 @@
-"""A metric over two numbers, as a map of cells: the mean of the runs that share both, or points where they form no grid.
+"""A metric over two numbers, as a map of cells, each the mean of the runs that share both; as points without a grid.
 
 Cells stand at equal distances, in the order of the numbers, so a sweep over powers of ten is drawn by its logarithms.
 Runs that diverged are hatched and named, not only coloured.
@@ -140,7 +140,6 @@ def draw_map(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Normal
 
 def draw_points(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Normalize, better: bool) -> None:
     """A point for each pair of numbers, a cross where all its runs diverged."""
-    x, y = scales
     kept = {place: cell for place, cell in panel.cells.items() if cell.n}
     lost = [place for place, cell in panel.cells.items() if not cell.n]
     colours = look.colour_map(reverse=not better)(norm([cell.mean for cell in kept.values()]))
@@ -186,9 +185,6 @@ def name_axes(axes: Any, x: Scale, y: Scale, grid: bool) -> None:
                 which.set_ticks(range(0, len(scale.values), step), labels(scale.values)[::step])
             else:
                 which.set_ticks(*scale.ticks())
-    if grid and max(map(len, labels(x.values))) * 0.075 > cell_side(x, y)[0] * math.ceil(len(x.values) / 14):
-        for axis in axes[-1]:
-            axis.tick_params(axis="x", rotation=90)
 
 
 def add_bar(
@@ -227,3 +223,8 @@ def fit_text(figure: Figure, axes: Any) -> None:
         text.set_fontsize(size)
         if size < 4:
             text.set_visible(False)
+    numbers = [label.get_text() for label in axes.flat[-1].get_xticklabels()]
+    step = axis.get_xticks()[1] - axis.get_xticks()[0] if len(numbers) > 1 else 1
+    size = step * wide / (0.7 * max(map(len, numbers)))  # of numbers below the map, beside each other
+    for axis in axes[-1]:
+        axis.tick_params(axis="x", rotation=90 if size < 6 else 0, labelsize=9 if size < 6 else min(9, size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -91,8 +92,6 @@ def caption(figure: Figure, *remarks: str) -> None:
 
 def wrapped(text: str, figure: Figure, size: float = 7.5) -> str:
     """The text in lines that the figure's width holds."""
-    import textwrap
-
     return textwrap.fill(text, max(20, int(figure.get_figwidth() * 72 / (0.56 * size))), break_long_words=False)
 
 
@@ -100,6 +99,26 @@ def heading(figure: Figure, title: str | None) -> None:
     """The title, if any, in lines that the width holds."""
     if title:
         figure.suptitle(wrapped(title, figure, 11), fontsize=11)
+
+
+LONGEST = 36  # characters of a line of a legend
+
+
+def folded(texts: Sequence[str]) -> list[str]:
+    """A legend's texts, the long ones in several lines."""
+    return ["\n".join(textwrap.wrap(text, LONGEST, break_long_words=False)) for text in texts]
+
+
+def legend_room(texts: Sequence[str]) -> tuple[float, float]:
+    """Inches beside a picture that a legend with these texts takes, and its height."""
+    lines = [line for text in folded(texts) for line in text.split("\n")]
+    return (0.5 + 0.07 * max(map(len, lines)), 0.4 + 0.145 * len(lines) + 0.05 * len(texts)) if texts else (0.0, 0.0)
+
+
+def legend(figure: Figure, handles: Sequence[Any], texts: Sequence[str], title: str | None = None) -> None:
+    """A legend beside the axes."""
+    made = figure.legend(handles, folded(texts), loc="outside right upper", title=title, handlelength=2.3)
+    made.set_alignment("left")
 
 
 def decimal(axis: Axis) -> None:
