@@ -11,7 +11,6 @@ be folders of runs that differ in their seed only.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from trainer.run_dir import CONFIG, shown
 from trainer.runs.columns import missing, row
 from trainer.runs.groups import Mean, mean
 from trainer.runs.read import RunRecord, canonical, differing, find_runs, metric_direction, natural
-from trainer.runs.show import as_csv, as_json, digits, text
+from trainer.runs.show import as_csv, as_json, digits, output, text, write
 from trainer.runs.significance import Test, compare
 
 SEED = "seed"
@@ -97,11 +96,9 @@ def main() -> None:
         apart(a, b)
         if arguments.csv or arguments.json:
             rows = [[r.get(column) for column in COLUMNS] for r in flat(a, b)]
-            sys.stdout.write((as_csv if arguments.csv else as_json)(COLUMNS, rows))
+            write((as_csv if arguments.csv else as_json)(COLUMNS, rows))
         else:
-            console = Console(highlight=False)
-            for part in (*heads(a, b), *tables(a, b), *notes(a, b)):
-                console.print(part, soft_wrap=isinstance(part, Text))
+            output(Console(highlight=False), (*heads(a, b), *tables(a, b), *notes(a, b)))
 
 
 def side(path: Path, elsewhere: Sequence[Path]) -> Side:

@@ -145,16 +145,16 @@ def _of_runs(records: list[RunRecord], columns: list[str], title: str) -> View:
     for r, record in zip(rows, records, strict=True):
         if record.status == "running" and "epochs" in r:
             r["status"] = f"running {r['epochs']}/{r.get('train.epochs', '?')}"
-    titles = {}
+    titles, optional = {}, columns[1:]
     if not columns:
         keys = differing(records)
         monitored = list(dict.fromkeys(record.best["metric"] for record in records if record.best))
         best = ["best/value"] if len(monitored) == 1 else ["best/metric", "best/value"] if monitored else []
         titles = {"best/value": f"best {monitored[0]}"} if len(monitored) == 1 else {}
-        columns = ["name", *keys, "status", *best, *tests(records)]
-    sheet = show.Sheet(
-        columns, rows, titles, frozenset(columns) - {"name", "status", "best/value", *tests(records)[:1]}
-    )
+        measured = tests(records)
+        columns = ["name", *keys, "status", *best, *measured]
+        optional = [*measured[:1], *best, *keys, *measured[1:]]
+    sheet = show.Sheet(columns, rows, titles, optional)
     reasons = [r for r in records if r.error and r.status != "finished"]
     notes = [f"{r.status:<10} {r.name}: {r.error}" for r in reasons[:REASONS]]
     if len(reasons) > REASONS:
@@ -189,19 +189,18 @@ def _of_groups(
 def write(arguments: argparse.Namespace, view: View) -> None:
     """Prints the table in the form that was asked for."""
     if arguments.latex:
-        sys.stdout.write(show.latex(view.sheet))
+        show.write(show.latex(view.sheet))
     elif arguments.csv or arguments.json:
         if arguments.columns or arguments.group_by:
             columns, rows = show.flat(view.sheet)
         else:
             by_path = {str(record.path): record for record in view.records}
             columns, rows = sweep_rows([by_path[r["path"]] for r in view.sheet.rows])
-        sys.stdout.write((show.as_csv if arguments.csv else show.as_json)(columns, rows))
+        show.write((show.as_csv if arguments.csv else show.as_json)(columns, rows))
     else:
         to_terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
         console = Console(highlight=False, **({} if to_terminal else {"width": 10_000}))
-        for part in parts(view, console.width if to_terminal else None):
-            console.print(part, soft_wrap=isinstance(part, Text))
+        show.output(console, parts(view, console.width if to_terminal else None))
 
 
 def parts(view: View, width: int | None, most: int | None = None) -> list[RenderableType]:

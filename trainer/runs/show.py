@@ -7,16 +7,18 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.cells import cell_len
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from trainer.files import finite
-from trainer.runs.columns import Row
+from trainer.runs.columns import FACTS, Row
 from trainer.runs.groups import Mean
 
 STYLES = {"finished": "green", "running": "cyan", "diverged": "red", "failed": "red", "damaged": "bold red"}
@@ -30,7 +32,7 @@ class Sheet:
     columns: list[str]
     rows: list[Row]
     titles: dict[str, str] = field(default_factory=dict)
-    optional: frozenset[str] = frozenset()  # columns that a narrow screen may leave out, from the right
+    optional: Sequence[str] = ()  # columns that a narrow screen may leave out, the last ones first
 
 
 def text(value: Any, column: str = "") -> str:
@@ -118,13 +120,14 @@ def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Ta
 
 
 def _least_telling(sheet: Sheet, body: list[list[str]]) -> list[int]:
-    """The columns that may be left out: first those that say the same as one before them, each kind from the right."""
-    optional = [i for i, column in enumerate(sheet.columns) if column in sheet.optional]
+    """The columns that may be left out, in that order: first settings that tell the runs apart as another one does."""
+    optional = [sheet.columns.index(column) for column in sheet.optional]
     seen, again = set(), []
     for i in optional:
         numbers: dict[str, int] = {}
         pattern = tuple(numbers.setdefault(line[i], len(numbers)) for line in body)
-        again += [i] if pattern in seen else []
+        if pattern in seen and len(numbers) < len(body) and "/" not in sheet.columns[i]:
+            again.append(i)
         seen.add(pattern)
     return [*reversed(again), *(i for i in reversed(optional) if i not in again)]
 
@@ -140,14 +143,28 @@ def _style(column: str, r: Row) -> str:
 
 
 def _short(head: str, heads: Sequence[str]) -> str:
-    """The end of a name where no other one ends so."""
+    """The end of a name where no other one ends so, and no other column is called so."""
     last = head.rpartition(".")[2]
-    return last if sum(other.rpartition(".")[2] == last for other in heads) == 1 else head
+    return last if last not in FACTS and sum(other.rpartition(".")[2] == last for other in heads) == 1 else head
 
 
 def _narrow(head: str) -> str:
     """A heading on two lines."""
     return head.replace(" ", "\n", 1) if " " in head else head.replace("/", "/\n", 1)
+
+
+def output(console: Console, parts: Iterable[RenderableType]) -> None:
+    """Prints tables and lines, which are not broken; that the reader has gone is an error as everywhere."""
+    with console.capture() as captured:  # rich itself would end the process with status 1
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, Text))
+    write(captured.get())
+
+
+def write(content: str) -> None:
+    """Writes to standard output; a character that it cannot hold becomes a question mark."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(content.encode(encoding, "replace").decode(encoding))
 
 
 def flat(sheet: Sheet) -> tuple[list[str], list[list[Any]]]:
@@ -173,7 +190,7 @@ def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([_plain(value) for value in line] for line in rows)
-    return buffer.getvalue().encode(errors="replace").decode()
+    return buffer.getvalue().encode(errors="replace").decode()  # a path may hold what no encoding has
 
 
 def _plain(value: Any) -> Any:
