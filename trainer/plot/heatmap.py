@@ -108,9 +108,10 @@ def colours_of(maps: Sequence[dict[tuple[Any, ...], Cell]]) -> Normalize:
 
 def cell_side(x: Scale, y: Scale) -> tuple[float, float]:
     """Inches of a cell, so that its number is legible and the map has the size of a column."""
-    wide = min(0.62, max(0.2, 3.2 / max(len(x.values), 1)))
-    tall = min(0.5, max(0.16, 2.9 / max(len(y.values), 1)))
-    return wide, tall
+    return tuple(
+        min(most, max(whole / len(scale.values), min(0.2, 9 / len(scale.values))))
+        for scale, most, whole in ((x, 0.62, 3.2), (y, 0.5, 2.9))
+    )
 
 
 def draw_map(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Normalize, better: bool) -> None:
