@@ -453,6 +453,7 @@ def test_names_of_files_and_sizes(grid, run_plot, tmp_path):
         "heatmap_train-accuracy_test-accuracy.png": ("--heatmap=lr,momentum", "--value=train/accuracy,test"),
         "parallel_test-accuracy.png": ("--parallel", "--where=momentum>0.1"),
         "sweep.png": ("--sweep",),
+        "parallel_test-loss.png": ("--value=test/loss", "--parallel"),
         "curves_val-loss_train-loss.png": ("--y=val/loss,train/loss", "--x=seconds", "--by=lr", "--band=seed"),
     }
     for name, options in asked.items():

@@ -12,6 +12,7 @@ Reads no more than the run directories say, also while runs are written.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from trainer.plot.heatmap import heatmap_figure
 from trainer.plot.parallel import parallel_figure
 from trainer.plot.scale import labels, numeric
 from trainer.plot.sweep import REPEATED, rendering
-from trainer.plot.values import check_metric, columns, groups, main_metric, named, splits_of
+from trainer.plot.values import check_metric, columns, groups, main_metric, measured, named, splits_of
 from trainer.run_dir import shown
 from trainer.runs.columns import Names, row, tests
 from trainer.runs.read import RunRecord, differing, find_runs
@@ -110,6 +111,8 @@ def check_options(arguments: argparse.Namespace, kind: str) -> None:
         if not all(0.5 <= side <= 100 for side in size):
             raise Refused(f"--size={arguments.size}: must be inches, 0.5 to 100 each, such as 3.3x2.4")
         arguments.size = size
+    if arguments.parallel and not arguments.paths and Path(arguments.parallel).is_dir():
+        arguments.paths, arguments.parallel = [Path(arguments.parallel)], ""  # `--parallel PATH` names no key
     arguments.paths = arguments.paths or [Path("outputs")]
 
 
@@ -171,6 +174,8 @@ def metrics_of(records: Sequence[RunRecord], text: str | None) -> list[str]:
     found = [short.get(name, name) for name in listed(text)]
     for name in found:
         check_metric(finished, name, "--value")
+        if not any(math.isfinite(measured(record, name)) for record in finished):
+            raise Refused(f"--value={name}: none of the {len(finished)} runs that finished has a number of it")
     if not found:
         raise Refused("--value: name a metric, such as test/accuracy")
     return found

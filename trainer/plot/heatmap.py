@@ -85,9 +85,9 @@ def heatmap_figure(
     counts = [cell.n for cell in marked if cell.n]
     lost = any(cell.diverged for cell in marked)
     look.heading(figure, title)
+    bold = "bold: best" if grid and len(counts) > 1 else ""
     hatched = ("hatched" if grid else "crosses") + ": diverged" if lost else ""
-    hatched = ("bold: best; " if grid and len(counts) > 1 else "") + hatched
-    look.caption(figure, spread(over, counts), best_epoch(metrics), hatched, unfinished(records))
+    look.caption(figure, spread(over, counts), best_epoch(metrics), bold, hatched, unfinished(records))
     return figure
 
 
@@ -204,6 +204,7 @@ def add_bar(
         bar.ax.invert_yaxis()
     if isinstance(norm, LogNorm):
         look.decimal(bar.ax.yaxis)
+        bar.ax.minorticks_off()
 
 
 def fit_text(figure: Figure, axes: Any) -> None:

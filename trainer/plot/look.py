@@ -127,7 +127,11 @@ def decimal(axis: Axis) -> None:
 
     from trainer.plot.scale import labels
 
-    axis.set_major_formatter(FuncFormatter(lambda value, _: labels([float(f"{value:.6g}")])[0]))
+    def written(value: float, _: int) -> str:
+        beside = [1e-3] if value < 0.1 else []  # all small ones alike
+        return labels([float(f"{value:.6g}"), *beside])[0]
+
+    axis.set_major_formatter(FuncFormatter(written))
 
 
 def log_axis(axes: Axes, which: str) -> None:

@@ -147,10 +147,13 @@ def higher_is_better(records: Sequence[RunRecord], metric: str) -> bool:
 
 
 def setting(record: RunRecord, key: str) -> Any:
-    """A run's value of a key, as something that can be compared and grouped: a list becomes a tuple."""
-    value = record.config.get(key)
+    """A run's value of a key, as something that can be compared and grouped: lists become tuples."""
+    return _frozen(record.config.get(key))
+
+
+def _frozen(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(value)
+        return tuple(map(_frozen, value))
     return str(value) if isinstance(value, dict) else value
 
 
