@@ -5,6 +5,7 @@ of JSON: {"argv", "cwd", "output", "env", "limit", "trip"} -> {"pid"}; {"wait": 
 """
 
 import json
+import multiprocessing
 import os
 import resource
 import sys
@@ -23,6 +24,7 @@ import trainer.__main__ as program
 import trainer.display
 import trainer.loop
 import trainer.objectives
+import trainer.sweep.pool
 from data import digits
 from models import layer_list, mlp  # noqa: F401
 
@@ -62,6 +64,8 @@ def child(request: dict) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["cwd"])
     os.environ.update(request["env"])
+    # Jobs of a sweep are forks, too, of a process that is warm already; the server of their own would start anew.
+    trainer.sweep.pool.context = lambda: multiprocessing.get_context("fork")
     if request["trip"]:
         lay_tripwire(*request["trip"])
     if request["limit"]:

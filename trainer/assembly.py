@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from data import Dataset
+    from trainer.display import Display
     from trainer.training import Settings, Training
 
 # Arguments that the runner adds to what the YAML says: of assemble(), and of each group's constructor.
 GIVEN = {
-    "": ("frozen", "path", "summary", "stop", "world"),
+    "": ("frozen", "path", "summary", "stop", "world", "show", "kept"),
     "model": ("input_shape", "num_outputs"),
     "optim": ("params", "constraint"),
     "schedule": ("optimizer", "epochs", "steps_per_epoch", "max_steps"),
@@ -52,8 +54,14 @@ def assemble(
     summary: Summary,
     stop: StopRequest,
     world: World,
+    show: type[Display] | None = None,
+    kept: dict[str, Any] | None = None,
 ) -> Training:
     """Builds every part of a run. Its arguments are the configuration's root keys, and what a run has besides.
+
+    Args:
+        show: the display; None chooses one for the screen.
+        kept: datasets of earlier calls, and of this one; none is kept without it.
 
     Raises:
         Refused: a constructor does not take a value, or two parts do not fit.
@@ -81,8 +89,14 @@ def assemble(
     source = build("data", data)
     dtype = torch.float64 if settings.precision == "float64" else None
     channels_last = device.type == "cuda" if settings.channels_last == "auto" else settings.channels_last
-    with refusing("data"), loading_progress(stop.check) as progress:
-        dataset = source.load(progress).to(device, dtype, channels_last=channels_last)
+    loaded = json.dumps([data, str(device), str(dtype), channels_last])
+    if kept is None or loaded not in kept:
+        with refusing("data"), loading_progress(stop.check) as progress:
+            dataset = source.load(progress).to(device, dtype, channels_last=channels_last)
+    else:
+        dataset = kept[loaded]
+    if kept is not None:
+        kept[loaded] = dataset
     dataset.share = world.rank, world.size
     facts, steps = dataset.facts, steps_per_epoch(dataset, settings)
     the_objective = build("objective", objective, facts=facts)
@@ -112,7 +126,7 @@ def assemble(
         "seed": seed,
     }
     total = min(settings.epochs * steps, settings.max_steps or settings.epochs * steps)
-    display = (make_display if world.main else Silent)(path / "train.log", settings.epochs, total, steps)
+    display = ((show or make_display) if world.main else Silent)(path / "train.log", settings.epochs, total, steps)
     with refusing("train"):
         training = Training(
             run=path,

@@ -14,7 +14,7 @@ from trainer.distributed import other_process
 from trainer.errors import Refused
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-EXIT = {"finished": 0, "failed": 1, "refused": 2, "diverged": 3}
+EXIT = {"finished": 0, "failed": 1, "refused": 2, "diverged": 3, "held": 75}  # the last: of a job
 
 
 def report(error: Exception, tracebacks: bool, overrides: list[str], otherwise: str | None = None) -> int:

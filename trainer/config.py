@@ -42,6 +42,7 @@ EXAMPLES = {
     "objective": "objective=cross_entropy objective.l2=1e-4",
     "train": "train.epochs=10 train.precision=bf16",
     "logger": "logger=[tensorboard,wandb]",
+    "sweep": "sweep.workers=4",
     "experiment": "experiment=digits_cnn_cgd",
 }
 
@@ -136,15 +137,20 @@ def check_config(config: Mapping[str, Any], root: Callable[..., Any], given: Map
     check_call("", config, root, given[""])
     for group, node in config.items():
         if isinstance(node, Mapping):
-            _check_node(group, node, given.get(group, ()))
+            check_node(group, node, given.get(group, ()))
 
 
-def _check_node(key: str, node: Mapping[str, Any], given: Sequence[str]) -> None:
+def check_node(key: str, node: Mapping[str, Any], given: Sequence[str]) -> None:
+    """Checks one group, as :func:`check_config` does.
+
+    Raises:
+        Refused: the first key that is unknown or missing, or whose value has the wrong type.
+    """
     if "_target_" not in node:
         for name, child in node.items():
             if not isinstance(child, Mapping):
                 raise Refused(unknown_key(f"{key}.{name}", child, [k for k in node if k != name]))
-            _check_node(f"{key}.{name}", child, given)
+            check_node(f"{key}.{name}", child, given)
     elif node["_target_"] is not None:
         try:
             target = _locate(node["_target_"])  # get_object logs what it raises, in several lines

@@ -54,6 +54,13 @@ def pick_device(name: str, before: str | None, *, several: bool = False) -> torc
     return torch.device(name)
 
 
+def set_default_threads(threads: int) -> None:
+    """What `auto` means in this process: fewer, where several runs share the cores."""
+    global TORCH_THREADS
+    TORCH_THREADS = threads
+    torch.set_num_threads(threads)
+
+
 def set_threads(wanted: int | str, before: int | None) -> int:
     """Sets the CPU threads: those `wanted`, or for `auto` as many as the run had `before`, else torch's own choice.
 

@@ -155,6 +155,13 @@ def on_terminal() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
+class Logged(Display):
+    """Only in the run's log: the screen belongs to the sweep."""
+
+    def _print(self, line: str) -> None:
+        pass
+
+
 class Silent(Display):
     """Nothing at all: of the processes of a run, one shows and logs."""
 

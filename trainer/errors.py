@@ -5,6 +5,10 @@ class Refused(Exception):
     """A person's mistake. The text is one line: the key or file, the value given, what would be right."""
 
 
+class Held(Refused):
+    """Another process trains in the directory."""
+
+
 class Interrupted(Exception):
     """A signal asked the run to stop, or the time that it was given is over: then `signum` is 0."""
 

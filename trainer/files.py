@@ -10,6 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+from omegaconf._utils import get_yaml_loader
+
+
+class YamlLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """Plain values by OmegaConf's rules (1e-3 is a number, a date is text), ten times as fast as its own loader."""
+
+
+YamlLoader.yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Replaces the file at `path`: temporary file beside it, flush to the disk, rename."""

@@ -25,10 +25,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 
-from trainer.errors import Refused, one_line
-from trainer.files import write_json, write_whole
+from trainer.errors import Held, Refused, one_line
+from trainer.files import YamlLoader, write_json, write_whole
 
 CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
 # What a resumed run may change: how long and where it trains, not what it trains.
@@ -57,6 +58,12 @@ def job_name(number: int, differences: str, limit: int = 80) -> str:
     return f"{number}_{safe}"[:limit].rstrip("-.,=_")
 
 
+def remove_if_empty(path: Path) -> None:
+    """Removes the directory unless something is in it (or it is not there)."""
+    with contextlib.suppress(OSError):
+        path.rmdir()
+
+
 def shown(path: Path) -> str:
     """The path as a person would type it: relative if it is below the working directory."""
     with contextlib.suppress(ValueError):
@@ -75,11 +82,14 @@ def resume_command(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait: float = LOOK_S) -> Iterator[None]:
     """Holds the directory for this process; the lock goes with the process, however it ends.
 
+    Args:
+        wait: seconds until somebody else must have let go.
+
     Raises:
-        Refused: another process holds it.
+        Held: another process holds it.
     """
     try:
         import fcntl
@@ -90,10 +100,10 @@ def locked(path: Path) -> Iterator[None]:
     _held.add(handle)
     try:
         try:
-            _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, wait)
         except BlockingIOError:
             owner = Summary.read(path).data.get("process", {})
-            raise Refused(
+            raise Held(
                 f"{path}: another process is training in this directory"
                 + (f" (pid {owner['pid']} on {owner['host']})" if owner else "")
                 + "; wait for it, or choose another hydra.run.dir"
@@ -106,11 +116,11 @@ def locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _lock(handle: int, how: int) -> None:
+def _lock(handle: int, how: int, wait: float) -> None:
     """Locks an open directory; one that another process only looks at (see :func:`is_held`) is free again at once."""
     import fcntl
 
-    deadline = time.monotonic() + LOOK_S
+    deadline = time.monotonic() + wait
     while True:
         try:
             return fcntl.flock(handle, how)
@@ -197,8 +207,10 @@ def started_in(path: Path) -> Path | None:
     """
     if not (path / HYDRA).exists():
         return None
-    cwd = OmegaConf.select(OmegaConf.create(_read_yaml(path / HYDRA)), "hydra.runtime.cwd")
-    return None if cwd is None else Path(cwd)
+    try:
+        return Path(_read_yaml(path / HYDRA)["hydra"]["runtime"]["cwd"])
+    except (KeyError, TypeError):
+        return None
 
 
 def resumed_changes(path: Path) -> dict[str, Any]:
@@ -232,6 +244,13 @@ def not_resumable(override: str) -> str:
     return f"{override}: a resumed run keeps its configuration; only {', '.join(RESUMABLE)} may change"
 
 
+def is_over(summary: dict[str, Any], config: dict[str, Any]) -> bool:
+    """Whether a run with this summary and configuration has nothing left to do; a failed one has."""
+    if summary.get("status") != "finished":
+        return summary.get("status") == "diverged"
+    return bool(summary.get("stopped")) or summary.get("epochs") == config["train"]["epochs"]
+
+
 def difference(new: Any, old: Any, key: str = "") -> str | None:
     """The first dotted key in which two configurations differ, with both values; None if there is none."""
     if isinstance(new, dict) and isinstance(old, dict):
@@ -246,7 +265,7 @@ def difference(new: Any, old: Any, key: str = "") -> str | None:
 
 def _read_yaml(path: Path) -> dict:
     try:
-        node = OmegaConf.to_container(OmegaConf.create(path.read_text()))
+        node = yaml.load(path.read_text(), YamlLoader) or {}
     except Exception as error:  # whatever a damaged file makes the parser raise
         raise Refused(f"{path}: not readable as YAML ({one_line(error)})") from error
     if not isinstance(node, dict):

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf._utils import get_yaml_loader
-
+from trainer.files import YamlLoader
 from trainer.run_dir import CONFIG, HYDRA, RESUMED
 
 # A line that begins a key of the file itself; what is indented, or an item of a list, belongs to the one before.
@@ -24,13 +23,6 @@ CHOICES = re.compile(r"^(?P<indent> +)choices:\n(?P<block>(?:(?P=indent) +.*\n?)
 
 class Damaged(Exception):
     """A file of a run is not what a run writes. The text is one line that names the file."""
-
-
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """YAML's plain values by OmegaConf's rules: 1e-3 is a number, a date is text."""
-
-
-Loader.yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
 
 
 def load_config(folder: Path) -> dict[str, Any]:
@@ -96,9 +88,9 @@ def _blocks(text: str, name: str) -> dict[str, Any]:
 def _parse(text: str, name: str) -> tuple[tuple[str, Any], ...]:
     """Dotted keys and values of a mapping in YAML."""
     try:
-        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader)):
+        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, YamlLoader)):
             raise Damaged(f"{name}: has an alias (*), which no run writes")
-        value = yaml.load(text, Loader)  # a SafeLoader
+        value = yaml.load(text, YamlLoader)  # a SafeLoader
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""

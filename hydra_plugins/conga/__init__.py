@@ -1,0 +1,1 @@
+"""Hydra finds the launcher and the sweepers of conga here."""

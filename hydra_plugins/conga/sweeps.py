@@ -1,0 +1,42 @@
+"""What Hydra finds here: ``hydra/sweeper=grid`` and ``hydra/launcher=workers``. ``trainer.sweep`` does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class Grid(Sweeper):
+    """Every combination of the values given."""
+
+    def __init__(self, params: dict[str, Any] | None = None):
+        self.params = params
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from trainer.sweep.sweep import Sweep
+
+        self._sweep = Sweep(hydra_context, task_function, config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        self._sweep.grid(self.params, arguments)
+
+    def resume(self) -> None:
+        """Goes on with the jobs that the sweep's directory has."""
+        self._sweep.resume()
+
+
+class Workers(Launcher):
+    """Warm processes on this machine, for the sweepers of this package: they ask how many, and give them the jobs."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        pass
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
+        from trainer.errors import Refused
+
+        raise Refused("hydra/launcher=workers: goes with hydra/sweeper=grid or optuna; Hydra's own wants its basic")

@@ -1,0 +1,221 @@
+"""One run, from its configuration to its exit status: started, resumed, or found to be over.
+
+Nothing here imports torch before a run needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from trainer import run_dir
+from trainer.announce import announce, closing_facts
+from trainer.assembly import GIVEN, assemble
+from trainer.command import EXIT, refuse
+from trainer.config import check_config, explain
+from trainer.display import Display, Logged
+from trainer.distributed import Lost, World, joined
+from trainer.errors import Held, Interrupted, Refused, one_line
+from trainer.files import append_line
+from trainer.run_dir import Summary
+from trainer.stop import StopRequest
+
+if TYPE_CHECKING:
+    from trainer.training import Training
+
+
+def train(cfg: DictConfig) -> int:
+    """One run, from its composed configuration to its exit status.
+
+    Raises:
+        Refused: a mistake in the configuration or in the run directory.
+    """
+    config = OmegaConf.to_container(cfg, resolve=True)
+    del config["sweep"]  # of no run, but of all together
+    # hydra.job.chdir would make relative paths, those that are printed too, mean something else than they say.
+    if HydraConfig.get().mode == RunMode.MULTIRUN and config["train"]["resume"] is not None:
+        return run_job(Path(config["train"]["resume"]))  # of a sweep, with a launcher that Hydra has
+    with joined() as world, contextlib.chdir(HydraConfig.get().runtime.cwd), StopRequest() as stop:
+        path = Path(world.of_main(HydraConfig.get().runtime.output_dir))
+        with run_dir.locked(path) if world.main else contextlib.nullcontext():
+            try:
+                return start_or_resume(config, path, stop, world)
+            except Interrupted as error:  # before the first step
+                summary = Summary.read(path)
+                if world.main and summary.data.get("status") == "running":  # a process that was killed left it so
+                    summary.update(status="interrupted")
+                if world.main:
+                    print(
+                        "interrupted before the first step"
+                        + (f"; to go on:\n  {run_dir.resume_command(path)}" if summary.data else "")
+                    )
+                return error.code
+            except Lost:
+                return lost(path, world)
+            except Refused as error:
+                if world.size > 1:
+                    return refuse(explain(error, ())) if world.first_to_say() else EXIT["refused"]
+                raise
+            finally:
+                if world.main:
+                    run_dir.remove_if_empty(path)
+
+
+def run_job(path: Path) -> int:
+    """A job of a sweep: the run whose configuration was frozen in `path` before. Never raises.
+
+    What happens is told by its summary and its log, and nothing by the screen.
+    """
+    try:
+        with contextlib.chdir(run_dir.started_in(path) or "."), StopRequest() as stop, run_dir.locked(path):
+            config = run_dir.frozen(path)
+            summary = Summary.read(path).data
+            if run_dir.is_over(summary, config):
+                return EXIT[summary["status"]]
+            return start_or_resume(config, path, stop, World(), Logged)
+    except Held:
+        return EXIT["held"]
+    except Interrupted as error:  # before the first step; what it was before, it stays
+        return 128 + error.signum
+    except BaseException as error:  # also a second Ctrl-C, and what wants to end the interpreter
+        line = explain(error, ()) or f"{type(error).__name__}: {one_line(error)}"
+        with contextlib.suppress(OSError):  # of a full disk: the exit status still tells
+            if not isinstance(error, Refused):
+                append_line(path / "train.log", traceback.format_exc().rstrip())
+            append_line(path / "train.log", f"failed: {line}")
+            Summary.read(path).update(status="failed", error=line)
+        return EXIT["failed"]
+
+
+def lost(path: Path, world: World) -> int:
+    """Says, in one of the processes that are left, that another one has gone; returns the exit status."""
+    summary = Summary.read(path)
+    if world.main and summary.data.get("status") == "running":
+        summary.update(status="interrupted")
+    line = f"another process of this run has gone; to go on from the last checkpoint: {run_dir.resume_command(path)}"
+    return refuse(line, EXIT["failed"]) if world.first_to_say() else EXIT["failed"]
+
+
+def start_or_resume(
+    config: dict, path: Path, stop: StopRequest, world: World, show: type[Display] | None = None
+) -> int:
+    """Trains the run in `path`, from its start or from where it was left; a run that has ended is only shown."""
+    check_config(config, assemble, GIVEN)
+    frozen, changes = run_dir.frozen(path), {}
+    if config["train"]["resume"] is not None:
+        changes = changed_keys(config)
+    elif frozen is not None and (other := run_dir.difference(config, frozen)):
+        raise Refused(
+            f"{path}: holds a run with another configuration ({other}); nothing was changed; "
+            f"choose another hydra.run.dir, or go on with that run: {run_dir.resume_command(path)}"
+        )
+    effective = run_dir.with_changes(frozen or config, run_dir.resumed_changes(path) | changes)
+    check_config(effective, assemble, GIVEN)
+    summary = Summary.read(path)
+    summary.writes = world.main
+    status, done = summary.data.get("status"), summary.data.get("epochs", 0)
+    if run_dir.is_over(summary.data, effective):
+        if world.main:
+            print(f"{status} already; nothing to do")
+            for name, value in closing_facts(path, summary.data).items():
+                print(f"{name:<11} {value}")
+        return EXIT[status]
+
+    given = {"frozen": frozen or config, "path": path, "summary": summary, "stop": stop, "world": world, "show": show}
+    training = assemble(**effective, **given)
+    from trainer.device import switches
+    from trainer.loop import restore
+
+    stop.check()
+    with switches(training.settings, training.device):
+        restored = restore(training)
+        world.barrier()  # every process has read what is there
+        if frozen is None and world.main:
+            hydra_yaml = OmegaConf.to_yaml(HydraConfig.instance().cfg)
+            run_dir.freeze(path, config, hydra_yaml, list(HydraConfig.get().overrides.task))
+        for logger in training.loggers:  # these check what is there, before anything changes
+            logger.start(path, training.columns(), training.group_columns(), training.progress.epoch)
+        if world.main:
+            run_dir.record_changes(path, changes)
+        if done and not restored:
+            training.display.say("checkpoints/last.pt is gone: the run starts again from step 0")
+        return carry_out(training)
+
+
+def changed_keys(config: dict) -> dict[str, Any]:
+    """What stands beside `train.resume=…` on the command line: dotted key -> value.
+
+    Raises:
+        Refused: something that a resumed run cannot change.
+    """
+    overrides = HydraConfig.get().overrides
+    composed, changes = OmegaConf.create(config), {}
+    for override in [*overrides.task, *overrides.hydra]:
+        key = override.lstrip("+~").partition("=")[0]
+        if key in ("train.resume", "hydra.mode"):  # Hydra adds the latter itself
+            continue
+        if key not in run_dir.RESUMABLE:
+            raise Refused(run_dir.not_resumable(override))
+        changes[key] = OmegaConf.select(composed, key)
+    return changes
+
+
+def carry_out(t: Training) -> int:
+    """Trains an assembled run to its end, whatever that is, and returns the exit status."""
+    from trainer.loop import end_loggers, fit, record
+    from trainer.training import Diverged
+
+    process, facts = run_dir.process_facts(), {"versions": run_dir.versions(), "git": run_dir.git_facts()}
+    record(t, status="running", test=None, **facts, process=process, error=None)
+    p, say = t.progress, t.display.say
+    try:
+        announce(t)
+        fit(t)
+    except (Interrupted, KeyboardInterrupt) as error:
+        t.display.stop()
+        t.summary.update(status="interrupted")
+        if isinstance(error, Interrupted):
+            record(t)
+            why = "interrupted" if error.signum else f"train.max_minutes={t.settings.max_minutes:g} are over"
+            say(f"{why} after {p.epoch} epochs and {p.step} steps; to go on:")
+        else:
+            say("interrupted at once; to go on from the last checkpoint:")
+        say(f"  {run_dir.resume_command(t.run)}")
+        return error.code if isinstance(error, Interrupted) else 128 + signal.SIGINT
+    except Lost:
+        raise
+    except Diverged as error:
+        how = {"status": "diverged", "error": str(error), "steps": p.final["step"] if p.final else 0}
+        end_loggers(t, **how)
+        record(t, **how)
+        kept = f"the checkpoint of epoch {p.epoch} is kept" if p.final else "no epoch was finished"
+        say(f"diverged: {error}; {kept}")
+    except (Refused, OSError) as error:  # a full disk: what is there stays whole, and may not even take the status
+        line = explain(error, ())
+        with contextlib.suppress(OSError):
+            record(t, status="failed", error=line)
+        if isinstance(error, OSError):
+            raise Refused(f"{line}; then go on: {run_dir.resume_command(t.run)}") from error
+        raise
+    except Exception as error:
+        line = f"{type(error).__name__}: {one_line(error)}"
+        t.display.note(traceback.format_exc().rstrip())
+        record(t, status="failed", error=line)
+        t.display.stop()
+        t.world.first_to_say()  # the others will only see that this one has gone
+        log = f"the traceback is in {run_dir.shown(t.display.log)}"
+        if not t.world.main:
+            traceback.print_exc()
+            log = f"in process {t.world.rank} of {t.world.size}"
+        return refuse(f"failed: {line}; {log}", EXIT["failed"])
+    finally:
+        t.display.stop()
+    t.display.close(closing_facts(t.run, t.summary.data))
+    return EXIT[t.summary.data["status"]]

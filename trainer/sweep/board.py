@@ -1,0 +1,151 @@
+"""What a sweep shows: one table on a terminal, one line a job elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from trainer import run_dir
+from trainer.announce import number
+from trainer.display import on_terminal
+from trainer.errors import Refused
+from trainer.run_dir import Summary
+
+REFRESH_S = 0.5
+
+
+class Board:
+    """Plain lines; the base of the terminal's table.
+
+    Args:
+        total: jobs in all, if that is known.
+        before: of these, done before.
+        workers: jobs at a time.
+    """
+
+    def __init__(self, folder: Path, total: int, before: int, workers: int):
+        self.folder, self.total, self.before, self.workers = folder, total, before, workers
+        self.counts: Counter[str] = Counter()
+        self.running: dict[Path, float] = {}
+        self.spent: list[float] = []  # seconds of each job that ended
+        self.shown_at = 0.0
+
+    def open(self) -> None:
+        """The first line."""
+        before = f", {self.before} of them done" if self.before else ""
+        jobs = "job" if self.total == 1 else "jobs"
+        self.say(f"{run_dir.shown(self.folder)}: {self.total} {jobs}{before}, {self.workers} at a time")
+
+    def say(self, line: str) -> None:
+        """Shows a line."""
+        print(line, flush=True)
+
+    def started(self, path: Path) -> None:
+        """A job has begun."""
+        self.running[path] = time.monotonic()
+
+    def ended(self, path: Path, status: str, again: bool) -> None:
+        """A job has ended, and may come again."""
+        self.spent.append(time.monotonic() - self.running.pop(path))
+        if not again:
+            self.counts[status] += 1
+        if status != "held":
+            count = self.before + sum(self.counts.values())
+            row = about(path)
+            facts = [row["metric"], f"{self.spent[-1]:.1f} s", row["error"], "tried again" if again else ""]
+            width = len(str(self.total))
+            self.say(f"[{count:>{width}}/{self.total}] {path.name}  {status}  " + "  ".join(filter(None, facts)))
+
+    def refresh(self) -> None:
+        """Brings what is shown up to date, twice a second at most."""
+        if time.monotonic() - self.shown_at > REFRESH_S:
+            self.shown_at = time.monotonic()
+            self.show()
+
+    def show(self) -> None:
+        """What is shown all the time."""
+
+    def close(self) -> None:
+        """Gives the terminal back."""
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until all is done, by those that ended; None before."""
+        if not self.spent:
+            return None
+        mean = sum(self.spent) / len(self.spent)
+        todo = self.total - self.before - sum(self.counts.values())
+        done = sum(min(time.monotonic() - since, mean) for since in self.running.values())
+        return max(0.0, (todo * mean - done) / max(1, min(self.workers, todo)))
+
+
+class Table(Board):
+    """A table that lives under the lines: the jobs under way, how far they are, and the time left for all."""
+
+    def __init__(self, *args: Any):
+        from rich.console import Console
+        from rich.live import Live
+
+        super().__init__(*args)
+        self.console = Console(highlight=False)
+        self.live = Live(console=self.console, auto_refresh=False, transient=True)
+
+    def open(self) -> None:
+        super().open()
+        self.live.start()
+
+    def say(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
+
+    def show(self) -> None:
+        from rich.table import Table
+
+        table = Table(caption=self.caption(), caption_justify="left", expand=False)
+        for name in ("job", "differs in", "epoch", "metric", "state"):
+            table.add_column(name, overflow="ellipsis", no_wrap=True)
+        most = max(1, self.console.height - 7)
+        for path, since in list(self.running.items())[:most]:
+            row = about(path)
+            name, _, differences = path.name.partition("_")
+            table.add_row(name, differences, row["epoch"], row["metric"], f"running {clock(time.monotonic() - since)}")
+        if len(self.running) > most:
+            table.add_row("…", f"and {len(self.running) - most} more", "", "", "")
+        self.live.update(table, refresh=True)
+
+    def caption(self) -> str:
+        """How many jobs are in each state, and the time left."""
+        done = self.before + sum(self.counts.values())
+        kinds = ", ".join(f"{n} {status}" for status, n in self.counts.items() if status != "finished")
+        left = "" if self.left is None else f"; about {clock(self.left)} left"
+        return f"{done} of {self.total} done" + (f" ({kinds})" if kinds else "") + left
+
+    def close(self) -> None:
+        self.live.stop()
+
+
+def make_board(folder: Path, total: int, before: int, workers: int) -> Board:
+    """A table where standard output is a terminal, else plain lines."""
+    return (Table if on_terminal() else Board)(folder, total, before, workers)
+
+
+def about(path: Path) -> dict[str, str]:
+    """A job's epoch, metric and error, as its summary says them now."""
+    try:
+        summary = Summary.read(path).data
+    except Refused:
+        summary = {}
+    best = summary.get("best")
+    return {
+        "epoch": str(summary.get("epochs", "")),
+        "metric": f"{best['metric']} {number(best['value'])}" if best else "",
+        "error": summary.get("error") or "",
+    }
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, or 2:03."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"

@@ -1,0 +1,56 @@
+"""Builds every job of a sweep before the first starts, in a process of its own, which keeps what torch does to one."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from trainer.assembly import GIVEN, assemble
+from trainer.config import check_config, explain
+from trainer.display import Silent
+from trainer.distributed import World
+from trainer.errors import one_line
+from trainer.run_dir import Summary
+from trainer.stop import StopRequest
+
+NOWHERE = Path("/nonexistent")  # nothing is written
+
+
+def check(configs: Sequence[dict[str, Any]], metric: str | None, answers: Connection) -> None:
+    """Sends ``(i, line or None)`` for each configuration, then the number of GPUs.
+
+    Args:
+        metric: `sweep.metric`, which each job must log.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep ends this process
+    datasets: dict[str, Any] = {}
+    lines: dict[str, str | None] = {}
+    for i, config in enumerate(configs):
+        harmless = isinstance(config["seed"], int) and 0 <= config["seed"] < 2**63
+        alike = json.dumps(config | {"seed": 0} if harmless else config, sort_keys=True)
+        if alike not in lines:
+            lines[alike] = mistake(config, metric, datasets)
+        answers.send((i, lines[alike]))
+    import torch
+
+    answers.send((None, torch.cuda.device_count()))
+
+
+def mistake(config: dict[str, Any], metric: str | None, datasets: dict[str, Any]) -> str | None:
+    """What keeps a run of this configuration from its first step, in one line; None where nothing does."""
+    try:
+        check_config(config, assemble, GIVEN)
+        given = {"frozen": config, "path": NOWHERE, "summary": Summary(NOWHERE), "show": Silent, "kept": datasets}
+        training = assemble(**config, **given, stop=StopRequest(), world=World())
+    except Exception as error:  # whatever a constructor of somebody's own makes of its arguments
+        return explain(error, ()) or f"{type(error).__name__}: {one_line(error)}"
+    tested = ("test",) if "test" in training.dataset.splits else ()
+    measured = (*training.objective.metrics, *training.objective.evaluated)
+    known = [*training.columns(), *(f"{split}/{name}" for split in tested for name in measured)]
+    if metric is not None and metric not in known:
+        return f"sweep.metric={metric}: must be one of {', '.join(known)}"
+    return None

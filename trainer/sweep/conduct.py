@@ -1,0 +1,166 @@
+"""The jobs of a sweep, one after the other or several at a time, until all are done or something stops them."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from trainer.command import EXIT
+from trainer.errors import Refused
+from trainer.run_dir import Summary
+from trainer.stop import StopRequest
+from trainer.sweep.board import Board
+from trainer.sweep.folder import state
+from trainer.sweep.pool import Pool
+
+TICK_S = 0.2
+LOOK_ELSEWHERE_S = 1.0  # between two looks at a job that another sweep's process does
+OVER = ("finished", "diverged")
+BAD = ("failed", "killed", "damaged")
+
+
+class Queue(Protocol):
+    """Where the jobs come from, and what becomes of them."""
+
+    results: dict[Path, str]
+    over: bool
+
+    def next(self) -> Path | None:
+        """A job to start now; None while there is none."""
+
+    def ended(self, path: Path, status: str) -> bool:
+        """A job has ended; returns whether it comes again."""
+
+
+class Planned:
+    """Jobs that are known from the start; those that are over are left out."""
+
+    def __init__(self, paths: Sequence[Path], retries: int = 0, rerun_failed: bool = False):
+        self.results: dict[Path, str] = {}
+        self.todo: deque[Path] = deque()
+        self.elsewhere: list[Path] = []
+        self.running: set[Path] = set()
+        self.tries: Counter[Path] = Counter()
+        self.retries, self.looked = retries, 0.0
+        for path in paths:
+            status = state(path)
+            if status in OVER or (status in BAD and not rerun_failed):
+                self.results[path] = status
+            else:
+                self.todo.append(path)
+
+    @property
+    def over(self) -> bool:
+        """Whether all jobs are done, here or elsewhere."""
+        return not (self.todo or self.running or self.elsewhere)
+
+    @property
+    def left(self) -> bool:
+        """Whether a resume would find something to do."""
+        return not self.over or "interrupted" in self.results.values() or "killed" in self.results.values()
+
+    def next(self) -> Path | None:
+        if self.elsewhere and time.monotonic() - self.looked > LOOK_ELSEWHERE_S:
+            self.looked = time.monotonic()
+            for path in list(self.elsewhere):
+                if (status := state(path)) != "running":
+                    self.elsewhere.remove(path)
+                    if status in (*OVER, *BAD):
+                        self.results[path] = status
+                    else:
+                        self.todo.append(path)
+        if not self.todo:
+            return None
+        path = self.todo.popleft()
+        self.running.add(path)
+        return path
+
+    def ended(self, path: Path, status: str) -> bool:
+        self.running.discard(path)
+        if status == "held":
+            self.elsewhere.append(path)
+            return True
+        self.results[path] = status
+        if status in BAD and self.tries[path] < self.retries:
+            self.tries[path] += 1
+            self.todo.append(path)
+            return True
+        return False
+
+
+def conduct(queue: Queue, pool: Pool, board: Board, *, fail_fast: bool, after: Callable[[], None]) -> int:
+    """Runs jobs in the pool until the queue is over; returns the exit status.
+
+    Args:
+        fail_fast: whether a job that fails stops the others.
+        after: called after each job.
+    """
+    stopped: int | None = None  # a signal, or 0
+    with StopRequest() as stop:
+        try:
+            while True:
+                while stopped is None and pool.free and (path := queue.next()) is not None:
+                    pool.start(path)
+                    board.started(path)
+                if not pool.busy and (stopped is not None or queue.over):
+                    break
+                for one in pool.ended(TICK_S):
+                    status = settle(one.path, one.code)
+                    again = queue.ended(one.path, status)
+                    board.ended(one.path, status, again)
+                    after()
+                    if fail_fast and status in BAD and not again and stopped is None:
+                        stopped = 0
+                        board.say("sweep.fail_fast=true: the other jobs are stopped")
+                        pool.tell(signal.SIGTERM)
+                board.refresh()
+                if stop.signum is not None and not stopped:
+                    stopped = stop.signum
+                    board.say("stopping: each job saves where it is; once more ends them at once")
+                    pool.tell(signal.SIGTERM)
+        except KeyboardInterrupt:  # the second
+            stopped = signal.SIGINT
+            pool.tell(signal.SIGKILL)
+            while pool.busy:
+                for one in pool.ended(TICK_S):
+                    queue.ended(one.path, settle(one.path, one.code))
+        finally:
+            board.close()
+    if stopped:
+        return 128 + stopped
+    return EXIT["failed"] if any(status in BAD for status in queue.results.values()) else 0
+
+
+def settle(path: Path, code: int) -> str:
+    """What became of a job whose process ended with exit status `code`; a process that could not say so is helped.
+
+    A job that was killed is interrupted: it goes on from its last checkpoint when the sweep does.
+    """
+    if code == EXIT["held"]:
+        return "held"
+    try:
+        summary = Summary.read(path)
+    except Refused:
+        return "damaged"
+    status = summary.data.get("status")
+    if status in ("finished", "diverged", "failed") or code in (0, 128 + signal.SIGINT, 128 + signal.SIGTERM):
+        if status == "running" or (status is None and code == 0):  # the interpreter was made to end
+            return _note(summary, "failed", f"its process ended with exit status {code} before the run did")
+        return status or "interrupted"
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = " (out of memory, perhaps)" if -code == signal.SIGKILL else ""
+        _note(summary, "interrupted", f"its process was ended by {name}{hint}")
+        return "interrupted" if -code == signal.SIGTERM else "killed"
+    return _note(summary, "failed", f"its process ended with exit status {code}")
+
+
+def _note(summary: Summary, status: str, error: str) -> str:
+    with contextlib.suppress(OSError):  # of a full disk: then the screen alone says it
+        summary.update(status=status, error=error)
+    return status

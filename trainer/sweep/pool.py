@@ -1,0 +1,159 @@
+"""Processes for jobs on this machine: each a fork of one that has imported torch, so that it starts in no time.
+
+A process does one job and ends. So nothing of a job, its dtype, seeds, memory or CUDA state, is left for the next, and
+one that is killed costs itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import Refused
+
+WARM = "trainer.sweep.warm"  # what the process that forks the others imports
+
+
+def context() -> BaseContext:
+    """How processes are made: forked from a warm one; where there is no fork, anew."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload([WARM])
+    return found
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job computes.
+
+    Args:
+        gpu: as CUDA_VISIBLE_DEVICES names it; None leaves that alone.
+        threads: CPU threads where the job does not say; None leaves them to torch.
+    """
+
+    gpu: str | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job whose process is over, with its exit status; that of one that was killed is minus the signal's number."""
+
+    path: Path
+    code: int
+
+
+class Pool:
+    """Runs `task(path)` in processes, one a place at a time. Everything stops when this process does.
+
+    Args:
+        task: a function of a module.
+    """
+
+    def __init__(self, task: Callable[[Path], int]):
+        self.task, self.context = task, context()
+        self.places: list[Place] = []
+        self.busy: dict[BaseProcess, tuple[Path, Place]] = {}
+        self.lifeline, life = self.context.Pipe(duplex=False)  # the second end is closed when this process ends
+        _lives.append(life)
+
+    def open(self, places: list[Place]) -> None:
+        """Says where jobs may run."""
+        self.places = list(places)
+
+    @property
+    def free(self) -> bool:
+        """Whether there is a place for one more."""
+        return bool(self.places)
+
+    def start(self, path: Path) -> None:
+        """Starts a job in a free place."""
+        place = self.places.pop(0)
+        process = self.context.Process(target=work, args=(self.task, path, place, self.lifeline))
+        process.start()
+        self.busy[process] = path, place
+
+    def ended(self, timeout: float) -> list[Ended]:
+        """Jobs that have ended; waits for one, for so many seconds at most."""
+        over = wait([process.sentinel for process in self.busy], timeout) if self.busy else []
+        found = []
+        for process in [p for p in self.busy if p.sentinel in over]:
+            process.join()
+            path, place = self.busy.pop(process)
+            self.places.append(place)
+            found.append(Ended(path, process.exitcode))
+        return found
+
+    def tell(self, signum: int) -> None:
+        """Sends all jobs a signal."""
+        for process in self.busy:
+            if process.is_alive():
+                os.kill(process.pid, signum)
+
+    @contextlib.contextmanager
+    def asking(self, target: Callable[..., None], *args: Any) -> Iterator[Iterator[Any]]:
+        """Calls `target(*args, connection)` in a process of its own, which sends answers; it ends with the block."""
+        answers, mouth = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=target, args=(*args, mouth))
+        process.start()
+        mouth.close()
+        try:
+            yield iter(answers.recv, None)
+        except EOFError:
+            process.join()
+            raise Refused(f"the process that checks the jobs ended with status {process.exitcode}") from None
+        finally:
+            process.kill()
+            process.join()
+
+
+_lives: list[Connection] = []
+
+
+def _let_go() -> None:
+    """Closes a forked process's own ends: they must be closed when the sweep's process ends."""
+    while _lives:
+        _lives.pop().close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_let_go)
+
+
+def work(task: Callable[[Path], int], path: Path, place: Place, lifeline: Connection) -> None:
+    """Becomes a job; never returns."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # Ctrl-C is the sweep's, which tells the jobs
+    threading.Thread(target=_follow, args=(lifeline,), daemon=True).start()
+    log = os.open(path / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    if place.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
+    if place.threads is not None:
+        from trainer import device
+
+        device.set_default_threads(place.threads)
+    sys.exit(task(path))
+
+
+def _follow(lifeline: Connection) -> None:
+    """Stops this process, as a signal would, when the sweep's has gone."""
+    try:
+        lifeline.recv()
+    except (EOFError, OSError):
+        os.kill(os.getpid(), signal.SIGTERM)

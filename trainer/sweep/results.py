@@ -1,0 +1,100 @@
+"""What came out of a sweep: ``sweep.csv``, ``sweep.png``, the best job, what failed and why. Made again at any time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from trainer.announce import number
+from trainer.assembly import build
+from trainer.files import write_whole
+from trainer.run_dir import shown
+from trainer.runs import RunRecord, find_runs, metric_direction
+from trainer.runs.sweep import write_csv
+from trainer.sweep.folder import asked, drop_checkpoints
+from trainer.sweep.settings import Settings
+
+
+def value(record: RunRecord, settings: Settings) -> tuple[str, float] | None:
+    """The metric by which a finished run is judged, and its value there; None where it has none.
+
+    A column of ``metrics.csv`` counts with its best epoch, ``test/NAME`` as it is.
+    """
+    metric = settings.metric
+    if record.status != "finished" or (metric is None and not record.best):
+        return None
+    if metric is None:
+        metric, found = record.best["metric"], record.best["value"]
+    elif metric.startswith("test/"):
+        found = record.test.get(metric.partition("/")[2])
+    else:
+        column = record.curves.get(metric, np.array([]))
+        column = column[np.isfinite(column)]
+        best = np.max if maximizes(metric, record, settings) else np.min
+        found = float(best(column)) if len(column) else None
+    return None if found is None else (metric, found)
+
+
+def maximizes(metric: str, record: RunRecord, settings: Settings) -> bool:
+    """Whether a high value is a good one."""
+    if settings.direction != "auto":
+        return settings.direction == "maximize"
+    return metric_direction(metric, record) == "max"
+
+
+def ranked(records: list[RunRecord], settings: Settings) -> list[tuple[RunRecord, str, float]]:
+    """The finished runs that have the metric, the best first; runs of another metric than the first's are left out."""
+    judged = [(record, *found) for record in records if (found := value(record, settings))]
+    judged = [one for one in judged if one[1] == judged[0][1]]
+    sign = -1 if judged and maximizes(judged[0][1], judged[0][0], settings) else 1
+    return sorted(judged, key=lambda one: sign * one[2])
+
+
+def keep_best(folder: Path, settings: Settings) -> None:
+    """Removes the checkpoints of finished runs that are not among the `sweep.keep_checkpoints` best."""
+    if settings.keep_checkpoints == "all":
+        return
+    finished = [record for record in find_runs([folder]) if record.status in ("finished", "diverged")]
+    kept = {record.path for record, *_ in ranked(finished, settings)[: settings.keep_checkpoints]}
+    for record in finished:
+        if record.path not in kept:
+            drop_checkpoints(record.path)
+
+
+def write(folder: Path) -> list[RunRecord]:
+    """Writes ``sweep.csv``, and ``sweep.png`` where there is something to draw; returns the runs."""
+    from trainer.plot.sweep import sweep_picture
+
+    records = find_runs([folder])
+    write_csv(records, folder / "sweep.csv")
+    picture = sweep_picture(records, asked(folder)["swept"])
+    if picture is not None:
+        write_whole(folder / "sweep.png", picture)
+    return records
+
+
+def show_all(folder: Path) -> None:
+    """Writes the table and the picture, and says what came out so far.
+
+    Raises:
+        Refused: no sweep, or files that cannot be written.
+    """
+    node = asked(folder)["config"]["sweep"]
+    records = write(folder)
+    print(*closing_lines(folder, records, build("sweep", node)), sep="\n")
+
+
+def closing_lines(folder: Path, records: list[RunRecord], settings: Settings) -> list[str]:
+    """The end of a sweep in words: how many jobs are in which state, what failed and why, the best, the files."""
+    counts = Counter(record.status for record in records)
+    lines = [f"{'jobs':<11} " + ", ".join(f"{n} {status}" for status, n in counts.most_common())]
+    for record in records:
+        if record.error and record.status != "diverged":
+            lines.append(f"{record.status:<11} {record.name}: {record.error}")
+    if best := ranked(records, settings)[:1]:
+        [(record, metric, found)] = best
+        lines.append(f"{'best':<11} {metric} {number(found)}: {shown(record.path)}")
+    files = [shown(folder / name) for name in ("sweep.csv", "sweep.png") if (folder / name).exists()]
+    return [*lines, f"{'written':<11} {', '.join(files)}", f"{'all':<11} python -m trainer.runs {shown(folder)}"]

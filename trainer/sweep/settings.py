@@ -1,0 +1,30 @@
+"""The keys of ``conf/sweep/default.yaml``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """How the jobs of a sweep are done, and which of them are the best.
+
+    Raises:
+        ValueError: `name=value: what would be right`.
+    """
+
+    workers: int | Literal["auto"]
+    jobs_per_gpu: int
+    fail_fast: bool
+    retries: int
+    rerun_failed: bool
+    keep_checkpoints: int | Literal["all"]
+    metric: str | None
+    direction: Literal["auto", "minimize", "maximize"]
+
+    def __post_init__(self) -> None:
+        for name, least in (("workers", 1), ("jobs_per_gpu", 1), ("retries", 0), ("keep_checkpoints", 0)):
+            value = getattr(self, name)
+            if isinstance(value, int) and not least <= value < 2**31:
+                raise ValueError(f"{name}={value}: must be at least {least} and less than 2**31")

@@ -1,0 +1,175 @@
+"""One sweep, from the words on the command line to its table and picture."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from trainer import run_dir
+from trainer.assembly import build
+from trainer.config import check_node
+from trainer.display import loading_progress
+from trainer.errors import Refused
+from trainer.run import run_job
+from trainer.sweep import folder as sweep_folder
+from trainer.sweep import results
+from trainer.sweep.board import make_board
+from trainer.sweep.check import check
+from trainer.sweep.conduct import Planned, conduct
+from trainer.sweep.grid import Composer, Job, expand, parse
+from trainer.sweep.pool import Place, Pool
+from trainer.sweep.settings import Settings
+
+
+class Sweep:
+    """A sweep in the process that conducts it.
+
+    Args:
+        config: as Hydra composed it for all jobs together.
+
+    Raises:
+        Refused: a mistake in `sweep.*`, or no directory for a sweep.
+    """
+
+    def __init__(self, context: HydraContext, task_function: TaskFunction, config: DictConfig):
+        self.context, self.config = context, config
+        node = OmegaConf.to_container(config.sweep, resolve=True)
+        check_node("sweep", node, ())
+        self.settings: Settings = build("sweep", node)
+        self.folder = Path(config.hydra.sweep.dir).absolute()
+        sweep_folder.check_folder(self.folder)
+        self.launcher = launcher(context, task_function, config)
+        self.pool = Pool(run_job)
+        self.gpus, self.tidy_at = 0, 0.0
+
+    def grid(self, params: dict[str, Any] | None, arguments: Sequence[str]) -> None:
+        """Every combination of the values given: planned, checked, frozen, done.
+
+        Raises:
+            Refused: jobs that cannot run; then none was started.
+            SystemExit: something failed, or stopped the sweep.
+        """
+        grid = expand(parse(self.context.config_loader, params, arguments))
+        composer, jobs = Composer(self.context.config_loader, self.config), []
+        mistakes: dict[str, list[tuple[str, ...]]] = {}
+        for overrides in grid.combinations:
+            try:
+                jobs.append(composer.job(overrides, grid.differences(overrides)))
+            except Refused as error:
+                mistakes.setdefault(str(error), []).append(grid.differences(overrides))
+        for line, swept in self.check(sweep_folder.new_jobs(self.folder, jobs)).items():
+            mistakes.setdefault(line, []).extend(swept)
+        refuse(mistakes, len(grid.combinations))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with sweep_folder.planning(self.folder):
+            paths = sweep_folder.place(self.folder, jobs)
+            sweep_folder.ask(self.folder, grid.swept, self.plain())
+        self.run(Planned(paths, self.settings.retries, self.settings.rerun_failed))
+
+    def resume(self) -> None:
+        """Goes on with every job in the sweep's directory.
+
+        Raises:
+            SystemExit: something failed, or stopped the sweep.
+        """
+        paths = sweep_folder.jobs_of(self.folder)
+        self.run(Planned(paths, self.settings.retries, self.settings.rerun_failed))
+
+    def check(self, jobs: Sequence[Job]) -> dict[str, list[tuple[str, ...]]]:
+        """Builds each job once, to find what is wrong before the first starts: a line -> the jobs that it is about."""
+        mistakes: dict[str, list[tuple[str, ...]]] = {}
+        if not jobs:
+            return mistakes
+        configs = [job.config for job in jobs]
+        with (
+            loading_progress(lambda: None) as progress,
+            self.pool.asking(check, configs, self.settings.metric) as answers,
+        ):
+            for i, line in answers:
+                if i is None:
+                    self.gpus = line
+                    break
+                progress("checking jobs", i + 1, len(jobs))
+                if line is not None:
+                    mistakes.setdefault(line, []).append(jobs[i].swept)
+        return mistakes
+
+    def run(self, queue: Planned) -> None:
+        """Does the jobs, then says what came out.
+
+        Raises:
+            SystemExit: something failed, or stopped the sweep.
+        """
+        total, before = len(queue.todo) + len(queue.results), len(queue.results)
+        places = self.places(len(queue.todo))
+        board = make_board(self.folder, total, before, len(places))
+        board.open()
+        self.pool.open(places)
+        code = conduct(queue, self.pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
+        results.keep_best(self.folder, self.settings)
+        for line in results.closing_lines(self.folder, results.write(self.folder), self.settings):
+            print(line)
+        if code == 128 + signal.SIGINT or queue.left:
+            print(f"to go on:\n  python -m trainer.sweep resume {shlex.quote(run_dir.shown(self.folder))}")
+        if code:
+            raise SystemExit(code)
+
+    def tidy(self) -> None:
+        """After each job: drops checkpoints that nobody wants, spending a small share of the time on it."""
+        now = time.monotonic()
+        if now >= self.tidy_at:
+            results.keep_best(self.folder, self.settings)
+            self.tidy_at = time.monotonic() + 20 * (time.monotonic() - now)
+
+    def places(self, jobs: int) -> list[Place]:
+        """Where jobs compute: a GPU takes `sweep.jobs_per_gpu`, a CPU core one."""
+        s = self.settings
+        named = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpus = named.split(",") if named else [str(i) for i in range(self.gpus)]
+        slots = [gpu for _ in range(s.jobs_per_gpu) for gpu in gpus] if self.gpus else [None] * cores()
+        workers = len(slots) if s.workers == "auto" else s.workers
+        workers = max(1, min(workers, jobs))
+        return [Place(slots[i % len(slots)], 1 if workers > 1 else None) for i in range(workers)]
+
+    def plain(self) -> dict[str, Any]:
+        """How the jobs are launched, as plain data: what a resume needs."""
+        own = OmegaConf.to_container(self.config.hydra, resolve=False, enum_to_str=True)
+        for name in ("help", "hydra_help", "job_logging", "hydra_logging"):
+            del own[name]
+        own["sweep"]["dir"] = str(self.folder)
+        return {"hydra": own, "sweep": OmegaConf.to_container(self.config.sweep, resolve=True)}
+
+
+def refuse(mistakes: dict[str, list[tuple[str, ...]]], total: int) -> None:
+    """Raises Refused with all mistakes, each with the jobs that it keeps from running."""
+    if not mistakes:
+        return
+    bad = sum(map(len, mistakes.values()))
+    if len(mistakes) == 1 and bad == total:
+        raise Refused(next(iter(mistakes)))
+    lines = [f"{line} ({len(jobs)} of them, such as {','.join(jobs[0])})" for line, jobs in mistakes.items()]
+    raise Refused("\n  ".join([f"{bad} of {total} jobs cannot run, so none was started:", *lines]))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def launcher(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
+    """The launcher that the configuration names.
+
+    Raises:
+        Refused: its package is not installed.
+    """
+    return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task_function, config=config)

@@ -1,0 +1,15 @@
+"""Imported once, by the process that all jobs are forked from: whatever a run would import, each anew."""
+
+# ruff: noqa: F401
+
+import pandas
+import sklearn.datasets
+import torch
+import torch._dynamo  # the first optimizer would
+import torchvision.transforms.v2
+
+import trainer.loop
+import trainer.objectives
+import trainer.run
+import trainer.sweep.check
+import trainer.training
