@@ -289,7 +289,7 @@ def add_bar(figure: Figure, scale: Scale) -> None:
     from matplotlib.colors import ListedColormap, Normalize
 
     places = [scale.place(value) for value in scale.values]
-    shown = ListedColormap(look.colour_map()(np.linspace(0, 0.9, 256)))
+    shown = ListedColormap(look.colour_map()(np.linspace(0, look.BRIGHTEST, 256)))
     mappable = ScalarMappable(Normalize(min(places), max(places)), shown)
     bar = figure.colorbar(mappable, ax=figure.axes, label=scale.key, aspect=30, pad=0.02)
     places, texts = scale.ticks()

@@ -38,7 +38,7 @@ LOOK = {
 CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)))
 GREY, PALE = "0.55", "0.93"
-MAP = "viridis"
+MAP, BRIGHTEST = "viridis", 0.84  # of lines: the end of the map is too pale on white
 
 
 def colour_map(reverse: bool = False) -> Any:
@@ -54,8 +54,7 @@ def shades(scale: Scale) -> dict[Any, Any]:
         return {value: CATEGORIES[i % len(CATEGORIES)] for i, value in enumerate(scale.values)}
     places = [scale.place(value) for value in scale.values]
     low, high = min(places), max(places)
-    # The brightest end is too pale for a line on white.
-    return {v: colour_map()(0.9 * (p - low) / (high - low)) for v, p in zip(scale.values, places, strict=True)}
+    return {v: colour_map()(BRIGHTEST * (p - low) / (high - low)) for v, p in zip(scale.values, places, strict=True)}
 
 
 def colour_range(values: Sequence[float]) -> Normalize:
