@@ -74,10 +74,15 @@ class Board:
 
     @property
     def left(self) -> float | None:
-        """Seconds until all is done, by those that ended; None before."""
-        if not self.spent:
+        """Seconds until all is done, by the jobs that ended, else by the epochs of those under way; None before."""
+        lasting = self.spent or [
+            (time.monotonic() - since) * self.epochs[path] / epoch
+            for path, since in self.running.items()
+            if (epoch := int(about(path)["epoch"] or 0))
+        ]
+        if not lasting:
             return None
-        mean = sum(self.spent) / len(self.spent)
+        mean = sum(lasting) / len(lasting)
         todo = self.total - self.before - sum(self.counts.values())
         done = sum(min(time.monotonic() - since, mean) for since in self.running.values())
         return max(0.0, (todo * mean - done) / max(1, min(self.workers, todo)))
