@@ -16,6 +16,7 @@ from hand_made import CHOICES, COLUMNS, CONFIG, with_keys, write_run
 from omegaconf import OmegaConf
 
 from trainer.errors import Refused
+from trainer.files import to_yaml
 from trainer.run_dir import locked
 from trainer.runs import differing, find_runs, load_curves, load_runs, metric_direction, read
 from trainer.runs.sweep import sweep_rows, write_csv
@@ -105,7 +106,7 @@ def test_a_real_run(trained):
     expected = flat(OmegaConf.to_container(OmegaConf.load(run / ".hydra/config.yaml")))
     choices = OmegaConf.load(run / ".hydra/hydra.yaml").hydra.runtime.choices
     assert record.status == "finished"
-    assert record.config == expected | {k: v for k, v in choices.items() if not k.startswith("hydra/")}
+    assert record.config == expected | {k: v for k, v in choices.items() if not k.startswith("hydra/") and k != "sweep"}
     assert record.summary == json.loads((run / "summary.json").read_text())
 
 
@@ -127,6 +128,16 @@ def test_choices_are_those_of_the_runtime(tmp_path):
         assert config["logger"] == ["csv", "wandb"]
         assert config["constraint"] == "linf"
         assert "optim" not in config
+        assert "sweep" not in config
+
+
+def test_what_stands_twice_in_a_configuration(tmp_path):
+    run, shared = write_run(tmp_path / "run"), [1, 2]
+    config = with_keys(model__widths=shared, train__max_steps=shared)
+    (run / ".hydra/config.yaml").write_text(to_yaml(config))
+    record = only(run)
+    assert record.status == "finished"
+    assert record.config["model.widths"] == record.config["train.max_steps"] == [1, 2]
 
 
 def test_what_differs(tmp_path):

@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,22 @@ def test_latex(runs, tmp_path):
     assert escape("50% & a_b #1 {x} $y ^~\\") == (
         "50\\% \\& a\\_b \\#1 \\{x\\} \\$y \\textasciicircum{}\\textasciitilde{}\\textbackslash{}"
     )
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_understands_it(runs, tmp_path):
+    for i in range(2):
+        config = with_keys(seed=i, optim__lr=-0.5 * i, model__activation="*re{lu}", model__widths=[i])
+        write_run(tmp_path / "outputs" / f"[{i}] 50% & a_b #1 x$y ^~\\ <g> | *", config)
+    texts = [runs("--latex")[1], runs("--latex", "--columns", "model.widths,activation,lr,name")[1]]
+    texts.append(runs("--latex", "--group-by", "lr,activation,model.widths")[1])
+    body = "\n\n".join(texts).replace("\\usepackage", "")  # which stands in a remark
+    (tmp_path / "t.tex").write_text(
+        f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}{body}\\end{{document}}"
+    )
+    argv = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "t.tex"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=60)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_narrow_screen(runs, tmp_path, monkeypatch):

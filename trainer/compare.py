@@ -11,6 +11,7 @@ be folders of runs that differ in their seed only.
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def side(path: Path, elsewhere: Sequence[Path]) -> Side:
         raise Refused(f"{path}: {found[0].error}")
     if found[0].path == path:
         run = usable[0]
-        beside = [child for child in path.absolute().parent.iterdir() if (child / CONFIG).is_file()]
+        beside = [child for child in path.absolute().parent.iterdir() if os.path.isfile(child / CONFIG)]
         candidates = find_runs(elsewhere or beside)
         others = [r for r in candidates if r.path.resolve() != run.path.resolve() and _but_seed(r) == _but_seed(run)]
         return Side(path, run, [run, *others])

@@ -22,7 +22,11 @@ YamlLoader.yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
 
 
 class YamlDumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):
-    """Quotes what OmegaConf would not read as the text that it is."""
+    """Quotes what OmegaConf would not read as the text that it is, and writes twice what is there twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Yes: *id001 is for no person to read, and what reads runs takes it for damage."""
+        return True
 
 
 YamlDumper.yaml_implicit_resolvers = YamlLoader.yaml_implicit_resolvers

@@ -115,15 +115,22 @@ def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Ta
     table = Table()
     for i in shown:
         justify = "right" if is_numeric(sheet, sheet.columns[i]) else "left"
-        how = (
-            {"overflow": "ellipsis", "no_wrap": True, "max_width": max(sizes[i], cell_len(heads[i]))}
-            if i == name
-            else {"overflow": "fold"}
-        )
+        how = {"overflow": "fold"}
+        if i == name:
+            how = {"overflow": "ellipsis", "no_wrap": True, "max_width": max(sizes[i], cell_len(heads[i]))}
         table.add_column(Text(heads[i]), justify=justify, **how)
-    for line, r in zip(body, sheet.rows, strict=False):
-        table.add_row(*(Text(line[i], _style(sheet.columns[i], r)) for i in shown))
+    lines = [
+        [Text(line[i], _style(sheet.columns[i], r)) for i in shown] for line, r in zip(body, sheet.rows, strict=False)
+    ]
+    if over() <= 0:  # no cell is broken: as one row of long cells a thousand runs take rich a third of the time
+        lines = [[Text("\n").join(column) for column in zip(*lines, strict=True)]]
+    for line in lines:
+        table.add_row(*line)
     return table, [sheet.columns[i] for i in range(len(heads)) if i not in shown]
+
+
+def _style(column: str, r: Row) -> str:
+    return STYLES.get(r.get("status"), "") if column == "status" else ""
 
 
 def _least_telling(sheet: Sheet, body: list[list[str]]) -> list[int]:
@@ -143,10 +150,6 @@ def is_numeric(sheet: Sheet, column: str) -> bool:
     """Whether every run that has a value has a number there."""
     values = [r[column] for r in sheet.rows if r.get(column) is not None]
     return all(isinstance(value, int | float | Mean) and not isinstance(value, bool) for value in values)
-
-
-def _style(column: str, r: Row) -> str:
-    return STYLES.get(str(r.get("status")).split()[0], "") if column == "status" else ""
 
 
 def _short(head: str, heads: Sequence[str]) -> str:
