@@ -91,7 +91,7 @@ def test_seeds_beside_the_run_are_its_repetitions(comparing, compared, tmp_path)
     assert metric["p"] == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-9)
     code, text = comparing("sweep/0_lr=0.1,seed=0", "sweep/6_lr=0.2,seed=0")
     assert code == 0
-    assert "A  sweep/0_lr=0.1,seed=0: repeated, mean over 6 finished of 6 runs that differ in seed only" in text
+    assert "A  sweep/0_lr=0.1,seed=0: mean over 6 runs that differ in seed only" in text
     assert f"p = {metric['p']:.2g} (paired t-test over the 6 seeds that both have)" in text
     assert "│ seed " not in text
 
@@ -160,6 +160,7 @@ def test_a_seed_counts_once_and_what_did_not_finish_not_at_all(comparing, compar
     metric = compared("a", "b")["metric", "test/accuracy"]
     assert (metric["a"], metric["a/n"]) == (pytest.approx((0.8 + 0.95) / 2), 2)
     text = comparing("a", "b")[1]
+    assert "A  a: mean over the 3 that finished of 4 runs that differ in seed only" in text
     assert "A leaves out 1 diverged" in text
     assert "A has several runs of one seed, which count once, with their mean" in text
 

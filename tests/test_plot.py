@@ -98,6 +98,7 @@ def test_equal_ratios_are_logarithmic_and_equal_steps_are_not(low, ratio, n):
         ([1, 2, 3, 10], True),
         (list(range(1, 21)), False),
         ([32, 64, 128, 512], True),
+        ([1e-3, 1e-2, 1e-1, 1e35, 1e36], True),
         ([1], False),
     ],
 )

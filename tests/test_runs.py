@@ -109,6 +109,26 @@ def test_a_real_run(trained):
     assert record.summary == json.loads((run / "summary.json").read_text())
 
 
+def test_choices_are_those_of_the_runtime(tmp_path):
+    run = write_run(tmp_path / "run")
+    hydra = {
+        "hydra": {
+            "sweeper": {"params": {"x": {"choices": {"optim": "no"}}}},
+            "runtime": {
+                "choices": {"logger": ["csv", "wandb"], "constraint@_global_.constraint": "linf", "hydra/env": 1}
+            },
+            "verbose": False,
+        }
+    }
+    text = OmegaConf.to_yaml(hydra)
+    for ending in ("\n", "\r\n"):
+        (run / ".hydra/hydra.yaml").write_bytes(text.replace("\n", ending).encode())
+        config = only(run).config
+        assert config["logger"] == ["csv", "wandb"]
+        assert config["constraint"] == "linf"
+        assert "optim" not in config
+
+
 def test_what_differs(tmp_path):
     """A choice says what its target is; keys that a choice alone has count if they differ among the runs with them."""
     for i, (lr, optim) in enumerate([(0.1, "sgd"), (0.2, "sgd"), (0.1, "adam")]):
@@ -230,6 +250,13 @@ def test_half_a_last_row_and_empty_cells(tmp_path):
     assert record.curves["val/accuracy"][3] == np.inf
 
 
+def test_a_name_with_a_comma(tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / "metrics.csv").write_text('epoch,"val/accuracy_a,b"\n1,0.5\n2,0.25\n3,\n')
+    assert only(run).status == "finished"
+    assert only(run).curves["val/accuracy_a,b"].tolist()[:2] == [0.5, 0.25]
+
+
 DAMAGE = {
     ("summary.json", b""): "summary.json: empty",
     ("summary.json", b'{"status": "fini'): "summary.json: not readable as JSON",
@@ -264,7 +291,7 @@ DAMAGE = {
     (".hydra/resumed.yaml", b"oh no"): ".hydra/resumed.yaml: should hold a mapping",
     ("metrics.csv", b"hello\n1\n"): "metrics.csv: its first line should name columns",
     ("metrics.csv", b"epoch,a,a\n"): "metrics.csv: its first line should name columns",
-    ("metrics.csv", b"epoch,\xff\n1,2\n"): "metrics.csv: not text in UTF-8",
+    ("metrics.csv", b"epoch,\xff\n1,2\n"): "metrics.csv: its first line is not text in UTF-8",
     ("metrics.csv", b"epoch,a\n1,2\n2\n3,4\n"): "metrics.csv: row 2 has 1 cells instead of 2",
     ("metrics.csv", b"epoch,a\n1,2\n2,3,4\n3\n"): "metrics.csv: row 2 has 3 cells instead of 2",
     ("metrics.csv", b"epoch,a\n1,2\n2,hi\n3,4\n"): "metrics.csv: row 2 has a cell that is no number ('hi')",

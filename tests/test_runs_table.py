@@ -81,6 +81,7 @@ def test_a_running_run_says_how_far_it_is(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("trainer.runs.read.is_held", lambda path, process: True)
     assert cells(runs()[1])[0][1] == "running 3/3"
     assert json.loads(runs("--json")[1])[0]["status"] == "running"
+    assert runs("--csv", "--columns", "status")[1] == "status\nrunning\n"
 
 
 def test_order(table, tmp_path):
@@ -100,7 +101,7 @@ def test_order(table, tmp_path):
     assert order("--sort", "name") == [0, 1, 2, 3]
 
 
-def test_forms_have_the_whole_numbers(runs, table, tmp_path):
+def test_forms_have_all_digits(runs, table, tmp_path):
     write_run(tmp_path / "outputs/a,b", losses=(1 / 3, 0.1), test={"loss": 2 / 3, "accuracy": None})
     write_run(tmp_path / "outputs/c", with_keys(model__widths=[1]), losses=())
     first, second = table()
@@ -129,10 +130,13 @@ def test_latex(runs, tmp_path):
     text = runs("--group-by", "optim.lr", "--latex")[1]
     mean, sd = np.mean([0.1, 0.11, 0.12]), np.std([0.1, 0.11, 0.12], ddof=1)
     assert "\\begin{tabular}{rrrr}\n\\toprule\noptim.lr & n & best val/loss & test/accuracy \\\\\n\\midrule\n" in text
-    assert f"0.1 & 3 & 0.5000 $\\pm$ 0.0000 & {mean:.4f} $\\pm$ {sd:.4f} \\\\\n" in text
+    assert f"0.1 & 3 & $0.5000 \\pm 0.0000$ & ${mean:.4f} \\pm {sd:.4f}$ \\\\\n" in text
     assert text.endswith("\\bottomrule\n\\end{tabular}\n")
     text = runs("--latex", "--columns", "name,model.widths,error")[1]
     assert "0\\_lr=0.1,seed=0 & {[}64, 64{]} & - \\\\\n" in text
+    assert escape("-0.5 ± 0.1 (n=3)") == "$-0.5 \\pm 0.1$ (n=3)"
+    assert escape("-1e-05") == "$-1e-05$"
+    assert escape("-") == "-"
     assert escape("50% & a_b #1 {x} $y ^~\\") == (
         "50\\% \\& a\\_b \\#1 \\{x\\} \\$y \\textasciicircum{}\\textasciitilde{}\\textbackslash{}"
     )
@@ -153,6 +157,12 @@ def test_a_narrow_screen(runs, tmp_path, monkeypatch):
         assert max(map(len, body)) <= width
         assert len(cells(text)) == 4  # no row is broken
         assert dropped in re.search(r"not shown: (.*);", text)[1]
+
+
+def test_short_names_keep_their_heading(runs, tmp_path):
+    for i in range(2):
+        write_run(tmp_path / f"outputs/{i}", with_keys(seed=i))
+    assert "┃ name ┃ seed ┃" in runs()[1]
 
 
 def test_means_are_numpys(runs, table, tmp_path):
@@ -185,7 +195,7 @@ def test_only_finished_runs_are_averaged_and_it_is_said(runs, tmp_path):
     assert cells(text)[0][:2] == ["0.1", "5"]
     assert cells(text)[0][3].endswith("(n=4)")
     assert "left out: 1 damaged, 1 diverged" in text
-    assert "1 of the runs repeat the configuration of another one" in text
+    assert "runs that repeat the configuration of another one, and count as well: 1" in text
 
 
 def test_what_else_differs_is_not_averaged_silently(runs, tmp_path):

@@ -84,11 +84,16 @@ def main() -> None:
     parser.add_argument("a", type=Path, metavar="RUN_A", help="a run, or a folder of runs that differ in seed only")
     parser.add_argument("b", type=Path, metavar="RUN_B", help="the same")
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="where to look for repetitions; default: beside each run"
+        "paths",
+        nargs="*",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help="where to look for repetitions; default: beside each run",
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="comma-separated values with whole numbers")
-    form.add_argument("--json", action="store_true", help="a list of objects with whole numbers")
+    form.add_argument("--csv", action="store_true", help="comma-separated values, numbers with all their digits")
+    form.add_argument("--json", action="store_true", help="a list of objects, numbers with all their digits")
     parser.error = refuse_arguments
     with one_line_mistakes():
         arguments = parser.parse_args()
@@ -195,9 +200,10 @@ def metrics(a: Side, b: Side) -> Iterator[Metric]:
 def heads(a: Side, b: Side) -> Iterator[Text]:
     """The two, in a line each."""
     for letter, s in (("A", a), ("B", b)):
-        n = len(s.repeats)
-        seeds = f", mean over {len(s.finished)} finished of {n} runs that differ in seed only" if n > 1 else ""
-        yield Text(f"{letter}  {shown(s.path.absolute())}: {s.run.status if n == 1 else 'repeated'}{seeds}")
+        n, done = len(s.repeats), len(s.finished)
+        counted = f"{n} runs" if done == n else f"the {done} that finished of {n} runs"
+        what = s.run.status if n == 1 else f"mean over {counted} that differ in seed only"
+        yield Text(f"{letter}  {shown(s.path.absolute())}: {what}")
 
 
 def tables(a: Side, b: Side) -> Iterator[Table | Text]:

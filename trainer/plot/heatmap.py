@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trainer.runs.read import RunRecord
 
 LONE = "div."  # what a cell of diverged runs says
+CHARACTER = 0.09  # inches that a character of a title takes
 SCATTERED = 12  # numbers along an axis from which on a map that is mostly empty is drawn as points
 
 
@@ -62,11 +63,13 @@ def heatmap_figure(
     grid = max(len(x.values), len(y.values)) < SCATTERED or 3 * len(found) > len(x.values) * len(y.values)
     side = cell_side(x, y) if grid else (0.0, 0.0)
     inside = (side[0] * len(x.values), side[1] * len(y.values)) if grid else (3.0, 2.6)
+    longest = max((panel.title for row in panels for panel in row), key=len)
+    two_lines = len(longest) * CHARACTER > inside[0]
     shared = shared_scale(metrics)
     bars = 1 if shared else len(metrics)
     across, down = (
         inside[0] * len(metrics) + 0.75 * bars + 0.8,
-        (inside[1] + 0.35) * len(rows) + 0.75 + 0.3 * bool(title),
+        (inside[1] + 0.35 + 0.2 * two_lines) * len(rows) + 0.75 + 0.3 * bool(title),
     )
     figure = Figure(figsize=size or (max(across, 3.3), max(down, 2.2)), layout="constrained")
     axes = figure.subplots(len(rows), len(metrics), squeeze=False, sharex=True, sharey=True)
@@ -76,7 +79,7 @@ def heatmap_figure(
         for axis, panel, norm in zip(line, of_row, norms, strict=True):
             better = higher_is_better(records, panel.metric)
             (draw_map if grid else draw_points)(axis, panel, (x, y), norm, better)
-            axis.set_title(panel.title)
+            axis.set_title(panel.title.replace(", ", "\n", 1) if two_lines else panel.title)
     name_axes(axes, x, y, grid)
     for i in range(bars):
         add_bar(figure, axes if shared else axes[:, i], norms[i], records, metrics[i], shared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from typing import TYPE_CHECKING
 
@@ -54,9 +55,9 @@ def _divided(content: bytes) -> tuple[list[str], bytes]:
         return [], b""
     head, _, body = content.replace(b"\r\n", b"\n").partition(b"\n")
     try:
-        columns = head.decode().split(",")
-    except UnicodeDecodeError as error:
-        raise Damaged(f"{FILE}: not text in UTF-8") from error
+        columns = next(csv.reader([head.decode()]), [""])  # the name of a head or a target may hold a comma
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Damaged(f"{FILE}: its first line is not text in UTF-8") from error
     if columns[0] != "epoch" or len(set(columns)) < len(columns):
         raise Damaged(f"{FILE}: its first line should name columns, the first of them epoch")
     return columns, body[: body.rfind(b"\n") + 1]

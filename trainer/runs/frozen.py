@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from trainer.files import YamlLoader
 from trainer.run_dir import CONFIG, HYDRA, RESUMED
 
 # A line that begins a key of the file itself; what is indented, or an item of a list, belongs to the one before.
 BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
-CHOICES = re.compile(r"^(?P<indent> +)choices:\n(?P<block>(?:(?P=indent) +.*\n?)+)", re.MULTILINE)
+CHOICES = re.compile(r"^(?P<indent> +)choices:\s*\n(?P<block>(?:(?P=indent) +.*\n?)+)", re.MULTILINE)
 
 
 class Damaged(Exception):
@@ -40,7 +41,7 @@ def load_config(folder: Path) -> dict[str, Any]:
     if (text := _text(folder, RESUMED)) is not None:
         config |= _blocks(text, RESUMED)
     if (text := _text(folder, HYDRA)) is not None:
-        found = CHOICES.search(text)
+        found = CHOICES.search(text, max(0, text.find("\n  runtime:")))
         if found is None:
             raise Damaged(f"{HYDRA}: does not say which choices were made (hydra.runtime.choices)")
         for group, choice in _parse(found["block"], HYDRA):

@@ -1,4 +1,4 @@
-"""A table of runs for the screen, and the same as CSV, JSON and LaTeX, whose numbers are whole."""
+"""A table of runs for the screen, and the same as CSV, JSON and LaTeX."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -73,6 +74,8 @@ def _cell(r: Row, column: str) -> str:
     value = r.get(column)
     if value is None and column in r:
         return "null"
+    if column == "status" and value == "running" and "epochs" in r:
+        return f"running {r['epochs']}/{r.get('train.epochs', '?')}"
     fewer = f" (n={value.n})" if isinstance(value, Mean) and value.n != r["n"] else ""
     return text(value, column) + fewer
 
@@ -112,7 +115,11 @@ def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Ta
     table = Table()
     for i in shown:
         justify = "right" if is_numeric(sheet, sheet.columns[i]) else "left"
-        how = {"overflow": "ellipsis", "no_wrap": True, "max_width": sizes[i]} if i == name else {"overflow": "fold"}
+        how = (
+            {"overflow": "ellipsis", "no_wrap": True, "max_width": max(sizes[i], cell_len(heads[i]))}
+            if i == name
+            else {"overflow": "fold"}
+        )
         table.add_column(Text(heads[i]), justify=justify, **how)
     for line, r in zip(body, sheet.rows, strict=False):
         table.add_row(*(Text(line[i], _style(sheet.columns[i], r)) for i in shown))
@@ -185,7 +192,7 @@ def flat(sheet: Sheet) -> tuple[list[str], list[list[Any]]]:
 
 
 def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Comma-separated values: numbers whole, lists as JSON, empty what is missing."""
+    """Comma-separated values: all digits of numbers, lists as JSON, empty what is missing."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
@@ -221,6 +228,7 @@ def latex(sheet: Sheet) -> str:
     return "\n".join(lines) + "\n"
 
 
+NUMBER = re.compile(r"(?P<value>-?\d[\d.e+-]*)(?: ± (?P<sd>\d[\d.e+-]*))?(?P<n>(?: \(n=\d+\))?)")
 SPECIAL = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
@@ -230,6 +238,9 @@ SPECIAL = {
 
 
 def escape(cell: str) -> str:
-    """A text as LaTeX prints it; a negative number gets a minus sign."""
-    text = "".join(SPECIAL.get(c, c) for c in cell)
-    return f"${text}$" if cell[:1] == "-" and cell[1:2].isdigit() and "±" not in cell else text
+    """A text as LaTeX prints it; a mean with its deviation, and a negative number, as mathematics."""
+    number = NUMBER.fullmatch(cell)
+    if number and (number["sd"] or cell.startswith("-")):
+        spread = f" \\pm {number['sd']}" if number["sd"] else ""
+        return f"${number['value']}{spread}${number['n']}"
+    return "".join(SPECIAL.get(c, c) for c in cell)

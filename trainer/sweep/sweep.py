@@ -20,7 +20,7 @@ from trainer.assembly import build
 from trainer.config import check_node
 from trainer.display import loading_progress
 from trainer.errors import Refused
-from trainer.run import run_job
+from trainer.run import ONE_RUN, run_job
 from trainer.sweep import folder as sweep_folder
 from trainer.sweep import results
 from trainer.sweep.board import make_board
@@ -42,6 +42,11 @@ class Sweep:
     """
 
     def __init__(self, context: HydraContext, task_function: TaskFunction, config: DictConfig):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise Refused(ONE_RUN)
+        for override in config.hydra.overrides.hydra:
+            if override.startswith("hydra.sweep.subdir="):
+                raise Refused(f"{override}: the sweep names its jobs; only hydra.sweep.dir can be chosen")
         self.context, self.config = context, config
         node = OmegaConf.to_container(config.sweep, resolve=True)
         check_node("sweep", node, ())
