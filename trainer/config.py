@@ -61,7 +61,7 @@ More examples:
   python -m trainer model=cnn --cfg job                        print the configuration, train nothing
 
 Sweeps (-m): hydra/sweeper=grid or optuna; hydra/launcher=workers, submitit_slurm, submitit_local or ray.
-Other commands: python -m trainer.sweep, runs, plot, compare, report; evaluate, predict, robustness; data_card, model_card.
+Others: python -m trainer.sweep, runs, plot, compare, report, evaluate, predict, robustness, data_card, model_card.
 Flags: --hydra-help lists Hydra's own; conga -sc install=bash installs shell completion.
 """
 
