@@ -154,7 +154,10 @@ def refuse(mistakes: dict[str, list[tuple[str, ...]]], total: int) -> None:
     bad = sum(map(len, mistakes.values()))
     if len(mistakes) == 1 and bad == total:
         raise Refused(next(iter(mistakes)))
-    lines = [f"{line} ({len(jobs)} of them, such as {','.join(jobs[0])})" for line, jobs in mistakes.items()]
+    lines = []
+    for line, jobs in mistakes.items():
+        several = f"{len(jobs)} of them, such as " if len(jobs) > 1 else ""
+        lines.append(f"{line} ({several}{','.join(jobs[0])})")
     raise Refused("\n  ".join([f"{bad} of {total} jobs cannot run, so none was started:", *lines]))
 
 
