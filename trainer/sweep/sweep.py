@@ -66,6 +66,8 @@ class Sweep:
             SystemExit: something failed, or stopped the sweep.
         """
         grid = expand(parse(self.context.config_loader, params, arguments))
+        if not (self.folder / sweep_folder.ASKED).exists():  # else there may be nothing to do
+            self.pool.warm()
         composer, jobs = Composer(self.context.config_loader, self.config), []
         mistakes: dict[str, list[tuple[str, ...]]] = {}
         for overrides in grid.combinations:
