@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext, ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -77,6 +77,7 @@ class Pool:
     def warm(self) -> None:
         """Starts the process that the others are forked from, unless it is there; it imports torch meanwhile."""
         if isinstance(self.context, ForkServerContext):
+            resource_tracker.ensure_running()  # unblocks signals, so it must be there already
             with _ctrl_c_is_not_for_children():
                 forkserver.ensure_running()
 
