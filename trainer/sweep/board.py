@@ -22,11 +22,12 @@ class Board:
     Args:
         total: jobs in all, if that is known.
         before: of these, done before.
-        workers: jobs at a time.
+        workers: jobs at a time; None where a launcher decides, which then is `launcher`.
     """
 
-    def __init__(self, folder: Path, total: int, before: int, workers: int):
+    def __init__(self, folder: Path, total: int, before: int, workers: int | None, launcher: str):
         self.folder, self.total, self.before, self.workers = folder, total, before, workers
+        self.launcher, self.most = launcher, 1
         self.counts: Counter[str] = Counter()
         self.running: dict[Path, float] = {}
         self.spent: list[float] = []  # seconds of each job that ended
@@ -36,7 +37,8 @@ class Board:
         """The first line."""
         before = f", {self.before} of them done" if self.before else ""
         jobs = "job" if self.total == 1 else "jobs"
-        self.say(f"{run_dir.shown(self.folder)}: {self.total} {jobs}{before}, {self.workers} at a time")
+        how = f"with {self.launcher}" if self.workers is None else f"{self.workers} at a time"
+        self.say(f"{run_dir.shown(self.folder)}: {self.total} {jobs}{before}, {how}")
 
     def say(self, line: str) -> None:
         """Shows a line."""
@@ -45,6 +47,7 @@ class Board:
     def started(self, path: Path) -> None:
         """A job has begun."""
         self.running[path] = time.monotonic()
+        self.most = max(self.most, len(self.running))
 
     def ended(self, path: Path, status: str, again: bool) -> None:
         """A job has ended, and may come again."""
@@ -78,7 +81,7 @@ class Board:
         mean = sum(self.spent) / len(self.spent)
         todo = self.total - self.before - sum(self.counts.values())
         done = sum(min(time.monotonic() - since, mean) for since in self.running.values())
-        return max(0.0, (todo * mean - done) / max(1, min(self.workers, todo)))
+        return max(0.0, (todo * mean - done) / max(1, min(self.workers or self.most, todo)))
 
 
 class Table(Board):
@@ -125,9 +128,9 @@ class Table(Board):
         self.live.stop()
 
 
-def make_board(folder: Path, total: int, before: int, workers: int) -> Board:
+def make_board(folder: Path, total: int, before: int, workers: int | None, launcher: str) -> Board:
     """A table where standard output is a terminal, else plain lines."""
-    return (Table if on_terminal() else Board)(folder, total, before, workers)
+    return (Table if on_terminal() else Board)(folder, total, before, workers, launcher)
 
 
 def about(path: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.conga.sweeps import Workers
 from trainer import run_dir
 from trainer.assembly import build
 from trainer.config import check_node
@@ -26,6 +27,7 @@ from trainer.sweep import results
 from trainer.sweep.board import make_board
 from trainer.sweep.check import check
 from trainer.sweep.conduct import Planned, conduct
+from trainer.sweep.elsewhere import Elsewhere, at_once, check_installed
 from trainer.sweep.grid import Composer, Job, expand, parse
 from trainer.sweep.pool import Place, Pool
 from trainer.sweep.settings import Settings
@@ -112,10 +114,14 @@ class Sweep:
         """
         total, before = len(queue.todo) + len(queue.results), len(queue.results)
         places = self.places(len(queue.todo))
-        board = make_board(self.folder, total, before, len(places))
+        ours = isinstance(self.launcher, Workers)
+        pool = self.pool if ours else Elsewhere(self.launcher, self.folder, self.config)
+        workers = len(places) if ours or at_once(self.launcher) else None
+        choice = self.config.hydra.runtime.choices["hydra/launcher"]
+        board = make_board(self.folder, total, before, workers, f"hydra/launcher={choice}")
         board.open()
-        self.pool.open(places)
-        code = conduct(queue, self.pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
+        pool.open(places)
+        code = conduct(queue, pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
         results.keep_best(self.folder, self.settings)
         for line in results.closing_lines(self.folder, results.write(self.folder), self.settings):
             print(line)
@@ -172,4 +178,5 @@ def launcher(context: HydraContext, task_function: TaskFunction, config: DictCon
     Raises:
         Refused: its package is not installed.
     """
+    check_installed(config)
     return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task_function, config=config)
