@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from trainer.files import YamlLoader
 from trainer.run_dir import CONFIG, HYDRA, RESUMED
 

@@ -15,7 +15,6 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.conga.sweeps import Workers
 from trainer import run_dir
 from trainer.assembly import build
 from trainer.config import check_node
@@ -31,6 +30,8 @@ from trainer.sweep.elsewhere import Elsewhere, at_once, check_installed
 from trainer.sweep.grid import Composer, Job, expand, parse
 from trainer.sweep.pool import Place, Pool
 from trainer.sweep.settings import Settings
+
+OURS = "hydra_plugins.conga.sweeps.Workers"
 
 
 class Sweep:
@@ -114,7 +115,7 @@ class Sweep:
         """
         total, before = len(queue.todo) + len(queue.results), len(queue.results)
         places = self.places(len(queue.todo))
-        ours = isinstance(self.launcher, Workers)
+        ours = self.config.hydra.launcher._target_ == OURS
         pool = self.pool if ours else Elsewhere(self.launcher, self.folder, self.config)
         workers = len(places) if ours or at_once(self.launcher) else None
         choice = self.config.hydra.runtime.choices["hydra/launcher"]
