@@ -24,7 +24,7 @@ from trainer.sweep.pool import Place
 ENV = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
 SHORT = ("-m", "data=iris", "data.batch_size=16", "train.device=cpu", "train.threads=auto", *TROUBLE)
 BAD = "objective.what=good,raise,end,kill"
-LONG = ("-m", "optim=cgd", "model.dropout=0.3", "train.epochs=1000", "train.patience=null", "data.batch_size=4")
+LONG = ("-m", "optim=cgd", "model.dropout=0.3", "data.batch_size=4", "data=iris", "train.device=cpu")
 
 
 # How launchers and jobs behave, without any: quick.
@@ -198,7 +198,7 @@ def epochs(folder):
 def test_stopped_and_gone_on_with(start, cli, tmp_path, package, launcher):
     """Ctrl-C lets the jobs save and end; the same command goes on with them, and the end is that of one go."""
     pytest.importorskip(package)
-    argv = (*LONG, "seed=0,1", "train.epochs=150", "train.device=cpu", "train.threads=1", "data=iris")
+    argv = (*LONG, "seed=0,1", "train.epochs=150", "train.threads=1")
     job = start(*argv, launcher, "hydra.sweep.dir=s", env=ENV)
     until(lambda: len(epochs(tmp_path / "s")) == 2 and min(epochs(tmp_path / "s")) > 2, job)
     job.send(signal.SIGINT)
@@ -221,7 +221,7 @@ def test_stopped_and_gone_on_with(start, cli, tmp_path, package, launcher):
 def test_jobs_outlive_a_killed_sweep_and_the_next_one_waits_for_them(start, tmp_path):
     """`resume`, with our own launcher here or there, does none of them twice."""
     pytest.importorskip("submitit")
-    argv = (*LONG, "seed=0,1", "train.epochs=300", "train.device=cpu", "train.threads=1", "data=iris")
+    argv = (*LONG, "seed=0,1", "train.epochs=300", "train.threads=1")
     job = start(*argv, "hydra/launcher=submitit_local", "hydra.sweep.dir=s", env=ENV)
     until(lambda: len(epochs(tmp_path / "s")) == 2 and min(epochs(tmp_path / "s")) > 2, job)
     job.kill()
@@ -235,16 +235,17 @@ def test_jobs_outlive_a_killed_sweep_and_the_next_one_waits_for_them(start, tmp_
 
 # SLURM's commands, as far as submitit uses them: jobs of an array are processes here.
 
-SBATCH = """#!{python}
+SBATCH = """#!python
 import os, re, subprocess, sys
 text = open(sys.argv[-1]).read()
 open("sbatch.txt", "w").write(text)
 size = int(re.search(r"--array=0-(\\d+)%", text)[1]) + 1
 for i in range(size):
-    names = {{"ARRAY_JOB_ID": 77, "ARRAY_TASK_ID": i, "JOB_ID": 77 + i, "PROCID": 0, "NTASKS": 1, "JOB_NUM_NODES": 1}}
-    env = os.environ | {{f"SLURM_{{k}}": str(v) for k, v in names.items()}}
-    loop = f"while :; do bash {{sys.argv[-1]}}; [ -e requeue-77_{{i}} ] || break; rm requeue-77_{{i}}; done"
-    subprocess.Popen(["bash", "-c", loop], env=env, start_new_session=True, stdout=subprocess.DEVNULL)
+    names = {"ARRAY_JOB_ID": 77, "ARRAY_TASK_ID": i, "JOB_ID": 77 + i, "PROCID": 0, "NTASKS": 1, "JOB_NUM_NODES": 1}
+    env = os.environ | {f"SLURM_{k}": str(v) for k, v in names.items()}
+    loop = f"while :; do bash {sys.argv[-1]}; [ -e requeue-77_{i} ] || break; rm requeue-77_{i}; done"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # who asked waits for the pipes to close
+    subprocess.Popen(["bash", "-c", loop], env=env, start_new_session=True, **quiet)
 print("Submitted batch job 77")
 """
 COMMANDS = {
@@ -262,10 +263,10 @@ def test_slurm_gets_one_array_and_a_job_that_must_make_room_saves_and_is_queued_
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, text in COMMANDS.items():
-        (folder / name).write_text(text.replace("{python}", sys.executable).replace("{{", "{").replace("}}", "}"))
+        (folder / name).write_text(text.replace("#!python", f"#!{sys.executable}"))
         (folder / name).chmod(stat.S_IRWXU)
     how = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu", "hydra.launcher.array_parallelism=1")
-    argv = (*LONG, "seed=0,1", "train.epochs=300", "train.device=cpu", "data=iris", "hydra.sweep.dir=s", *how)
+    argv = (*LONG, "seed=0,1", "train.epochs=300", "hydra.sweep.dir=s", *how)
     job = start(*argv, env=ENV | {"PATH": f"{folder}:{os.environ['PATH']}"})
     until(lambda: len(epochs(tmp_path / "s")) == 2 and min(epochs(tmp_path / "s")) > 2, job)
     run = next((tmp_path / "s").glob("0_*"))
