@@ -86,6 +86,7 @@ def test_jobs_that_a_failing_launcher_has_not_begun_are_given_to_it_again(tmp_pa
     launcher, pool = launching(tmp_path, "0", "fail", "1", "0")
     assert finish(pool) == {"0_a": 0, "1_b": 1, "2_c": 0}
     assert launcher.asked == [["0_a", "1_b", "2_c"], ["1_b", "2_c"]]
+    assert not (tmp_path / ".launched").exists()
 
 
 def test_a_launcher_that_fails_again_and_again_costs_only_what_it_has_not_done(tmp_path):
@@ -104,8 +105,9 @@ def test_a_launcher_that_can_start_nothing_is_one_line_and_leaves_nothing(tmp_pa
 
 def test_a_job_whose_keeper_has_gone_was_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(elsewhere, "SILENT_S", 0.2)
-    _, pool = launching(tmp_path, "0", "silent", "0")
+    launcher, pool = launching(tmp_path, "0", "silent", "fail", "0")
     assert finish(pool) == {"0_a": 0, "1_b": -signal.SIGKILL, "2_c": 0}
+    assert launcher.asked == [["0_a", "1_b", "2_c"], ["2_c"]]
 
 
 def test_jobs_that_wait_when_all_are_stopped_do_not_begin(tmp_path):
@@ -118,8 +120,9 @@ def test_jobs_that_wait_when_all_are_stopped_do_not_begin(tmp_path):
     assert not pool.busy
     assert (folder / ".told").read_text() == "15"
     assert elsewhere.keeper.told(folder) == 15
-    pool.ended(0.0)
+    assert pool.ended(0.0) == pool.ended(0.0) == []
     assert elsewhere.keeper.told(folder) == 0  # gone
+    pool.tell(signal.SIGTERM)
     blocked.set()
 
 
@@ -153,29 +156,24 @@ def outcome(folder):
     return {run: (status, summary(folder / run).get("error")) for run, status in jobs(folder).items()}
 
 
-def assert_as_ours(ours, folder):
-    assert outcome(folder) == outcome(ours)
-    assert_same_run(ours / "0_objective.what=good", folder / "0_objective.what=good")
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "how"),
     [
         ("submitit", ("hydra/launcher=submitit_local", "sweep.workers=2")),
-        pytest.param("ray", ("hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2"), marks=pytest.mark.slow),
-        pytest.param("hydra_plugins.hydra_joblib_launcher", ("hydra/launcher=joblib",), marks=pytest.mark.slow),
-        pytest.param("hydra", ("hydra/launcher=basic", "train.threads=1"), marks=pytest.mark.slow),
+        ("ray", ("hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2")),
+        ("hydra_plugins.hydra_joblib_launcher", ("hydra/launcher=joblib",)),
+        ("hydra", ("hydra/launcher=basic",)),
     ],
 )
 def test_results_and_failures_are_those_of_our_own_launcher(cli, tmp_path, ours, package, how):
     pytest.importorskip(package)
     code, text = cli(*SHORT, BAD, "train.epochs=2", "hydra.sweep.dir=s", *how, env=ENV)
     assert code == 1, text
-    assert "jobs        1 finished, 2 failed, 1 interrupted" in text or "Traceback" not in text, text
-    assert text.count("\n") < 25, text
-    if "train.threads=1" not in how:
-        assert_as_ours(ours, tmp_path / "s")
-    assert {status for status, _ in outcome(tmp_path / "s").values()} == {"finished", "failed", "interrupted"}
+    assert "jobs        1 finished, 2 failed, 1 interrupted" in text
+    assert "Traceback" not in text
+    assert outcome(tmp_path / "s") == outcome(ours)
+    assert_same_run(ours / "0_objective.what=good", tmp_path / "s" / "0_objective.what=good")
     assert not (tmp_path / "s" / ".launched").exists()
 
 
@@ -192,13 +190,10 @@ def epochs(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("package", "launcher"), [("submitit", "hydra/launcher=submitit_local"), ("ray", "hydra/launcher=ray")]
-)
-def test_stopped_and_gone_on_with(start, cli, tmp_path, package, launcher):
+def test_stopped_and_gone_on_with(start, cli, tmp_path):
     """Ctrl-C lets the jobs save and end; the same command goes on with them, and the end is that of one go."""
-    pytest.importorskip(package)
-    argv = (*LONG, "seed=0,1", "train.epochs=150", "train.threads=1")
+    pytest.importorskip("submitit")
+    argv, launcher = (*LONG, "seed=0,1", "train.epochs=80", "train.threads=1"), "hydra/launcher=submitit_local"
     job = start(*argv, launcher, "hydra.sweep.dir=s", env=ENV)
     until(lambda: len(epochs(tmp_path / "s")) == 2 and min(epochs(tmp_path / "s")) > 2, job)
     job.send(signal.SIGINT)
@@ -207,7 +202,7 @@ def test_stopped_and_gone_on_with(start, cli, tmp_path, package, launcher):
     assert set(jobs(tmp_path / "s").values()) == {"interrupted"}
     assert "python -m trainer.sweep resume s" in text
     before = epochs(tmp_path / "s")
-    assert max(before) < 150
+    assert max(before) < 80
     code, text = cli(*argv, launcher, "hydra.sweep.dir=s", env=ENV)
     assert code == 0, text
     assert cli(*argv, "hydra.sweep.dir=whole")[0] == 0
@@ -221,7 +216,7 @@ def test_stopped_and_gone_on_with(start, cli, tmp_path, package, launcher):
 def test_jobs_outlive_a_killed_sweep_and_the_next_one_waits_for_them(start, tmp_path):
     """`resume`, with our own launcher here or there, does none of them twice."""
     pytest.importorskip("submitit")
-    argv = (*LONG, "seed=0,1", "train.epochs=300", "train.threads=1")
+    argv = (*LONG, "seed=0,1", "train.epochs=100", "train.threads=1")
     job = start(*argv, "hydra/launcher=submitit_local", "hydra.sweep.dir=s", env=ENV)
     until(lambda: len(epochs(tmp_path / "s")) == 2 and min(epochs(tmp_path / "s")) > 2, job)
     job.kill()
@@ -266,7 +261,7 @@ def test_slurm_gets_one_array_and_a_job_that_must_make_room_saves_and_is_queued_
         (folder / name).write_text(text.replace("#!python", f"#!{sys.executable}"))
         (folder / name).chmod(stat.S_IRWXU)
     how = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu", "hydra.launcher.array_parallelism=1")
-    argv = (*LONG, "seed=0,1", "train.epochs=300", "hydra.sweep.dir=s", *how)
+    argv = (*LONG, "seed=0,1", "train.epochs=100", "hydra.sweep.dir=s", *how)
     job = start(*argv, env=ENV | {"PATH": f"{folder}:{os.environ['PATH']}"})
     until(lambda: len(epochs(tmp_path / "s")) == 2 and min(epochs(tmp_path / "s")) > 2, job)
     run = next((tmp_path / "s").glob("0_*"))

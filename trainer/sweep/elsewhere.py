@@ -109,7 +109,7 @@ class Launch:
     running: dict[Path, tuple[str, float]] = field(default_factory=dict)
     began: bool = False  # any of them
     error: Exception | None = None
-    thread: threading.Thread | None = None
+    returned: threading.Event = field(default_factory=threading.Event)  # the launcher is done with it, so or so
 
     def start(self, launcher: Launcher, config: DictConfig, place: Place | None, index: int) -> None:
         """Calls the launcher."""
@@ -122,8 +122,7 @@ class Launch:
         context = HydraContext(config_loader=Known(), callbacks=Callbacks())
         launcher.setup(hydra_context=context, task_function=keeper.keep, config=config)
         jobs = [[f"job={name}"] for name in self.waiting]
-        self.thread = threading.Thread(target=self._launch, args=(launcher, jobs, index), daemon=True)
-        self.thread.start()
+        threading.Thread(target=self._launch, args=(launcher, jobs, index), daemon=True).start()
 
     def _launch(self, launcher: Launcher, jobs: list[list[str]], index: int) -> None:
         if hasattr(signal, "pthread_sigmask"):  # what this thread starts has it, too: Ctrl-C is for the sweep alone
@@ -132,15 +131,13 @@ class Launch:
             launcher.launch(jobs, index)
         except Exception as error:  # whatever a launcher makes of a machine that has gone; `Elsewhere` looks at it
             self.error = error
-
-    @property
-    def returned(self) -> bool:
-        """Whether the launcher is done with it, so or so."""
-        return not self.thread.is_alive()
+        self.returned.set()
+        if not at_once(launcher):
+            threading.Event().wait()  # a Ray cluster that was started here ends with this thread, not with the process
 
     def look(self, told: bool) -> tuple[list[Path], list[Ended]]:
         """Reads the notes; returns the jobs that have begun, and those that have ended since."""
-        returned, now, ended = self.returned, time.monotonic(), []
+        returned, now, ended = self.returned.is_set(), time.monotonic(), []
         there = os.listdir(self.folder) if self.waiting else ()
         begun = [self.waiting.pop(name) for name in sorted(self.waiting.keys() & set(there))]
         self.running |= dict.fromkeys(begun, ("", now))
@@ -159,7 +156,14 @@ class Launch:
 
     def tell(self, signum: int) -> None:
         """Sends all runs a signal; none begins any more."""
-        (self.folder / ".told").write_text(str(int(signum)))
+        if self.folder.exists():
+            (self.folder / ".told").write_text(str(int(signum)))
+
+    def forget(self) -> None:
+        """Ends it: none begins any more, and nobody looks at what is noted."""
+        self.waiting.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_if_empty(self.folder.parent)
 
 
 class Elsewhere:
@@ -193,7 +197,7 @@ class Elsewhere:
     @property
     def free(self) -> bool:
         """Whether there is a place for one more."""
-        return bool(self.places) if self.places is not None else all(one.returned for one in self.launches)
+        return bool(self.places) if self.places is not None else all(one.returned.is_set() for one in self.launches)
 
     @property
     def busy(self) -> bool:
@@ -224,9 +228,8 @@ class Elsewhere:
             for one in list(self.launches):
                 found += self._look(one)
                 if not one.running and (self.told or not one.waiting):
-                    shutil.rmtree(one.folder, ignore_errors=True)
-                    remove_if_empty(one.folder.parent)
-                if one.returned and not one.running:
+                    one.forget()
+                if one.returned.is_set():
                     found += self._close(one)
             for one in found:
                 if one.path in self.place_of:
@@ -268,25 +271,28 @@ class Elsewhere:
         Raises:
             Refused: the launcher could not start anything.
         """
+        found: list[Ended] = []
         if launch.waiting and not self.told:
             launch.tell(0)
             found = self._look(launch)  # one may have begun at the last moment
-            if found or launch.running:
-                return found
-        self.launches.remove(launch)
         left = list(launch.waiting.values())
+        launch.waiting.clear()
+        if not launch.running:
+            launch.forget()
+            self.launches.remove(launch)
         if not left or self.told:
-            return []
+            return found
         if launch.began:
             self.batch += left
-            return []
+            return found
         line = one_line(launch.error) if launch.error else "its jobs did not begin"
         line = f"hydra/launcher={self.choice}: {line}"
         if not self.ever:
-            shutil.rmtree(self.folder / LAUNCHED, ignore_errors=True)
+            for one in self.launches:
+                one.forget()
             raise Refused(line)
         for path in left:
             with contextlib.suppress(OSError, Refused):  # of a full disk: the screen still tells
                 Summary.read(path).update(status="failed", error=line)
         self._began += left
-        return [Ended(path, EXIT["failed"]) for path in left]
+        return found + [Ended(path, EXIT["failed"]) for path in left]
