@@ -45,15 +45,16 @@ from trainer.sweep.pool import Ended, Place
 LAUNCHED = ".launched"
 SILENT_S = 30.0  # a keeper that has written nothing for so long is gone; NFS shows what is written within seconds
 LOST = -signal.SIGKILL  # how a run ended whose keeper has gone
-EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}  # launcher -> extra of pyproject.toml
+# Package -> extra of pyproject.toml.
+EXTRAS = {"hydra_plugins.hydra_submitit_launcher": "slurm", "hydra_plugins.hydra_ray_launcher": "ray"}
 
 
 def check_installed(config: DictConfig) -> None:
     """Raises Refused where the launcher's package is missing."""
     choice = config.hydra.runtime.choices["hydra/launcher"]
     package = ".".join(config.hydra.launcher._target_.split(".")[:2])
-    if choice in EXTRAS and find_spec(package) is None:
-        extra = EXTRAS[choice]
+    if package in EXTRAS and find_spec(package) is None:
+        extra = EXTRAS[package]
         raise Refused(f"hydra/launcher={choice}: needs packages that are not installed: pip install 'conga[{extra}]'")
 
 
