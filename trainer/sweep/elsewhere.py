@@ -286,7 +286,7 @@ class Elsewhere:
         if launch.began:
             self.batch += left
             return found
-        line = one_line(launch.error) if launch.error else "its jobs did not begin"
+        line = one_line(launch.error) if launch.error else f"no job began; do all machines share {self.folder}?"
         line = f"hydra/launcher={self.choice}: {line}"
         if not self.ever:
             for one in self.launches:
