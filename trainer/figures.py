@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import Refused
+from trainer.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +32,7 @@ def rendered(
     file, settings = io.BytesIO(), {"text.parse_math": False} | FONTS | (look or {})
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks: boxes have to do
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # too small a size was asked for
         draw(*args).savefig(file, format=kind, dpi=dpi, metadata=UNDATED.get(kind))
     return file.getvalue()
 
@@ -48,3 +50,15 @@ def check_picture(out: Path | None) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"--out={out}: {error.strerror}") from error
+
+
+def write_out(path: Path, content: bytes) -> None:
+    """Writes a file whole.
+
+    Raises:
+        Refused: the system refuses to.
+    """
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror or error}; --out chooses another place") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +50,9 @@ def parallel_figure(
         y = [of_axis[rank] for of_axis in heights]
         if math.isfinite(values[i]):
             y.append(float(norm(values[i])) if better else 1 - float(norm(values[i])))
-            axis.plot(range(len(y)), y, color=shades(norm(values[i])), alpha=alpha, linewidth=1.2, zorder=2 + rank / 1e4)
+            axis.plot(
+                range(len(y)), y, color=shades(norm(values[i])), alpha=alpha, linewidth=1.2, zorder=2 + rank / 1e4
+            )
         else:
             axis.plot(
                 range(len(y) + 1), [*y, DIVERGED], color=look.GREY, alpha=0.5, linewidth=0.9, linestyle=(0, (3, 2))
@@ -61,7 +64,7 @@ def parallel_figure(
     lost = len(shown) - len(finite)
     if lost:
         axis.text(len(keys) + 0.06, DIVERGED, f"diverged ({lost})", va="center", color="0.35", fontsize=8)
-    name_axes(axis, [*keys, words(metric)])
+    name_axes(axis, [*keys, words(metric)], DIVERGED if lost else -0.05)
     look.heading(figure, title)
     dashed = f"dashed: {lost} diverged" if lost else ""
     look.caption(figure, f"{len(finite)} runs, the best on top", dashed, at_best(metric), unfinished(records))
@@ -104,7 +107,7 @@ def draw_axis(axis: Axes, place: int, texts: Sequence[str], heights: Sequence[fl
     from matplotlib.patheffects import withStroke
 
     axis.plot([place, place], [-0.05, 1.05], color="0.25", linewidth=1, zorder=4)
-    step = math.ceil(len(texts) / (2 * FEW))
+    step = max(1, math.ceil(len(texts) / (2 * FEW)))
     for text, y in list(zip(texts, heights, strict=True))[::step]:
         axis.plot([place - 0.02, place], [y, y], color="0.25", linewidth=1, zorder=4)
         halo = [withStroke(linewidth=2.5, foreground="white")]
@@ -131,13 +134,17 @@ def draw_metric(axis: Axes, place: int, norm: Normalize, better: bool, values: S
         axis.text(place + STRIP + 0.04, y, text, ha="left", va="center", fontsize=8)
 
 
-def name_axes(axis: Axes, names: Sequence[str]) -> None:
-    """Names above the axes, in two heights where they would touch."""
-    axis.set(xlim=(-0.45, len(names) - 1 + 0.45), ylim=(DIVERGED - 0.05, 1.0 + 0.06), xticks=[], yticks=[])
+def name_axes(axis: Axes, names: Sequence[str], bottom: float) -> None:
+    """Names above the axes, long ones in two lines."""
+    axis.set(xlim=(-0.45, len(names) - 1 + 0.45), ylim=(bottom - 0.03, 1.0 + 0.06), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
-    for place, name in enumerate(names):
-        text = name if len(name) <= 16 else name.replace(".", ".\n", 1).replace(" ", "\n", 1)
+    distance = axis.figure.get_figwidth() * 72 / (len(names) + 0.5)  # points between two axes
+    folded = [name if 5.6 * len(name) < distance else name.replace(".", ".\n").replace(" ", "\n") for name in names]
+    lengths = [5.6 * max(map(len, text.split("\n"))) for text in folded]
+    touch = any((a + b) / 2 > distance for a, b in pairwise(lengths))
+    for place, text in enumerate(folded):
+        raised = 24 if touch and place % 2 else 0  # in two heights
         axis.annotate(
-            text, (place, 1), (0, 10), textcoords="offset points", ha="center", va="bottom", fontsize=9,
-            annotation_clip=False,
+            text, (place, 1.05), (0, 6 + raised), textcoords="offset points", ha="center", va="bottom", fontsize=9,
+            annotation_clip=False, linespacing=1,
         )  # fmt: skip

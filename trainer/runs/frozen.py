@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from trainer.files import YamlLoader
 from trainer.run_dir import CONFIG, HYDRA, RESUMED
 
@@ -44,7 +45,7 @@ def load_config(folder: Path) -> dict[str, Any]:
         if found is None:
             raise Damaged(f"{HYDRA}: does not say which choices were made (hydra.runtime.choices)")
         for group, choice in _parse(found["block"], HYDRA):
-            if not group.startswith("hydra/"):
+            if not group.startswith("hydra/") and group != "sweep":  # how jobs are made is no part of a run
                 config[group.partition("@")[0]] = choice
     return config
 

@@ -21,7 +21,7 @@ NOWHERE = Path("/nonexistent")  # nothing is written
 
 
 def check(configs: Sequence[dict[str, Any]], metric: str | None, answers: Connection) -> None:
-    """Sends ``(i, line or None)`` for each configuration, then the number of GPUs.
+    """Sends ``(i, line or None)`` for each configuration.
 
     Args:
         metric: `sweep.metric`, which each job must log.
@@ -35,9 +35,13 @@ def check(configs: Sequence[dict[str, Any]], metric: str | None, answers: Connec
         if alike not in lines:
             lines[alike] = mistake(config, metric, datasets)
         answers.send((i, lines[alike]))
+
+
+def count_gpus(answers: Connection) -> None:
+    """Sends how many GPUs torch finds; to ask in the sweep's own process could make CUDA useless for its forks."""
     import torch
 
-    answers.send((None, torch.cuda.device_count()))
+    answers.send(torch.cuda.device_count())
 
 
 def mistake(config: dict[str, Any], metric: str | None, datasets: dict[str, Any]) -> str | None:

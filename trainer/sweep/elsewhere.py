@@ -79,7 +79,7 @@ def at_once(launcher: Launcher) -> bool:
 class Known:
     """Stands where Hydra has its loader: there is nothing left to compose, each configuration is frozen in its folder.
 
-    So no change of YAML or code between planning and running can change a job, and nothing is read or made on the way.
+    So no change of YAML between planning and running can change a job, and nothing is read or made on the way.
     """
 
     def load_sweep_config(self, master: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -132,7 +132,8 @@ class Launch:
             launcher.launch(jobs, index)
         except Exception as error:  # whatever a launcher makes of a machine that has gone; `Elsewhere` looks at it
             self.error = error
-        self.returned.set()
+        finally:
+            self.returned.set()
         if not at_once(launcher):
             threading.Event().wait()  # a Ray cluster that was started here ends with this thread, not with the process
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import signal
@@ -20,11 +21,11 @@ from trainer.assembly import build
 from trainer.config import check_node
 from trainer.display import loading_progress
 from trainer.errors import Refused
-from trainer.run import run_job
+from trainer.run import ONE_RUN, run_job
 from trainer.sweep import folder as sweep_folder
 from trainer.sweep import results
 from trainer.sweep.board import make_board
-from trainer.sweep.check import check
+from trainer.sweep.check import check, count_gpus
 from trainer.sweep.conduct import Planned, conduct
 from trainer.sweep.elsewhere import Elsewhere, at_once, check_installed
 from trainer.sweep.grid import Composer, Job, expand, parse
@@ -45,6 +46,11 @@ class Sweep:
     """
 
     def __init__(self, context: HydraContext, task_function: TaskFunction, config: DictConfig):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise Refused(ONE_RUN)
+        for override in config.hydra.overrides.hydra:
+            if override.startswith("hydra.sweep.subdir="):
+                raise Refused(f"{override}: the sweep names its jobs; only hydra.sweep.dir can be chosen")
         self.context, self.config = context, config
         node = OmegaConf.to_container(config.sweep, resolve=True)
         check_node("sweep", node, ())
@@ -53,7 +59,7 @@ class Sweep:
         sweep_folder.check_folder(self.folder)
         self.launcher = launcher(context, task_function, config)
         self.pool = Pool(run_job)
-        self.gpus, self.tidy_at = 0, 0.0
+        self.tidy_at = 0.0
 
     def grid(self, params: dict[str, Any] | None, arguments: Sequence[str]) -> None:
         """Every combination of the values given: planned, checked, frozen, done.
@@ -63,6 +69,8 @@ class Sweep:
             SystemExit: something failed, or stopped the sweep.
         """
         grid = expand(parse(self.context.config_loader, params, arguments))
+        if not (self.folder / sweep_folder.ASKED).exists():  # else there may be nothing to do
+            self.pool.warm()
         composer, jobs = Composer(self.context.config_loader, self.config), []
         mistakes: dict[str, list[tuple[str, ...]]] = {}
         for overrides in grid.combinations:
@@ -98,10 +106,7 @@ class Sweep:
             loading_progress(lambda: None) as progress,
             self.pool.asking(check, configs, self.settings.metric) as answers,
         ):
-            for i, line in answers:
-                if i is None:
-                    self.gpus = line
-                    break
+            for i, line in itertools.islice(answers, len(jobs)):
                 progress("checking jobs", i + 1, len(jobs))
                 if line is not None:
                     mistakes.setdefault(line, []).append(jobs[i].swept)
@@ -114,14 +119,17 @@ class Sweep:
             SystemExit: something failed, or stopped the sweep.
         """
         total, before = len(queue.todo) + len(queue.results), len(queue.results)
-        places = self.places(len(queue.todo))
         ours = self.config.hydra.launcher._target_ == OURS
-        pool = self.pool if ours else Elsewhere(self.launcher, self.folder, self.config)
-        workers = len(places) if ours or at_once(self.launcher) else None
+        here, gpus = ours or at_once(self.launcher), 0
+        if queue.todo and here:
+            with self.pool.asking(count_gpus) as answers:
+                gpus = next(answers)
+        where = places(self.settings, gpus, len(queue.todo))
         choice = self.config.hydra.runtime.choices["hydra/launcher"]
-        board = make_board(self.folder, total, before, workers, f"hydra/launcher={choice}")
+        board = make_board(self.folder, total, before, len(where) if here else None, f"hydra/launcher={choice}")
         board.open()
-        pool.open(places)
+        pool = self.pool if ours else Elsewhere(self.launcher, self.folder, self.config)
+        pool.open(where)
         code = conduct(queue, pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
         results.keep_best(self.folder, self.settings)
         for line in results.closing_lines(self.folder, results.write(self.folder), self.settings):
@@ -137,16 +145,6 @@ class Sweep:
         if now >= self.tidy_at:
             results.keep_best(self.folder, self.settings)
             self.tidy_at = time.monotonic() + 20 * (time.monotonic() - now)
-
-    def places(self, jobs: int) -> list[Place]:
-        """Where jobs compute: a GPU takes `sweep.jobs_per_gpu`, a CPU core one."""
-        s = self.settings
-        named = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = named.split(",") if named else [str(i) for i in range(self.gpus)]
-        slots = [gpu for _ in range(s.jobs_per_gpu) for gpu in gpus] if self.gpus else [None] * cores()
-        workers = len(slots) if s.workers == "auto" else s.workers
-        workers = max(1, min(workers, jobs))
-        return [Place(slots[i % len(slots)], 1 if workers > 1 else None) for i in range(workers)]
 
     def plain(self) -> dict[str, Any]:
         """How the jobs are launched, as plain data: what a resume needs."""
@@ -164,8 +162,20 @@ def refuse(mistakes: dict[str, list[tuple[str, ...]]], total: int) -> None:
     bad = sum(map(len, mistakes.values()))
     if len(mistakes) == 1 and bad == total:
         raise Refused(next(iter(mistakes)))
-    lines = [f"{line} ({len(jobs)} of them, such as {','.join(jobs[0])})" for line, jobs in mistakes.items()]
+    lines = []
+    for line, jobs in mistakes.items():
+        several = f"{len(jobs)} of them, such as " if len(jobs) > 1 else ""
+        lines.append(f"{line} ({several}{','.join(jobs[0])})")
     raise Refused("\n  ".join([f"{bad} of {total} jobs cannot run, so none was started:", *lines]))
+
+
+def places(s: Settings, gpus: int, jobs: int) -> list[Place]:
+    """Where jobs compute at a time: a GPU takes `sweep.jobs_per_gpu`, a CPU core one. Each has one thread then."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = named.split(",") if named else [str(i) for i in range(gpus)]
+    slots = [name for _ in range(s.jobs_per_gpu) for name in names] if gpus else [None] * cores()
+    workers = max(1, min(len(slots) if s.workers == "auto" else s.workers, jobs))
+    return [Place(slots[i % len(slots)], 1 if workers > 1 else None) for i in range(workers)]
 
 
 def cores() -> int:
