@@ -170,7 +170,6 @@ def test_results_and_failures_are_those_of_our_own_launcher(cli, tmp_path, ours,
     pytest.importorskip(package)
     code, text = cli(*SHORT, BAD, "train.epochs=2", "hydra.sweep.dir=s", *how, env=ENV)
     assert code == 1, text
-    assert "jobs        1 finished, 2 failed, 1 interrupted" in text
     assert "Traceback" not in text
     assert outcome(tmp_path / "s") == outcome(ours)
     assert_same_run(ours / "0_objective.what=good", tmp_path / "s" / "0_objective.what=good")
