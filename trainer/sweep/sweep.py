@@ -27,9 +27,12 @@ from trainer.sweep import results
 from trainer.sweep.board import make_board
 from trainer.sweep.check import check, count_gpus
 from trainer.sweep.conduct import Planned, conduct
+from trainer.sweep.elsewhere import Elsewhere, at_once, check_installed
 from trainer.sweep.grid import Composer, Job, expand, parse
 from trainer.sweep.pool import Place, Pool
 from trainer.sweep.settings import Settings
+
+OURS = "hydra_plugins.conga.sweeps.Workers"
 
 
 class Sweep:
@@ -116,15 +119,18 @@ class Sweep:
             SystemExit: something failed, or stopped the sweep.
         """
         total, before = len(queue.todo) + len(queue.results), len(queue.results)
-        gpus = 0
-        if queue.todo:
+        ours = self.config.hydra.launcher._target_ == OURS
+        here, gpus = ours or at_once(self.launcher), 0
+        if queue.todo and here:
             with self.pool.asking(count_gpus) as answers:
                 gpus = next(answers)
         where = places(self.settings, gpus, len(queue.todo))
-        board = make_board(self.folder, total, before, len(where))
+        choice = self.config.hydra.runtime.choices["hydra/launcher"]
+        board = make_board(self.folder, total, before, len(where) if here else None, f"hydra/launcher={choice}")
         board.open()
-        self.pool.open(where)
-        code = conduct(queue, self.pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
+        pool = self.pool if ours else Elsewhere(self.launcher, self.folder, self.config)
+        pool.open(where)
+        code = conduct(queue, pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
         results.keep_best(self.folder, self.settings)
         for line in results.closing_lines(self.folder, results.write(self.folder), self.settings):
             print(line)
@@ -183,4 +189,5 @@ def launcher(context: HydraContext, task_function: TaskFunction, config: DictCon
     Raises:
         Refused: its package is not installed.
     """
+    check_installed(config)
     return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task_function, config=config)
