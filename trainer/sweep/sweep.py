@@ -110,9 +110,10 @@ class Sweep:
         Raises:
             SystemExit: something failed, or stopped the sweep.
         """
-        total, before = len(queue.todo) + len(queue.results), len(queue.results)
-        places = self.places(len(queue.todo))
-        board = make_board(self.folder, total, before, len(places))
+        before, ahead = queue.before, queue.ahead
+        places = self.places(ahead)
+        board = make_board(self.folder, before + ahead, before, len(places))
+        queue.show_on(board)
         board.open()
         self.pool.open(places)
         code = conduct(queue, self.pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
