@@ -173,7 +173,7 @@ def test_signal_mid_epoch_then_resume(start, cli, tmp_path, signum, code):
 
 def test_ctrl_c_ends_a_whole_sweep_which_then_goes_on(start, cli, tmp_path):
     """The job under way is interrupted, later ones are not started; the same command finishes what is left."""
-    options = [*RUN, "-m", "seed=0,1", "hydra.sweep.dir=sweep"]
+    options = [*RUN, "-m", "seed=0,1", "hydra.sweep.dir=sweep", "sweep.workers=1"]
     job = start(*options, "data.batch_size=2")
     deadline = time.monotonic() + 60
     while not (found := list(tmp_path.glob("sweep/*/checkpoints/last.pt"))) and time.monotonic() < deadline:
@@ -188,6 +188,15 @@ def test_ctrl_c_ends_a_whole_sweep_which_then_goes_on(start, cli, tmp_path):
     assert code == 0, text
     statuses = [summary(p.parent)["status"] for p in tmp_path.glob("sweep/*/summary.json")]
     assert statuses == ["finished"] * 2
+    assert (
+        cli(
+            *[o for o in options if o != "-m" and "seed" not in o and "sweep" not in o],
+            "data.batch_size=2",
+            "hydra.run.dir=alone",
+        )[0]
+        == 0
+    )
+    assert_same_run(tmp_path / "alone", tmp_path / "sweep" / "0_seed=0")
 
 
 def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(tmp_path, cli):

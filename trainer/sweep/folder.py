@@ -88,12 +88,12 @@ def check_folder(folder: Path) -> None:
     if not folder.exists() or (folder / ASKED).exists():
         return
     if not folder.is_dir():
-        raise Refused(f"hydra.sweep.dir={folder}: must be a directory")
+        raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: must be a directory")
     if (folder / run_dir.CONFIG).exists():
-        raise Refused(f"hydra.sweep.dir={folder}: is the directory of one run; choose another")
+        raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: is the directory of one run; choose another")
     others = sorted(p.name for p in folder.iterdir() if not (p / run_dir.CONFIG).exists())
     if others:
-        raise Refused(f"hydra.sweep.dir={folder}: holds {others[0]}, and is no sweep; choose another")
+        raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: holds {others[0]}, and is no sweep; choose another")
 
 
 def ask(folder: Path, swept: Sequence[str], config: dict[str, Any]) -> None:

@@ -56,15 +56,16 @@ def expand(overrides: Sequence[Override]) -> Grid:
     Raises:
         Refused: an interval, of which there is no end of values; a key of the sweep itself.
     """
-    swept = tuple(dict.fromkeys(o.get_key_element() for o in overrides if o.is_sweep_override()))
-    for o in overrides:
+    last = {o.get_key_element(): o for o in overrides}  # of two for a key, the second wins
+    swept = tuple(key for key, o in last.items() if o.is_sweep_override())
+    for o in last.values():
         if o.is_sweep_override() and not o.is_discrete_sweep():
             raise Refused(
                 f"{o.input_line}: a grid takes values such as 1,2 or range(1,9); hydra/sweeper=optuna, intervals"
             )
         if o.is_sweep_override() and o.key_or_group.split(".")[0] == "sweep":
             raise Refused(f"{o.input_line}: holds for the whole sweep, so it takes one value")
-    [jobs] = BasicSweeper.split_arguments(list(overrides), max_batch_size=None)
+    [jobs] = BasicSweeper.split_arguments(list(last.values()), max_batch_size=None)
     return Grid(swept, [tuple(job) for job in jobs])
 
 

@@ -66,7 +66,8 @@ class Pool:
         self.task, self.context = task, context()
         self.places: list[Place] = []
         self.busy: dict[BaseProcess, tuple[Path, Place]] = {}
-        self.lifeline, self._life = self.context.Pipe(duplex=False)  # the second end is closed when this process ends
+        self.lifeline, life = self.context.Pipe(duplex=False)  # the second end is closed when this process ends
+        _lives.append(life)
 
     def open(self, places: list[Place]) -> None:
         """Says where jobs may run."""
@@ -116,6 +117,19 @@ class Pool:
         finally:
             process.kill()
             process.join()
+
+
+_lives: list[Connection] = []
+
+
+def _let_go() -> None:
+    """Closes a forked process's own ends: they must be closed when the sweep's process ends."""
+    while _lives:
+        _lives.pop().close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def work(task: Callable[[Path], int], path: Path, place: Place, lifeline: Connection) -> None:
