@@ -17,10 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from trainer.errors import Refused, one_line
 from trainer.files import write_whole
+from trainer.run_dir import shown
+from trainer.sweep.folder import SEARCH
 from trainer.sweep.grid import Composer
 from trainer.sweep.space import Dimension
-
-FILE = "search.json"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Plan:
 
     def write(self, folder: Path) -> None:
         """Keeps it in the search's directory."""
-        write_whole(folder / FILE, json.dumps(asdict(self), indent=1).encode() + b"\n")
+        write_whole(folder / SEARCH, json.dumps(asdict(self), indent=1).encode() + b"\n")
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
@@ -57,14 +57,14 @@ class Plan:
             Refused: the file is missing or damaged.
         """
         try:
-            content = json.loads((folder / FILE).read_bytes())
+            content = json.loads((folder / SEARCH).read_bytes())
             return cls(**content | {"dimensions": [Dimension.plain(d) for d in content["dimensions"]]})
         except FileNotFoundError:
             raise Refused(
                 f"{folder}: holds the jobs of a grid, and no search; choose another hydra.sweep.dir"
             ) from None
         except (ValueError, TypeError, KeyError) as error:
-            raise Refused(f"{folder / FILE}: not readable ({one_line(error)})") from error
+            raise Refused(f"{folder / SEARCH}: not readable ({one_line(error)})") from error
 
     def check_same(self, folder: Path, dimensions: list[Dimension], constants: list[str]) -> None:
         """Raises Refused where a command asks for another search than the one that the directory has."""
@@ -73,8 +73,8 @@ class Plan:
             other = [d.key for d in dimensions if d not in self.dimensions] + sorted(here - there)
             other += [d.key for d in self.dimensions if d not in dimensions] + sorted(there - here)
             raise Refused(
-                f"{folder}: holds another search ({other[0]} differs); choose another hydra.sweep.dir, "
-                f"or go on with that one: python -m trainer.sweep resume {folder}"
+                f"{shown(folder)}: holds another search ({other[0]} differs); choose another hydra.sweep.dir, "
+                f"or go on with that one: python -m trainer.sweep resume {shown(folder)}"
             )
 
     def overrides(self, params: dict[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ from omegaconf import read_write
 
 from hydra_plugins.conga.sweeps import Workers
 from trainer import run_dir
+from trainer.display import loading_progress
 from trainer.errors import Held, Refused
 from trainer.runs import find_runs
 from trainer.sweep import folder as sweep_folder
@@ -28,7 +29,7 @@ from trainer.sweep.board import Board
 from trainer.sweep.check import survey
 from trainer.sweep.conduct import Planned
 from trainer.sweep.grid import Composer, Job, parse
-from trainer.sweep.plan import FILE, Plan, compose_bases
+from trainer.sweep.plan import Plan, compose_bases
 from trainer.sweep.pruning import PRUNED, Trial
 from trainer.sweep.settings import Settings
 from trainer.sweep.space import Dimension, corners, every_combination, space_of
@@ -61,15 +62,13 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
     if (sweep.folder / sweep_folder.ASKED).exists():
         plan = Plan.read(sweep.folder)
         plan.check_same(sweep.folder, dimensions, constants)
-        if sweep.settings.metric not in (None, plan.metric):
-            raise Refused(f"sweep.metric={sweep.settings.metric}: the search in {sweep.folder} is by {plan.metric}")
         count_gpus(sweep)
     else:
         plan = make_plan(sweep, dimensions, constants)
     study.make_pruner(asked.pruner, plan.epochs)
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with held(sweep.folder):
-        if not (sweep.folder / FILE).exists():
+        if not (sweep.folder / sweep_folder.SEARCH).exists():
             plan.write(sweep.folder)
         settle_metric(sweep, plan)
         sweep_folder.ask(sweep.folder, [d.key for d in dimensions], sweep.plain())
@@ -123,11 +122,15 @@ def make_plan(sweep: Sweep, dimensions: list[Dimension], constants: list[str]) -
             jobs.append(composer.job([*constants, *point], point))
         except Refused as error:
             bad[point] = str(error)
-    with sweep.pool.asking(survey, [job.config for job in jobs], sweep.settings.metric) as answers:
+    with (
+        loading_progress(lambda: None) as progress,
+        sweep.pool.asking(survey, [job.config for job in jobs], sweep.settings.metric) as answers,
+    ):
         for i, line, measure in answers:
             if i is None:
                 sweep.gpus = measure
                 break
+            progress("checking the corners", i + 1, len(jobs))
             if line is None:
                 found.append(measure)
                 good.append(jobs[i])
@@ -158,9 +161,9 @@ def refuse_corners(
         raise Refused(bad[points[0]])
     if every_combination(dimensions):
         for choice in (d.override(c) for d in dimensions for c in d.choices):
-            if never := [point for point in points if choice in point and point in bad]:
-                if len(never) == sum(choice in point for point in points):
-                    raise Refused(f"{bad[never[0]]} (no run can have {choice})")
+            lines = [bad.get(point) for point in points if choice in point]
+            if None not in lines:
+                raise Refused(f"{lines[0]} (no run can have {choice})")
     seen: set[tuple[str, str]] = set()
     for point, line in bad.items():
         what = line.partition("=")[0], line.partition(": ")[2]  # the same, whatever the number
@@ -170,8 +173,15 @@ def refuse_corners(
 
 
 def settle_metric(sweep: Sweep, plan: Plan) -> None:
-    """From now on the metric and its direction are those of the study, whoever asks."""
-    direction = "maximize" if plan.maximize else "minimize"
+    """From now on the metric and its direction are those of the study, whoever asks.
+
+    Raises:
+        Refused: others are asked for.
+    """
+    direction, given = "maximize" if plan.maximize else "minimize", sweep.settings
+    for name, value, known in (("metric", given.metric, plan.metric), ("direction", given.direction, direction)):
+        if value not in (None, "auto", known):
+            raise Refused(f"sweep.{name}={value}: the search in {run_dir.shown(sweep.folder)} has {known}")
     sweep.settings = replace(sweep.settings, metric=plan.metric, direction=direction)
     with read_write(sweep.config):
         sweep.config.sweep.metric, sweep.config.sweep.direction = plan.metric, direction
@@ -203,7 +213,9 @@ def held(folder: Path) -> Iterator[None]:
         try:
             stack.enter_context(run_dir.locked(folder))
         except Held:
-            raise Refused(f"{folder}: another process goes on with this search; wait for it, or stop it") from None
+            raise Refused(
+                f"{run_dir.shown(folder)}: another process goes on with this search; wait for it, or stop it"
+            ) from None
         yield
 
 
@@ -361,5 +373,7 @@ class Search(Planned):
         lines = [f"{'pruned':<11} {pruned} of {len(records)} runs"] if pruned else []
         for record, *_ in results.ranked(records, self.settings)[:1]:
             overrides = yaml.safe_load((record.path / run_dir.OVERRIDES).read_text())
-            lines.append(f"{'repeat':<11} python -m trainer {shlex.join(overrides)}")
+            sources = yaml.safe_load((record.path / run_dir.HYDRA).read_text())["hydra"]["runtime"]["config_sources"]
+            own = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
+            lines.append(f"{'repeat':<11} python -m trainer {shlex.join([*own, *overrides])}")
         return lines

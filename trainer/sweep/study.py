@@ -52,10 +52,11 @@ class Lock:
             import fcntl
 
             fcntl.flock(self.handle, fcntl.LOCK_EX)
-        size = os.fstat(self.handle).st_size
-        if size and os.pread(self.handle, 1, size - 1) != b"\n":
-            content = self.path.read_bytes()[:size]
-            os.truncate(self.handle, content.rfind(b"\n") + 1)
+        size = os.lseek(self.handle, 0, os.SEEK_END)
+        if size:
+            os.lseek(self.handle, size - 1, os.SEEK_SET)
+            if os.read(self.handle, 1) != b"\n":
+                os.ftruncate(self.handle, self.path.read_bytes()[:size].rfind(b"\n") + 1)
         return True
 
     def release(self) -> None:

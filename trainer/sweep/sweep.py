@@ -70,6 +70,7 @@ class Sweep:
         for line, swept in self.check(sweep_folder.new_jobs(self.folder, jobs)).items():
             mistakes.setdefault(line, []).extend(swept)
         refuse(mistakes, len(grid.combinations))
+        sweep_folder.check_no_search(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         with sweep_folder.planning(self.folder):
             paths = sweep_folder.place(self.folder, jobs)
