@@ -6,8 +6,12 @@ import re
 import threading
 
 import pytest
+import yaml
 from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from trainer import files, run_dir
 from trainer.config import conforms, describe
@@ -157,3 +161,17 @@ def test_rooms_import_one_way():
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
                 assert not forbidden & {name.partition(".")[0] for name in names}, file
+
+
+AMBIGUOUS = ["1e-3", "1_0", "yes", "0x1", "2026-01-01", "12-00-00", "null", "~", "1:30", ".5", "nan", "a: b", "- x"]
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.sampled_from(AMBIGUOUS)
+TEXT = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" ")).filter(lambda text: "${" not in text)
+KEYS = st.from_regex("[a-z_]{1,5}", fullmatch=True)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.recursive(PLAIN | TEXT, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=6))
+def test_yaml_is_that_of_omegaconf(value):
+    """Either reads what the other wrote."""
+    assert OmegaConf.to_container(OmegaConf.create(files.to_yaml({"x": value}))) == {"x": value}
+    assert yaml.load(OmegaConf.to_yaml(OmegaConf.create({"x": value})), files.YamlLoader) == {"x": value}

@@ -1,6 +1,7 @@
 """Sweeps: planned and checked before the first job, frozen, isolated, resumable by configuration."""
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -322,3 +323,57 @@ def test_a_grid_is_that_of_hydra(composer):
     assert all(sorted(job)[0] == "data.batch_size=32" and "train.epochs=3" in job for job in grid.combinations)
     [expected] = BasicSweeper.split_arguments(parse(composer.loader, None, arguments), None)
     assert {frozenset(job) - {"train.epochs=3"} for job in grid.combinations} == set(map(frozenset, expected))
+
+
+@pytest.mark.parametrize(
+    ("settings", "gpus", "visible", "jobs", "expected"),
+    [
+        ({}, 0, None, 9, [(None, 1)] * 3),
+        ({}, 0, None, 2, [(None, 1)] * 2),
+        ({"workers": 1}, 0, None, 9, [(None, None)]),
+        ({"workers": 5}, 0, None, 9, [(None, 1)] * 5),
+        ({}, 2, None, 9, [("0", 1), ("1", 1)]),
+        ({"jobs_per_gpu": 2}, 2, "4,GPU-7", 9, [("4", 1), ("GPU-7", 1), ("4", 1), ("GPU-7", 1)]),
+        ({"jobs_per_gpu": 2, "workers": 3}, 2, None, 9, [("0", 1), ("1", 1), ("0", 1)]),
+        ({"workers": 3}, 1, None, 9, [("0", 1)] * 3),
+    ],
+)
+def test_where_jobs_compute(monkeypatch, settings, gpus, visible, jobs, expected):
+    from omegaconf import OmegaConf
+
+    from trainer.sweep.settings import Settings
+    from trainer.sweep.sweep import places
+
+    monkeypatch.setattr("trainer.sweep.sweep.cores", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    defaults = OmegaConf.to_container(OmegaConf.load(CONF / "sweep" / "default.yaml"))
+    del defaults["_target_"]
+    found = places(Settings(**defaults | settings), gpus, jobs)
+    assert [(place.gpu, place.threads) for place in found] == expected
+
+
+def test_a_job_sees_its_gpu_and_its_threads(tmp_path, monkeypatch):
+    """What a job's process has, by a task that writes it down."""
+    from trainer.sweep import pool as pools
+
+    monkeypatch.setattr(pools, "context", lambda: multiprocessing.get_context("fork"))
+    pool = pools.Pool(what_is_there)
+    pool.open([pools.Place(gpu="3", threads=1), pools.Place()])
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        pool.start(tmp_path / name)
+    assert not pool.free
+    while pool.busy:
+        assert all(one.code == 0 for one in pool.ended(1.0))
+    assert (tmp_path / "a" / "train.log").read_text() == "3 1\n"
+    assert (tmp_path / "b" / "train.log").read_text().split()[0] == "None"
+
+
+def what_is_there(path):
+    from trainer.device import TORCH_THREADS
+
+    assert torch.get_num_threads() == TORCH_THREADS
+    os.write(1, f"{os.environ.get('CUDA_VISIBLE_DEVICES')} {TORCH_THREADS}\n".encode())
+    return 0

@@ -88,3 +88,16 @@ def test_loading_says_how_far_it_is_and_can_be_stopped(capsys, monkeypatch):
     assert capsys.readouterr().out == "decoding images: 64 of 1,280\n"
     with pytest.raises(KeyboardInterrupt), display.loading_progress(stop) as show:
         show("decoding images", 128, 1280)
+
+
+def test_a_sweep_is_one_table(tmp_path):
+    """No bars of jobs between each other; the lines of those that ended stand above it."""
+    argv = ["-m", "seed=0,1,2", "train.epochs=30", "hydra.sweep.dir=s", "sweep.workers=2"]
+    code, text = watch(argv, tmp_path)
+    assert code == 0, text
+    shown = plain(text)
+    assert re.search(r"│ \d +│ seed=\d +│ +\d+/30 +│ val/loss \d\.\d{4} +│ running 0:\d\d +│", shown), shown
+    assert re.search(r"0 of 3 done; about \d+:\d\d left", shown), shown
+    assert len(re.findall(r"\[[123]/3\] \d_seed=\d  finished  val/loss \d\.\d{4}  [\d.]+ s", shown)) == 3
+    assert "samples/s" not in shown
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")

@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-from trainer.config import explain
 from trainer.display import drop_output
 from trainer.distributed import other_process
 from trainer.errors import Refused
@@ -22,6 +21,8 @@ def report(error: Exception, tracebacks: bool, overrides: list[str], otherwise: 
     if isinstance(error, BrokenPipeError):  # the reader has gone, as in `--help | head`
         drop_output()
         return EXIT["finished"]
+    from trainer.config import explain  # brings Hydra, which a command that goes well may have no need of
+
     line = explain(error, overrides) or otherwise
     if line is not None and other_process():  # the first process says it
         return EXIT["refused"]

@@ -11,7 +11,7 @@ be folders of runs that differ in their seed only.
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from trainer.run_dir import CONFIG, shown
 from trainer.runs.columns import missing, row
 from trainer.runs.groups import Mean, mean
 from trainer.runs.read import RunRecord, canonical, differing, find_runs, metric_direction, natural
-from trainer.runs.show import as_csv, as_json, digits, text
+from trainer.runs.show import as_csv, as_json, digits, output, text, write
 from trainer.runs.significance import Test, compare
 
 SEED = "seed"
@@ -85,11 +85,16 @@ def main() -> None:
     parser.add_argument("a", type=Path, metavar="RUN_A", help="a run, or a folder of runs that differ in seed only")
     parser.add_argument("b", type=Path, metavar="RUN_B", help="the same")
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="where to look for repetitions; default: beside each run"
+        "paths",
+        nargs="*",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help="where to look for repetitions; default: beside each run",
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="comma-separated values with whole numbers")
-    form.add_argument("--json", action="store_true", help="a list of objects with whole numbers")
+    form.add_argument("--csv", action="store_true", help="comma-separated values, numbers with all their digits")
+    form.add_argument("--json", action="store_true", help="a list of objects, numbers with all their digits")
     parser.error = refuse_arguments
     with one_line_mistakes():
         arguments = parser.parse_args()
@@ -97,11 +102,9 @@ def main() -> None:
         apart(a, b)
         if arguments.csv or arguments.json:
             rows = [[r.get(column) for column in COLUMNS] for r in flat(a, b)]
-            sys.stdout.write((as_csv if arguments.csv else as_json)(COLUMNS, rows))
+            write((as_csv if arguments.csv else as_json)(COLUMNS, rows))
         else:
-            console = Console(highlight=False)
-            for part in (*heads(a, b), *tables(a, b), *notes(a, b)):
-                console.print(part, soft_wrap=isinstance(part, Text))
+            output(Console(highlight=False), (*heads(a, b), *tables(a, b), *notes(a, b)))
 
 
 def side(path: Path, elsewhere: Sequence[Path]) -> Side:
@@ -118,7 +121,7 @@ def side(path: Path, elsewhere: Sequence[Path]) -> Side:
         raise Refused(f"{path}: {found[0].error}")
     if found[0].path == path:
         run = usable[0]
-        beside = [child for child in path.absolute().parent.iterdir() if (child / CONFIG).is_file()]
+        beside = [child for child in path.absolute().parent.iterdir() if os.path.isfile(child / CONFIG)]
         candidates = find_runs(elsewhere or beside)
         others = [r for r in candidates if r.path.resolve() != run.path.resolve() and _but_seed(r) == _but_seed(run)]
         return Side(path, run, [run, *others])
@@ -198,9 +201,10 @@ def metrics(a: Side, b: Side) -> Iterator[Metric]:
 def heads(a: Side, b: Side) -> Iterator[Text]:
     """The two, in a line each."""
     for letter, s in (("A", a), ("B", b)):
-        n = len(s.repeats)
-        seeds = f", mean over {len(s.finished)} finished of {n} runs that differ in seed only" if n > 1 else ""
-        yield Text(f"{letter}  {shown(s.path.absolute())}: {s.run.status if n == 1 else 'repeated'}{seeds}")
+        n, done = len(s.repeats), len(s.finished)
+        counted = f"{n} runs" if done == n else f"the {done} that finished of {n} runs"
+        what = s.run.status if n == 1 else f"mean over {counted} that differ in seed only"
+        yield Text(f"{letter}  {shown(s.path.absolute())}: {what}")
 
 
 def tables(a: Side, b: Side) -> Iterator[Table | Text]:

@@ -22,6 +22,7 @@ from trainer.command import one_line_mistakes, refuse_arguments
 from trainer.config import CONF, check_config, register_resolvers
 from trainer.display import loading_progress
 from trainer.errors import Refused
+from trainer.figures import check_picture
 
 if TYPE_CHECKING:
     import torch
@@ -57,21 +58,6 @@ def main() -> None:
         except OSError as error:
             raise Refused(f"--out={out}: {error.strerror or error}") from error
         print(f"picture  {out}")
-
-
-def check_picture(out: Path | None) -> None:
-    """Raises Refused if a picture cannot be there, or not of the kind that the name of its file says."""
-    from matplotlib.figure import Figure
-
-    kinds = Figure().canvas.get_supported_filetypes()
-    if out is None:
-        return
-    if out.suffix.removeprefix(".") not in kinds:
-        raise Refused(f"--out={out}: its name must end in .png, .pdf, .svg or another of {', '.join(sorted(kinds))}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Refused(f"--out={out}: {error.strerror}") from error
 
 
 def composed(overrides: list[str]) -> dict[str, Any]:

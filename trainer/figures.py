@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import Refused
+from trainer.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,3 +49,15 @@ def check_picture(out: Path | None) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"--out={out}: {error.strerror}") from error
+
+
+def write_out(path: Path, content: bytes) -> None:
+    """Writes a file whole.
+
+    Raises:
+        Refused: the system refuses to.
+    """
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror or error}; --out chooses another place") from error

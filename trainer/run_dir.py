@@ -29,7 +29,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from trainer.errors import Held, Refused, one_line
-from trainer.files import YamlLoader, write_json, write_whole
+from trainer.files import YamlLoader, to_yaml, write_json, write_whole
 
 CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
 # What a resumed run may change: how long and where it trains, not what it trains.
@@ -178,8 +178,8 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
 def freeze(path: Path, config: dict, hydra_yaml: str, overrides: list[str]) -> None:
     """Writes .hydra/*.yaml; config.yaml last, since a directory that has it is a run."""
     write_whole(path / HYDRA, hydra_yaml.encode())
-    write_whole(path / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(overrides)).encode())
-    write_whole(path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)).encode())
+    write_whole(path / OVERRIDES, to_yaml(overrides).encode())
+    write_whole(path / CONFIG, to_yaml(config).encode())
 
 
 def frozen(path: Path) -> dict | None:
@@ -222,7 +222,7 @@ def record_changes(path: Path, changes: dict[str, Any]) -> None:
     """Adds to what resumes changed; the frozen configuration stays as it was written."""
     merged = resumed_changes(path) | changes
     if merged != resumed_changes(path):
-        write_whole(path / RESUMED, OmegaConf.to_yaml(OmegaConf.create(merged)).encode())
+        write_whole(path / RESUMED, to_yaml(merged).encode())
 
 
 def with_changes(config: dict, changes: dict[str, Any]) -> dict:

@@ -11,8 +11,8 @@ import numpy as np
 
 from trainer.errors import Refused
 from trainer.plot import look
-from trainer.plot.scale import Scale, labels
-from trainer.plot.values import columns, groups, higher_is_better, named, setting, settings, words
+from trainer.plot.scale import Scale, order
+from trainer.plot.values import groups, higher_is_better, named, settings, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +47,7 @@ class Look:
     scale: Scale | None = None  # of the numbers that colours stand for
     colours: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     dashes: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    dashed: dict[str, Any] = field(default_factory=dict)  # what dashes alone stand for
     plain: bool = False  # too many to tell apart
 
 
@@ -76,11 +77,13 @@ def mean_line(lines: Sequence[Line]) -> Line:
         x[i, at], y[i, at] = line.x, line.y
     n = np.isfinite(y).sum(0)
     mean = np.nanmean(y, 0)
-    sd = np.sqrt(np.nansum((y - mean) ** 2, 0) / np.maximum(n - 1, 1))
+    sd = np.where(n > 1, np.sqrt(np.nansum((y - mean) ** 2, 0) / np.maximum(n - 1, 1)), math.nan)
     return Line(epoch, np.nanmean(x, 0), mean, sd, (int(n.min()), int(n.max())))
 
 
-def all_lines(records: Sequence[RunRecord], x: str, y: str, by: Sequence[str], band: Sequence[str] | None) -> list[Line]:
+def all_lines(
+    records: Sequence[RunRecord], x: str, y: str, by: Sequence[str], band: Sequence[str] | None
+) -> list[Line]:
     """The lines of one panel; a run that diverged is no part of a mean, but a line of its own.
 
     Args:
@@ -107,17 +110,24 @@ def all_lines(records: Sequence[RunRecord], x: str, y: str, by: Sequence[str], b
 
 
 def looks(records: Sequence[RunRecord], by: Sequence[str]) -> Look:
-    """Colours for the first key and dashes for the others where these are few, else colours for all combinations."""
+    """Colours for a key and dashes for the others where these are few, else colours for all combinations."""
     found = Look(list(by))
     combinations = list(groups(records, by))
-    first = Scale.of(by[0], {setting(record, by[0]) for record in records}) if by else None
-    others = sorted({c[1:] for c in combinations}, key=repr)
-    if first and (len(first.values) <= len(look.CATEGORIES) or first.kind != "category") and len(others) <= 4:
-        shade = look.shades(first)
-        found.colours = {c: shade[c[0]] for c in combinations}
-        found.dashes = {c: look.DASHES[others.index(c[1:])] for c in combinations}
-        found.scale = first if first.kind != "category" and len(first.values) > SHADED else None
-    elif len(combinations) <= min(LISTED, len(look.CATEGORIES) * len(look.DASHES)):
+    for i, key in enumerate(by):
+        scale = Scale.of(key, {c[i] for c in combinations})
+        others = sorted({c[:i] + c[i + 1 :] for c in combinations}, key=lambda other: [*map(order, other)])
+        barred = scale.kind != "category" and len(scale.values) > SHADED
+        crossed = len(scale.values) * len(others) == len(combinations)
+        enough = scale.kind != "category" or len(scale.values) <= len(look.CATEGORIES)
+        if len(others) <= len(look.DASHES) and (barred or (crossed and enough)):
+            shade = look.shades(scale)
+            found.colours = {c: shade[c[i]] for c in combinations}
+            found.dashes = {c: look.DASHES[others.index(c[:i] + c[i + 1 :])] for c in combinations}
+            found.scale = scale if barred else None
+            keys = [k for k in by if k != key]
+            found.dashed = {named(keys, o, others): dash for o, dash in zip(others, look.DASHES, strict=False)}
+            return found
+    if len(combinations) <= min(LISTED, len(look.CATEGORIES) * len(look.DASHES)):
         per = len(look.CATEGORIES)
         found.colours = {c: look.CATEGORIES[i % per] for i, c in enumerate(combinations)}
         found.dashes = {c: look.DASHES[i // per] for i, c in enumerate(combinations)}
@@ -159,12 +169,13 @@ def curves_figure(
             raise Refused(f"--y={y}: no run has a number of it yet, of {len(records)}")
     how = looks(records, by)
     entries = [] if how.plain else legend_entries(how, [line for _, lines in panels for line in lines], band)
-    beside = 0.5 + 0.07 * max((len(text) for _, text in entries), default=0) if entries else 0.1
-    across = min(3, len(panels))
+    handles, texts = [handle for handle, _ in entries], [text for _, text in entries]
+    beside, beside_tall = look.legend_room(texts)
+    across = 2 if len(panels) == 4 else min(3, len(panels))
     down = math.ceil(len(panels) / across)
     bar = how.scale is not None
     wide = 0.4 + (4.0 if len(panels) == 1 else 3.1) * across + beside + 0.8 * bar
-    tall = max((2.9 if len(panels) == 1 else 2.5) * down + 0.3, 0.6 + 0.19 * (len(entries) + 1))
+    tall = max((2.9 if len(panels) == 1 else 2.5) * down + 0.3, beside_tall)
     figure = Figure(figsize=size or (wide, tall + 0.3 * bool(title)), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).flat
     for axis, (y, lines) in zip(axes, panels, strict=False):
@@ -177,10 +188,7 @@ def curves_figure(
     if bar:
         add_bar(figure, how.scale)
     if entries:
-        handles, texts = zip(*entries, strict=True)
-        heading = by[0] if len(by) == 1 and not bar else None
-        legend = figure.legend(handles, texts, loc="outside right upper", title=heading, handlelength=2.2)
-        legend.set_alignment("left")
+        look.legend(figure, handles, texts, by[0] if len(by) == 1 and not bar else None)
     look.heading(figure, title)
     look.caption(figure, *remarks(panels, how, band, len(records)))
     return figure
@@ -211,9 +219,7 @@ def draw_lines(axis: Axes, lines: Sequence[Line], how: Look, banded: bool) -> No
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def set_axes(
-    axis: Axes, lines: Sequence[Line], how: Look, log: tuple[bool | None, bool | None], falls: bool
-) -> None:
+def set_axes(axis: Axes, lines: Sequence[Line], how: Look, log: tuple[bool | None, bool | None], falls: bool) -> None:
     """Logarithmic or not, and the range: that of the runs that did not diverge, if there are any.
 
     Args:
@@ -235,8 +241,8 @@ def set_axes(
         look.log_axis(axis, "y")
     elif everything.max() > high + 2 * (high - low) or everything.min() < low - 2 * (high - low):
         banded = [line for line in kept if line.sd is not None]
-        low = min([low, *(float((line.y - line.sd).min()) for line in banded)])
-        high = max([high, *(float((line.y + line.sd).max()) for line in banded)])
+        low = min([low, *(float((line.y - np.nan_to_num(line.sd)).min()) for line in banded)])
+        high = max([high, *(float((line.y + np.nan_to_num(line.sd)).max()) for line in banded)])
         axis.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     if log[0]:
         if not any((line.x > 0).any() for line in lines):
@@ -266,6 +272,8 @@ def legend_entries(how: Look, lines: Sequence[Line], band: Sequence[str] | None)
             text += f"  ({', '.join(notes)})" if notes else ""
             style = {"color": how.colours[combination], "linestyle": how.dashes[combination], "linewidth": 1.8}
             found.append((Line2D([], [], **style), text))
+    if how.scale is not None and len(how.dashed) > 1:
+        found = [(Line2D([], [], color="0.25", linestyle=dash), text) for text, dash in how.dashed.items()]
     if found and any(line.diverged and len(line.x) for line in lines):
         found.append((Line2D([], [], color=look.GREY, **CROSS), "diverged"))
     return found
@@ -281,7 +289,7 @@ def add_bar(figure: Figure, scale: Scale) -> None:
     from matplotlib.colors import ListedColormap, Normalize
 
     places = [scale.place(value) for value in scale.values]
-    shown = ListedColormap(look.colour_map()(np.linspace(0, 0.9, 256)))
+    shown = ListedColormap(look.colour_map()(np.linspace(0, look.BRIGHTEST, 256)))
     mappable = ScalarMappable(Normalize(min(places), max(places)), shown)
     bar = figure.colorbar(mappable, ax=figure.axes, label=scale.key, aspect=30, pad=0.02)
     places, texts = scale.ticks()
@@ -300,13 +308,11 @@ def remarks(panels: Sequence[tuple[str, list[Line]]], how: Look, band: Sequence[
         said.append("runs that diverged are thin lines of their own" if lost else "")
     else:
         said.append(f"{runs} run{'s' * (runs > 1)}" if runs > 1 else "")
-    if lost and (how.plain or how.scale):
+    if lost and (how.plain or (how.scale and len(how.dashed) < 2)):
         said.append(f"×: diverged ({lost})")
     if how.plain:
         said.append("--by KEY gives them colours")
     empty = sum(not len(line.x) and not line.diverged for line in lines)
     if empty:
         said.append(f"{empty} without numbers yet")
-    if len(how.dashes) > 1 and len(set(map(repr, how.dashes.values()))) > 1 and how.scale is not None:
-        said.append("dashes: " + ", ".join(how.keys[1:]))
     return said

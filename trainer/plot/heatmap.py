@@ -1,4 +1,4 @@
-"""A metric over two numbers, as a map of cells: the mean of the runs that share both, or points where they form no grid.
+"""A metric over two numbers, as a map of cells, each the mean of the runs that share both; as points without a grid.
 
 Cells stand at equal distances, in the order of the numbers, so a sweep over powers of ten is drawn by its logarithms.
 Runs that diverged are hatched and named, not only coloured.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trainer.runs.read import RunRecord
 
 LONE = "div."  # what a cell of diverged runs says
+CHARACTER = 0.09  # inches that a character of a title takes
 SCATTERED = 12  # numbers along an axis from which on a map that is mostly empty is drawn as points
 
 
@@ -62,9 +63,14 @@ def heatmap_figure(
     grid = max(len(x.values), len(y.values)) < SCATTERED or 3 * len(found) > len(x.values) * len(y.values)
     side = cell_side(x, y) if grid else (0.0, 0.0)
     inside = (side[0] * len(x.values), side[1] * len(y.values)) if grid else (3.0, 2.6)
+    longest = max((panel.title for row in panels for panel in row), key=len)
+    two_lines = len(longest) * CHARACTER > inside[0]
     shared = shared_scale(metrics)
     bars = 1 if shared else len(metrics)
-    across, down = inside[0] * len(metrics) + 0.75 * bars + 0.8, (inside[1] + 0.35) * len(rows) + 0.75 + 0.3 * bool(title)
+    across, down = (
+        inside[0] * len(metrics) + 0.75 * bars + 0.8,
+        (inside[1] + 0.35 + 0.2 * two_lines) * len(rows) + 0.75 + 0.3 * bool(title),
+    )
     figure = Figure(figsize=size or (max(across, 3.3), max(down, 2.2)), layout="constrained")
     axes = figure.subplots(len(rows), len(metrics), squeeze=False, sharex=True, sharey=True)
     norms = [colours_of([p.cells for row in panels for p in (row if shared else row[i : i + 1])]) for i in range(bars)]
@@ -73,7 +79,7 @@ def heatmap_figure(
         for axis, panel, norm in zip(line, of_row, norms, strict=True):
             better = higher_is_better(records, panel.metric)
             (draw_map if grid else draw_points)(axis, panel, (x, y), norm, better)
-            axis.set_title(panel.title)
+            axis.set_title(panel.title.replace(", ", "\n", 1) if two_lines else panel.title)
     name_axes(axes, x, y, grid)
     for i in range(bars):
         add_bar(figure, axes if shared else axes[:, i], norms[i], records, metrics[i], shared)
@@ -82,9 +88,9 @@ def heatmap_figure(
     counts = [cell.n for cell in marked if cell.n]
     lost = any(cell.diverged for cell in marked)
     look.heading(figure, title)
+    bold = "bold: best" if grid and len(counts) > 1 else ""
     hatched = ("hatched" if grid else "crosses") + ": diverged" if lost else ""
-    hatched = ("bold: best; " if grid and len(counts) > 1 else "") + hatched
-    look.caption(figure, spread(over, counts), best_epoch(metrics), hatched, unfinished(records))
+    look.caption(figure, spread(over, counts), best_epoch(metrics), bold, hatched, unfinished(records))
     return figure
 
 
@@ -105,9 +111,10 @@ def colours_of(maps: Sequence[dict[tuple[Any, ...], Cell]]) -> Normalize:
 
 def cell_side(x: Scale, y: Scale) -> tuple[float, float]:
     """Inches of a cell, so that its number is legible and the map has the size of a column."""
-    wide = min(0.62, max(0.2, 3.2 / max(len(x.values), 1)))
-    tall = min(0.5, max(0.16, 2.9 / max(len(y.values), 1)))
-    return wide, tall
+    return tuple(
+        min(most, max(whole / len(scale.values), min(0.2, 9 / len(scale.values))))
+        for scale, most, whole in ((x, 0.62, 3.2), (y, 0.5, 2.9))
+    )
 
 
 def draw_map(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Normalize, better: bool) -> None:
@@ -137,7 +144,6 @@ def draw_map(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Normal
 
 def draw_points(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Normalize, better: bool) -> None:
     """A point for each pair of numbers, a cross where all its runs diverged."""
-    x, y = scales
     kept = {place: cell for place, cell in panel.cells.items() if cell.n}
     lost = [place for place, cell in panel.cells.items() if not cell.n]
     colours = look.colour_map(reverse=not better)(norm([cell.mean for cell in kept.values()]))
@@ -183,12 +189,11 @@ def name_axes(axes: Any, x: Scale, y: Scale, grid: bool) -> None:
                 which.set_ticks(range(0, len(scale.values), step), labels(scale.values)[::step])
             else:
                 which.set_ticks(*scale.ticks())
-    if grid and max(map(len, labels(x.values))) * 0.075 > cell_side(x, y)[0] * math.ceil(len(x.values) / 14):
-        for axis in axes[-1]:
-            axis.tick_params(axis="x", rotation=90)
 
 
-def add_bar(figure: Figure, axes: Any, norm: Normalize, records: Sequence[RunRecord], metric: str, shared: bool) -> None:
+def add_bar(
+    figure: Figure, axes: Any, norm: Normalize, records: Sequence[RunRecord], metric: str, shared: bool
+) -> None:
     """What colours mean; bright is good, whatever the metric."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm
@@ -202,6 +207,7 @@ def add_bar(figure: Figure, axes: Any, norm: Normalize, records: Sequence[RunRec
         bar.ax.invert_yaxis()
     if isinstance(norm, LogNorm):
         look.decimal(bar.ax.yaxis)
+        bar.ax.minorticks_off()
 
 
 def fit_text(figure: Figure, axes: Any) -> None:
@@ -222,3 +228,8 @@ def fit_text(figure: Figure, axes: Any) -> None:
         text.set_fontsize(size)
         if size < 4:
             text.set_visible(False)
+    numbers = [label.get_text() for label in axes.flat[-1].get_xticklabels()]
+    step = axis.get_xticks()[1] - axis.get_xticks()[0] if len(numbers) > 1 else 1
+    size = step * wide / (0.7 * max(map(len, numbers)))  # of numbers below the map, beside each other
+    for axis in axes[-1]:
+        axis.tick_params(axis="x", rotation=90 if size < 6 else 0, labelsize=9 if size < 6 else min(9, size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ LOOK = {
 CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)))
 GREY, PALE = "0.55", "0.93"
-MAP = "viridis"
+MAP, BRIGHTEST = "viridis", 0.84  # of lines: the end of the map is too pale on white
 
 
 def colour_map(reverse: bool = False) -> Any:
@@ -53,8 +54,7 @@ def shades(scale: Scale) -> dict[Any, Any]:
         return {value: CATEGORIES[i % len(CATEGORIES)] for i, value in enumerate(scale.values)}
     places = [scale.place(value) for value in scale.values]
     low, high = min(places), max(places)
-    # The brightest end is too pale for a line on white.
-    return {v: colour_map()(0.9 * (p - low) / (high - low)) for v, p in zip(scale.values, places, strict=True)}
+    return {v: colour_map()(BRIGHTEST * (p - low) / (high - low)) for v, p in zip(scale.values, places, strict=True)}
 
 
 def colour_range(values: Sequence[float]) -> Normalize:
@@ -91,8 +91,6 @@ def caption(figure: Figure, *remarks: str) -> None:
 
 def wrapped(text: str, figure: Figure, size: float = 7.5) -> str:
     """The text in lines that the figure's width holds."""
-    import textwrap
-
     return textwrap.fill(text, max(20, int(figure.get_figwidth() * 72 / (0.56 * size))), break_long_words=False)
 
 
@@ -102,13 +100,37 @@ def heading(figure: Figure, title: str | None) -> None:
         figure.suptitle(wrapped(title, figure, 11), fontsize=11)
 
 
+LONGEST = 36  # characters of a line of a legend
+
+
+def folded(texts: Sequence[str]) -> list[str]:
+    """A legend's texts, the long ones in several lines."""
+    return ["\n".join(textwrap.wrap(text, LONGEST, break_long_words=False)) for text in texts]
+
+
+def legend_room(texts: Sequence[str]) -> tuple[float, float]:
+    """Inches beside a picture that a legend with these texts takes, and its height."""
+    lines = [line for text in folded(texts) for line in text.split("\n")]
+    return (0.5 + 0.07 * max(map(len, lines)), 0.4 + 0.145 * len(lines) + 0.05 * len(texts)) if texts else (0.0, 0.0)
+
+
+def legend(figure: Figure, handles: Sequence[Any], texts: Sequence[str], title: str | None = None) -> None:
+    """A legend beside the axes."""
+    made = figure.legend(handles, folded(texts), loc="outside right upper", title=title, handlelength=2.3)
+    made.set_alignment("left")
+
+
 def decimal(axis: Axis) -> None:
     """Labels of a logarithmic axis without raised exponents: 0.01, 1e-3."""
     from matplotlib.ticker import FuncFormatter
 
     from trainer.plot.scale import labels
 
-    axis.set_major_formatter(FuncFormatter(lambda value, _: labels([float(f"{value:.6g}")])[0]))
+    def written(value: float, _: int) -> str:
+        beside = [1e-3] if value < 0.1 else []  # all small ones alike
+        return labels([float(f"{value:.6g}"), *beside])[0]
+
+    axis.set_major_formatter(FuncFormatter(written))
 
 
 def log_axis(axes: Axes, which: str) -> None:

@@ -49,7 +49,9 @@ def parallel_figure(
         y = [of_axis[rank] for of_axis in heights]
         if math.isfinite(values[i]):
             y.append(float(norm(values[i])) if better else 1 - float(norm(values[i])))
-            axis.plot(range(len(y)), y, color=shades(norm(values[i])), alpha=alpha, linewidth=1.2, zorder=2 + rank / 1e4)
+            axis.plot(
+                range(len(y)), y, color=shades(norm(values[i])), alpha=alpha, linewidth=1.2, zorder=2 + rank / 1e4
+            )
         else:
             axis.plot(
                 range(len(y) + 1), [*y, DIVERGED], color=look.GREY, alpha=0.5, linewidth=0.9, linestyle=(0, (3, 2))
@@ -61,7 +63,7 @@ def parallel_figure(
     lost = len(shown) - len(finite)
     if lost:
         axis.text(len(keys) + 0.06, DIVERGED, f"diverged ({lost})", va="center", color="0.35", fontsize=8)
-    name_axes(axis, [*keys, words(metric)])
+    name_axes(axis, [*keys, words(metric)], DIVERGED if lost else -0.05)
     look.heading(figure, title)
     dashed = f"dashed: {lost} diverged" if lost else ""
     look.caption(figure, f"{len(finite)} runs, the best on top", dashed, at_best(metric), unfinished(records))
@@ -131,9 +133,9 @@ def draw_metric(axis: Axes, place: int, norm: Normalize, better: bool, values: S
         axis.text(place + STRIP + 0.04, y, text, ha="left", va="center", fontsize=8)
 
 
-def name_axes(axis: Axes, names: Sequence[str]) -> None:
-    """Names above the axes, in two heights where they would touch."""
-    axis.set(xlim=(-0.45, len(names) - 1 + 0.45), ylim=(DIVERGED - 0.05, 1.0 + 0.06), xticks=[], yticks=[])
+def name_axes(axis: Axes, names: Sequence[str], bottom: float) -> None:
+    """Names above the axes, long ones in two lines."""
+    axis.set(xlim=(-0.45, len(names) - 1 + 0.45), ylim=(bottom - 0.03, 1.0 + 0.06), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     for place, name in enumerate(names):
         text = name if len(name) <= 16 else name.replace(".", ".\n", 1).replace(" ", "\n", 1)

@@ -40,8 +40,9 @@ def over_figure(
     choices = list(groups(records, categories))
     found = {metric: cells(records, [*categories, key], metric) for metric in metrics}
     scale = Scale.of(key, {setting(record, key) for record in records})
-    longest = max([*map(len, map(words, metrics)), *(len(named(categories, c, choices)) for c in choices), len(key)])
-    figure = Figure(figsize=size or (4.4 + 0.075 * longest, 2.9 + 0.3 * bool(title)), layout="constrained")
+    texts = [*(named(categories, c, choices) for c in choices if c), *map(words, metrics)]
+    beside, _ = look.legend_room(texts)
+    figure = Figure(figsize=size or (4.2 + beside, 2.9 + 0.3 * bool(title)), layout="constrained")
     axis, handles = figure.subplots(), []
     lost: dict[int, list[float]] = {}
     for i, choice in enumerate(choices):
@@ -53,24 +54,22 @@ def over_figure(
             own = i if categories else 0
             lost[own] = sorted({*lost.get(own, []), *(scale.place(v) for v, c in points.items() if c.diverged)})
     if categories:
-        for i, choice in enumerate(choices):
-            text = named(categories, choice, choices)
-            handles.append(Line2D([], [], color=look.CATEGORIES[i % len(look.CATEGORIES)], linewidth=1.8, label=text))
-    for j, metric in enumerate(metrics):
+        handles = [Line2D([], [], color=look.CATEGORIES[i], linewidth=1.8) for i in range(len(choices))]
+    for j in range(len(metrics)):
         colour = "0.25" if categories else look.CATEGORIES[len(metrics) - 1 - j]
         style = {"color": colour, "linestyle": look.DASHES[len(metrics) - 1 - j], "linewidth": 1.8}
-        handles.append(Line2D([], [], **style, label=words(metric)))
+        handles.append(Line2D([], [], **style))
     set_axes(axis, found.values(), not higher_is_better(records, metrics[-1]))
     mark_diverged(axis, lost, bool(categories))
     if any(lost.values()):
         cross = {"marker": "x", "linestyle": "none", "markersize": 6, "markeredgewidth": 1.6}
-        handles.append(Line2D([], [], color=look.GREY, **cross, label="diverged"))
+        handles.append(Line2D([], [], color=look.GREY, **cross))
+        texts.append("diverged")
     look.ticks(axis.xaxis, scale)
     same = {metric.rpartition("/")[2] for metric in metrics}
     axis.set_ylabel(same.pop().replace("_", " ") if len(same) == 1 else "")
     axis.grid(True)
-    legend = figure.legend(handles=handles, loc="outside right upper", handlelength=2.4)
-    legend.set_alignment("left")
+    look.legend(figure, handles, texts)
     look.heading(figure, title)
     counts = [cell.n for of_metric in found.values() for cell in of_metric.values() if cell.n]
     band = "band: ± 1 standard deviation" if max(counts, default=0) > 1 else ""
@@ -85,7 +84,7 @@ def draw_points(axis: Axes, scale: Scale, points: dict[Any, Cell], colour: Any, 
         return
     x, mean, sd = np.array(kept).T
     axis.plot(x, mean, color=colour, linestyle=dash, linewidth=1.6, marker="o", markersize=3.5, zorder=3)
-    if sd.any():
+    if np.isfinite(sd).any():
         axis.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0)
 
 
@@ -150,8 +149,7 @@ def dots_figure(
             axis.text(1.01, i, f"{lost} diverged", transform=axis.get_yaxis_transform(), va="center", fontsize=8)
     set_rows(axis, names, categories, metrics)
     axis.grid(True)
-    legend = figure.legend(loc="outside right upper")
-    legend.set_alignment("left")
+    look.legend(figure, *axis.get_legend_handles_labels())
     look.heading(figure, title)
     counts = [cell.n for of_metric in found.values() for cell in of_metric.values() if cell.n]
     shown = "large: mean ± 1 standard deviation, small: each run" if max(counts, default=0) > 1 else ""

@@ -82,12 +82,13 @@ def numeric(values: Sequence[Any]) -> bool:
 def logarithmic(values: Sequence[float]) -> bool:
     """Whether sorted numbers are spread more evenly by their logarithms than as they are; a zero does not count.
 
-    They must span a factor of ten. Two numbers have one distance only: then the factor decides.
+    They must span a factor of ten; beyond a factor of ten million they always are. Two numbers have one distance only:
+    then the factor decides.
     """
     positive = [v for v in values if v > 0]
     if len(positive) < 2 or min(values) < 0 or positive[-1] / positive[0] < 10 * (1 - 1e-9):
         return False
-    if len(positive) == 2:
+    if len(positive) == 2 or positive[-1] / positive[0] > 1e7:
         return True
 
     def unevenness(x: np.ndarray) -> float:

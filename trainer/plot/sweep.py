@@ -53,6 +53,7 @@ def rendering(
     size: tuple[float, float] | None = None,
 ) -> tuple[Any, ...] | None:
     """The function that draws the picture that suits what was swept, with its arguments; None for nothing to draw."""
+    records = [record for record in records if record.config]  # not what is too damaged to say what it was
     metrics = list(metrics) if metrics else splits_of(records, main_metric(records))
     done = [record for record in records if record.status == "finished"]
     if not any(math.isfinite(measured(record, metric)) for record in done for metric in metrics):

@@ -54,8 +54,8 @@ class Cell:
 
     @property
     def sd(self) -> float:
-        """The sample standard deviation; 0 of one value."""
-        return float(np.std(self.values, ddof=1)) if self.n > 1 else 0.0
+        """The sample standard deviation; NaN of one value."""
+        return float(np.std(self.values, ddof=1)) if self.n > 1 else math.nan
 
 
 def words(name: str) -> str:
@@ -84,7 +84,7 @@ def measured(record: RunRecord, metric: str) -> float:
 
 
 def at_best_epoch(record: RunRecord, column: str) -> float:
-    """The column's number in the row of the best epoch; in the last row that has one where no epoch is known as best."""
+    """The column's number in the row of the best epoch; the last one where no epoch is known as best."""
     curves = record.curves
     if column not in curves:
         return math.nan
@@ -147,10 +147,13 @@ def higher_is_better(records: Sequence[RunRecord], metric: str) -> bool:
 
 
 def setting(record: RunRecord, key: str) -> Any:
-    """A run's value of a key, as something that can be compared and grouped: a list becomes a tuple."""
-    value = record.config.get(key)
+    """A run's value of a key, as something that can be compared and grouped: lists become tuples."""
+    return _frozen(record.config.get(key))
+
+
+def _frozen(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(value)
+        return tuple(map(_frozen, value))
     return str(value) if isinstance(value, dict) else value
 
 
@@ -186,17 +189,6 @@ def named(keys: Sequence[str], values: Sequence[Any], beside: Sequence[Sequence[
         text = labels(others)[0]
         written.append(f"{key}={text}" if keyed else text)
     return ", ".join(written)
-
-
-def check_keys(records: Sequence[RunRecord], keys: Sequence[str], option: str) -> None:
-    """Raises Refused if no run's configuration has one of the keys."""
-    from trainer.runs.read import differing
-
-    for key in keys:
-        if not any(key in record.config for record in records):
-            varied = differing(records)
-            said = f"the runs differ in {', '.join(varied)}" if varied else "the runs differ in nothing"
-            raise Refused(f"{option}={key}: no run has that key; {said}")
 
 
 def unfinished(records: Sequence[RunRecord]) -> str:

@@ -13,7 +13,7 @@ import argparse
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -62,8 +62,8 @@ def main() -> None:
     parser.add_argument("--group-by", metavar="KEYS", help="mean and standard deviation of the runs that share these")
     parser.add_argument("--over", metavar="KEYS", help="what is averaged over, with --group-by; default: seed")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="comma-separated values with whole numbers")
-    form.add_argument("--json", action="store_true", help="a list of objects with whole numbers")
+    form.add_argument("--csv", action="store_true", help="comma-separated values, numbers with all their digits")
+    form.add_argument("--json", action="store_true", help="a list of objects, numbers with all their digits")
     form.add_argument("--latex", action="store_true", help="a tabular with the rules of booktabs")
     form.add_argument(
         "--watch", action="store_true", help=f"show the table again every {EVERY_S:g} seconds until Ctrl-C"
@@ -136,25 +136,22 @@ def _order(arguments: argparse.Namespace, names: Names, sheet: show.Sheet) -> li
 
 def _listed(keys: str | None, names: Names, option: str) -> list[str]:
     """The full names of columns that stand in an option, divided by commas."""
-    return [names(key.strip(), option) for key in (keys or "").split(",") if key.strip()]
+    return list(dict.fromkeys(names(key.strip(), option) for key in (keys or "").split(",") if key.strip()))
 
 
 def _of_runs(records: list[RunRecord], columns: list[str], title: str) -> View:
     """A row a run."""
     rows = [row(record) for record in records]
-    for r, record in zip(rows, records, strict=True):
-        if record.status == "running" and "epochs" in r:
-            r["status"] = f"running {r['epochs']}/{r.get('train.epochs', '?')}"
-    titles = {}
+    titles, optional = {}, columns[1:]
     if not columns:
         keys = differing(records)
         monitored = list(dict.fromkeys(record.best["metric"] for record in records if record.best))
         best = ["best/value"] if len(monitored) == 1 else ["best/metric", "best/value"] if monitored else []
         titles = {"best/value": f"best {monitored[0]}"} if len(monitored) == 1 else {}
-        columns = ["name", *keys, "status", *best, *tests(records)]
-    sheet = show.Sheet(
-        columns, rows, titles, frozenset(columns) - {"name", "status", "best/value", *tests(records)[:1]}
-    )
+        measured = tests(records)
+        columns = ["name", *keys, "status", *best, *measured]
+        optional = [*measured[:1], *best, *keys, *measured[1:]]
+    sheet = show.Sheet(columns, rows, titles, optional)
     reasons = [r for r in records if r.error and r.status != "finished"]
     notes = [f"{r.status:<10} {r.name}: {r.error}" for r in reasons[:REASONS]]
     if len(reasons) > REASONS:
@@ -182,26 +179,25 @@ def _of_groups(
     if groups.left_out:
         notes.append(f"left out: {groups.left_out}")
     if groups.repeated:
-        notes.append(f"{groups.repeated} of the runs repeat the configuration of another one, and count as well")
+        notes.append(f"runs that repeat the configuration of another one, and count as well: {groups.repeated}")
     return View(records, show.Sheet([*keys, "n", *metrics], rows, titles), title, notes)
 
 
 def write(arguments: argparse.Namespace, view: View) -> None:
     """Prints the table in the form that was asked for."""
     if arguments.latex:
-        sys.stdout.write(show.latex(view.sheet))
+        show.write(show.latex(view.sheet))
     elif arguments.csv or arguments.json:
         if arguments.columns or arguments.group_by:
             columns, rows = show.flat(view.sheet)
         else:
             by_path = {str(record.path): record for record in view.records}
             columns, rows = sweep_rows([by_path[r["path"]] for r in view.sheet.rows])
-        sys.stdout.write((show.as_csv if arguments.csv else show.as_json)(columns, rows))
+        show.write((show.as_csv if arguments.csv else show.as_json)(columns, rows))
     else:
         to_terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
         console = Console(highlight=False, **({} if to_terminal else {"width": 10_000}))
-        for part in parts(view, console.width if to_terminal else None):
-            console.print(part, soft_wrap=isinstance(part, Text))
+        show.output(console, parts(view, console.width if to_terminal else None))
 
 
 def parts(view: View, width: int | None, most: int | None = None) -> list[RenderableType]:
@@ -232,12 +228,18 @@ def watch(arguments: argparse.Namespace) -> None:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
                 clock = Text(time.strftime("%H:%M:%S, every ") + f"{EVERY_S:g} s; Ctrl-C ends", style="dim")
-                room = console.height - 7 - len(view.notes)
-                live.update(Group(*parts(view, console.width, max(1, room)), clock), refresh=True)
+                live.update(Group(*_page(view, console), clock), refresh=True)
                 time.sleep(EVERY_S)
                 view = read(arguments)
     finally:
         write(arguments, view)
+
+
+def _page(view: View, console: Console) -> list[RenderableType]:
+    """As much of the table as the terminal is high; of the notes the first few, each on a line."""
+    notes = [note if len(note) < console.width else f"{note[: console.width - 1]}…" for note in view.notes[:3]]
+    around = 10 + len(notes)  # title, heading and borders, two lines of what is left out, the clock
+    return parts(replace(view, notes=notes), console.width, max(1, console.height - around))
 
 
 if __name__ == "__main__":

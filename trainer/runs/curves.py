@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,16 @@ NUMBERS = re.compile(rb"[-+0-9.einfa,\n]*")  # what float's repr is made of: "in
 
 
 def check(content: bytes) -> int:
-    """The number of whole rows, without reading their numbers.
+    """The number of whole rows; of the cells it only looks whether they are made of what numbers are made of.
 
     Raises:
         Damaged: a row has too many or too few cells, or a cell is no number.
     """
     columns, body = _divided(content)
-    rows = body.count(b"\n")
-    if body.count(b",") != rows * (len(columns) - 1) or NUMBERS.fullmatch(body) is None:
+    rows = body.split(b"\n")[:-1]
+    if {row.count(b",") for row in rows} - {len(columns) - 1} or NUMBERS.fullmatch(body) is None:
         numbers(content)  # says which row
-    return rows
+    return len(rows)
 
 
 def numbers(content: bytes) -> dict[str, np.ndarray]:
@@ -38,15 +39,14 @@ def numbers(content: bytes) -> dict[str, np.ndarray]:
     columns, body = _divided(content)
     if not body:
         return {}
-    cells = body.replace(b"\n", b",").split(b",")[:-1]
+    rows = [row.split(b",") for row in body.split(b"\n")[:-1]]
     try:
-        if body.count(b",") == body.count(b"\n") * (len(columns) - 1):
-            table = np.array([float(cell or "nan") for cell in cells]).reshape(-1, len(columns))
-            if all(line.count(b",") == len(columns) - 1 for line in body.splitlines()):
-                return {name: table[:, i].copy() for i, name in enumerate(columns)}
+        table = np.array([[float(cell or "nan") for cell in row] for row in rows])
     except ValueError:
-        pass
-    raise Damaged(f"{FILE}: {_first_mistake(body, len(columns))}")
+        table = None
+    if table is None or table.shape != (len(rows), len(columns)):
+        raise Damaged(f"{FILE}: {_first_mistake(rows, len(columns))}")
+    return {name: table[:, i].copy() for i, name in enumerate(columns)}
 
 
 def _divided(content: bytes) -> tuple[list[str], bytes]:
@@ -55,17 +55,16 @@ def _divided(content: bytes) -> tuple[list[str], bytes]:
         return [], b""
     head, _, body = content.replace(b"\r\n", b"\n").partition(b"\n")
     try:
-        columns = head.decode().split(",")
-    except UnicodeDecodeError as error:
-        raise Damaged(f"{FILE}: not text in UTF-8") from error
+        columns = next(csv.reader([head.decode()]), [""])  # the name of a head or a target may hold a comma
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Damaged(f"{FILE}: its first line is not text in UTF-8") from error
     if columns[0] != "epoch" or len(set(columns)) < len(columns):
         raise Damaged(f"{FILE}: its first line should name columns, the first of them epoch")
     return columns, body[: body.rfind(b"\n") + 1]
 
 
-def _first_mistake(body: bytes, columns: int) -> str:
-    for i, line in enumerate(body.split(b"\n")[:-1], 1):
-        cells = line.split(b",")
+def _first_mistake(rows: list[list[bytes]], columns: int) -> str:
+    for i, cells in enumerate(rows, 1):
         if len(cells) != columns:
             return f"row {i} has {len(cells)} cells instead of {columns}"
         for cell in cells:

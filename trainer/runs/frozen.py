@@ -7,17 +7,19 @@ that it has. No YAML tag makes an object, and an alias, with which a few lines c
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+
 from trainer.files import YamlLoader
 from trainer.run_dir import CONFIG, HYDRA, RESUMED
 
 # A line that begins a key of the file itself; what is indented, or an item of a list, belongs to the one before.
 BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
-CHOICES = re.compile(r"^(?P<indent> +)choices:\n(?P<block>(?:(?P=indent) +.*\n?)+)", re.MULTILINE)
+CHOICES = re.compile(r"^(?P<indent> +)choices:\s*\n(?P<block>(?:(?P=indent) +.*\n?)+)", re.MULTILINE)
 
 
 class Damaged(Exception):
@@ -39,11 +41,11 @@ def load_config(folder: Path) -> dict[str, Any]:
     if (text := _text(folder, RESUMED)) is not None:
         config |= _blocks(text, RESUMED)
     if (text := _text(folder, HYDRA)) is not None:
-        found = CHOICES.search(text)
+        found = CHOICES.search(text, max(0, text.find("\n  runtime:")))
         if found is None:
             raise Damaged(f"{HYDRA}: does not say which choices were made (hydra.runtime.choices)")
         for group, choice in _parse(found["block"], HYDRA):
-            if not group.startswith("hydra/"):
+            if not group.startswith("hydra/") and group != "sweep":  # how jobs are made is no part of a run
                 config[group.partition("@")[0]] = choice
     return config
 
@@ -73,14 +75,14 @@ def _text(folder: Path, name: str) -> str | None:
 
 def _blocks(text: str, name: str) -> dict[str, Any]:
     """The dotted keys of a mapping in YAML."""
+    blocks = [block for block in BLOCK.split(text) if block]
+    heads = Counter(block.partition(":")[0] for block in blocks)
+    if twice := [head for head, n in heads.items() if n > 1]:
+        raise Damaged(f"{name}: has {twice[0].splitlines()[0]!r} twice")
     try:
-        parts = [_parse(block, name) for block in BLOCK.split(text) if block]
-        flat = [item for part in parts for item in part]
-        if len(dict(flat)) == len(flat):
-            return dict(flat)
+        return dict(item for block in blocks for item in _parse(block, name))
     except Damaged:  # blocks that mean something only together, or a damaged file: the whole text will tell
-        pass
-    return dict(_parse(text, name))
+        return dict(_parse(text, name))
 
 
 @lru_cache(maxsize=1 << 14)

@@ -147,11 +147,19 @@ def _walk(root: Path, seen: set[tuple[int, int]]) -> Iterable[tuple[Path, str | 
                 yield folder, None
                 continue
             with os.scandir(folder) as entries:
-                todo += [folder / entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
+                todo += [folder / entry.name for entry in entries if entry.name[0] != "." and _is_folder(entry)]
         except FileNotFoundError:  # gone meanwhile
             continue
         except OSError as error:
             yield folder, f"{error.strerror or error}"
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Whether it is a directory, or a symbolic link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _exists(path: Path) -> bool:

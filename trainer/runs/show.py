@@ -1,4 +1,4 @@
-"""A table of runs for the screen, and the same as CSV, JSON and LaTeX, whose numbers are whole."""
+"""A table of runs for the screen, and the same as CSV, JSON and LaTeX."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.cells import cell_len
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from trainer.files import finite
-from trainer.runs.columns import Row
+from trainer.runs.columns import FACTS, Row
 from trainer.runs.groups import Mean
 
 STYLES = {"finished": "green", "running": "cyan", "diverged": "red", "failed": "red", "damaged": "bold red"}
@@ -30,7 +33,7 @@ class Sheet:
     columns: list[str]
     rows: list[Row]
     titles: dict[str, str] = field(default_factory=dict)
-    optional: frozenset[str] = frozenset()  # columns that a narrow screen may leave out, from the right
+    optional: Sequence[str] = ()  # columns that a narrow screen may leave out, the last ones first
 
 
 def text(value: Any, column: str = "") -> str:
@@ -71,6 +74,8 @@ def _cell(r: Row, column: str) -> str:
     value = r.get(column)
     if value is None and column in r:
         return "null"
+    if column == "status" and value == "running" and "epochs" in r:
+        return f"running {r['epochs']}/{r.get('train.epochs', '?')}"
     fewer = f" (n={value.n})" if isinstance(value, Mean) and value.n != r["n"] else ""
     return text(value, column) + fewer
 
@@ -110,21 +115,33 @@ def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Ta
     table = Table()
     for i in shown:
         justify = "right" if is_numeric(sheet, sheet.columns[i]) else "left"
-        how = {"overflow": "ellipsis", "no_wrap": True, "max_width": sizes[i]} if i == name else {"overflow": "fold"}
+        how = {"overflow": "fold"}
+        if i == name:
+            how = {"overflow": "ellipsis", "no_wrap": True, "max_width": max(sizes[i], cell_len(heads[i]))}
         table.add_column(Text(heads[i]), justify=justify, **how)
-    for line, r in zip(body, sheet.rows, strict=False):
-        table.add_row(*(Text(line[i], _style(sheet.columns[i], r)) for i in shown))
+    lines = [
+        [Text(line[i], _style(sheet.columns[i], r)) for i in shown] for line, r in zip(body, sheet.rows, strict=False)
+    ]
+    if over() <= 0:  # no cell is broken: as one row of long cells a thousand runs take rich a third of the time
+        lines = [[Text("\n").join(column) for column in zip(*lines, strict=True)]]
+    for line in lines:
+        table.add_row(*line)
     return table, [sheet.columns[i] for i in range(len(heads)) if i not in shown]
 
 
+def _style(column: str, r: Row) -> str:
+    return STYLES.get(r.get("status"), "") if column == "status" else ""
+
+
 def _least_telling(sheet: Sheet, body: list[list[str]]) -> list[int]:
-    """The columns that may be left out: first those that say the same as one before them, each kind from the right."""
-    optional = [i for i, column in enumerate(sheet.columns) if column in sheet.optional]
+    """The columns that may be left out, in that order: first settings that tell the runs apart as another one does."""
+    optional = [sheet.columns.index(column) for column in sheet.optional]
     seen, again = set(), []
     for i in optional:
         numbers: dict[str, int] = {}
         pattern = tuple(numbers.setdefault(line[i], len(numbers)) for line in body)
-        again += [i] if pattern in seen else []
+        if pattern in seen and len(numbers) < len(body) and "/" not in sheet.columns[i]:
+            again.append(i)
         seen.add(pattern)
     return [*reversed(again), *(i for i in reversed(optional) if i not in again)]
 
@@ -135,19 +152,29 @@ def is_numeric(sheet: Sheet, column: str) -> bool:
     return all(isinstance(value, int | float | Mean) and not isinstance(value, bool) for value in values)
 
 
-def _style(column: str, r: Row) -> str:
-    return STYLES.get(str(r.get("status")).split()[0], "") if column == "status" else ""
-
-
 def _short(head: str, heads: Sequence[str]) -> str:
-    """The end of a name where no other one ends so."""
+    """The end of a name where no other one ends so, and no other column is called so."""
     last = head.rpartition(".")[2]
-    return last if sum(other.rpartition(".")[2] == last for other in heads) == 1 else head
+    return last if last not in FACTS and sum(other.rpartition(".")[2] == last for other in heads) == 1 else head
 
 
 def _narrow(head: str) -> str:
     """A heading on two lines."""
     return head.replace(" ", "\n", 1) if " " in head else head.replace("/", "/\n", 1)
+
+
+def output(console: Console, parts: Iterable[RenderableType]) -> None:
+    """Prints tables and lines, which are not broken; that the reader has gone is an error as everywhere."""
+    with console.capture() as captured:  # rich itself would end the process with status 1
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, Text))
+    write(captured.get())
+
+
+def write(content: str) -> None:
+    """Writes to standard output; a character that it cannot hold becomes a question mark."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(content.encode(encoding, "replace").decode(encoding))
 
 
 def flat(sheet: Sheet) -> tuple[list[str], list[list[Any]]]:
@@ -168,12 +195,12 @@ def flat(sheet: Sheet) -> tuple[list[str], list[list[Any]]]:
 
 
 def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Comma-separated values: numbers whole, lists as JSON, empty what is missing."""
+    """Comma-separated values: all digits of numbers, lists as JSON, empty what is missing."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([_plain(value) for value in line] for line in rows)
-    return buffer.getvalue().encode(errors="replace").decode()
+    return buffer.getvalue().encode(errors="replace").decode()  # a path may hold what no encoding has
 
 
 def _plain(value: Any) -> Any:
@@ -204,6 +231,7 @@ def latex(sheet: Sheet) -> str:
     return "\n".join(lines) + "\n"
 
 
+NUMBER = re.compile(r"(?P<value>-?\d[\d.e+-]*)(?: ± (?P<sd>\d[\d.e+-]*))?(?P<n>(?: \(n=\d+\))?)")
 SPECIAL = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
@@ -213,6 +241,9 @@ SPECIAL = {
 
 
 def escape(cell: str) -> str:
-    """A text as LaTeX prints it; a negative number gets a minus sign."""
-    text = "".join(SPECIAL.get(c, c) for c in cell)
-    return f"${text}$" if cell[:1] == "-" and cell[1:2].isdigit() and "±" not in cell else text
+    """A text as LaTeX prints it; a mean with its deviation, and a negative number, as mathematics."""
+    number = NUMBER.fullmatch(cell)
+    if number and (number["sd"] or cell.startswith("-")):
+        spread = f" \\pm {number['sd']}" if number["sd"] else ""
+        return f"${number['value']}{spread}${number['n']}"
+    return "".join(SPECIAL.get(c, c) for c in cell)

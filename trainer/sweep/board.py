@@ -29,6 +29,7 @@ class Board:
         self.folder, self.total, self.before, self.workers = folder, total, before, workers
         self.counts: Counter[str] = Counter()
         self.running: dict[Path, float] = {}
+        self.epochs: dict[Path, int] = {}  # of each job in all
         self.spent: list[float] = []  # seconds of each job that ended
         self.shown_at = 0.0
 
@@ -45,6 +46,7 @@ class Board:
     def started(self, path: Path) -> None:
         """A job has begun."""
         self.running[path] = time.monotonic()
+        self.epochs[path] = run_dir.frozen(path)["train"]["epochs"]
 
     def ended(self, path: Path, status: str, again: bool) -> None:
         """A job has ended, and may come again."""
@@ -72,10 +74,15 @@ class Board:
 
     @property
     def left(self) -> float | None:
-        """Seconds until all is done, by those that ended; None before."""
-        if not self.spent:
+        """Seconds until all is done, by the jobs that ended, else by the epochs of those under way; None before."""
+        lasting = self.spent or [
+            (time.monotonic() - since) * self.epochs[path] / epoch
+            for path, since in self.running.items()
+            if (epoch := int(about(path)["epoch"] or 0))
+        ]
+        if not lasting:
             return None
-        mean = sum(self.spent) / len(self.spent)
+        mean = sum(lasting) / len(lasting)
         todo = self.total - self.before - sum(self.counts.values())
         done = sum(min(time.monotonic() - since, mean) for since in self.running.values())
         return max(0.0, (todo * mean - done) / max(1, min(self.workers, todo)))
@@ -109,7 +116,8 @@ class Table(Board):
         for path, since in list(self.running.items())[:most]:
             row = about(path)
             name, _, differences = path.name.partition("_")
-            table.add_row(name, differences, row["epoch"], row["metric"], f"running {clock(time.monotonic() - since)}")
+            epoch = f"{row['epoch'] or 0}/{self.epochs[path]}"
+            table.add_row(name, differences, epoch, row["metric"], f"running {clock(time.monotonic() - since)}")
         if len(self.running) > most:
             table.add_row("…", f"and {len(self.running) - most} more", "", "", "")
         self.live.update(table, refresh=True)

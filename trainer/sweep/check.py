@@ -21,7 +21,7 @@ NOWHERE = Path("/nonexistent")  # nothing is written
 
 
 def check(configs: Sequence[dict[str, Any]], metric: str | None, answers: Connection) -> None:
-    """Sends ``(i, line or None)`` for each configuration, then the number of GPUs.
+    """Sends ``(i, line or None)`` for each configuration.
 
     Args:
         metric: `sweep.metric`, which each job must log.
@@ -35,23 +35,24 @@ def check(configs: Sequence[dict[str, Any]], metric: str | None, answers: Connec
         if alike not in lines:
             lines[alike] = mistake(config, metric, datasets)
         answers.send((i, lines[alike]))
+
+
+def count_gpus(answers: Connection) -> None:
+    """Sends how many GPUs torch finds; to ask in the sweep's own process could make CUDA useless for its forks."""
     import torch
 
-    answers.send((None, torch.cuda.device_count()))
+    answers.send(torch.cuda.device_count())
 
 
 def survey(configs: Sequence[dict[str, Any]], metric: str | None, answers: Connection) -> None:
-    """Sends ``(i, line or None, measure or None)`` for each configuration, then ``(None, None, number of GPUs)``.
+    """Sends ``(line, measure)`` for each configuration; one of them is None.
 
     A measure is `sweep.metric`, else what the run monitors, and whether high values of it are good.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep ends this process
     datasets: dict[str, Any] = {}
-    for i, config in enumerate(configs):
-        answers.send((i, *look(config, metric, datasets)))
-    import torch
-
-    answers.send((None, None, torch.cuda.device_count()))
+    for config in configs:
+        answers.send(look(config, metric, datasets))
 
 
 def mistake(config: dict[str, Any], metric: str | None, datasets: dict[str, Any]) -> str | None:

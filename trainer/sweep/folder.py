@@ -68,7 +68,7 @@ def place(folder: Path, jobs: Sequence[Job]) -> list[Path]:
     Jobs of the same configuration are one.
     """
     there = {identity(run_dir.frozen(path)): path for path in reversed(jobs_of(folder))}
-    number = 1 + max((number_of(p) for p in folder.iterdir()), default=-1)
+    number = 1 + max(map(number_of, there.values()), default=-1)
     for job in jobs:
         key = identity(job.config)
         if key not in there:
@@ -92,7 +92,9 @@ def check_folder(folder: Path) -> None:
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: must be a directory")
     if (folder / run_dir.CONFIG).exists():
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: is the directory of one run; choose another")
-    others = sorted(p.name for p in folder.iterdir() if not (p / run_dir.CONFIG).exists())
+    others = sorted(
+        p.name for p in folder.iterdir() if not p.is_dir() or number_of(p) < 0
+    )  # a kill may leave jobs alone
     if others:
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: holds {others[0]}, and is no sweep; choose another")
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
@@ -19,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from trainer.config import explain
 from trainer.errors import Refused, one_line
+from trainer.files import to_yaml
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,9 @@ class Composer:
             config = copy.deepcopy(base)
             ConfigLoaderImpl._apply_overrides_to_config([o for o in parsed if o not in choices], config)
             own = own | {"overrides": own["overrides"] | {"task": [o.input_line for o in parsed]}}
-            text = yaml.dump({"hydra": own}, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
             plain = OmegaConf.to_container(config, resolve=True)
             del plain["sweep"]  # of no run, but of all together
-            return Job(tuple(swept), tuple(overrides), plain, text)
+            return Job(tuple(swept), tuple(overrides), plain, to_yaml({"hydra": own}))
         except Exception as error:
             line = explain(error, overrides)
             raise Refused(line or f"{type(error).__name__}: {one_line(error)}") from error

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.errors import Refused, one_line
-from trainer.files import write_whole
+from trainer.files import YamlLoader, to_yaml, write_whole
 from trainer.run_dir import shown
 from trainer.sweep.folder import SEARCH
 from trainer.sweep.grid import Composer
@@ -102,7 +103,7 @@ class Kept(Composer):
     def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
         if choices not in self.made:
             text = self.texts[choices]
-            self.made[choices] = OmegaConf.create(text["config"]), OmegaConf.create(text["hydra"])
+            self.made[choices] = tuple(OmegaConf.create(from_yaml(text[part])) for part in ("config", "hydra"))
             for config in self.made[choices]:
                 OmegaConf.set_struct(config, True)  # a key that is not there is a mistake
         return self.made[choices]
@@ -124,9 +125,14 @@ def compose_bases(
         composer.job([*constants, *combination], ())  # says what is wrong in one line
         lines = [o for o in parsed([*constants, *combination]) if composer.is_group(o.key_or_group)]
         choices = tuple(o.input_line for o in lines if not isinstance(o.value(), dict))
-        config, hydra = (OmegaConf.to_yaml(part) for part in composer.base(choices))
-        bases.append({"choices": list(choices), "config": config, "hydra": hydra})
+        config, hydra = (OmegaConf.to_container(part, enum_to_str=True) for part in composer.base(choices))
+        bases.append({"choices": list(choices), "config": to_yaml(config), "hydra": to_yaml(hydra)})
     return bases
+
+
+def from_yaml(text: str) -> Any:
+    """What `to_yaml` wrote."""
+    return yaml.load(text, YamlLoader)
 
 
 def parsed(lines: Sequence[str]) -> list[Any]:

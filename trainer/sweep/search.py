@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import read_write
 
 from hydra_plugins.conga.sweeps import Workers
@@ -29,7 +28,7 @@ from trainer.sweep.board import Board
 from trainer.sweep.check import survey
 from trainer.sweep.conduct import Planned
 from trainer.sweep.grid import Composer, Job, parse
-from trainer.sweep.plan import Plan, compose_bases
+from trainer.sweep.plan import Plan, compose_bases, from_yaml
 from trainer.sweep.pruning import PRUNED, Trial
 from trainer.sweep.settings import Settings
 from trainer.sweep.space import Dimension, corners, every_combination, space_of
@@ -59,19 +58,20 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
     study.make_sampler(asked.sampler, 0)
     dimensions, constants = space_of(parse(sweep.context.config_loader, asked.params, arguments))
     constants = [line for line in constants if not line.startswith("sweep.")]  # of no run, but of all together
-    if (sweep.folder / sweep_folder.ASKED).exists():
-        plan = Plan.read(sweep.folder)
-        plan.check_same(sweep.folder, dimensions, constants)
-        count_gpus(sweep)
-    else:
-        plan = make_plan(sweep, dimensions, constants)
+    there = sweep.folder / sweep_folder.SEARCH
+    if not there.exists() and sweep_folder.jobs_of(sweep.folder):
+        raise Refused(f"{run_dir.shown(sweep.folder)}: holds the jobs of a grid; choose another hydra.sweep.dir")
+    plan = Plan.read(sweep.folder) if there.exists() else make_plan(sweep, dimensions, constants)
     study.make_pruner(asked.pruner, plan.epochs)
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with held(sweep.folder):
-        if not (sweep.folder / sweep_folder.SEARCH).exists():
-            plan.write(sweep.folder)
+        if there.exists():  # perhaps since a moment only
+            plan = Plan.read(sweep.folder)
+            plan.check_same(sweep.folder, dimensions, constants)
         settle_metric(sweep, plan)
         sweep_folder.ask(sweep.folder, [d.key for d in dimensions], sweep.plain())
+        if not there.exists():
+            plan.write(sweep.folder)
         carry_out(sweep, asked, plan)
 
 
@@ -83,7 +83,6 @@ def resume(sweep: Sweep, asked: Asked) -> None:
         SystemExit: something failed, or stopped the search.
     """
     plan = Plan.read(sweep.folder)
-    count_gpus(sweep)
     with held(sweep.folder):
         settle_metric(sweep, plan)
         carry_out(sweep, asked, plan)
@@ -96,7 +95,7 @@ def carry_out(sweep: Sweep, asked: Asked, plan: Plan) -> None:
 
     def impossible(job: Job) -> str | None:
         with sweep.pool.asking(survey, [job.config], plan.metric) as answers:
-            return next(answers)[1]
+            return next(answers)[0]
 
     queue = Search(sweep.folder, plan, asked, sweep.settings, impossible)
     try:
@@ -126,16 +125,14 @@ def make_plan(sweep: Sweep, dimensions: list[Dimension], constants: list[str]) -
         loading_progress(lambda: None) as progress,
         sweep.pool.asking(survey, [job.config for job in jobs], sweep.settings.metric) as answers,
     ):
-        for i, line, measure in answers:
-            if i is None:
-                sweep.gpus = measure
-                break
+        for i, job in enumerate(jobs):
+            line, measure = next(answers)
             progress("checking the corners", i + 1, len(jobs))
             if line is None:
                 found.append(measure)
-                good.append(jobs[i])
+                good.append(job)
             else:
-                bad[jobs[i].swept] = line
+                bad[job.swept] = line
     refuse_corners(dimensions, points, bad)
     if len(set(found)) > 1:
         named = ", ".join(f"{metric} {'maximized' if up else 'minimized'}" for metric, up in sorted(set(found)))
@@ -185,12 +182,6 @@ def settle_metric(sweep: Sweep, plan: Plan) -> None:
     sweep.settings = replace(sweep.settings, metric=plan.metric, direction=direction)
     with read_write(sweep.config):
         sweep.config.sweep.metric, sweep.config.sweep.direction = plan.metric, direction
-
-
-def count_gpus(sweep: Sweep) -> None:
-    """Of a search whose corners need no look any more."""
-    with sweep.pool.asking(survey, [], None) as answers:
-        sweep.gpus = next(answers)[2]
 
 
 def refuse_launcher(sweep: Sweep) -> None:
@@ -372,8 +363,8 @@ class Search(Planned):
         pruned = sum((record.summary.get("stopped") or "").startswith(PRUNED) for record in records)
         lines = [f"{'pruned':<11} {pruned} of {len(records)} runs"] if pruned else []
         for record, *_ in results.ranked(records, self.settings)[:1]:
-            overrides = yaml.safe_load((record.path / run_dir.OVERRIDES).read_text())
-            sources = yaml.safe_load((record.path / run_dir.HYDRA).read_text())["hydra"]["runtime"]["config_sources"]
+            overrides = from_yaml((record.path / run_dir.OVERRIDES).read_text())
+            sources = from_yaml((record.path / run_dir.HYDRA).read_text())["hydra"]["runtime"]["config_sources"]
             own = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
             lines.append(f"{'repeat':<11} python -m trainer {shlex.join([*own, *overrides])}")
         return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import signal
@@ -20,11 +21,11 @@ from trainer.assembly import build
 from trainer.config import check_node
 from trainer.display import loading_progress
 from trainer.errors import Refused
-from trainer.run import run_job
+from trainer.run import ONE_RUN, run_job
 from trainer.sweep import folder as sweep_folder
 from trainer.sweep import results
 from trainer.sweep.board import make_board
-from trainer.sweep.check import check
+from trainer.sweep.check import check, count_gpus
 from trainer.sweep.conduct import Planned, conduct
 from trainer.sweep.grid import Composer, Job, expand, parse
 from trainer.sweep.pool import Place, Pool
@@ -42,6 +43,11 @@ class Sweep:
     """
 
     def __init__(self, context: HydraContext, task_function: TaskFunction, config: DictConfig):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise Refused(ONE_RUN)
+        for override in config.hydra.overrides.hydra:
+            if override.startswith("hydra.sweep.subdir="):
+                raise Refused(f"{override}: the sweep names its jobs; only hydra.sweep.dir can be chosen")
         self.context, self.config = context, config
         node = OmegaConf.to_container(config.sweep, resolve=True)
         check_node("sweep", node, ())
@@ -50,7 +56,7 @@ class Sweep:
         sweep_folder.check_folder(self.folder)
         self.launcher = launcher(context, task_function, config)
         self.pool = Pool(run_job)
-        self.gpus, self.tidy_at = 0, 0.0
+        self.tidy_at = 0.0
 
     def grid(self, params: dict[str, Any] | None, arguments: Sequence[str]) -> None:
         """Every combination of the values given: planned, checked, frozen, done.
@@ -96,10 +102,7 @@ class Sweep:
             loading_progress(lambda: None) as progress,
             self.pool.asking(check, configs, self.settings.metric) as answers,
         ):
-            for i, line in answers:
-                if i is None:
-                    self.gpus = line
-                    break
+            for i, line in itertools.islice(answers, len(jobs)):
                 progress("checking jobs", i + 1, len(jobs))
                 if line is not None:
                     mistakes.setdefault(line, []).append(jobs[i].swept)
@@ -112,11 +115,15 @@ class Sweep:
             SystemExit: something failed, or stopped the sweep.
         """
         before, ahead = queue.before, queue.ahead
-        places = self.places(ahead)
-        board = make_board(self.folder, before + ahead, before, len(places))
+        gpus = 0
+        if ahead:
+            with self.pool.asking(count_gpus) as answers:
+                gpus = next(answers)
+        where = places(self.settings, gpus, ahead)
+        board = make_board(self.folder, before + ahead, before, len(where))
         queue.show_on(board)
         board.open()
-        self.pool.open(places)
+        self.pool.open(where)
         code = conduct(queue, self.pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
         results.keep_best(self.folder, self.settings)
         for line in results.closing_lines(self.folder, results.write(self.folder), self.settings):
@@ -132,16 +139,6 @@ class Sweep:
         if now >= self.tidy_at:
             results.keep_best(self.folder, self.settings)
             self.tidy_at = time.monotonic() + 20 * (time.monotonic() - now)
-
-    def places(self, jobs: int) -> list[Place]:
-        """Where jobs compute: a GPU takes `sweep.jobs_per_gpu`, a CPU core one."""
-        s = self.settings
-        named = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = named.split(",") if named else [str(i) for i in range(self.gpus)]
-        slots = [gpu for _ in range(s.jobs_per_gpu) for gpu in gpus] if self.gpus else [None] * cores()
-        workers = len(slots) if s.workers == "auto" else s.workers
-        workers = max(1, min(workers, jobs))
-        return [Place(slots[i % len(slots)], 1 if workers > 1 else None) for i in range(workers)]
 
     def plain(self) -> dict[str, Any]:
         """How the jobs are launched, as plain data: what a resume needs."""
@@ -161,6 +158,15 @@ def refuse(mistakes: dict[str, list[tuple[str, ...]]], total: int) -> None:
         raise Refused(next(iter(mistakes)))
     lines = [f"{line} ({len(jobs)} of them, such as {','.join(jobs[0])})" for line, jobs in mistakes.items()]
     raise Refused("\n  ".join([f"{bad} of {total} jobs cannot run, so none was started:", *lines]))
+
+
+def places(s: Settings, gpus: int, jobs: int) -> list[Place]:
+    """Where jobs compute at a time: a GPU takes `sweep.jobs_per_gpu`, a CPU core one. Each has one thread then."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = named.split(",") if named else [str(i) for i in range(gpus)]
+    slots = [name for _ in range(s.jobs_per_gpu) for name in names] if gpus else [None] * cores()
+    workers = max(1, min(len(slots) if s.workers == "auto" else s.workers, jobs))
+    return [Place(slots[i % len(slots)], 1 if workers > 1 else None) for i in range(workers)]
 
 
 def cores() -> int:

@@ -1,0 +1,142 @@
+"""What a report shows, as plain data that JSON can hold: each run's facts, curves, configuration file and log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.run_dir import CONFIG, RESUMED, shown
+from trainer.runs.columns import row
+from trainer.runs.read import canonical, differing, metric_direction
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trainer.runs.read import RunRecord
+
+# What keeps a page of many runs at a few megabytes. All runs together get so much; each gets its share, within bounds.
+ROWS, ROWS_LEAST, ROWS_MOST = 200_000, 100, 5_000  # of metrics.csv
+LOG, LOG_LEAST, LOG_MOST = 2_000_000, 4_000, 100_000  # bytes of train.log
+CONFIG_MOST = 100_000  # bytes of a configuration file; one that a trainer wrote has a few thousand
+DIGITS = 6  # of a number in a curve
+
+
+def payload(records: Sequence[RunRecord]) -> dict[str, Any]:
+    """The data behind the page.
+
+    ``config`` has the dotted keys that say the same in all runs, each run's ``config`` the others (null: it cannot be
+    read); ``differing`` are those worth a column. ``values`` has what else is known of a run, by the names that
+    ``trainer.runs.load_runs`` gives its columns. Of those and the curves in ``lower``, lower is better.
+    """
+    shared = _shared([record.config for record in records if record.config])
+    rows = min(max(ROWS // max(len(records), 1), ROWS_LEAST), ROWS_MOST)
+    log = min(max(LOG // max(len(records), 1), LOG_LEAST), LOG_MOST)
+    swept = [key for record in records for key in record.swept]
+    return {
+        "config": {key: _plain(value) for key, value in shared.items()},
+        "differing": [key for key in dict.fromkeys([*swept, *differing(records)]) if key not in shared],
+        "lower": sorted(set().union(*map(_lower_is_better, records))),
+        "runs": [_run(record, shared, rows, log) for record in records],
+    }
+
+
+def _run(record: RunRecord, shared: dict[str, Any], rows: int, log: int) -> dict[str, Any]:
+    curves = record.curves
+    length = max(map(len, curves.values()), default=0)
+    kept = _kept(length, rows)
+    apart = {"path", "name", "status", "error", *record.config}
+    own = {key: _plain(value) for key, value in record.config.items() if key not in shared}
+    return {
+        "name": record.name,
+        "path": shown(record.path),
+        "status": record.status,
+        "error": record.error,
+        "values": {name: _plain(value) for name, value in row(record).items() if name not in apart},
+        "config": own if record.config else None,
+        "yaml": _yaml(record.path),
+        "log": _ends(record.path / "train.log", log),
+        "curves": {name: _numbers(column[kept] if kept else column) for name, column in curves.items()},
+        "rows": length if kept else None,
+    }
+
+
+def _lower_is_better(record: RunRecord) -> set[str]:
+    """Names of curves and values."""
+    metrics = {name: name for name in record.curves}
+    metrics |= {f"final/{name}": name for name in record.final} | {
+        f"test/{name}": f"test/{name}" for name in record.test
+    }
+    metrics |= {"best/value": record.best["metric"]} if record.best else {}
+    return {"seconds"} | {name for name, metric in metrics.items() if metric_direction(metric, record) == "min"}
+
+
+def _shared(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What all configurations say alike."""
+    first, *others = configs or [{}]
+    said = {key: canonical(value) for key, value in first.items()}
+    for config in others:
+        said = {key: text for key, text in said.items() if key in config and canonical(config[key]) == text}
+    return {key: first[key] for key in said}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it; what is no number becomes its name, what is no plain data its text."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return (int(value) if _is_whole(value) else value) if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, str | bool | int) else str(value)
+
+
+def _numbers(column: np.ndarray) -> list[float | int | None]:
+    """A curve with the digits that a picture can show; what is no number is null."""
+
+    def short(value: float) -> float | int | None:
+        if not math.isfinite(value):
+            return None
+        return int(value) if _is_whole(value) else float(f"{value:.{DIGITS}g}")
+
+    return [short(value) for value in column.tolist()]
+
+
+def _is_whole(value: float) -> bool:
+    """Whether it is an integer that a browser's numbers hold exactly."""
+    return value.is_integer() and abs(value) < 2**53
+
+
+def _kept(length: int, most: int) -> list[int] | None:
+    """The rows that stand for `length` many, evenly, with the first and the last; None where all do."""
+    return None if length <= most else [round(i * (length - 1) / (most - 1)) for i in range(most)]
+
+
+def _yaml(run: Path) -> str | None:
+    """The configuration as it lies on the disk, with what resumes changed; None where there is none."""
+    frozen, resumed = _ends(run / CONFIG, CONFIG_MOST), _ends(run / RESUMED, CONFIG_MOST)
+    return frozen if not resumed else f"{frozen or ''}\n# changed when the run was resumed:\n{resumed}"
+
+
+def _ends(path: Path, most: int) -> str | None:
+    """A file's text, or None; of one longer than `most` bytes, whole lines of its beginning and of its end."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return f"({path.name} is no file)" if path.exists() else None
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            if size <= most:
+                return file.read(most).decode(errors="replace")
+            head = file.read(most // 3)
+            file.seek(size - 2 * most // 3)
+            tail = file.read(2 * most // 3)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"({path.name} cannot be read: {error.strerror or error})"
+    head = head[: head.rfind(b"\n") + 1] or head + b"\n"
+    tail = tail[tail.find(b"\n") + 1 :] or tail
+    left_out = f"\n… {size - len(head) - len(tail):,} bytes left out here; the whole is in {path} …\n\n"
+    return head.decode(errors="replace") + left_out + tail.decode(errors="replace")
