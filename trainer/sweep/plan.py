@@ -61,9 +61,7 @@ class Plan:
             content = json.loads((folder / SEARCH).read_bytes())
             return cls(**content | {"dimensions": [Dimension.plain(d) for d in content["dimensions"]]})
         except FileNotFoundError:
-            raise Refused(
-                f"{folder}: holds the jobs of a grid, and no search; choose another hydra.sweep.dir"
-            ) from None
+            raise Refused(f"{shown(folder)}: holds no search ({SEARCH} is missing); give its command again") from None
         except (ValueError, TypeError, KeyError) as error:
             raise Refused(f"{folder / SEARCH}: not readable ({one_line(error)})") from error
 
