@@ -3,14 +3,16 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import assert_same_run, rows, summary
+from conftest import ROOT, assert_same_run, rows, summary
 
 from trainer import run_dir
 from trainer.config import CONF, register_resolvers
@@ -266,6 +268,26 @@ def test_a_sweep_is_what_has_a_sweep_json(cli, tmp_path, command):
     assert text.startswith("conga: s/sweep.json: not readable")
     code, text = command(main, "resume", "s", "optim.lr=1")
     assert code == 2
+
+
+@pytest.mark.slow
+def test_damaged_jobs_cost_themselves(cli, tmp_path):
+    s = tmp_path / "s"
+    argv = ("-m", *SHORT, "seed=0,1,2,3", "hydra.sweep.dir=s")
+    assert cli(*argv)[0] == 0
+    (s / "1_seed=1" / "summary.json").write_text("{")
+    for name in ("2_seed=2", "3_seed=3"):
+        (s / name / "summary.json").unlink()
+        shutil.rmtree(s / name / "checkpoints")
+    (s / "3_seed=3" / ".hydra" / "config.yaml").write_text("seed: [")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "trainer.sweep", "resume", "s"]
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "damaged     1_seed=1: summary.json" in done.stdout
+    assert summary(s / "2_seed=2")["status"] == "finished"
+    assert "3_seed=3" in done.stdout.partition("jobs  ")[2]
 
 
 def test_names_are_safe_and_of_bounded_length():

@@ -81,6 +81,7 @@ def test_killed_at_random_moments(start, cli, tmp_path, whole, victim):
     assert_same_sweep(whole, tmp_path / "s")
 
 
+@pytest.mark.slow
 def test_workers_of_a_killed_launcher_stop_and_its_resume_waits_for_none(start, command, tmp_path, whole):
 
     job = start(*JOBS, "hydra.sweep.dir=s", "sweep.workers=2")

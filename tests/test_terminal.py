@@ -90,6 +90,7 @@ def test_loading_says_how_far_it_is_and_can_be_stopped(capsys, monkeypatch):
         show("decoding images", 128, 1280)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_one_table(tmp_path):
     """No bars of jobs between each other; the lines of those that ended stand above it."""
     argv = ["-m", "seed=0,1,2", "train.epochs=30", "hydra.sweep.dir=s", "sweep.workers=2"]

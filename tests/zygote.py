@@ -13,6 +13,8 @@ import sys
 os.environ["OMP_NUM_THREADS"] = "1"  # two threads a run crawl where two runs share two cores
 
 # What single runs would import, each anew.
+import matplotlib.backends.backend_agg
+import matplotlib.figure  # noqa: F401
 import pandas  # noqa: F401
 import scipy.integrate  # noqa: F401
 import sklearn.datasets  # noqa: F401

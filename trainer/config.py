@@ -60,6 +60,8 @@ More examples:
   python -m trainer train.resume=outputs/2026-01-31/12-00-00_cnn_digits_cgd    go on after a stop
   python -m trainer model=cnn --cfg job                        print the configuration, train nothing
 
+Sweeps (-m): hydra/sweeper=grid or optuna; hydra/launcher=workers, submitit_slurm, submitit_local or ray.
+Others: python -m trainer.sweep, runs, plot, compare, report, evaluate, predict, robustness, data_card, model_card.
 Flags: --hydra-help lists Hydra's own; conga -sc install=bash installs shell completion.
 """
 

@@ -32,6 +32,7 @@ def rendered(
     file, settings = io.BytesIO(), {"text.parse_math": False} | FONTS | (look or {})
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks: boxes have to do
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # too small a size was asked for
         draw(*args).savefig(file, format=kind, dpi=dpi, metadata=UNDATED.get(kind))
     return file.getvalue()
 

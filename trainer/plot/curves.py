@@ -168,7 +168,7 @@ def curves_figure(
         if not any(len(line.x) for line in lines):
             raise Refused(f"--y={y}: no run has a number of it yet, of {len(records)}")
     how = looks(records, by)
-    entries = [] if how.plain else legend_entries(how, [line for _, lines in panels for line in lines], band)
+    entries = [] if how.plain else legend_entries(how, [line for _, lines in panels for line in lines])
     handles, texts = [handle for handle, _ in entries], [text for _, text in entries]
     beside, beside_tall = look.legend_room(texts)
     across = 2 if len(panels) == 4 else min(3, len(panels))
@@ -243,7 +243,8 @@ def set_axes(axis: Axes, lines: Sequence[Line], how: Look, log: tuple[bool | Non
         banded = [line for line in kept if line.sd is not None]
         low = min([low, *(float((line.y - np.nan_to_num(line.sd)).min()) for line in banded)])
         high = max([high, *(float((line.y + np.nan_to_num(line.sd)).max()) for line in banded)])
-        axis.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        margin = 0.05 * (high - low) or 0.05 * abs(high) or 1
+        axis.set_ylim(low - margin, high + margin)
     if log[0]:
         if not any((line.x > 0).any() for line in lines):
             raise Refused("--log-x: no number is positive")
@@ -255,19 +256,20 @@ def set_axes(axis: Axes, lines: Sequence[Line], how: Look, log: tuple[bool | Non
             axis.plot(line.x[-1:], [edge], color=how.colours[line.setting], clip_on=False, **CROSS)
 
 
-def legend_entries(how: Look, lines: Sequence[Line], band: Sequence[str] | None) -> list[tuple[Any, str]]:
-    """Handles and texts: each combination of values with the number of its runs, and what a cross means."""
+def legend_entries(how: Look, lines: Sequence[Line]) -> list[tuple[Any, str]]:
+    """Handles and texts: each combination of values, with the number of its runs if it differs, and a cross."""
     from matplotlib.lines import Line2D
 
     found: list[tuple[Any, str]] = []
     combinations = list(how.colours)
+    counts_differ = len({line.n for line in lines if line.sd is not None}) > 1  # else the caption has their number
     if how.scale is None and how.keys:
         for combination in combinations:
             own = [line for line in lines if line.setting == combination]
             text = named(how.keys, combination, combinations, keyed=len(how.keys) > 1)
             counts = [n for line in own if line.sd is not None for n in line.n]
             lost = bool(own) and all(line.diverged for line in own)
-            notes = [counted(min(counts), max(counts))] if band is not None and counts else []
+            notes = [counted(min(counts), max(counts))] if counts_differ and counts else []
             notes += ["diverged" if any(len(line.x) for line in own) else "diverged in its first epoch"] if lost else []
             text += f"  ({', '.join(notes)})" if notes else ""
             style = {"color": how.colours[combination], "linestyle": how.dashes[combination], "linewidth": 1.8}
@@ -304,7 +306,9 @@ def remarks(panels: Sequence[tuple[str, list[Line]]], how: Look, band: Sequence[
     lost = sum(line.diverged for line in lines)
     said = []
     if band is not None:
-        said.append(f"line: mean over {', '.join(band)}; band: ± 1 standard deviation")
+        counts = [n for _, of_panel in panels for line in of_panel if line.sd is not None for n in line.n]
+        shown = f" ({counted(min(counts), max(counts))})" if counts else ""
+        said.append(f"line: mean over {', '.join(band)}{shown}; band: ± 1 standard deviation")
         said.append("runs that diverged are thin lines of their own" if lost else "")
     else:
         said.append(f"{runs} run{'s' * (runs > 1)}" if runs > 1 else "")

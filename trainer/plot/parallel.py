@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,7 +107,7 @@ def draw_axis(axis: Axes, place: int, texts: Sequence[str], heights: Sequence[fl
     from matplotlib.patheffects import withStroke
 
     axis.plot([place, place], [-0.05, 1.05], color="0.25", linewidth=1, zorder=4)
-    step = math.ceil(len(texts) / (2 * FEW))
+    step = max(1, math.ceil(len(texts) / (2 * FEW)))
     for text, y in list(zip(texts, heights, strict=True))[::step]:
         axis.plot([place - 0.02, place], [y, y], color="0.25", linewidth=1, zorder=4)
         halo = [withStroke(linewidth=2.5, foreground="white")]
@@ -137,9 +138,13 @@ def name_axes(axis: Axes, names: Sequence[str], bottom: float) -> None:
     """Names above the axes, long ones in two lines."""
     axis.set(xlim=(-0.45, len(names) - 1 + 0.45), ylim=(bottom - 0.03, 1.0 + 0.06), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
-    for place, name in enumerate(names):
-        text = name if len(name) <= 16 else name.replace(".", ".\n", 1).replace(" ", "\n", 1)
+    distance = axis.figure.get_figwidth() * 72 / (len(names) + 0.5)  # points between two axes
+    folded = [name if 5.6 * len(name) < distance else name.replace(".", ".\n").replace(" ", "\n") for name in names]
+    lengths = [5.6 * max(map(len, text.split("\n"))) for text in folded]
+    touch = any((a + b) / 2 > distance for a, b in pairwise(lengths))
+    for place, text in enumerate(folded):
+        raised = 24 if touch and place % 2 else 0  # in two heights
         axis.annotate(
-            text, (place, 1), (0, 10), textcoords="offset points", ha="center", va="bottom", fontsize=9,
-            annotation_clip=False,
+            text, (place, 1.05), (0, 6 + raised), textcoords="offset points", ha="center", va="bottom", fontsize=9,
+            annotation_clip=False, linespacing=1,
         )  # fmt: skip

@@ -14,6 +14,7 @@ import numpy as np
 
 from trainer.config import show
 
+LARGEST = 1e300  # numbers beyond have no place on an axis
 FEW = 9  # ticks: of more values than these, some have to do
 
 
@@ -75,7 +76,7 @@ class Scale:
 def numeric(values: Sequence[Any]) -> bool:
     """Whether all are finite numbers, and there is one."""
     return bool(values) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
+        isinstance(v, int | float) and not isinstance(v, bool) and -LARGEST < v < LARGEST for v in values
     )
 
 
@@ -104,7 +105,8 @@ def order(value: Any) -> tuple[int, Any]:
         return 0, 0
     if isinstance(value, bool):
         return 1, value
-    return (2, value) if isinstance(value, int | float) and not math.isnan(value) else (3, str(value))
+    is_number = isinstance(value, int) or (isinstance(value, float) and not math.isnan(value))
+    return (2, value) if is_number else (3, str(value))
 
 
 def labels(values: Sequence[Any]) -> list[str]:

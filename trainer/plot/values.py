@@ -154,7 +154,8 @@ def setting(record: RunRecord, key: str) -> Any:
 def _frozen(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(map(_frozen, value))
-    return str(value) if isinstance(value, dict) else value
+    odd = isinstance(value, dict) or (isinstance(value, float) and not math.isfinite(value))
+    return str(value) if odd else value
 
 
 def settings(record: RunRecord, keys: Sequence[str]) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from pathlib import Path
@@ -46,7 +47,8 @@ class Board:
     def started(self, path: Path) -> None:
         """A job has begun."""
         self.running[path] = time.monotonic()
-        self.epochs[path] = run_dir.frozen(path)["train"]["epochs"]
+        with contextlib.suppress(Refused):  # a damaged configuration: the job itself will say so
+            self.epochs[path] = run_dir.frozen(path)["train"]["epochs"]
 
     def ended(self, path: Path, status: str, again: bool) -> None:
         """A job has ended, and may come again."""
@@ -76,7 +78,7 @@ class Board:
     def left(self) -> float | None:
         """Seconds until all is done, by the jobs that ended, else by the epochs of those under way; None before."""
         lasting = self.spent or [
-            (time.monotonic() - since) * self.epochs[path] / epoch
+            (time.monotonic() - since) * self.epochs.get(path, epoch) / epoch
             for path, since in self.running.items()
             if (epoch := int(about(path)["epoch"] or 0))
         ]
@@ -116,7 +118,7 @@ class Table(Board):
         for path, since in list(self.running.items())[:most]:
             row = about(path)
             name, _, differences = path.name.partition("_")
-            epoch = f"{row['epoch'] or 0}/{self.epochs[path]}"
+            epoch = f"{row['epoch'] or 0}/{self.epochs.get(path, '?')}"
             table.add_row(name, differences, epoch, row["metric"], f"running {clock(time.monotonic() - since)}")
         if len(self.running) > most:
             table.add_row("…", f"and {len(self.running) - most} more", "", "", "")

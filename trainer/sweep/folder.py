@@ -129,8 +129,11 @@ def asked(folder: Path) -> dict[str, Any]:
 
 
 def state(path: Path) -> str:
-    """Of a job: queued, running, finished, diverged, failed or interrupted."""
-    summary = Summary.read(path).data
+    """Of a job: queued, running, finished, diverged, failed, interrupted or damaged."""
+    try:
+        summary = Summary.read(path).data
+    except Refused:
+        return "damaged"
     status = summary.get("status", "queued")
     if status == "running" and not run_dir.is_held(path, summary.get("process", {})):
         return "interrupted"

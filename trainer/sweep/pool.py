@@ -14,8 +14,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
+from multiprocessing.context import BaseContext, ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,13 @@ class Pool:
         """Says where jobs may run."""
         self.places = list(places)
 
+    def warm(self) -> None:
+        """Starts the process that the others are forked from, unless it is there; it imports torch meanwhile."""
+        if isinstance(self.context, ForkServerContext):
+            resource_tracker.ensure_running()  # unblocks signals, so it must be there already
+            with _ctrl_c_is_not_for_children():
+                forkserver.ensure_running()
+
     @property
     def free(self) -> bool:
         """Whether there is a place for one more."""
@@ -80,6 +88,7 @@ class Pool:
 
     def start(self, path: Path) -> None:
         """Starts a job in a free place."""
+        self.warm()
         place = self.places.pop(0)
         process = self.context.Process(target=work, args=(self.task, path, place, self.lifeline))
         process.start()
@@ -105,6 +114,7 @@ class Pool:
     @contextlib.contextmanager
     def asking(self, target: Callable[..., None], *args: Any) -> Iterator[Iterator[Any]]:
         """Calls `target(*args, connection)` in a process of its own, which sends answers; it ends with the block."""
+        self.warm()
         answers, mouth = self.context.Pipe(duplex=False)
         process = self.context.Process(target=target, args=(*args, mouth))
         process.start()
@@ -117,6 +127,16 @@ class Pool:
         finally:
             process.kill()
             process.join()
+
+
+@contextlib.contextmanager
+def _ctrl_c_is_not_for_children() -> Iterator[None]:
+    """A process that is started meanwhile has SIGINT blocked, and so have its forks; for this one it only waits."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _lives: list[Connection] = []
@@ -136,6 +156,8 @@ def work(task: Callable[[Path], int], path: Path, place: Place, lifeline: Connec
     """Becomes a job; never returns."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C is the sweep's, which tells the jobs
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_follow, args=(lifeline,), daemon=True).start()
     log = os.open(path / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -97,4 +98,8 @@ def closing_lines(folder: Path, records: list[RunRecord], settings: Settings) ->
         [(record, metric, found)] = best
         lines.append(f"{'best':<11} {metric} {number(found)}: {shown(record.path)}")
     files = [shown(folder / name) for name in ("sweep.csv", "sweep.png") if (folder / name).exists()]
-    return [*lines, f"{'written':<11} {', '.join(files)}", f"{'all':<11} python -m trainer.runs {shown(folder)}"]
+    return [
+        *lines,
+        f"{'written':<11} {', '.join(files)}",
+        f"{'all':<11} python -m trainer.runs {shlex.quote(shown(folder))}",
+    ]

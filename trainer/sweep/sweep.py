@@ -66,6 +66,8 @@ class Sweep:
             SystemExit: something failed, or stopped the sweep.
         """
         grid = expand(parse(self.context.config_loader, params, arguments))
+        if not (self.folder / sweep_folder.ASKED).exists():  # else there may be nothing to do
+            self.pool.warm()
         composer, jobs = Composer(self.context.config_loader, self.config), []
         mistakes: dict[str, list[tuple[str, ...]]] = {}
         for overrides in grid.combinations:
@@ -156,7 +158,10 @@ def refuse(mistakes: dict[str, list[tuple[str, ...]]], total: int) -> None:
     bad = sum(map(len, mistakes.values()))
     if len(mistakes) == 1 and bad == total:
         raise Refused(next(iter(mistakes)))
-    lines = [f"{line} ({len(jobs)} of them, such as {','.join(jobs[0])})" for line, jobs in mistakes.items()]
+    lines = []
+    for line, jobs in mistakes.items():
+        several = f"{len(jobs)} of them, such as " if len(jobs) > 1 else ""
+        lines.append(f"{line} ({several}{','.join(jobs[0])})")
     raise Refused("\n  ".join([f"{bad} of {total} jobs cannot run, so none was started:", *lines]))
 
 
