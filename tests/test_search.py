@@ -455,6 +455,19 @@ def test_the_same_command_goes_on_and_another_one_is_refused(cli, tmp_path):
     assert (code, "sweep.metric=val/accuracy: the search in s has val/loss" in text) == (2, True), text
 
 
+def test_a_damaged_run_costs_itself(cli, tmp_path):
+    space = (*SEARCH, "optim.lr=interval(0.01,0.1)", "train.epochs=1", "hydra.sweep.dir=s")
+    assert cli(*space, "hydra.sweeper.n_trials=3")[0] == 0
+    (runs(tmp_path / "s")[0] / "summary.json").write_text("{")
+    (runs(tmp_path / "s")[1] / ".hydra" / "config.yaml").write_text("a: [")
+    (runs(tmp_path / "s")[2] / ".hydra" / "trial.json").write_text("[")
+    code, text = cli(*space, "hydra.sweeper.n_trials=5")
+    assert code == 1, text
+    assert "summary.json: not readable as JSON" in text
+    assert [t.state for t in trials(tmp_path / "s")] == [TrialState.COMPLETE] * 5
+    assert [summary(runs(tmp_path / "s")[n])["status"] for n in (1, 2, 3, 4)] == ["finished"] * 4
+
+
 def test_two_commands_do_not_share_a_search(start, cli, tmp_path):
     space = (*SEARCH, "optim.lr=interval(0.01,0.1)", "hydra.sweep.dir=s", "hydra.sweeper.n_trials=3", "sweep.workers=1")
     job = start(*space, "train.epochs=30")

@@ -29,7 +29,7 @@ from trainer.sweep.check import survey
 from trainer.sweep.conduct import Planned
 from trainer.sweep.grid import Composer, Job, parse
 from trainer.sweep.plan import Plan, compose_bases, from_yaml
-from trainer.sweep.pruning import PRUNED, Trial
+from trainer.sweep.pruning import PRUNED, TRIAL, Trial
 from trainer.sweep.settings import Settings
 from trainer.sweep.space import Dimension, corners, every_combination, space_of
 from trainer.sweep.sweep import Sweep
@@ -111,6 +111,7 @@ def make_plan(sweep: Sweep, dimensions: list[Dimension], constants: list[str]) -
     Raises:
         Refused: none of them can run, or they do not agree on what is best.
     """
+    sweep.pool.warm()
     composer = Composer(sweep.context.config_loader, sweep.config)
     bases = compose_bases(composer, dimensions, constants)
     jobs, found, good = [], [], []
@@ -224,8 +225,11 @@ class Search(Planned):
         self.composer = plan.composer()
         self.distributions = {d.key: d.distribution() for d in plan.dimensions}
         self.study = study.open_study(folder, study.make_pruner(asked.pruner, plan.epochs), maximize=plan.maximize)
-        self.numbers = {p: trial.number for p in sweep_folder.jobs_of(folder) if (trial := Trial.read(p)) is not None}
-        self.known = {sweep_folder.identity(run_dir.frozen(path)): path for path in self.numbers}
+        self.numbers = {p: sweep_folder.number_of(p) for p in sweep_folder.jobs_of(folder) if (p / TRIAL).exists()}
+        self.known: dict[str, Path] = {}  # by their configurations
+        for path in self.numbers:
+            with contextlib.suppress(Refused):  # a damaged one costs itself, and is like no other
+                self.known[sweep_folder.identity(run_dir.frozen(path))] = path
         self.twin: tuple[int, Path] | None = None  # a trial that waits for one that is the same
         self.told: set[Path] = set()
         self.board: Board | None = None
@@ -334,7 +338,7 @@ class Search(Planned):
         status = self.results[path]
         if status == "diverged":  # not failed: of failed trials samplers learn nothing
             return "PRUNED", None
-        if status == "failed":
+        if status in ("failed", "damaged"):
             return "FAIL", None
         if status != "finished":
             return None
