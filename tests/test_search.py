@@ -468,6 +468,31 @@ def test_a_damaged_run_costs_itself(cli, tmp_path):
     assert [summary(runs(tmp_path / "s")[n])["status"] for n in (1, 2, 3, 4)] == ["finished"] * 4
 
 
+@pytest.mark.parametrize("what", ["raise", "kill"])
+def test_a_run_that_fails_is_failed_and_one_that_was_killed_goes_on(cli, tmp_path, what):
+    trouble = ("+objective.once=flag", "objective._target_=test_sweep.Trouble", f"+objective.what={what}")
+    argv = (*SEARCH, *trouble, "data=iris", "data.batch_size=16", "optim.lr=interval(0.01,0.1)", "train.epochs=2",
+            "hydra.sweeper.n_trials=3", "hydra.sweep.dir=s", "sweep.workers=1")  # fmt: skip
+    code, text = cli(*argv)
+    assert code == 1, text
+    states = [t.state.name for t in trials(tmp_path / "s")]
+    assert states == [{"raise": "FAIL", "kill": "RUNNING"}[what], "COMPLETE", "COMPLETE"]
+    assert cli(*argv)[0] == {"raise": 1, "kill": 0}[what]
+    code, text = cli(*argv, "sweep.rerun_failed=true")
+    assert code == 0, text
+    assert [summary(r)["status"] for r in runs(tmp_path / "s").values()] == ["finished"] * 3
+    states = [t.state.name for t in trials(tmp_path / "s")]
+    assert states == [{"raise": "FAIL", "kill": "COMPLETE"}[what], "COMPLETE", "COMPLETE"]
+
+
+def test_a_run_that_fails_is_tried_again(cli, tmp_path):
+    trouble = ("+objective.once=flag", "objective._target_=test_sweep.Trouble", "+objective.what=raise")
+    code, text = cli(*SEARCH, *trouble, "data=iris", "data.batch_size=16", "optim.lr=interval(0.01,0.1)",
+                     "train.epochs=2", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=s", "sweep.retries=1")  # fmt: skip
+    assert code == 0, text
+    assert [t.state.name for t in trials(tmp_path / "s")] == ["COMPLETE"] * 2
+
+
 def test_two_commands_do_not_share_a_search(start, cli, tmp_path):
     space = (*SEARCH, "optim.lr=interval(0.01,0.1)", "hydra.sweep.dir=s", "hydra.sweeper.n_trials=3", "sweep.workers=1")
     job = start(*space, "train.epochs=30")

@@ -271,8 +271,9 @@ class Search(Planned):
 
     def next(self) -> Path | None:
         path = super().next()
-        for one in self.results:
-            self.tell(one)
+        for one in self.results:  # perhaps of a run that another process ended
+            if one not in self.running and one not in self.todo:  # else it is tried again
+                self.tell(one)
         while path is None and self.twin is None:
             if self.lost:
                 number, params = self.lost.pop(0)
