@@ -116,7 +116,7 @@ class Pool:
         """Calls `target(*args, connection)` in a process of its own, which sends answers; it ends with the block."""
         self.warm()
         answers, mouth = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=target, args=(*args, mouth))
+        process = self.context.Process(target=_answer, args=(target, args, mouth))
         process.start()
         mouth.close()
         try:
@@ -150,6 +150,11 @@ def _let_go() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
     os.register_at_fork(after_in_child=_let_go)
+
+
+def _answer(target: Callable[..., None], args: tuple[Any, ...], mouth: Connection) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the sweep's process has gone
+        target(*args, mouth)
 
 
 def work(task: Callable[[Path], int], path: Path, place: Place, lifeline: Connection) -> None:
