@@ -128,7 +128,8 @@ class Sweep:
         choice = self.config.hydra.runtime.choices["hydra/launcher"]
         board = make_board(self.folder, total, before, len(where) if here else None, f"hydra/launcher={choice}")
         board.open()
-        pool = self.pool if ours else Elsewhere(self.launcher, self.folder, self.config)
+        most = None if self.settings.workers == "auto" else self.settings.workers
+        pool = self.pool if ours else Elsewhere(self.launcher, self.folder, self.config, most)
         pool.open(where)
         code = conduct(queue, pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
         results.keep_best(self.folder, self.settings)
