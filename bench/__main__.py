@@ -6,7 +6,7 @@ import importlib
 import platform
 import sys
 
-NAMES = ("loop", "startup", "augment", "load", "optim", "read", "report")
+NAMES = ("loop", "startup", "augment", "load", "optim", "read", "report", "sweep")
 
 
 def main() -> None:

@@ -140,6 +140,8 @@ def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]])
         value = row[t.stopper]
         if p.improved is None or better(value, p.improved["value"], t.stopper_maximize, early.min_delta):
             p.improved = {"value": value, "epoch": p.epoch}
+    if t.judge is not None:
+        p.pruned = t.judge(row)
     keep_epoch(t)
     save_last(t)
     record(t)

@@ -136,7 +136,9 @@ def start_or_resume(
     training = assemble(**effective, **given)
     from trainer.device import switches
     from trainer.loop import restore
+    from trainer.sweep.pruning import judge_of
 
+    training.judge = judge_of(path, training.display.note) if world.size == 1 else None
     stop.check()
     with switches(training.settings, training.device):
         restored = restore(training)

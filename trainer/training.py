@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -119,6 +119,7 @@ class Progress:
     best: dict[str, Any] | None = None  # {metric, value, epoch, mode: min or max}
     improved: dict[str, Any] | None = None  # {value, epoch}: the last that early stopping counts as an improvement
     final: dict[str, Any] | None = None  # the last epoch's row
+    pruned: str | None = None  # why a search ended the run
 
 
 @dataclass
@@ -141,6 +142,7 @@ class Training:
     stop: StopRequest
     world: World = field(default_factory=World)
     progress: Progress = field(default_factory=Progress)
+    judge: Callable[[dict[str, Any]], str | None] | None = None  # of a search: why to end after an epoch with this row
 
     def __post_init__(self) -> None:
         s = self.settings
@@ -186,7 +188,7 @@ class Training:
         judged = p.final is not None and self.stopper in p.final  # the last epoch was looked at
         if patience is not None and judged and p.epoch - p.improved["epoch"] >= patience:
             return f"train.early_stopping.patience={patience}: {self.stopper} was best in epoch {p.improved['epoch']}"
-        return None
+        return p.pruned
 
     def evaluates(self, epoch: int) -> bool:
         """Whether the validation split is looked at after an epoch (from 1): every so many, and at the end."""

@@ -1,4 +1,4 @@
-"""What Hydra finds here: ``hydra/sweeper=grid`` and ``hydra/launcher=workers``. ``trainer.sweep`` does the work."""
+"""What Hydra finds here: ``hydra/sweeper=grid`` or ``=optuna``, ``hydra/launcher=workers``; ``trainer.sweep`` works."""
 
 from __future__ import annotations
 
@@ -28,6 +28,35 @@ class Grid(Sweeper):
     def resume(self) -> None:
         """Goes on with the jobs that the sweep's directory has."""
         self._sweep.resume()
+
+
+class Optuna(Sweeper):
+    """Runs that optuna proposes."""
+
+    def __init__(
+        self, n_trials: int, sampler: dict[str, Any], pruner: dict[str, Any], params: dict[str, Any] | None = None
+    ):
+        self.asked = {"n_trials": n_trials, "sampler": sampler, "pruner": pruner, "params": params}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from trainer.config import check_call
+        from trainer.sweep.study import needs_optuna
+        from trainer.sweep.sweep import Sweep
+
+        needs_optuna()
+        check_call("hydra.sweeper", self.asked, Optuna, ())
+        self._sweep = Sweep(hydra_context, task_function, config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        from trainer.sweep.search import Asked, search
+
+        search(self._sweep, Asked(**self.asked), arguments)
+
+    def resume(self) -> None:
+        """Goes on with the search in the sweep's directory."""
+        from trainer.sweep.search import Asked, resume
+
+        resume(self._sweep, Asked(**self.asked))
 
 
 class Workers(Launcher):

@@ -44,17 +44,37 @@ def count_gpus(answers: Connection) -> None:
     answers.send(torch.cuda.device_count())
 
 
+def survey(configs: Sequence[dict[str, Any]], metric: str | None, answers: Connection) -> None:
+    """Sends ``(line, measure)`` for each configuration; one of them is None.
+
+    A measure is `sweep.metric`, else what the run monitors, and whether high values of it are good.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep ends this process
+    datasets: dict[str, Any] = {}
+    for config in configs:
+        answers.send(look(config, metric, datasets))
+
+
 def mistake(config: dict[str, Any], metric: str | None, datasets: dict[str, Any]) -> str | None:
     """What keeps a run of this configuration from its first step, in one line; None where nothing does."""
+    return look(config, metric, datasets)[0]
+
+
+def look(
+    config: dict[str, Any], metric: str | None, datasets: dict[str, Any]
+) -> tuple[str | None, tuple[str, bool] | None]:
+    """What keeps a run of this configuration from its first step, or by what it is measured."""
     try:
         check_config(config, assemble, GIVEN)
         given = {"frozen": config, "path": NOWHERE, "summary": Summary(NOWHERE), "show": Silent, "kept": datasets}
         training = assemble(**config, **given, stop=StopRequest(), world=World())
     except Exception as error:  # whatever a constructor of somebody's own makes of its arguments
-        return explain(error, ()) or f"{type(error).__name__}: {one_line(error)}"
+        return explain(error, ()) or f"{type(error).__name__}: {one_line(error)}", None
     tested = ("test",) if "test" in training.dataset.splits else ()
     measured = (*training.objective.metrics, *training.objective.evaluated)
     known = [*training.columns(), *(f"{split}/{name}" for split in tested for name in measured)]
     if metric is not None and metric not in known:
-        return f"sweep.metric={metric}: must be one of {', '.join(known)}"
-    return None
+        return f"sweep.metric={metric}: must be one of {', '.join(known)}", None
+    if metric is None:
+        return None, (training.monitor, training.maximize)
+    return None, (metric, training.is_better_high(metric, "auto"))

@@ -56,6 +56,19 @@ class Planned:
                 self.todo.append(path)
 
     @property
+    def before(self) -> int:
+        """Jobs that are done before the first is started."""
+        return len(self.results)
+
+    @property
+    def ahead(self) -> int:
+        """Jobs to do."""
+        return len(self.todo)
+
+    def show_on(self, board: Board) -> None:
+        """The board that shows the jobs."""
+
+    @property
     def over(self) -> bool:
         """Whether all jobs are done, here or elsewhere."""
         return not (self.todo or self.running or self.elsewhere)

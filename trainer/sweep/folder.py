@@ -24,6 +24,7 @@ from trainer.run_dir import Summary
 from trainer.sweep.grid import Job
 
 ASKED = "sweep.json"
+SEARCH = "search.json"  # beside it, where optuna proposes the jobs
 LONGEST = 100  # characters in the name of a job's directory
 
 
@@ -96,6 +97,12 @@ def check_folder(folder: Path) -> None:
     )  # a kill may leave jobs alone
     if others:
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: holds {others[0]}, and is no sweep; choose another")
+
+
+def check_no_search(folder: Path) -> None:
+    """Raises Refused where a grid would be put among the runs of a search."""
+    if (folder / SEARCH).exists():
+        raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: holds a search; choose another for a grid")
 
 
 def ask(folder: Path, swept: Sequence[str], config: dict[str, Any]) -> None:

@@ -81,6 +81,7 @@ class Sweep:
         for line, swept in self.check(sweep_folder.new_jobs(self.folder, jobs)).items():
             mistakes.setdefault(line, []).extend(swept)
         refuse(mistakes, len(grid.combinations))
+        sweep_folder.check_no_search(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         with sweep_folder.planning(self.folder):
             paths = sweep_folder.place(self.folder, jobs)
@@ -118,15 +119,17 @@ class Sweep:
         Raises:
             SystemExit: something failed, or stopped the sweep.
         """
-        total, before = len(queue.todo) + len(queue.results), len(queue.results)
+        before, ahead = queue.before, queue.ahead
         ours = self.config.hydra.launcher._target_ == OURS
         here, gpus = ours or at_once(self.launcher), 0
-        if queue.todo and here:
+        if ahead and here:
             with self.pool.asking(count_gpus) as answers:
                 gpus = next(answers)
-        where = places(self.settings, gpus, len(queue.todo))
+        where = places(self.settings, gpus, ahead)
         choice = self.config.hydra.runtime.choices["hydra/launcher"]
-        board = make_board(self.folder, total, before, len(where) if here else None, f"hydra/launcher={choice}")
+        workers = len(where) if here else None
+        board = make_board(self.folder, before + ahead, before, workers, f"hydra/launcher={choice}")
+        queue.show_on(board)
         board.open()
         most = None if self.settings.workers == "auto" else self.settings.workers
         pool = self.pool if ours else Elsewhere(self.launcher, self.folder, self.config, most)

@@ -1,0 +1,103 @@
+"""A run of a search tells the study its value after each epoch, and asks whether it is worth going on.
+
+``.hydra/trial.json`` in its directory makes a run one of a search; the study is in the directory above. Each epoch is
+judged once: one that is trained again after a kill gets the judgement that it had.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import Refused, one_line
+from trainer.files import write_json
+from trainer.sweep import study as studies
+
+TRIAL = ".hydra/trial.json"
+PRUNED = "pruned in epoch"  # so begins what summary.json says of a run that ended so
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What makes a run one of a search.
+
+    Args:
+        number: in the study.
+        metric: the column of metrics.csv that is judged.
+        maximize: whether high values are good.
+        pruner: its node in the configuration.
+        epochs: of the longest run of the search.
+    """
+
+    number: int
+    metric: str
+    maximize: bool
+    pruner: dict[str, Any]
+    epochs: int
+
+    def write(self, run: Path) -> None:
+        """Keeps it in a run's directory."""
+        write_json(run / TRIAL, asdict(self))
+
+    @classmethod
+    def read(cls, run: Path) -> Trial | None:
+        """Of the run in a directory; None where it is none of a search.
+
+        Raises:
+            Refused: the file is damaged.
+        """
+        try:
+            return cls(**json.loads((run / TRIAL).read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise Refused(f"{run / TRIAL}: not readable ({one_line(error)})") from error
+
+
+class Judge:
+    """Judges the epochs of the trial that a run is.
+
+    Args:
+        folder: of the search.
+    """
+
+    def __init__(self, folder: Path, trial: Trial):
+        self.metric, self.storage = trial.metric, studies.storage_in(folder)
+        self.study = studies.open_study(folder, studies.make_pruner(trial.pruner, trial.epochs))
+        study_id = self.storage.get_study_id_from_name(studies.NAME)
+        self.id = self.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+
+    def __call__(self, row: Mapping[str, Any]) -> str | None:
+        """Why a run whose last epoch has the numbers `row` should end, if it should."""
+        epoch = row["epoch"]
+        if self.metric not in row:  # an epoch without evaluation
+            return None
+        known = self.storage.get_trial(self.id)
+        if epoch not in known.intermediate_values and not known.state.is_finished():
+            self.storage.set_trial_intermediate_value(self.id, epoch, float(row[self.metric]))
+            if self.study.pruner.prune(self.study, self.storage.get_trial(self.id)):
+                self.storage.set_trial_user_attr(self.id, "pruned", epoch)
+                known = self.storage.get_trial(self.id)
+        if known.user_attrs.get("pruned") != epoch:
+            return None
+        return f"{PRUNED} {epoch}: by {self.metric}, other trials are more promising"
+
+
+def judge_of(run: Path, say: Callable[[str], None]) -> Judge | None:
+    """Who judges the run in a directory; None where nobody does.
+
+    Raises:
+        Refused: a file of the search is damaged.
+    """
+    trial = Trial.read(run)
+    if trial is None or trial.pruner["_target_"] is None or trial.metric.startswith("test/"):
+        return None
+    folder = run.absolute().parent
+    if not (folder / studies.LOG).exists() or importlib.util.find_spec("optuna") is None:
+        say(f"note        without {studies.LOG} beside it, or without optuna, this run is not pruned")
+        return None
+    return Judge(folder, trial)

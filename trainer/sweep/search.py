@@ -1,0 +1,375 @@
+"""A search: each run is proposed by optuna, which is told what the runs before came to.
+
+    python -m trainer -m hydra/sweeper=optuna optim=sgd,cgd 'optim.lr=tag(log,interval(1e-4,1))'
+
+A free worker gets a new trial at once. The study is told of a run what its directory says, so a search that was killed
+goes on with all that it knew: trials that were under way go on from their checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import read_write
+
+from hydra_plugins.conga.sweeps import Workers
+from trainer import run_dir
+from trainer.display import loading_progress
+from trainer.errors import Held, Refused
+from trainer.runs import find_runs
+from trainer.sweep import folder as sweep_folder
+from trainer.sweep import results, study
+from trainer.sweep.board import Board
+from trainer.sweep.check import survey
+from trainer.sweep.conduct import Planned
+from trainer.sweep.grid import Composer, Job, parse
+from trainer.sweep.plan import Plan, compose_bases, from_yaml
+from trainer.sweep.pruning import PRUNED, TRIAL, Trial
+from trainer.sweep.settings import Settings
+from trainer.sweep.space import Dimension, corners, every_combination, space_of
+from trainer.sweep.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The keys of conf/hydra/sweeper/optuna.yaml."""
+
+    n_trials: int
+    sampler: dict[str, Any]
+    pruner: dict[str, Any]
+    params: dict[str, Any] | None
+
+
+def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
+    """A search: planned, checked, done; or what is left of the one in the directory.
+
+    Raises:
+        Refused: a mistake, and nothing was started.
+        SystemExit: something failed, or stopped the search.
+    """
+    refuse_launcher(sweep)
+    if asked.n_trials < 1:
+        raise Refused(f"hydra.sweeper.n_trials={asked.n_trials}: must be at least 1")
+    study.make_sampler(asked.sampler, 0)
+    dimensions, constants = space_of(parse(sweep.context.config_loader, asked.params, arguments))
+    constants = [line for line in constants if not line.startswith("sweep.")]  # of no run, but of all together
+    there = sweep.folder / sweep_folder.SEARCH
+    if not there.exists() and sweep_folder.jobs_of(sweep.folder):
+        raise Refused(f"{run_dir.shown(sweep.folder)}: holds the jobs of a grid; choose another hydra.sweep.dir")
+    plan = Plan.read(sweep.folder) if there.exists() else make_plan(sweep, dimensions, constants)
+    study.make_pruner(asked.pruner, plan.epochs)
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    with held(sweep.folder):
+        if there.exists():  # perhaps since a moment only
+            plan = Plan.read(sweep.folder)
+            plan.check_same(sweep.folder, dimensions, constants)
+        settle_metric(sweep, plan)
+        sweep_folder.ask(sweep.folder, [d.key for d in dimensions], sweep.plain())
+        if not there.exists():
+            plan.write(sweep.folder)
+        carry_out(sweep, asked, plan)
+
+
+def resume(sweep: Sweep, asked: Asked) -> None:
+    """What is left of the search in the directory.
+
+    Raises:
+        Refused: none is there, or somebody does it.
+        SystemExit: something failed, or stopped the search.
+    """
+    plan = Plan.read(sweep.folder)
+    with held(sweep.folder):
+        settle_metric(sweep, plan)
+        carry_out(sweep, asked, plan)
+
+
+def carry_out(sweep: Sweep, asked: Asked, plan: Plan) -> None:
+    """Asks and tells until all trials are done, then says how to repeat the best."""
+    if plan.metric.startswith("test/") and asked.pruner["_target_"] is not None:
+        print(f"note        {plan.metric} is measured once, at the end of a run: nothing is pruned")
+
+    def impossible(job: Job) -> str | None:
+        with sweep.pool.asking(survey, [job.config], plan.metric) as answers:
+            return next(answers)[0]
+
+    queue = Search(sweep.folder, plan, asked, sweep.settings, impossible)
+    try:
+        sweep.run(queue)
+    finally:
+        for line in queue.closing_lines():
+            print(line)
+
+
+def make_plan(sweep: Sweep, dimensions: list[Dimension], constants: list[str]) -> Plan:
+    """Composes and builds the corners of the space, to find what is wrong before the first run.
+
+    Raises:
+        Refused: none of them can run, or they do not agree on what is best.
+    """
+    sweep.pool.warm()
+    composer = Composer(sweep.context.config_loader, sweep.config)
+    bases = compose_bases(composer, dimensions, constants)
+    jobs, found, good = [], [], []
+    bad: dict[tuple[str, ...], str] = {}
+    points = corners(dimensions)
+    for point in points:
+        try:
+            jobs.append(composer.job([*constants, *point], point))
+        except Refused as error:
+            bad[point] = str(error)
+    with (
+        loading_progress(lambda: None) as progress,
+        sweep.pool.asking(survey, [job.config for job in jobs], sweep.settings.metric) as answers,
+    ):
+        for i, job in enumerate(jobs):
+            line, measure = next(answers)
+            progress("checking the corners", i + 1, len(jobs))
+            if line is None:
+                found.append(measure)
+                good.append(job)
+            else:
+                bad[job.swept] = line
+    refuse_corners(dimensions, points, bad)
+    if len(set(found)) > 1:
+        named = ", ".join(f"{metric} {'maximized' if up else 'minimized'}" for metric, up in sorted(set(found)))
+        raise Refused(f"sweep.metric=null: the runs do not agree on what is best ({named}); give one")
+    metric, maximize = found[0]
+    if sweep.settings.direction != "auto":
+        maximize = sweep.settings.direction == "maximize"
+    keys = {d.key for d in dimensions if d.choices}
+    suspects = [[o for o in point if o.partition("=")[0] in keys] for point in bad]
+    epochs = max(job.config["train"]["epochs"] for job in good)
+    return Plan(dimensions, constants, metric, maximize, epochs, suspects, bases)
+
+
+def refuse_corners(
+    dimensions: Sequence[Dimension], points: Sequence[tuple[str, ...]], bad: dict[tuple[str, ...], str]
+) -> None:
+    """Says which corners cannot run.
+
+    Raises:
+        Refused: none can, or none with one of the choices.
+    """
+    if len(bad) == len(points):
+        raise Refused(bad[points[0]])
+    if every_combination(dimensions):
+        for choice in (d.override(c) for d in dimensions for c in d.choices):
+            lines = [bad.get(point) for point in points if choice in point]
+            if None not in lines:
+                raise Refused(f"{lines[0]} (no run can have {choice})")
+    seen: set[tuple[str, str]] = set()
+    for point, line in bad.items():
+        what = line.partition("=")[0], line.partition(": ")[2]  # the same, whatever the number
+        if what not in seen:
+            print(f"note        {','.join(point)} cannot run: {line}")
+        seen.add(what)
+
+
+def settle_metric(sweep: Sweep, plan: Plan) -> None:
+    """From now on the metric and its direction are those of the study, whoever asks.
+
+    Raises:
+        Refused: others are asked for.
+    """
+    direction, given = "maximize" if plan.maximize else "minimize", sweep.settings
+    for name, value, known in (("metric", given.metric, plan.metric), ("direction", given.direction, direction)):
+        if value not in (None, "auto", known):
+            raise Refused(f"sweep.{name}={value}: the search in {run_dir.shown(sweep.folder)} has {known}")
+    sweep.settings = replace(sweep.settings, metric=plan.metric, direction=direction)
+    with read_write(sweep.config):
+        sweep.config.sweep.metric, sweep.config.sweep.direction = plan.metric, direction
+
+
+def refuse_launcher(sweep: Sweep) -> None:
+    """Raises Refused for launchers of Hydra's, which take jobs in batches."""
+    if not isinstance(sweep.launcher, Workers):
+        name = sweep.config.hydra.runtime.choices["hydra/launcher"]
+        raise Refused(
+            f"hydra/launcher={name}: hydra/sweeper=optuna asks for runs one by one; use hydra/launcher=workers"
+        )
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds the directory for one search.
+
+    Raises:
+        Refused: another one holds it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(run_dir.locked(folder))
+        except Held:
+            raise Refused(
+                f"{run_dir.shown(folder)}: another process goes on with this search; wait for it, or stop it"
+            ) from None
+        yield
+
+
+class Search(Planned):
+    """The trials of a study: those that have a directory, then new ones.
+
+    Args:
+        impossible: what keeps a job from running, in one line, or None; asked for suspects only.
+    """
+
+    def __init__(
+        self, folder: Path, plan: Plan, asked: Asked, settings: Settings, impossible: Callable[[Job], str | None]
+    ):
+        self.folder, self.plan, self.asked, self.settings, self.impossible = folder, plan, asked, settings, impossible
+        self.composer = plan.composer()
+        self.distributions = {d.key: d.distribution() for d in plan.dimensions}
+        self.study = study.open_study(folder, study.make_pruner(asked.pruner, plan.epochs), maximize=plan.maximize)
+        self.numbers = {p: sweep_folder.number_of(p) for p in sweep_folder.jobs_of(folder) if (p / TRIAL).exists()}
+        self.known: dict[str, Path] = {}  # by their configurations
+        for path in self.numbers:
+            with contextlib.suppress(Refused):  # a damaged one costs itself, and is like no other
+                self.known[sweep_folder.identity(run_dir.frozen(path))] = path
+        self.twin: tuple[int, Path] | None = None  # a trial that waits for one that is the same
+        self.told: set[Path] = set()
+        self.board: Board | None = None
+        super().__init__(list(self.numbers), settings.retries, settings.rerun_failed)
+        self.recover()
+        for path in self.results:
+            self.tell(path)
+
+    def recover(self) -> None:
+        """Takes up trials that were asked for by a process that was killed before they had a directory."""
+        placed = set(self.numbers.values())
+        self.lost: list[tuple[int, dict[str, Any]]] = []
+        for trial in self.study.get_trials(deepcopy=False):
+            if not trial.state.is_finished() and trial.number not in placed:
+                if trial.params.keys() == self.distributions.keys():
+                    self.lost.append((trial.number, trial.params))
+                else:  # it has no values yet
+                    self.say(trial.number, "FAIL")
+
+    @property
+    def counted(self) -> int:
+        """Trials asked for, without those that a kill left before they had values."""
+        return sum(t.params.keys() == self.distributions.keys() for t in self.study.get_trials(deepcopy=False))
+
+    @property
+    def before(self) -> int:
+        return self.counted - len(self.lost) - len(self.todo)
+
+    @property
+    def ahead(self) -> int:
+        return max(0, self.asked.n_trials - self.before)
+
+    @property
+    def over(self) -> bool:
+        return super().over and not self.lost and self.twin is None and self.counted >= self.asked.n_trials
+
+    def show_on(self, board: Board) -> None:
+        self.board = board
+
+    def next(self) -> Path | None:
+        path = super().next()
+        for one in self.results:  # perhaps of a run that another process ended
+            if one not in self.running and one not in self.todo:  # else it is tried again
+                self.tell(one)
+        while path is None and self.twin is None:
+            if self.lost:
+                number, params = self.lost.pop(0)
+            elif self.counted < self.asked.n_trials:
+                number, params = self.ask()
+            else:
+                break
+            path = self.place(number, params)
+        return path
+
+    def ended(self, path: Path, status: str) -> bool:
+        again = super().ended(path, status)
+        if not again:
+            self.tell(path)
+        return again
+
+    def ask(self) -> tuple[int, dict[str, Any]]:
+        """A new trial: its number and values."""
+        with study.quiet():
+            self.study.sampler = study.make_sampler(self.asked.sampler, len(self.study.get_trials(deepcopy=False)))
+            trial = self.study.ask(self.distributions)
+        return trial.number, trial.params
+
+    def place(self, number: int, params: dict[str, Any]) -> Path | None:
+        """The directory of a trial; None where it cannot run, or need not."""
+        p, name = self.plan, sweep_folder.job_name(number, [d.short(params[d.key]) for d in self.plan.dimensions])
+        line = None
+        try:
+            job = self.composer.job([*p.constants, *p.overrides(params)], p.overrides(params))
+            line = self.impossible(job) if p.choices(params) in p.suspects else None
+        except Refused as error:
+            line = str(error)
+        if line is not None:  # a bad place, as one where runs are pruned: of failed trials samplers learn nothing
+            self.say(number, "PRUNED")
+            self.note(name, f"cannot run: {line}")
+            return None
+        key = sweep_folder.identity(job.config)
+        if (same := self.known.get(key)) is not None:
+            self.twin = number, same
+            self.note(name, f"is the same as {same.name}")
+            if same in self.results:
+                self.tell(same)
+            return None
+        path = self.folder / name
+        Trial(number, p.metric, p.maximize, self.asked.pruner, p.epochs).write(path)
+        run_dir.freeze(path, job.config, job.hydra, list(job.overrides))
+        self.known[key], self.numbers[path] = path, number
+        self.running.add(path)
+        return path
+
+    def tell(self, path: Path) -> None:
+        """Tells the study what became of a run, and of a trial that is the same; of one that goes on later, nothing."""
+        outcome = None if path in self.told else self.outcome(path)
+        if outcome is not None:
+            self.told.add(path)
+            self.say(self.numbers[path], *outcome)
+        if self.twin is not None and self.twin[1] == path:
+            self.say(self.twin[0], *(self.outcome(path) or ("FAIL", None)))
+            self.twin = None
+
+    def outcome(self, path: Path) -> tuple[str, float | None] | None:
+        """A run's end in optuna's words, and its value; None of a run that has not come to an end."""
+        status = self.results[path]
+        if status == "diverged":  # not failed: of failed trials samplers learn nothing
+            return "PRUNED", None
+        if status in ("failed", "damaged"):
+            return "FAIL", None
+        if status != "finished":
+            return None
+        [record] = find_runs([path])
+        if (record.summary.get("stopped") or "").startswith(PRUNED):
+            return "PRUNED", None
+        found = results.value(record, self.settings)
+        return ("FAIL", None) if found is None else ("COMPLETE", found[1])
+
+    def say(self, number: int, state: str, value: float | None = None) -> None:
+        """Tells the study of a trial; what it knows already stays."""
+        from optuna.trial import TrialState
+
+        with study.quiet():
+            self.study.tell(number, value, TrialState[state], skip_if_finished=True)
+
+    def note(self, name: str, line: str) -> None:
+        """Shows what a trial without a run of its own came to."""
+        if self.board is not None:
+            self.board.before += 1
+            self.board.say(f"{name}  {line}")
+
+    def closing_lines(self) -> list[str]:
+        """How many runs were pruned, and how to repeat the best."""
+        records = find_runs([self.folder])
+        pruned = sum((record.summary.get("stopped") or "").startswith(PRUNED) for record in records)
+        lines = [f"{'pruned':<11} {pruned} of {len(records)} runs"] if pruned else []
+        for record, *_ in results.ranked(records, self.settings)[:1]:
+            overrides = from_yaml((record.path / run_dir.OVERRIDES).read_text())
+            sources = from_yaml((record.path / run_dir.HYDRA).read_text())["hydra"]["runtime"]["config_sources"]
+            own = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
+            lines.append(f"{'repeat':<11} python -m trainer {shlex.join([*own, *overrides])}")
+        return lines

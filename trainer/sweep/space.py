@@ -1,0 +1,127 @@
+"""Where a search looks: one dimension for each key that takes several values in Hydra's override grammar.
+
+optim=sgd,cgd                           one of the choices
+data.batch_size=16,32,64                one of the choices, without an order
+'model.width=range(16,65,step=16)'      16, 32, 48 or 64: as in a grid, the end is left out
+'optim.momentum=interval(0,0.99)'       any number between
+'optim.lr=tag(log,interval(1e-4,1))'    any number between, on a logarithmic scale
+'model.depth=int(interval(1,8))'        any whole number from 1 to 8
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+
+from trainer.errors import Refused
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+MOST = 64  # combinations of choices that are all tried out before a search
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A key, and the values that it may take: choices, as Hydra writes them, or numbers from `low` to `high`."""
+
+    key: str
+    choices: tuple[str, ...] = ()
+    low: float | int = 0
+    high: float | int = 0
+    step: float | int | None = None
+    log: bool = False
+
+    @classmethod
+    def of(cls, override: Override) -> Dimension:
+        """What an override says.
+
+        Raises:
+            Refused: nothing that can be searched.
+        """
+        key, value, line = override.get_key_element(), override.value(), override.input_line
+        if value.tags - {"log"}:
+            raise Refused(f"{line}: the only tag of a search is log")
+        if value.tags and not isinstance(value, IntervalSweep):
+            raise Refused(f"{line}: log goes with an interval, such as tag(log,interval(1e-4,1))")
+        if isinstance(value, IntervalSweep):
+            low, high, log = value.start, value.end, "log" in value.tags
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                raise Refused(f"{line}: must go from a number to a larger one")
+            if log and low <= 0:
+                raise Refused(f"{line}: must begin above 0 on a logarithmic scale")
+            return cls(key, low=low, high=high, log=log)
+        texts = tuple(dict.fromkeys(override.sweep_string_iterator()))
+        if not texts:
+            raise Refused(f"{line}: has no value")
+        if not isinstance(value, RangeSweep):
+            return cls(key, choices=texts)
+        numbers = sorted(map(int if isinstance(value.range(), range) else float, texts))
+        return cls(key, low=numbers[0], high=numbers[-1], step=abs(value.step))
+
+    @classmethod
+    def plain(cls, content: dict[str, Any]) -> Dimension:
+        """From what `dataclasses.asdict` made, and JSON kept."""
+        return cls(**content | {"choices": tuple(content["choices"])})
+
+    def distribution(self) -> BaseDistribution:
+        """In optuna's words."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.choices:
+            return CategoricalDistribution(self.choices)
+        if isinstance(self.low, int):
+            return IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def override(self, value: str | float | int) -> str:
+        """A value of it as an override."""
+        if self.step is not None and isinstance(value, float):  # 0.3, and not 0.30000000000000004
+            value = float(f"{value:.12g}")
+        return f"{self.key}={value}"
+
+    def short(self, value: str | float | int) -> str:
+        """The same, with four digits: for names."""
+        return f"{self.key}={value:.4g}" if isinstance(value, float) else f"{self.key}={value}"
+
+
+def space_of(overrides: Sequence[Override]) -> tuple[list[Dimension], list[str]]:
+    """The dimensions of a search, and the overrides that all runs have; of two of one key the later counts.
+
+    Raises:
+        Refused: there is nothing to search, or a key of the sweep itself.
+    """
+    last = {o.get_key_element(): o for o in overrides}
+    dimensions = [Dimension.of(o) for o in last.values() if o.is_sweep_override()]
+    if not dimensions:
+        raise Refused("hydra/sweeper=optuna: no key has several values; give one such as optim.lr=interval(1e-4,1)")
+    for d in dimensions:
+        if d.key.lstrip("+").split(".")[0] in ("sweep", "hydra"):
+            raise Refused(f"{last[d.key].input_line}: holds for the whole search, so it takes one value")
+    return dimensions, [o.input_line for o in last.values() if not o.is_sweep_override()]
+
+
+def every_combination(dimensions: Sequence[Dimension]) -> bool:
+    """Whether the combinations of choices are few enough to try them all."""
+    return math.prod(len(d.choices) for d in dimensions if d.choices) <= MOST
+
+
+def corners(dimensions: Sequence[Dimension]) -> list[tuple[str, ...]]:
+    """Overrides to try out before a search: every combination of choices with all numbers lowest, and all highest.
+
+    Of too many combinations, some in which each choice occurs.
+    """
+    chosen = [[d.override(choice) for choice in d.choices] for d in dimensions if d.choices]
+    numbers = [d for d in dimensions if not d.choices]
+    if every_combination(dimensions):
+        combinations = list(itertools.product(*chosen))
+    else:
+        most = max(map(len, chosen))
+        combinations = [tuple(texts[i % len(texts)] for texts in chosen) for i in range(most)]
+    ends = dict.fromkeys(tuple(d.override(getattr(d, end)) for d in numbers) for end in ("low", "high"))
+    return [(*choices, *end) for choices in combinations for end in ends]
