@@ -51,18 +51,19 @@ class Scripted(Launcher):
                 note.write_text(f"ended {script}")
 
 
-def launching(tmp_path, *calls, names=("0_a", "1_b", "2_c")):
+def launching(tmp_path, *calls, names=("0_a", "1_b", "2_c"), most=None):
     """A launcher with that script, and what gives it jobs of these names."""
     for name in names:
         (tmp_path / name).mkdir()
     own = {"launcher": {"_target_": "x"}, "job": {"name": "t", "env_set": {}}}
     config = OmegaConf.create({"hydra": own | {"runtime": {"choices": {"hydra/launcher": "scripted"}}}})
     launcher = Scripted(*calls)
-    pool = elsewhere.Elsewhere(launcher, tmp_path, config)
+    pool = elsewhere.Elsewhere(launcher, tmp_path, config, most)
     pool.open([Place()])
-    for name in names:
+    for name in names[:most]:
         assert pool.free
         pool.start(tmp_path / name)
+    assert pool.free == (most is None)
     return launcher, pool
 
 
@@ -80,6 +81,15 @@ def test_all_jobs_go_to_the_launcher_in_one_call(tmp_path):
     assert launcher.asked == [["0_a", "1_b", "2_c"]]
     assert [path.name for path in pool.began()] == ["0_a", "1_b", "2_c"]
     assert not (tmp_path / ".launched").exists()
+
+
+def test_so_many_jobs_a_call_as_are_asked_for(tmp_path):
+    launcher, pool = launching(tmp_path, "0", "0", "0", most=2)
+    assert finish(pool) == {"0_a": 0, "1_b": 0}
+    assert pool.free
+    pool.start(tmp_path / "2_c")
+    assert finish(pool) == {"2_c": 0}
+    assert launcher.asked == [["0_a", "1_b"], ["2_c"]]
 
 
 def test_jobs_that_a_failing_launcher_has_not_begun_are_given_to_it_again(tmp_path):

@@ -177,10 +177,11 @@ class Elsewhere:
     Args:
         folder: the sweep's.
         config: as Hydra composed it for all jobs together.
+        most: jobs in a call, if that is limited: a search learns from those of one call for the next.
     """
 
-    def __init__(self, launcher: Launcher, folder: Path, config: DictConfig):
-        self.launcher, self.folder = launcher, folder
+    def __init__(self, launcher: Launcher, folder: Path, config: DictConfig, most: int | None = None):
+        self.launcher, self.folder, self.most = launcher, folder, most
         self.choice, self.config = config.hydra.runtime.choices["hydra/launcher"], own_config(folder, config)
         self.cpus = config.hydra.launcher.get("cpus_per_task")
         self.places: list[Place] | None = None
@@ -199,7 +200,9 @@ class Elsewhere:
     @property
     def free(self) -> bool:
         """Whether there is a place for one more."""
-        return bool(self.places) if self.places is not None else all(one.returned.is_set() for one in self.launches)
+        if self.places is not None:
+            return bool(self.places)
+        return all(one.returned.is_set() for one in self.launches) and len(self.batch) != self.most
 
     @property
     def busy(self) -> bool:

@@ -131,7 +131,8 @@ class Sweep:
         board = make_board(self.folder, before + ahead, before, workers, f"hydra/launcher={choice}")
         queue.show_on(board)
         board.open()
-        pool = self.pool if ours else Elsewhere(self.launcher, self.folder, self.config)
+        most = None if self.settings.workers == "auto" else self.settings.workers
+        pool = self.pool if ours else Elsewhere(self.launcher, self.folder, self.config, most)
         pool.open(where)
         code = conduct(queue, pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
         results.keep_best(self.folder, self.settings)
