@@ -1,7 +1,7 @@
 """A run of a search tells the study its value after each epoch, and asks whether it is worth going on.
 
-``.hydra/trial.json`` in its directory makes a run one of a search; the study is in the directory above. An epoch that is
-trained again after a kill gets the judgement that it had.
+``.hydra/trial.json`` in its directory makes a run one of a search; the study is in the directory above. An epoch that
+is trained again after a kill gets the judgement that it had.
 """
 
 from __future__ import annotations
