@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def command_line() -> int:
     modes: set[RunMode] = set()
     tracebacks = os.environ.get(FULL_ERROR) == "1"
     register_resolvers(claimed)
+    # Hydra checks the keys of conf/hydra/launcher/*.yaml by their plugins', and warns that it will not do so one day.
+    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(cfg: DictConfig) -> None:

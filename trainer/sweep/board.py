@@ -23,11 +23,12 @@ class Board:
     Args:
         total: jobs in all, if that is known.
         before: of these, done before.
-        workers: jobs at a time.
+        workers: jobs at a time; None where a launcher decides, which then is `launcher`.
     """
 
-    def __init__(self, folder: Path, total: int, before: int, workers: int):
+    def __init__(self, folder: Path, total: int, before: int, workers: int | None, launcher: str):
         self.folder, self.total, self.before, self.workers = folder, total, before, workers
+        self.launcher, self.most = launcher, 1
         self.counts: Counter[str] = Counter()
         self.running: dict[Path, float] = {}
         self.epochs: dict[Path, int] = {}  # of each job in all
@@ -38,7 +39,8 @@ class Board:
         """The first line."""
         before = f", {self.before} of them done" if self.before else ""
         jobs = "job" if self.total == 1 else "jobs"
-        self.say(f"{run_dir.shown(self.folder)}: {self.total} {jobs}{before}, {self.workers} at a time")
+        how = f"with {self.launcher}" if self.workers is None else f"{self.workers} at a time"
+        self.say(f"{run_dir.shown(self.folder)}: {self.total} {jobs}{before}, {how}")
 
     def say(self, line: str) -> None:
         """Shows a line."""
@@ -47,6 +49,7 @@ class Board:
     def started(self, path: Path) -> None:
         """A job has begun."""
         self.running[path] = time.monotonic()
+        self.most = max(self.most, len(self.running))
         with contextlib.suppress(Refused):  # a damaged configuration: the job itself will say so
             self.epochs[path] = run_dir.frozen(path)["train"]["epochs"]
 
@@ -87,7 +90,7 @@ class Board:
         mean = sum(lasting) / len(lasting)
         todo = self.total - self.before - sum(self.counts.values())
         done = sum(min(time.monotonic() - since, mean) for since in self.running.values())
-        return max(0.0, (todo * mean - done) / max(1, min(self.workers, todo)))
+        return max(0.0, (todo * mean - done) / max(1, min(self.workers or self.most, todo)))
 
 
 class Table(Board):
@@ -135,9 +138,9 @@ class Table(Board):
         self.live.stop()
 
 
-def make_board(folder: Path, total: int, before: int, workers: int) -> Board:
+def make_board(folder: Path, total: int, before: int, workers: int | None, launcher: str) -> Board:
     """A table where standard output is a terminal, else plain lines."""
-    return (Table if on_terminal() else Board)(folder, total, before, workers)
+    return (Table if on_terminal() else Board)(folder, total, before, workers, launcher)
 
 
 def about(path: Path) -> dict[str, str]:

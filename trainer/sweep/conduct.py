@@ -15,6 +15,7 @@ from trainer.errors import Refused
 from trainer.run_dir import Summary
 from trainer.stop import StopRequest
 from trainer.sweep.board import Board
+from trainer.sweep.elsewhere import Elsewhere
 from trainer.sweep.folder import state
 from trainer.sweep.pool import Pool
 
@@ -106,7 +107,7 @@ class Planned:
         return False
 
 
-def conduct(queue: Queue, pool: Pool, board: Board, *, fail_fast: bool, after: Callable[[], None]) -> int:
+def conduct(queue: Queue, pool: Pool | Elsewhere, board: Board, *, fail_fast: bool, after: Callable[[], None]) -> int:
     """Runs jobs in the pool until the queue is over; returns the exit status.
 
     Args:
@@ -119,10 +120,12 @@ def conduct(queue: Queue, pool: Pool, board: Board, *, fail_fast: bool, after: C
             while True:
                 while stopped is None and pool.free and (path := queue.next()) is not None:
                     pool.start(path)
-                    board.started(path)
+                show_begun(pool, board)
                 if not pool.busy and (stopped is not None or queue.over):
                     break
-                for one in pool.ended(TICK_S):
+                found = pool.ended(TICK_S)
+                show_begun(pool, board)
+                for one in found:
                     status = settle(one.path, one.code)
                     again = queue.ended(one.path, status)
                     board.ended(one.path, status, again)
@@ -147,6 +150,12 @@ def conduct(queue: Queue, pool: Pool, board: Board, *, fail_fast: bool, after: C
     if stopped:
         return 128 + stopped
     return EXIT["failed"] if any(status in BAD for status in queue.results.values()) else 0
+
+
+def show_begun(pool: Pool | Elsewhere, board: Board) -> None:
+    """Shows the jobs that have begun: some wait for a machine first."""
+    for path in pool.began():
+        board.started(path)
 
 
 def settle(path: Path, code: int) -> str:

@@ -67,6 +67,7 @@ class Pool:
         self.task, self.context = task, context()
         self.places: list[Place] = []
         self.busy: dict[BaseProcess, tuple[Path, Place]] = {}
+        self._began: list[Path] = []
         self.lifeline, life = self.context.Pipe(duplex=False)  # the second end is closed when this process ends
         _lives.append(life)
 
@@ -93,6 +94,12 @@ class Pool:
         process = self.context.Process(target=work, args=(self.task, path, place, self.lifeline))
         process.start()
         self.busy[process] = path, place
+        self._began.append(path)
+
+    def began(self) -> list[Path]:
+        """Jobs that have begun since this was asked."""
+        found, self._began = self._began, []
+        return found
 
     def ended(self, timeout: float) -> list[Ended]:
         """Jobs that have ended; waits for one, for so many seconds at most."""

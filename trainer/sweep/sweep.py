@@ -27,9 +27,12 @@ from trainer.sweep import results
 from trainer.sweep.board import make_board
 from trainer.sweep.check import check, count_gpus
 from trainer.sweep.conduct import Planned, conduct
+from trainer.sweep.elsewhere import Elsewhere, at_once, check_installed
 from trainer.sweep.grid import Composer, Job, expand, parse
 from trainer.sweep.pool import Place, Pool
 from trainer.sweep.settings import Settings
+
+OURS = "hydra_plugins.conga.sweeps.Workers"
 
 
 class Sweep:
@@ -117,16 +120,20 @@ class Sweep:
             SystemExit: something failed, or stopped the sweep.
         """
         before, ahead = queue.before, queue.ahead
-        gpus = 0
-        if ahead:
+        ours = self.config.hydra.launcher._target_ == OURS
+        here, gpus = ours or at_once(self.launcher), 0
+        if ahead and here:
             with self.pool.asking(count_gpus) as answers:
                 gpus = next(answers)
         where = places(self.settings, gpus, ahead)
-        board = make_board(self.folder, before + ahead, before, len(where))
+        choice = self.config.hydra.runtime.choices["hydra/launcher"]
+        workers = len(where) if here else None
+        board = make_board(self.folder, before + ahead, before, workers, f"hydra/launcher={choice}")
         queue.show_on(board)
         board.open()
-        self.pool.open(where)
-        code = conduct(queue, self.pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
+        pool = self.pool if ours else Elsewhere(self.launcher, self.folder, self.config)
+        pool.open(where)
+        code = conduct(queue, pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
         results.keep_best(self.folder, self.settings)
         for line in results.closing_lines(self.folder, results.write(self.folder), self.settings):
             print(line)
@@ -185,4 +192,5 @@ def launcher(context: HydraContext, task_function: TaskFunction, config: DictCon
     Raises:
         Refused: its package is not installed.
     """
+    check_installed(config)
     return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task_function, config=config)
