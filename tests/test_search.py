@@ -415,6 +415,32 @@ def test_what_a_run_is_to_the_study_is_read_with_care(tmp_path):
         judge_of(run, said.append)
 
 
+@pytest.mark.parametrize("cut", ["the judgement", "the value"])
+def test_a_judgement_survives_a_kill_just_before_it(tmp_path, composer, cut):
+    """What was written last is cut off the journal; the epoch is trained, reported and judged again."""
+    one = queue(tmp_path, composer, ("optim.lr=interval(0,1)",), n=3)
+    median = {"_target_": "trainer.sweep.study.median", "startup": 1, "warmup": 0}
+    one.asked = Asked(3, RANDOM, median, None)
+    judged = {}
+    for offset in (0.0, 1.0):
+        path = one.next()
+        judge = judge_of(path, print)
+        judged = {
+            epoch: judge({"epoch": epoch, "val/loss": offset + 1 / epoch}) for epoch in (1, 2) if not judged.get(1)
+        }
+        if offset == 0.0:
+            assert judged == {1: None, 2: None}
+            (path / "metrics.csv").write_text("epoch,step,val/loss\n1,1,1.0\n2,2,0.5\n")
+            (path / "summary.json").write_text(json.dumps({"status": "finished", "epochs": 2, "error": None}))
+            one.ended(path, "finished")
+    why = judge_of(path, print)({"epoch": 1, "val/loss": 2.0})
+    assert why == "pruned in epoch 1: by val/loss, other trials are more promising"
+    log = (tmp_path / "study.log").read_bytes().splitlines(keepends=True)
+    last = max(i for i, line in enumerate(log) if b'"pruned"' in line)
+    (tmp_path / "study.log").write_bytes(b"".join(log[: last - (cut == "the value")]))
+    assert judge_of(path, print)({"epoch": 1, "val/loss": 2.0}) == why
+
+
 def test_parameters_of_an_experiment_are_searched(cli, tmp_path):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "tuned.yaml").write_text(

@@ -1,7 +1,7 @@
 """A run of a search tells the study its value after each epoch, and asks whether it is worth going on.
 
-``.hydra/trial.json`` in its directory makes a run one of a search; the study is in the directory above. Each epoch is
-judged once: one that is trained again after a kill gets the judgement that it had.
+``.hydra/trial.json`` in its directory makes a run one of a search; the study is in the directory above. An epoch that
+is trained again after a kill gets the judgement that it had.
 """
 
 from __future__ import annotations
@@ -77,9 +77,11 @@ class Judge:
         if self.metric not in row:  # an epoch without evaluation
             return None
         known = self.storage.get_trial(self.id)
-        if epoch not in known.intermediate_values and not known.state.is_finished():
-            self.storage.set_trial_intermediate_value(self.id, epoch, float(row[self.metric]))
-            if self.study.pruner.prune(self.study, self.storage.get_trial(self.id)):
+        if not known.state.is_finished() and epoch >= (known.last_step or 0):  # else it went on before
+            if epoch not in known.intermediate_values:
+                self.storage.set_trial_intermediate_value(self.id, epoch, float(row[self.metric]))
+                known = self.storage.get_trial(self.id)
+            if "pruned" not in known.user_attrs and self.study.pruner.prune(self.study, known):
                 self.storage.set_trial_user_attr(self.id, "pruned", epoch)
                 known = self.storage.get_trial(self.id)
         if known.user_attrs.get("pruned") != epoch:
