@@ -198,7 +198,7 @@ def test_monitor_maximizes_accuracy_and_ties_keep_the_earliest(cli, tmp_path):
     assert summary(tmp_path / "tie")["best"]["epoch"] == 1
     assert cli(*options, "train.epochs=8", "hydra.run.dir=run")[0] == 0
     accuracy = table(tmp_path / "run")["val/accuracy"]
-    expected = {"metric": "val/accuracy", "value": accuracy.max(), "epoch": accuracy.idxmax() + 1}
+    expected = {"metric": "val/accuracy", "value": accuracy.max(), "epoch": accuracy.idxmax() + 1, "mode": "max"}
     assert summary(tmp_path / "run")["best"] == expected
 
 

@@ -37,10 +37,14 @@ def to_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Replaces the file at `path`: temporary file beside it, flush to the disk, rename."""
+def write_whole(path: Path, content: bytes, *, shared: bool = False) -> None:
+    """Replaces the file at `path`: temporary file beside it, flush to the disk, rename.
+
+    Args:
+        shared: whether another process may write the same file at the same time; then the last one's stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp" if shared else f".{path.name}.tmp")
     with _named(path):
         try:
             with open(temporary, "wb") as file:

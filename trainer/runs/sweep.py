@@ -28,4 +28,4 @@ def sweep_rows(records: Sequence[RunRecord]) -> tuple[list[str], list[list[Any]]
 
 def write_csv(records: Sequence[RunRecord], path: Path) -> None:
     """Writes ``sweep.csv``: a row a job, at any instant whole."""
-    write_whole(path, as_csv(*sweep_rows(records)).encode())
+    write_whole(path, as_csv(*sweep_rows(records)).encode(), shared=True)

@@ -72,7 +72,7 @@ def write(folder: Path) -> list[RunRecord]:
     write_csv(records, folder / "sweep.csv")
     picture = sweep_picture(records, asked(folder)["swept"])
     if picture is not None:
-        write_whole(folder / "sweep.png", picture)
+        write_whole(folder / "sweep.png", picture, shared=True)
     return records
 
 
