@@ -144,7 +144,7 @@ def test_a_launcher_that_is_not_installed_is_one_line(tmp_path, choice, extra):
     program = f"{hide}; from trainer.__main__ import main; main()"
     argv = [sys.executable, "-c", program, "-m", "optim.lr=0.1,0.2", f"hydra/launcher={choice}", "hydra.sweep.dir=s"]
     done = subprocess.run(argv, cwd=tmp_path, env=os.environ | ENV, capture_output=True, text=True, timeout=60)
-    line = f"hydra/launcher={choice}: needs packages that are not installed: pip install 'conga[{extra}]'\n"
+    line = f"hydra/launcher={choice}: needs packages that are not installed: pip install -e '.[{extra}]'\n"
     assert (done.returncode, done.stdout + done.stderr) == (2, f"conga: {line}")
     assert os.listdir(tmp_path) == []
 

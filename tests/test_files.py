@@ -77,10 +77,15 @@ def test_claims_are_unique_across_threads(tmp_path):
 
 
 def test_job_names_are_safe_and_bounded():
-    name = run_dir.job_name(7, "optim.lr=0.1,data.root=/a/b c,model.widths=[1,2]" + "x" * 500)
-    assert re.fullmatch(r"[A-Za-z0-9.,=+_-]{1,80}", name)
-    assert name.startswith("7_optim.lr=0.1,data.root=-a-b-c,")
+    assert run_dir.job_name(3, "optim.lr=1e-3,seed=2") == "3_optim.lr=1e-3,seed=2"
     assert run_dir.job_name(0, "") == "0"
+    assert run_dir.job_name(2, "model.widths=[3,4],data.root='/a/b c'") == "2_model.widths=3,4,data.root=-a-b-c"
+    strange = run_dir.job_name(1, "data.path=../a b/ü:*?\"'.csv" + "x" * 50)
+    assert re.fullmatch(r"[A-Za-z0-9_.,=+-]+", strange)
+    long = ",".join(f"some.long.key{i}={i}" for i in range(20))
+    a, b = (run_dir.job_name(7, f"{long},seed={s}") for s in (0, 1))
+    assert a != b
+    assert len(a) == len(b) == 100
 
 
 @pytest.mark.parametrize(

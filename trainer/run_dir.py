@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import blake2s
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config"
 # What a resumed run may change: how long and where it trains, not what it trains.
 RESUMABLE = ("train.epochs", "train.device", "train.threads", "train.checkpoint_steps", "train.max_minutes")
 
+LONGEST = 100  # characters in the name of a job's directory
 LOOK_S = 0.2  # for so long somebody who only looks may hold a directory
 SILENT_S = 600.0  # a process elsewhere whose heartbeat is older than this is taken for gone
 
@@ -52,10 +54,13 @@ def claim(path: str) -> str:
             candidate = f"{path}_{n}"
 
 
-def job_name(number: int, differences: str, limit: int = 80) -> str:
-    """`<number>_<differences>` as a safe folder name of bounded length."""
-    safe = re.sub(r"[^A-Za-z0-9.,=+-]+", "-", differences).strip("-.")
-    return f"{number}_{safe}"[:limit].rstrip("-.,=_")
+def job_name(number: int, differences: str) -> str:
+    """`<number>_<differences>` as a safe folder name of bounded length; what is cut is told apart by a hash."""
+    safe = re.sub(r"[^\w.,=+-]+", "-", re.sub(r"[][(){}'\"]", "", differences), flags=re.ASCII).strip("-.")
+    name = f"{number}_{safe}".rstrip("_")
+    if len(name) > LONGEST:
+        name = f"{name[: LONGEST - 9]}-{blake2s(differences.encode(), digest_size=4).hexdigest()}"
+    return name
 
 
 def remove_if_empty(path: Path) -> None:

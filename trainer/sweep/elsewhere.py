@@ -55,7 +55,7 @@ def check_installed(config: DictConfig) -> None:
     package = ".".join(config.hydra.launcher._target_.split(".")[:2])
     if package in EXTRAS and find_spec(package) is None:
         extra = EXTRAS[package]
-        raise Refused(f"hydra/launcher={choice}: needs packages that are not installed: pip install 'conga[{extra}]'")
+        raise Refused(f"hydra/launcher={choice}: needs packages that are not installed: pip install -e '.[{extra}]'")
 
 
 def own_config(folder: Path, config: DictConfig) -> DictConfig:

@@ -13,7 +13,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import blake2s
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,6 @@ from trainer.sweep.grid import Job
 
 ASKED = "sweep.json"
 SEARCH = "search.json"  # beside it, where optuna proposes the jobs
-LONGEST = 100  # characters in the name of a job's directory
-
-
-def job_name(number: int, differences: Sequence[str]) -> str:
-    """`<number>_<differences>` as a safe folder name of bounded length; what is cut is told apart by a hash."""
-    text = ",".join(differences)
-    safe = re.sub(r"[^\w.,=+-]+", "-", text, flags=re.ASCII).strip("-.")
-    name = f"{number}_{safe}".rstrip("_")
-    if len(name) > LONGEST:
-        name = f"{name[: LONGEST - 9]}-{blake2s(text.encode(), digest_size=4).hexdigest()}"
-    return name
 
 
 @contextmanager
@@ -72,7 +60,7 @@ def place(folder: Path, jobs: Sequence[Job]) -> list[Path]:
     for job in jobs:
         key = identity(job.config)
         if key not in there:
-            there[key] = folder / job_name(number, job.swept)
+            there[key] = folder / run_dir.job_name(number, ",".join(job.swept))
             run_dir.freeze(there[key], job.config, job.hydra, list(job.overrides))
             number += 1
     return list(dict.fromkeys(there[identity(job.config)] for job in jobs))

@@ -299,7 +299,8 @@ class Search(Planned):
 
     def place(self, number: int, params: dict[str, Any]) -> Path | None:
         """The directory of a trial; None where it cannot run, or need not."""
-        p, name = self.plan, sweep_folder.job_name(number, [d.short(params[d.key]) for d in self.plan.dimensions])
+        p = self.plan
+        name = run_dir.job_name(number, ",".join(d.short(params[d.key]) for d in p.dimensions))
         line = None
         try:
             job = self.composer.job([*p.constants, *p.overrides(params)], p.overrides(params))

@@ -33,7 +33,7 @@ def needs_optuna() -> None:
     """Raises Refused where optuna is missing."""
     spec = importlib.util.find_spec("optuna")
     if spec is None or spec.origin is None:  # a folder of that name is found, too
-        raise Refused("hydra/sweeper=optuna: needs optuna: pip install 'conga[optuna]'")
+        raise Refused("hydra/sweeper=optuna: needs optuna: pip install -e '.[optuna]'")
 
 
 class Lock:
