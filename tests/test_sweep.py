@@ -115,6 +115,7 @@ def test_all_mistakes_are_said_before_the_first_job(cli, tmp_path):
         (("seed=1,2", "sweep.worker=2"), "conga: sweep.worker=2: unknown key; did you mean sweep.workers?"),
         (("seed=1,2", "sweep.retries=many"), "conga: sweep.retries=many: must be a whole number"),
         (("seed=1,2", "sweep.metric=val/acuracy"), "conga: sweep.metric=val/acuracy: must be one of epoch, step, "),
+        (("hydra.mode=MULTIRUN", "train.resume=x"), "conga: train.resume=x: goes on with one run; leave out -m"),
         (("sweep.retries=1,2",), "conga: sweep.retries=1,2: holds for the whole sweep"),
         (("optim.lr=interval(0,1)",), "conga: optim.lr=interval(0,1): a grid takes values such as 1,2"),
         (("seed=1,2", "hydra/sweeper=basic"), "conga: hydra/launcher=workers: goes with hydra/sweeper=grid"),
@@ -124,7 +125,7 @@ def test_all_mistakes_are_said_before_the_first_job(cli, tmp_path):
 def test_bad_input_is_one_line(cli, tmp_path, argv, line):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter").touch()
-    code, text = cli("-m", *SHORT, *argv)
+    code, text = cli(*([] if "hydra.mode=MULTIRUN" in argv else ["-m"]), *SHORT, *argv)
     assert (code, text.count("\n")) == (2, 1), text
     assert text.startswith(line), text
 

@@ -42,8 +42,6 @@ def train(cfg: DictConfig) -> int:
     config = OmegaConf.to_container(cfg, resolve=True)
     del config["sweep"]  # of no run, but of all together
     # hydra.job.chdir would make relative paths, those that are printed too, mean something else than they say.
-    if HydraConfig.get().mode == RunMode.MULTIRUN and config["train"]["resume"] is not None:
-        return run_job(Path(config["train"]["resume"]))  # of a sweep, with a launcher that Hydra has
     with joined() as world, contextlib.chdir(HydraConfig.get().runtime.cwd), StopRequest() as stop:
         if world.size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise Refused(ONE_RUN)
@@ -78,7 +76,8 @@ def run_job(path: Path) -> int:
     What happens is told by its summary and its log, and nothing by the screen.
     """
     try:
-        with contextlib.chdir(run_dir.started_in(path) or "."), StopRequest() as stop, run_dir.locked(path):
+        home = run_dir.started_in(path)  # relative paths in the configuration are meant there
+        with contextlib.chdir(home if home and home.is_dir() else "."), StopRequest() as stop, run_dir.locked(path):
             config = run_dir.frozen(path)
             summary = Summary.read(path).data
             if run_dir.is_over(summary, config):
@@ -90,7 +89,7 @@ def run_job(path: Path) -> int:
         return 128 + error.signum
     except BaseException as error:  # also a second Ctrl-C, and what wants to end the interpreter
         line = explain(error, ()) or f"{type(error).__name__}: {one_line(error)}"
-        with contextlib.suppress(OSError):  # of a full disk: the exit status still tells
+        with contextlib.suppress(OSError, Refused):  # a full disk, a damaged summary: the exit status still tells
             if not isinstance(error, Refused):
                 append_line(path / "train.log", traceback.format_exc().rstrip())
             append_line(path / "train.log", f"failed: {line}")
