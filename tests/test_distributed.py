@@ -59,6 +59,7 @@ def assert_same_numbers(a, b):
         assert summary(b)["test"][name] == pytest.approx(value, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(cli, tmp_path):
     """Each with its share of augmented images; one makes the directory, prints and writes."""
     options = [*RUN, "model=cnn", "optim=cgd", "data.augment.crop=1", "train.accumulate=2", "objective.l2=1e-3"]

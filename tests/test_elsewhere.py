@@ -173,7 +173,6 @@ def outcome(folder):
         ("submitit", ("hydra/launcher=submitit_local", "sweep.workers=2")),
         ("ray", ("hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2")),
         ("hydra_plugins.hydra_joblib_launcher", ("hydra/launcher=joblib",)),
-        ("hydra", ("hydra/launcher=basic",)),
     ],
 )
 def test_results_and_failures_are_those_of_our_own_launcher(cli, tmp_path, ours, package, how):

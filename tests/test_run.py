@@ -288,7 +288,7 @@ SETS = [c for c in CHOICES if c[0] == "constraint"]
 @pytest.mark.parametrize(
     "choices",
     [
-        pytest.param([c for c in CHOICES if c not in [*LARGE, *SETS]], id="all but large networks and sets"),
+        pytest.param([c for c in CHOICES if c not in [*LARGE, *SETS]], id="others", marks=pytest.mark.slow),
         pytest.param(LARGE, id="large networks", marks=pytest.mark.slow),
         pytest.param(SETS, id="sets", marks=pytest.mark.slow),
     ],

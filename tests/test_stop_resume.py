@@ -60,13 +60,12 @@ def wait_for_change(path, job):
     ("options", "kills"),
     [
         (RUN, 8),
-        ([*RUN, "train.checkpoint_steps=7"], 8),
-        ([*RUN, *AUGMENTED, "train.checkpoint_steps=7"], 4),
-        pytest.param([*RUN, "train.checkpoint_steps=1"], 40, marks=pytest.mark.slow),
-        pytest.param([*RUN, "train.threads=2", "train.checkpoint_steps=20"], 40, marks=pytest.mark.slow),
-        pytest.param([*RUN, "model=mlp", "optim=adam", "constraint=linf", "train.checkpoint_steps=3"], 40,
+        pytest.param([*RUN, *AUGMENTED, "train.checkpoint_steps=7"], 10, marks=pytest.mark.slow),
+        pytest.param([*RUN, "train.checkpoint_steps=1"], 20, marks=pytest.mark.slow),
+        pytest.param([*RUN, "train.threads=2", "train.checkpoint_steps=20"], 20, marks=pytest.mark.slow),
+        pytest.param([*RUN, "model=mlp", "optim=adam", "constraint=linf", "train.checkpoint_steps=3"], 20,
                      marks=pytest.mark.slow),
-        pytest.param([*RUN, "model=mlp", "optim=sgd", "schedule=constant", "constraint=none"], 40,
+        pytest.param([*RUN, "model=mlp", "optim=sgd", "schedule=constant", "constraint=none"], 20,
                      marks=pytest.mark.slow),
     ],
 )  # fmt: skip
@@ -119,7 +118,7 @@ def trip_everywhere(cli, tmp_path, where, signum, code, step, more=()):
     return stopped
 
 
-@pytest.mark.parametrize("step", [15, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [15, pytest.param(4, marks=pytest.mark.slow)])
 def test_killed_between_any_two_writes(cli, tmp_path, step):
     """Before each flush and each rename of every file: row, best.pt, last.pt, summary.json, .hydra, train.log."""
     assert trip_everywhere(cli, tmp_path, "file", signal.SIGKILL, -9, step) > 60 / step
@@ -173,7 +172,7 @@ def test_signal_mid_epoch_then_resume(start, cli, tmp_path, signum, code):
 
 def test_ctrl_c_ends_a_whole_sweep_which_then_goes_on(start, cli, tmp_path):
     """The job under way is interrupted, later ones are not started; the same command finishes what is left."""
-    options = [*RUN, "-m", "seed=0,1", "hydra.sweep.dir=sweep", "sweep.workers=1"]
+    options = [*RUN, "-m", "seed=0,1", "hydra.sweep.dir=sweep", "sweep.workers=1", "data.limit=400"]
     job = start(*options, "data.batch_size=2")
     deadline = time.monotonic() + 60
     while not (found := list(tmp_path.glob("sweep/*/checkpoints/last.pt"))) and time.monotonic() < deadline:
