@@ -246,6 +246,57 @@ def test_a_full_disk_costs_the_jobs_that_meet_it(cli, tmp_path):
     assert list(jobs(tmp_path / "s").values()) == ["finished"] * 2
 
 
+def test_two_sweeps_in_one_directory_do_no_failure_twice(start, tmp_path):
+    argv = ("-m", *SHORT, *TROUBLE, "objective.what=raise,good", "seed=0,1,2", "hydra.sweep.dir=s")
+    both = [start(*argv), start(*argv)]
+    assert [job.wait()[0] for job in both] == [1, 1]
+    assert list(jobs(tmp_path / "s").values()) == ["failed"] * 3 + ["finished"] * 3
+    for run in (tmp_path / "s").glob("*what=raise*"):
+        assert (run / "train.log").read_text().count("Traceback") == 1, run
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "outcome", "after"),
+    [
+        ("finished", 0, "finished", "finished"),
+        ("finished", -9, "finished", "finished"),
+        ("diverged", 3, "diverged", "diverged"),
+        ("failed", 1, "failed", "failed"),
+        ("interrupted", 0, "interrupted", "interrupted"),
+        ("interrupted", 143, "interrupted", "interrupted"),
+        ("running", 143, "interrupted", "interrupted"),
+        (None, 143, "interrupted", None),
+        ("running", 0, "failed", "failed"),
+        (None, 0, "failed", "failed"),
+        ("running", 7, "failed", "failed"),
+        ("running", -9, "killed", "interrupted"),
+        ("running", -15, "interrupted", "interrupted"),
+        ("running", -35, "killed", "interrupted"),
+        (None, -9, "killed", "interrupted"),
+        ("failed", 75, "held", "failed"),
+    ],
+)
+def test_what_became_of_a_job(tmp_path, status, code, outcome, after):
+    """By its summary and its exit status, whenever it ended."""
+    from trainer.sweep.conduct import settle
+
+    if status:
+        run_dir.Summary(tmp_path / "summary.json").update(status=status)
+    assert settle(tmp_path, code) == outcome
+    assert run_dir.Summary.read(tmp_path).data.get("status") == after
+    (tmp_path / "summary.json").write_text("{")
+    assert settle(tmp_path, 1) == "damaged"
+
+
+def test_a_job_whose_watcher_has_gone_is_waited_for(tmp_path):
+    from trainer.sweep.conduct import settle
+
+    run_dir.Summary(tmp_path / "summary.json").update(status="running")
+    with run_dir.locked(tmp_path):
+        assert settle(tmp_path, 255) == "held"
+    assert settle(tmp_path, 255) == "failed"
+
+
 def test_two_sweeps_in_one_directory_share_the_jobs(start, tmp_path):
     argv = ("-m", *SHORT, "seed=range(0,6)", "train.epochs=12", "hydra.sweep.dir=s")
     both = [start(*argv), start(*argv)]

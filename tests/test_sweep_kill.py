@@ -129,6 +129,23 @@ def test_everything_killed_as_a_person_would_have_it(tmp_path, whole):
     assert (code, "4 jobs, 4 of them done" in text) == (0, True)
 
 
+@pytest.mark.slow
+def test_a_signal_to_all_processes_lets_the_jobs_save(tmp_path, whole):
+    """As `timeout` and a terminal send it."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "trainer", *JOBS, "hydra.sweep.dir=s"]
+    job = subprocess.Popen(argv, cwd=tmp_path, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while "running" not in statuses(tmp_path / "s").values() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(job.pid, signal.SIGTERM)
+    assert job.wait() == 143
+    assert set(statuses(tmp_path / "s").values()) <= {"interrupted", "finished"}
+    code, text = subprocess_resume(tmp_path)
+    assert code == 0, text
+    assert_same_sweep(whole, tmp_path / "s")
+
+
 def session(process):
     try:
         return int((process / "stat").read_text().rpartition(")")[2].split()[3])

@@ -61,7 +61,7 @@ def assemble(
 
     Args:
         show: the display; None chooses one for the screen.
-        kept: datasets of earlier calls, and of this one; none is kept without it.
+        kept: the dataset of the call before, and afterwards of this one.
 
     Raises:
         Refused: a constructor does not take a value, or two parts do not fit.
@@ -96,6 +96,7 @@ def assemble(
     else:
         dataset = kept[loaded]
     if kept is not None:
+        kept.clear()  # of several, the last: each takes memory
         kept[loaded] = dataset
     dataset.share = world.rank, world.size
     facts, steps = dataset.facts, steps_per_epoch(dataset, settings)

@@ -10,7 +10,7 @@ from typing import Any
 
 from trainer import run_dir
 from trainer.announce import number
-from trainer.display import on_terminal
+from trainer.display import drop_output, on_terminal
 from trainer.errors import Refused
 from trainer.run_dir import Summary
 
@@ -44,7 +44,10 @@ class Board:
 
     def say(self, line: str) -> None:
         """Shows a line."""
-        print(line, flush=True)
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:  # the reader has gone (`| head`); the sweep goes on
+            drop_output()
 
     def started(self, path: Path) -> None:
         """A job has begun."""

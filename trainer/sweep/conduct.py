@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from trainer import run_dir
 from trainer.command import EXIT
 from trainer.errors import Refused
 from trainer.run_dir import Summary
@@ -48,8 +49,9 @@ class Planned:
         self.running: set[Path] = set()
         self.tries: Counter[Path] = Counter()
         self.retries, self.looked = retries, 0.0
+        self.before_us: dict[Path, str] = {}  # states of the jobs when this sweep began
         for path in paths:
-            status = state(path)
+            status = self.before_us[path] = state(path)
             if status in OVER or (status in BAD and not rerun_failed):
                 self.results[path] = status
             else:
@@ -88,11 +90,15 @@ class Planned:
                         self.results[path] = status
                     else:
                         self.todo.append(path)
-        if not self.todo:
-            return None
-        path = self.todo.popleft()
-        self.running.add(path)
-        return path
+        while self.todo:
+            path = self.todo.popleft()
+            status = state(path)
+            if status in OVER or (status in BAD and self.before_us.get(path) != status and not self.tries[path]):
+                self.results[path] = status  # another process has done it meanwhile
+                continue
+            self.running.add(path)
+            return path
+        return None
 
     def ended(self, path: Path, status: str) -> bool:
         self.running.discard(path)
@@ -127,6 +133,8 @@ def conduct(queue: Queue, pool: Pool | Elsewhere, board: Board, *, fail_fast: bo
                 show_begun(pool, board)
                 for one in found:
                     status = settle(one.path, one.code)
+                    if status == "interrupted" and one.code and stopped is None:  # not by us, and not by its clock
+                        status = "killed"
                     again = queue.ended(one.path, status)
                     board.ended(one.path, status, again)
                     after()
@@ -145,6 +153,9 @@ def conduct(queue: Queue, pool: Pool | Elsewhere, board: Board, *, fail_fast: bo
             while pool.busy:
                 for one in pool.ended(TICK_S):
                     queue.ended(one.path, settle(one.path, one.code))
+        except BaseException:  # a defect, or a disk that is full: nothing goes on unseen
+            pool.tell(signal.SIGTERM)
+            raise
         finally:
             board.close()
     if stopped:
@@ -170,12 +181,20 @@ def settle(path: Path, code: int) -> str:
     except Refused:
         return "damaged"
     status = summary.data.get("status")
-    if status in ("finished", "diverged", "failed") or code in (0, 128 + signal.SIGINT, 128 + signal.SIGTERM):
-        if status == "running" or (status is None and code == 0):  # the interpreter was made to end
-            return _note(summary, "failed", f"its process ended with exit status {code} before the run did")
-        return status or "interrupted"
+    if status in ("finished", "diverged", "failed"):
+        return status
+    if run_dir.is_held(path, summary.data.get("process", {})):  # only the process that we watch it by has gone
+        return "held"
+    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):  # perhaps before its first step
+        if status == "running":
+            _note(summary, "interrupted", "it was stopped before it went on")
+        return "interrupted"
+    if code == 0 and status == "interrupted":  # train.max_minutes
+        return status
+    if code == 0:  # the interpreter was made to end
+        return _note(summary, "failed", f"its process ended with exit status {code} before the run did")
     if code < 0:
-        name = signal.Signals(-code).name
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         hint = " (out of memory, perhaps)" if -code == signal.SIGKILL else ""
         _note(summary, "interrupted", f"its process was ended by {name}{hint}")
         return "interrupted" if -code == signal.SIGTERM else "killed"

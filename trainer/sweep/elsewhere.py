@@ -177,7 +177,7 @@ class Elsewhere:
     Args:
         folder: the sweep's.
         config: as Hydra composed it for all jobs together.
-        most: jobs in a call, if that is limited: a search learns from those of one call for the next.
+        most: jobs in a call, if that is limited.
     """
 
     def __init__(self, launcher: Launcher, folder: Path, config: DictConfig, most: int | None = None):

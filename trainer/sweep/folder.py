@@ -9,10 +9,9 @@ outputs/<date>/<time>_sweep[_n]/
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +54,8 @@ def place(folder: Path, jobs: Sequence[Job]) -> list[Path]:
 
     Jobs of the same configuration are one.
     """
-    there = {identity(run_dir.frozen(path)): path for path in reversed(jobs_of(folder))}
-    number = 1 + max(map(number_of, there.values()), default=-1)
+    there = _configurations(folder)
+    number = 1 + max(map(number_of, jobs_of(folder)), default=-1)
     for job in jobs:
         key = identity(job.config)
         if key not in there:
@@ -68,8 +67,17 @@ def place(folder: Path, jobs: Sequence[Job]) -> list[Path]:
 
 def new_jobs(folder: Path, jobs: Sequence[Job]) -> list[Job]:
     """Those that have no directory yet."""
-    there = {identity(run_dir.frozen(path)) for path in jobs_of(folder)}
+    there = _configurations(folder)
     return [job for job in jobs if identity(job.config) not in there]
+
+
+def _configurations(folder: Path) -> dict[str, Path]:
+    """The jobs that are there, by what they are; a damaged one is like no other."""
+    found = {}
+    for path in reversed(jobs_of(folder)):
+        with suppress(Refused):
+            found[identity(run_dir.frozen(path))] = path
+    return found
 
 
 def check_folder(folder: Path) -> None:
@@ -123,13 +131,15 @@ def state(path: Path) -> str:
     except Refused:
         return "damaged"
     status = summary.get("status", "queued")
-    if status == "running" and not run_dir.is_held(path, summary.get("process", {})):
-        return "interrupted"
-    return status
+    if status in ("finished", "diverged"):
+        return status
+    if run_dir.is_held(path, summary.get("process", {})):  # whatever it says yet
+        return "running"
+    return "interrupted" if status == "running" else status
 
 
 def drop_checkpoints(path: Path) -> None:
     """Removes a finished run's checkpoints; its numbers stay."""
     for file in (path / "checkpoints").glob("*.pt"):
-        os.unlink(file)
+        file.unlink(missing_ok=True)  # another process of the sweep may do the same
     run_dir.remove_if_empty(path / "checkpoints")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,7 +22,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from trainer import run_dir
 from trainer.errors import Refused
+from trainer.stop import SIGNALS
 
 WARM = "trainer.sweep.warm"  # what the process that forks the others imports
 
@@ -79,7 +82,7 @@ class Pool:
         """Starts the process that the others are forked from, unless it is there; it imports torch meanwhile."""
         if isinstance(self.context, ForkServerContext):
             resource_tracker.ensure_running()  # unblocks signals, so it must be there already
-            with _ctrl_c_is_not_for_children():
+            with _signals_are_not_for_children():
                 forkserver.ensure_running()
 
     @property
@@ -137,9 +140,13 @@ class Pool:
 
 
 @contextlib.contextmanager
-def _ctrl_c_is_not_for_children() -> Iterator[None]:
-    """A process that is started meanwhile has SIGINT blocked, and so have its forks; for this one it only waits."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _signals_are_not_for_children() -> Iterator[None]:
+    """A process that is started meanwhile has SIGINT and SIGTERM blocked, and so have its forks.
+
+    They come to all processes of a group, from Ctrl-C or from `timeout`. This one gets them afterwards, and
+    tells the jobs itself.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -169,20 +176,27 @@ def work(task: Callable[[Path], int], path: Path, place: Place, lifeline: Connec
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C is the sweep's, which tells the jobs
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_follow, args=(lifeline,), daemon=True).start()
     log = os.open(path / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os.dup2(log, 1)
     os.dup2(log, 2)
-    if place.gpu is not None:
+    if place.gpu is not None and not _names_its_gpu(path):
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
     if place.threads is not None:
         from trainer import device
 
         device.set_default_threads(place.threads)
     sys.exit(task(path))
+
+
+def _names_its_gpu(path: Path) -> bool:
+    """Whether a run says itself which of all GPUs it wants."""
+    with contextlib.suppress(Refused):  # a damaged configuration: the run will say so
+        return re.fullmatch(r"cuda:\d+", run_dir.frozen(path)["train"]["device"]) is not None
+    return False
 
 
 def _follow(lifeline: Connection) -> None:

@@ -58,10 +58,9 @@ def keep_best(folder: Path, settings: Settings) -> None:
     if settings.keep_checkpoints == "all":
         return
     finished = [record for record in find_runs([folder]) if record.status in ("finished", "diverged")]
-    kept = {record.path for record, *_ in ranked(finished, settings)[: settings.keep_checkpoints]}
-    for record in finished:
-        if record.path not in kept:
-            drop_checkpoints(record.path)
+    beyond = [record for record, *_ in ranked(finished, settings)[settings.keep_checkpoints :]]
+    for record in [*beyond, *(record for record in finished if record.status == "diverged")]:
+        drop_checkpoints(record.path)
 
 
 def write(folder: Path) -> list[RunRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shlex
@@ -85,7 +86,7 @@ class Sweep:
         self.folder.mkdir(parents=True, exist_ok=True)
         with sweep_folder.planning(self.folder):
             paths = sweep_folder.place(self.folder, jobs)
-            sweep_folder.ask(self.folder, grid.swept, self.plain())
+            sweep_folder.ask(self.folder, [key.lstrip("+") for key in grid.swept], self.plain())
         self.run(Planned(paths, self.settings.retries, self.settings.rerun_failed))
 
     def resume(self) -> None:
@@ -122,7 +123,7 @@ class Sweep:
         before, ahead = queue.before, queue.ahead
         ours = self.config.hydra.launcher._target_ == OURS
         here, gpus = ours or at_once(self.launcher), 0
-        if ahead and here:
+        if ahead and here and not on_cpu(queue):
             with self.pool.asking(count_gpus) as answers:
                 gpus = next(answers)
         where = places(self.settings, gpus, ahead)
@@ -180,6 +181,13 @@ def places(s: Settings, gpus: int, jobs: int) -> list[Place]:
     slots = [name for _ in range(s.jobs_per_gpu) for name in names] if gpus else [None] * cores()
     workers = max(1, min(len(slots) if s.workers == "auto" else s.workers, jobs))
     return [Place(slots[i % len(slots)], 1 if workers > 1 else None) for i in range(workers)]
+
+
+def on_cpu(queue: Planned) -> bool:
+    """Whether all jobs that are left say that they compute on CPUs."""
+    with contextlib.suppress(Refused):  # a damaged configuration: its job will say so
+        return bool(queue.todo) and all(run_dir.frozen(path)["train"]["device"] == "cpu" for path in queue.todo)
+    return False
 
 
 def cores() -> int:
