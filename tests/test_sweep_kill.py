@@ -100,6 +100,17 @@ def test_workers_of_a_killed_launcher_stop_and_its_resume_waits_for_none(start, 
     assert_same_sweep(whole, tmp_path / "s")
 
 
+def real_sweep(folder):
+    """The sweep as a person types it, in a session of its own, when its first job runs."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "trainer", *JOBS, "hydra.sweep.dir=s"]
+    job = subprocess.Popen(argv, cwd=folder, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while "running" not in statuses(folder / "s").values() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return job
+
+
 def subprocess_resume(folder):
     """`python -m trainer.sweep resume s` as a person types it, with a server of processes of its own."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -111,12 +122,7 @@ def subprocess_resume(folder):
 @pytest.mark.slow
 def test_everything_killed_as_a_person_would_have_it(tmp_path, whole):
     """Real commands, each in a session of its own, killed whole; `resume` alone goes on."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-m", "trainer", *JOBS, "hydra.sweep.dir=s"]
-    job = subprocess.Popen(argv, cwd=tmp_path, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while "running" not in statuses(tmp_path / "s").values() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    job = real_sweep(tmp_path)
     time.sleep(0.3)
     everybody = [int(p.name) for p in Path("/proc").glob("[0-9]*") if session(p) == job.pid]
     assert len(everybody) >= 4  # the launcher, the server of processes, two jobs
@@ -132,12 +138,7 @@ def test_everything_killed_as_a_person_would_have_it(tmp_path, whole):
 @pytest.mark.slow
 def test_a_signal_to_all_processes_lets_the_jobs_save(tmp_path, whole):
     """As `timeout` and a terminal send it."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-m", "trainer", *JOBS, "hydra.sweep.dir=s"]
-    job = subprocess.Popen(argv, cwd=tmp_path, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while "running" not in statuses(tmp_path / "s").values() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    job = real_sweep(tmp_path)
     os.killpg(job.pid, signal.SIGTERM)
     assert job.wait() == 143
     assert set(statuses(tmp_path / "s").values()) <= {"interrupted", "finished"}
