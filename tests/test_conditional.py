@@ -306,8 +306,9 @@ def noisy_least_squares(make, C, lr, A, y, budget, seed, factor, batch=4):
     return (A @ x.detach() - y).square().mean().item() / 2
 
 
-@pytest.mark.parametrize("share", [0.5, pytest.param(2.0, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("C", [LInf, *(pytest.param(C, marks=pytest.mark.slow) for C in (sets.L2, sets.L1))])
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.5, 2.0])
+@pytest.mark.parametrize("C", [LInf, sets.L2, sets.L1])
 def test_on_noisy_problems_every_remedy_beats_plain_steps(C, share):
     """At equal numbers of gradients, with the best of one grid of steps for each; medians of 5 seeds."""
     generator = torch.Generator().manual_seed(0)

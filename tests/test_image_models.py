@@ -144,7 +144,9 @@ def test_compiles_without_graph_breaks(choice, shape):
     compiled(x).sum().backward()
 
 
-@pytest.mark.parametrize(("choice", "shape"), [*WITHOUT_NORM, ("vgg11", (1, 32, 32))])
+@pytest.mark.parametrize(
+    ("choice", "shape"), [*WITHOUT_NORM, pytest.param("vgg11", (1, 32, 32), marks=pytest.mark.slow)]
+)
 def test_vmap_over_a_stack_of_models(choice, shape):
     from torch.func import functional_call, stack_module_state, vmap
 

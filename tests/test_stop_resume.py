@@ -118,15 +118,14 @@ def trip_everywhere(cli, tmp_path, where, signum, code, step, more=()):
     return stopped
 
 
-@pytest.mark.parametrize("step", [15, pytest.param(4, marks=pytest.mark.slow)])
-def test_killed_between_any_two_writes(cli, tmp_path, step):
+@pytest.mark.slow
+def test_killed_between_any_two_writes(cli, tmp_path):
     """Before each flush and each rename of every file: row, best.pt, last.pt, summary.json, .hydra, train.log."""
-    assert trip_everywhere(cli, tmp_path, "file", signal.SIGKILL, -9, step) > 60 / step
+    assert trip_everywhere(cli, tmp_path, "file", signal.SIGKILL, -9, 4) > 15
 
 
-@pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGKILL, -9), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_stopped_in_any_batch(cli, tmp_path, signum, code):
     """Of training, of validation, and of the test split with the best weights in the model."""
     assert trip_everywhere(cli, tmp_path, "batch", signum, code, 1) == 7
@@ -146,7 +145,9 @@ def test_stopped_in_any_batch_while_workers_decode(cli, tmp_path, signum, code):
     assert trip_everywhere(cli, tmp_path, "batch", signum, code, 1, more) == 7
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_signal_mid_epoch_then_resume(start, cli, tmp_path, signum, code):
     """Finishes the step, writes a checkpoint in the middle of the epoch, prints the command that resumes it."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -198,6 +199,7 @@ def test_ctrl_c_ends_a_whole_sweep_which_then_goes_on(start, cli, tmp_path):
     assert_same_run(tmp_path / "alone", tmp_path / "sweep" / "0_seed=0")
 
 
+@pytest.mark.slow
 def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(tmp_path, cli):
     """While a step hangs, the first only asks; nothing is saved after the second."""
     options = [*RUN, "train.epochs=4"]

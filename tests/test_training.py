@@ -40,7 +40,7 @@ FEATURES = {
     "weights": ["objective=hinge", "objective.class_weights=balanced", "objective.l2=1e-3", "objective.l1=1e-4"],
     "compile": ["train.compile=true", "model.dropout=0.3"],
 }
-SLOW = FEATURES.keys() - {"ema", "max_steps", "weights"}
+SLOW = FEATURES.keys() - {"ema"}
 
 
 def table(run):
