@@ -81,7 +81,6 @@ VARIANTS = {
         *("objective.class_weights=[1,3]", "train.epochs=3", "data.batch_size=30", "train.accumulate=2"),
     ],
     "numbers": ["data=diabetes", "train.epochs=2", "train.precision=float64", "optim.lr=0.001"],
-    "several heads": ["data=multitask", "train.epochs=2", "optim=adam", "train.clip_norm=0.5"],
 }
 
 

@@ -137,12 +137,11 @@ def test_stopped_in_any_batch_while_augmenting(cli, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_stopped_in_any_batch_while_workers_decode(cli, tmp_path, signum, code):
+def test_stopped_in_any_batch_while_workers_decode(cli, tmp_path):
     write_images(tmp_path / "images", {"cat": 20, "dog": 20})
     streamed = ["data=image_folder", f"data.path={tmp_path / 'images'}", "data.size=8", "data.memory_gb=0"]
     more = [*streamed, "data.workers=2", "data.augment.flip=true", "data.batch_size=15"]
-    assert trip_everywhere(cli, tmp_path, "batch", signum, code, 1, more) == 7
+    assert trip_everywhere(cli, tmp_path, "batch", signal.SIGKILL, -9, 1, more) == 7
 
 
 @pytest.mark.parametrize(
