@@ -172,7 +172,6 @@ def test_a_job_that_goes_wrong_costs_itself(cli, tmp_path):
     assert "to go on:\n  python -m trainer.sweep resume s\n" in text
 
 
-@pytest.mark.slow
 def test_what_failed_comes_again_on_request_and_what_was_killed_anyway(cli, tmp_path):
     once = "objective.once=${objective.what}"
     argv = ("-m", *SHORT, *TROUBLE, "objective.what=raise,kill", once, "hydra.sweep.dir=s")
