@@ -88,7 +88,10 @@ def assert_metrics_are_those_of_csv(folder, run):
     found, status, _ = mlflow_metrics(folder, run)
     assert status == "FINISHED"
     for tag, values in recorded(run).items():
-        assert found[tag] == list(values.items()), tag
+        if tag.startswith("time/"):  # an epoch that was done again took another time
+            assert [step for step, _ in found[tag]] == list(values), tag
+        else:
+            assert found[tag] == list(values.items()), tag
 
 
 @pytest.mark.parametrize(

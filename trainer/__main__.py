@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from trainer.command import EXIT, FULL_ERROR, refuse, report
 from trainer.config import CONF, flags_first, register_resolvers
 from trainer.display import drop_output
+from trainer.distributed import other_process
 from trainer.errors import Refused, one_line
 from trainer.run import train
 from trainer.run_dir import remove_if_empty
@@ -30,7 +31,14 @@ from trainer.run_dir import remove_if_empty
 def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
     try:
-        sys.exit(command_line())
+        code = command_line()
+        if (
+            other_process()
+        ):  # torch's threads may abort a process while Python ends; the first one has written everything
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        sys.exit(code)
     finally:
         try:
             sys.stdout.flush()
