@@ -32,9 +32,8 @@ def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
     try:
         code = command_line()
-        if (
-            other_process()
-        ):  # torch's threads may abort a process while Python ends; the first one has written everything
+        # Torch's threads may abort a process while Python ends; of several, the first one has written everything.
+        if other_process():
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
