@@ -348,6 +348,12 @@ def axis_end(lines):
 # Sweeps
 
 
+def figure_of(records, swept):
+    """The figure that sweep_picture makes a file of."""
+    figure, *arguments = sweep.rendering(records, swept)
+    return figure(*arguments)
+
+
 def test_the_picture_suits_what_was_swept(make, records):
     for optim in ("sgd", "adam"):
         for lr in (0.01, 0.1):
@@ -366,7 +372,7 @@ def test_the_picture_suits_what_was_swept(make, records):
     }
     for swept, expected in kinds.items():
         assert sweep.rendering(found, swept)[0] is expected, swept
-    figure = sweep.sweep_figure(found, (*TWO, "optim", "seed"))
+    figure = figure_of(found, (*TWO, "optim", "seed"))
     assert len(figure.axes) == 5  # train and test of two optimizers, and the bar
     assert sweep.sweep_picture(found, ("optim", "seed"))[:4] == b"\x89PNG"
     three = [record for record in found if record.config["seed"] == 0]
@@ -383,7 +389,7 @@ def test_a_sweep_over_one_number(make, records):
             make(accuracy=values[lr][-1], optim__lr=lr, seed=seed)
     make([], status="diverged", optim__lr=1.0)
     make([0.5], status="running", optim__lr=10.0)
-    figure = sweep.sweep_figure(records(), ("optim.lr", "seed"))
+    figure = figure_of(records(), ("optim.lr", "seed"))
     (axis,) = figure.axes
     train, test = drawn(axis)
     np.testing.assert_allclose(train.get_ydata(), 0.75)  # of the best epoch, whose loss is 0.5
@@ -401,7 +407,7 @@ def test_a_sweep_over_choices(make, records):
         for seed in (0, 1):
             make(accuracy=accuracy + seed / 10, choices={"optim": optim}, seed=seed)
     make([], status="diverged", choices={"optim": "cgd"})
-    (axis,) = sweep.sweep_figure(records(), ("optim", "seed")).axes
+    (axis,) = figure_of(records(), ("optim", "seed")).axes
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["adam", "cgd", "sgd"]
     assert axis.get_ylabel() == "optim"
     means = {round(line.get_xdata()[0], 6) for line in axis.lines if len(line.get_xdata()) == 1}

@@ -15,8 +15,6 @@ from trainer.plot.scale import numeric
 from trainer.plot.values import groups, main_metric, measured, named, setting, splits_of
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from trainer.runs.read import RunRecord
 
 REPEATED = ("seed",)  # what is averaged over
@@ -72,9 +70,3 @@ def rendering(
     if not numbers and len(choices) <= ROWS:
         return dots_figure, records, categories, metrics, over, title, size
     return parallel_figure, records, keys, metrics[-1], title, size
-
-
-def sweep_figure(records: Sequence[RunRecord], swept: Sequence[str], **how: Any) -> Figure | None:
-    """As :func:`sweep_picture`, as a figure."""
-    found = rendering(records, swept, **how)
-    return None if found is None else found[0](*found[1:])

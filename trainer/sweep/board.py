@@ -58,13 +58,14 @@ class Board:
 
     def ended(self, path: Path, status: str, again: bool) -> None:
         """A job has ended, and may come again."""
-        self.spent.append(time.monotonic() - self.running.pop(path))
+        seconds = time.monotonic() - self.running.pop(path)
         if not again:
             self.counts[status] += 1
-        if status != "held":
+        if status != "held":  # by another process, which does it
+            self.spent.append(seconds)
             count = self.before + sum(self.counts.values())
             row = about(path)
-            facts = [row["metric"], f"{self.spent[-1]:.1f} s", row["error"], "tried again" if again else ""]
+            facts = [row["metric"], f"{seconds:.1f} s", row["error"], "tried again" if again else ""]
             width = len(str(self.total))
             self.say(f"[{count:>{width}}/{self.total}] {path.name}  {status}  " + "  ".join(filter(None, facts)))
 
