@@ -81,6 +81,7 @@ class Dataset:
         self._generator: torch.Generator | None = None
         self._dtype: torch.dtype | None = None
         self._layout: torch.memory_format | None = None
+        self.takes_index = self.augment is None  # whether batch() is torch's operations on an index, and no more
         self.share = (0, 1)  # which of how many processes; each takes its share of every batch
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> Dataset:

@@ -39,6 +39,7 @@ class StreamedDataset(Dataset):
         workers: int,
     ):
         super().__init__(splits, facts, batch_size, augment)
+        self.takes_index = False
         self.workers, self.device = workers, torch.device("cpu")
         self._files = _Files(
             np.concatenate([files for files, _ in splits.values()]), torch.cat([y for _, y in splits.values()]), decode

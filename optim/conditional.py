@@ -169,6 +169,15 @@ class ConditionalGradient(Stepping, Constrained):
             return state["momentum_buffer"]
         return state["momentum_buffer"].lerp_(g, 1 - rho)
 
+    @property
+    def measures_next(self) -> bool:
+        """Whether the next step is one that is measured."""
+        return Measurements.due(self).is_due
+
+    def replayed(self) -> None:
+        """Counts a step that was none of :meth:`step`'s, as of a CUDA graph: what it did is not measured."""
+        Measurements(False).count(self)
+
     def pop_measurements(self) -> dict[str, Tensor]:
         """Means over the steps measured since the last call, and what can be read from the parameters as they are.
 

@@ -73,6 +73,8 @@ class Muon(Stepping):
     torch's own steps; a convolution is a matrix of its filters. A network's groups are divided in two, Muon's first.
     """
 
+    recordable = False  # torch's step wants the learning rate as a number, which a recording would keep
+
     def __init__(self, params: ParamsT, *, lr: float, adamw_lr: float, **options: Any):
         self.adamw_lr = adamw_lr
         super().__init__(params, {"lr": lr, "adamw": False, **options})

@@ -69,9 +69,10 @@ def assemble(
     import torch
 
     from optim import note_initial_norms
-    from trainer.device import check_compiler, pick_device, set_threads
+    from trainer.device import pick_device, set_threads
     from trainer.display import Silent, loading_progress, make_display
     from trainer.distributed import with_shared_statistics
+    from trainer.recorded import accelerate
     from trainer.trackers import guarded
     from trainer.training import Training, steps_per_epoch
 
@@ -146,11 +147,8 @@ def assemble(
             stop=stop,
             world=world,
         )
-    if settings.compile:
-        with refusing("train"):
-            check_compiler(device)
-        torch._dynamo.reset()  # it counts its graphs by code: an earlier job's would leave this one none
-        network.compile(dynamic=False)  # a graph for each size of batch: the same numbers whichever came first
+    with refusing("train"):
+        accelerate(training)
     return training
 
 

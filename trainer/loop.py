@@ -61,7 +61,8 @@ def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
     p, s, optimizer, schedule, stop = t.progress, t.settings, t.optimizer, t.schedule, t.stop
     every = s.checkpoint_steps or 0
     parts = t.epoch_parts()
-    batches = t.batches(parts, p.position * s.accumulate)
+    fast, first = t.recorded, p.position * s.accumulate
+    batches = t.batches(parts, first) if fast is None else fast.inputs(parts, first)
     if p.position == 0:
         p.lr = optimizer.param_groups[0]["lr"]
     t.model.train()
@@ -73,12 +74,11 @@ def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
         optimizer.snapshot(again.full_gradient(parts))
     last = math.inf if s.max_steps is None else s.max_steps
     while p.step < last and (together := list(itertools.islice(batches, s.accumulate))):
-        sums = take_step(t, together, again)
+        p.sums = added(p.sums, take_step(t, together, again)) if fast is None else fast.step(together, p.sums)
         if schedule is not None:
             p.lr = optimizer.param_groups[0]["lr"]
             schedule.step()
 
-        p.sums = added(p.sums, sums)
         p.step += 1
         p.position += 1
         now = time.perf_counter()

@@ -18,10 +18,20 @@ if TYPE_CHECKING:
 
 
 def take_step(t: Training, batches: Sequence[Batch], again: SecondPoint | None) -> Sums:
-    """Forward, backward and step on the batches that make a step; returns the sums of their metrics."""
-    optimizer, scaler, total = t.optimizer, t.scaler, {}
+    """A step on the batches that make it, looked at where that is wanted; returns the sums of their metrics."""
     if t.watch is not None:
         t.watch.step = t.progress.step + 1
+    sums = move(t, batches, again)
+    if t.watch is not None:
+        t.watch.check_weights()
+    if t.ema is not None:
+        t.ema.update_parameters(t.model)
+    return sums
+
+
+def move(t: Training, batches: Sequence[Batch], again: SecondPoint | None) -> Sums:
+    """Forward, backward and the optimizer's step: what a recording (:mod:`trainer.recorded`) holds."""
+    optimizer, scaler, total = t.optimizer, t.scaler, {}
     for turn in t.objective.turns:
         if again:
             again.remember()
@@ -38,10 +48,6 @@ def take_step(t: Training, batches: Sequence[Batch], again: SecondPoint | None) 
             scaler.update()
         else:
             optimizer.step(again.gradients(batches) if again else None)
-    if t.watch is not None:
-        t.watch.check_weights()
-    if t.ema is not None:
-        t.ema.update_parameters(t.model)
     return total
 
 

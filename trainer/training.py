@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ from trainer.distributed import World
 from trainer.evaluation import added
 from trainer.run_dir import Summary
 from trainer.stop import StopRequest
+
+if TYPE_CHECKING:
+    from trainer.recorded import Recorded
 
 Mode = Literal["auto", "min", "max"]
 Precision = Literal["float32", "bf16", "fp16", "float64"]
@@ -75,6 +78,7 @@ class Settings:
     accumulate: int
     precision: Precision
     compile: bool
+    cuda_graph: bool | Literal["auto"]
     channels_last: bool | Literal["auto"]
     ema: float | None
     deterministic: bool
@@ -153,6 +157,7 @@ class Training:
         self.cast = autocast(s.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type) if s.precision == "fp16" else None
         self.ema = averaged(self.model, s.ema) if s.ema is not None else None
+        self.recorded: Recorded | None = None
         self.watch = Watch(self.model, gradients=self.scaler is None) if s.anomaly else None
         columns, has_val = self.columns(), "val" in self.dataset.splits
         self.monitor = resolve_metric("monitor", s.monitor, columns, has_val)

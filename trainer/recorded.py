@@ -1,0 +1,248 @@
+"""A step written down once as a list of torch's operations, and done again as one compiled or one CUDA graph.
+
+The fast path of ``train.compile`` and ``train.cuda_graph``. What is recorded is what :func:`trainer.step.move` does for
+batches of full size: samples by index, forward, backward, update, sums of metrics. Python runs while it is recorded and
+never again, so that what it decides there must not change from step to step. Whatever may change is a tensor of the
+recording: the samples, the learning rates, the sums. Other steps go the plain way, by the number of the step alone, so
+that a resumed run takes the same ones: the first of a run, in which optimizers make their state; smaller batches, at the
+end of an epoch; steps in which an optimizer measures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, fx
+
+from data import Batch
+from trainer.device import check_compiler, random_state, set_random_state
+from trainer.errors import Refused, one_line
+from trainer.evaluation import added
+from trainer.objectives import Sums
+from trainer.step import move, take_step
+
+if TYPE_CHECKING:
+    from trainer.training import Training
+
+WARM_UP = 3  # calls before a capture, in which libraries choose algorithms and make workspaces: torch's own advice
+
+
+class Recorded:
+    """Takes a run's steps, from their recording where that is possible.
+
+    Args:
+        t: a run for which :func:`why_not` knows no reason.
+        compiled: the recording as one compiled graph (``torch.compile``).
+        captured: what then runs as one CUDA graph.
+    """
+
+    def __init__(self, t: Training, *, compiled: bool, captured: bool):
+        self.t, self.compiled, self.captured = t, compiled, captured
+        self.indexed = t.dataset.takes_index  # then the samples are taken within the recording
+        like = {"dtype": t.parameters[0].dtype, "device": t.device}
+        self.rates = [torch.tensor(g["lr"], **like) for g in t.optimizer.param_groups]
+        self.written = [g["lr"] for g in t.optimizer.param_groups]  # what stands in `rates`
+        self.numbers: Sums = {}  # sums that are the same for every batch of full size
+        self.totals: dict[str, Tensor] = {}  # of the epoch, added up within the recording
+        self.replay: Callable[..., None] | None = None
+
+    def inputs(self, parts: list[Tensor], start: int) -> Iterator[Batch]:
+        """What a step is given of each batch of the epoch, from number `start` on: its samples' indices, or itself."""
+        return zip(parts[start:]) if self.indexed else self.t.batches(parts, start)  # noqa: B905: of one list
+
+    def step(self, given: Sequence[Batch], sums: Sums) -> Sums:
+        """Takes a step on what :meth:`inputs` gave; returns the epoch's sums of metrics, those until now added.
+
+        The tensors returned change with the next step.
+        """
+        t = self.t
+        if not self.fits(given):
+            return added(sums, take_step(t, [self.batch(one) for one in given], None))
+        tensors = list(itertools.chain(*given))
+        if self.replay is None:
+            self.replay = self.record(tensors, len(given))
+        self.write(sums)
+        self.replay(*tensors)
+        if hasattr(t.optimizer, "replayed"):
+            t.optimizer.replayed()
+        if t.ema is not None:
+            t.ema.update_parameters(t.model)
+        return {k: sums.get(k, 0) + v for k, v in self.numbers.items()} | self.totals
+
+    def fits(self, given: Sequence[Batch]) -> bool:
+        """Whether a step is one like those recorded."""
+        t, full = self.t, self.t.dataset.batch_size
+        alike = len(given) == t.settings.accumulate and all(len(one[0]) == full for one in given)
+        return alike and t.progress.step > 0 and not getattr(t.optimizer, "measures_next", False)
+
+    def batch(self, given: Batch) -> Batch:
+        """A batch ready for the model."""
+        return self.t.dataset.batch("train", *given) if self.indexed else given
+
+    def write(self, sums: Sums) -> None:
+        """Brings the tensors of the recording up to date: learning rates, and sums that another step has made."""
+        for i, group in enumerate(self.t.optimizer.param_groups):
+            if group["lr"] != self.written[i]:
+                self.rates[i].fill_(group["lr"])
+                self.written[i] = group["lr"]
+        for name, total in self.totals.items():
+            before = sums.get(name, 0)
+            if before is not total:
+                total.copy_(before) if isinstance(before, Tensor) else total.fill_(before)
+
+    def record(self, tensors: list[Tensor], batches: int) -> Callable[..., None]:
+        """What does the step again, given other tensors like these.
+
+        Raises:
+            Refused: the step reads numbers from the device, or the compiler does not take it.
+        """
+        from torch.fx.experimental.proxy_tensor import make_fx  # half a second: only where it is needed
+
+        t, each = self.t, len(tensors) // batches
+
+        def moved(*tensors: Tensor) -> Sums:
+            given = [tensors[i : i + each] for i in range(0, len(tensors), each)]
+            return move(t, [self.batch(one) for one in given], None)
+
+        def step(*tensors: Tensor) -> None:
+            sums = moved(*tensors)
+            for name, total in self.totals.items():
+                total.add_(sums[name])
+
+        with undone(t):
+            sums = moved(*tensors)
+        self.numbers = {k: v for k, v in sums.items() if not isinstance(v, Tensor)}
+        self.totals = {k: torch.zeros_like(v) for k, v in sums.items() if isinstance(v, Tensor)}
+        key = f"train.{'compile' if self.compiled else 'cuda_graph'}=true"
+        with undone(t), as_tensors(t.optimizer, self.rates):
+            try:
+                graph = make_fx(step)(*tensors)
+            except RuntimeError as error:
+                raise Refused(f"{key}: the step cannot be recorded ({one_line(error)}); use false") from error
+        t.optimizer.zero_grad()
+        forget_profiler(graph)
+        run: Callable[..., None] = graph
+        if self.compiled:
+            t.display.say("compile     the step, as one graph; this takes a while")
+            run = torch.compile(graph, dynamic=False)
+        with undone(t), torch.no_grad():
+            return capture(run, tensors) if self.captured else warm(run, tensors)
+
+
+def accelerate(t: Training) -> None:
+    """Has a run take its steps from a recording where `train.compile` or `train.cuda_graph` say so.
+
+    Raises:
+        ValueError: `name=value: …`: not on this device, or not with this run.
+    """
+    s, reason, on_gpu = t.settings, why_not(t), t.device.type == "cuda"
+    if s.cuda_graph is True and not on_gpu:
+        raise ValueError("cuda_graph=true: needs a CUDA device; use auto")
+    if s.cuda_graph is True and reason is not None:
+        raise ValueError(f"cuda_graph=true: {reason}; use auto")
+    captured = on_gpu and reason is None and (s.cuda_graph is True or (s.cuda_graph == "auto" and all_ours(t)))
+    if s.compile:
+        check_compiler(t.device)
+        torch._dynamo.reset()  # it counts its graphs by code: an earlier job's would leave this one none
+    if reason is None and (s.compile or captured):
+        t.recorded = Recorded(t, compiled=s.compile, captured=captured)
+    elif s.compile:
+        t.model.compile(dynamic=False)  # a graph for each size of batch: the same numbers whichever came first
+
+
+def all_ours(t: Training) -> bool:
+    """Whether all parts are known to do the same in each step; somebody's own may count in Python, say."""
+    parts = (*t.model.modules(), t.objective, t.optimizer)
+    rooms = ("models", "optim", "torch", "torchvision", "trainer")
+    return all(type(part).__module__.partition(".")[0] in rooms for part in parts)
+
+
+def why_not(t: Training) -> str | None:
+    """Why a run's steps cannot be recorded; None: they can."""
+    if t.world.size > 1:
+        return "several processes exchange gradients in it"
+    if t.scaler is not None:
+        return "fp16 looks at its gradients before it steps"
+    if hasattr(t.optimizer, "second_point"):
+        return f"{type(t.optimizer).__name__} takes gradients at two points"
+    if not getattr(t.optimizer, "recordable", True):
+        return f"{type(t.optimizer).__name__} takes its learning rate for a number"
+    if t.watch is not None:
+        return "train.anomaly looks at each layer"
+    return None
+
+
+@contextlib.contextmanager
+def undone(t: Training) -> Iterator[None]:
+    """Afterwards parameters, buffers, the optimizer's state and random numbers are what they were before."""
+    state = t.optimizer.state
+    counts = {key: value for key, value in state.items() if not isinstance(value, dict)}
+    numbers = [value for key, of_x in state.items() if key not in counts for value in of_x.values()]
+    kept = [*t.model.parameters(), *t.model.buffers(), *(n for n in numbers if isinstance(n, Tensor))]
+    copies, random = [x.detach().clone() for x in kept], random_state(t.device)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for x, copy in zip(kept, copies, strict=True):
+                x.copy_(copy)
+        state.update(counts)
+        set_random_state(random, t.device)
+
+
+@contextlib.contextmanager
+def as_tensors(optimizer: torch.optim.Optimizer, rates: list[Tensor]) -> Iterator[None]:
+    """Has an optimizer step by rates that are tensors, and by operations that a compiler knows, no fused kernels."""
+    groups, before = optimizer.param_groups, [dict(group) for group in optimizer.param_groups]
+    compiling = torch.compiler.is_compiling()
+    try:
+        for group, rate in zip(groups, rates, strict=True):
+            options = {"lr": rate, "fused": False, "foreach": True, "capturable": True}
+            group.update({k: v for k, v in options.items() if k in group})
+        # Has torch's optimizers leave numbers on the device; torch.export sets the same flag while it traces.
+        torch.compiler._is_compiling_flag = True
+        yield
+    finally:
+        torch.compiler._is_compiling_flag = compiling
+        for group, options in zip(groups, before, strict=True):
+            group.update(options)
+
+
+def forget_profiler(graph: fx.GraphModule) -> None:
+    """Takes out the marks that optimizers set for the profiler, which no compiler knows."""
+    for node in reversed(graph.graph.nodes):
+        if "profiler::" in str(getattr(node.target, "name", lambda: "")()):
+            graph.graph.erase_node(node)
+    graph.recompile()
+
+
+def warm(run: Callable[..., None], tensors: list[Tensor]) -> Callable[..., None]:
+    """`run` without gradients, called once: it compiles then."""
+    without = torch.no_grad()(run)
+    without(*tensors)
+    return without
+
+
+def capture(run: Callable[..., None], tensors: list[Tensor]) -> Callable[..., None]:
+    """`run` as a CUDA graph, which is given its tensors by copying them to where it reads them."""
+    static = [x.clone() for x in tensors]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UP):
+            run(*static)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run(*static)
+
+    def replay(*tensors: Tensor) -> None:
+        for there, x in zip(static, tensors, strict=True):
+            there.copy_(x)
+        graph.replay()
+
+    return replay
