@@ -1,17 +1,26 @@
 """Recorded steps against plain ones: the same numbers, for every optimizer, model and feature that can be recorded."""
 
+import math
+
 import pytest
 import torch
 from conftest import training_of
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import optim
 from data import Dataset, Facts
+from data.augment import Augment
+from trainer.errors import Refused
 from trainer.loop import train_epoch
 from trainer.objectives import CrossEntropy
-from trainer.recorded import Recorded
+from trainer.recorded import Recorded, accelerate
 
 N, B = 70, 16  # four batches and a smaller one
+LISTED = {"compiled": False, "captured": False}  # the recording as it is: a list of operations
+READING = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}
+# SciPy's isotonic regression; and optimizers whose steps torch counts on the host, on a GPU, too
+ON_THE_HOST = {"permutahedron", "adagrad", "rmsprop"}
 
 OPTIMIZERS = {
     "sgd": lambda xs: optim.sgd(xs, lr=0.1),
@@ -23,12 +32,19 @@ OPTIMIZERS = {
     "rmsprop": lambda xs: optim.rmsprop(xs, lr=0.01, momentum=0.5, centered=True),
     "adagrad": lambda xs: optim.adagrad(xs, lr=0.1),
     "momentum_adagrad": lambda xs: optim.adagrad(xs, lr=0.1, momentum=0.9),
+    "permutahedron": lambda xs: optim.sgd(xs, optim.Permutahedron(), lr=0.1),
     "lion": lambda xs: optim.lion(xs, lr=0.01),
     "cgd": lambda xs: optim.CGD(xs, optim.LInf(1.0), lr=0.01, momentum=0.9),
     "sfw": lambda xs: optim.SFW(xs, optim.KSparse(1.0), lr=0.1, rescale="gradient", gap_every=3),
     "sfw_diameter": lambda xs: optim.SFW(xs, optim.L2(1.0), lr=0.1, rescale="diameter"),
     "scion": lambda xs: optim.Scion(xs, optim.ScionNorms(), lr=0.01),
     "adagrad_sfw": lambda xs: optim.AdaGradSFW(xs, optim.LInf(1.0), lr=0.1),
+}
+
+
+OTHERS = {
+    "muon": lambda xs: optim.muon(xs, lr=0.01),
+    "orgfw": lambda xs: optim.ORGFW(xs, optim.LInf(1.0), lr=0.01),
 }
 
 
@@ -50,7 +66,7 @@ class Small(nn.Module):
         return self.net(x)
 
 
-def run(make, model=Small, *, recorded=None, epochs=3, schedule=True, **settings):
+def run(make, model=Small, *, recorded=None, epochs=3, objective=CrossEntropy, parts=(), augment=None, **settings):
     """A run's weights, sums and state after some epochs."""
     torch.manual_seed(0)
     x, y = torch.randint(0, 256, (N, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 3, (N,))
@@ -59,14 +75,13 @@ def run(make, model=Small, *, recorded=None, epochs=3, schedule=True, **settings
     )
     network = model().double()
     optimizer = make(network.parameters())
-    dataset = Dataset({"train": (x, y)}, facts, B).to(torch.device("cpu"), torch.float64)
+    dataset = Dataset({"train": (x, y, *parts)}, facts, B, augment).to(torch.device("cpu"), torch.float64)
     settings = {"epochs": 9, "precision": "float64"} | settings
-    t = training_of(network, dataset, CrossEntropy(facts, l2=1e-3), optimizer, **settings)
-    if schedule:
-        t.schedule = optim.cosine(optimizer, epochs=9, steps_per_epoch=5, max_steps=None)
+    t = training_of(network, dataset, objective(facts, l2=1e-3), optimizer, **settings)
+    t.schedule = optim.cosine(optimizer, epochs=9, steps_per_epoch=5, max_steps=None)
     if recorded:
         t.recorded = Recorded(t, **recorded)
-    sums = []
+    t.pulse_at, sums = math.inf, []  # it has no run directory
     for epoch in range(epochs):
         t.progress.epoch, t.progress.position, t.progress.sums = epoch, 0, {}
         train_epoch(t, None)
@@ -74,7 +89,7 @@ def run(make, model=Small, *, recorded=None, epochs=3, schedule=True, **settings
     return t, sums
 
 
-def assert_same(one, other, rtol=0.0, atol=0.0):
+def assert_same(one, other, rtol=1e-9, atol=1e-12):
     (t, sums), (u, theirs) = one, other
     for (name, a), b in zip(t.model.state_dict().items(), u.model.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=rtol, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
@@ -85,7 +100,120 @@ def assert_same(one, other, rtol=0.0, atol=0.0):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_operations_done_again_are_the_step(name):
     plain = run(OPTIMIZERS[name])
-    again = run(OPTIMIZERS[name], recorded={"compiled": False, "captured": False})
+    again = run(OPTIMIZERS[name], recorded=LISTED)
     assert again[0].recorded.replay is not None
     exact = not name.endswith(("adam", "adamw"))  # else torch computes beta^t in single precision
     assert_same(plain, again, rtol=1e-9 if exact else 1e-3, atol=1e-12 if exact else 1e-6)
+
+
+class Rows(nn.Module):
+    """A recurrent network over the rows of an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells, self.out = nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.out(self.cells(x.squeeze(1))[0][:, -1])
+
+
+FEATURES = {
+    "recurrent": {"model": Rows},
+    "accumulation": {"accumulate": 2},
+    "clipping": {"clip_norm": 0.1},
+    "averages": {"ema": 0.9},
+}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_with_every_feature(feature):
+    options = FEATURES[feature]
+    plain = run(OPTIMIZERS["momentum"], **options)
+    again = run(OPTIMIZERS["momentum"], recorded=LISTED, **options)
+    assert again[0].recorded.replay is not None
+    assert_same(plain, again)
+    if feature == "averages":
+        for a, b in zip(plain[0].ema.parameters(), again[0].ema.parameters(), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_augmented_batches_and_weights(weights):
+    """Then batches are given to the recording, not indices."""
+    parts = [torch.rand(N, generator=torch.Generator().manual_seed(1))] if weights else []
+    options = {"parts": parts, "augment": None if weights else Augment(crop=1, flip=True)}
+    assert_same(run(OPTIMIZERS["cgd"], **options), run(OPTIMIZERS["cgd"], recorded=LISTED, **options))
+
+
+def test_gaps_are_measured_in_the_same_steps():
+    plain, again = (run(OPTIMIZERS["sfw"], recorded=how)[0] for how in (None, LISTED))
+    one, other = (t.optimizer.pop_measurements() for t in (plain, again))
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name])
+
+
+@pytest.mark.parametrize("name", ["adam", pytest.param("sfw", marks=pytest.mark.slow)])
+def test_compiled_into_one_graph_it_is_the_step(name):
+    plain, again = run(OPTIMIZERS[name]), run(OPTIMIZERS[name], recorded={"compiled": True, "captured": False})
+    assert_same(plain, again, rtol=1e-3, atol=1e-6)
+
+
+class OnTheHost(CrossEntropy):
+    """Weighs the loss by a number that leaves torch."""
+
+    def __call__(self, model, batch):
+        loss, sums = super().__call__(model, batch)
+        return loss * self.number(batch[1]), sums
+
+
+class ByNumpy(OnTheHost):
+    def number(self, y):
+        return float(1 + y.numpy().sum())
+
+
+class ByItem(OnTheHost):
+    def number(self, y):
+        return 1.0 if y.sum() > 3 else 0.5
+
+
+@pytest.mark.parametrize("objective", [ByNumpy, ByItem])
+def test_what_cannot_be_recorded_is_never_replayed(objective):
+    """Refused where it was asked for; else plain steps, which one line says."""
+    with pytest.raises(Refused, match=r"^train\.compile=true: this step cannot be recorded \(.*\); use false"):
+        run(OPTIMIZERS["sgd"], objective=objective, recorded=LISTED, compile=True)
+    plain, again = (run(OPTIMIZERS["sgd"], objective=objective, recorded=how) for how in (None, LISTED))
+    assert again[0].recorded.replay is None
+    assert_same(plain, again)
+
+
+def test_steps_read_nothing_from_the_device():
+    """No operation of an epoch's steps gives a number to Python: on a GPU it would wait."""
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            assert function not in READING, function
+            return function(*args, **kwargs or {})
+
+    for name in OPTIMIZERS.keys() - ON_THE_HOST:
+        t, _ = run(OPTIMIZERS[name], epochs=1)
+        t.progress.epoch, t.progress.position, t.progress.sums = 1, 0, {}
+        parts = t.epoch_parts()
+        t.epoch_parts = lambda parts=parts: parts
+        with Watch():
+            train_epoch(t, None)
+
+
+def test_what_a_run_is_accelerated_by():
+    def settled(make=OPTIMIZERS["sgd"], **settings):
+        t = run(make, epochs=0, **settings)[0]
+        accelerate(t)
+        return t
+
+    assert settled().recorded is None  # no GPU
+    assert settled(compile=True).recorded.compiled
+    for settings, make in (({"precision": "fp16"}, "sgd"), ({}, "muon"), ({}, "orgfw")):
+        t = settled(OPTIMIZERS.get(make) or OTHERS[make], compile=True, **settings)
+        assert t.recorded is None
+        assert t.model._compiled_call_impl is not None
+    with pytest.raises(ValueError, match=r"^cuda_graph=true: needs a CUDA device; use auto"):
+        settled(cuda_graph=True)

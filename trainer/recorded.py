@@ -3,9 +3,10 @@
 The fast path of ``train.compile`` and ``train.cuda_graph``. What is recorded is what :func:`trainer.step.move` does for
 batches of full size: samples by index, forward, backward, update, sums of metrics. Python runs while it is recorded and
 never again, so that what it decides there must not change from step to step. Whatever may change is a tensor of the
-recording: the samples, the learning rates, the sums. Other steps go the plain way, by the number of the step alone, so
-that a resumed run takes the same ones: the first of a run, in which optimizers make their state; smaller batches, at the
-end of an epoch; steps in which an optimizer measures.
+recording: the samples, the learning rates, the sums.
+
+Other steps go the plain way, and a resumed run takes the same ones: the first of a run, in which optimizers make their
+state; smaller batches, at the end of an epoch; steps in which an optimizer measures.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from data import Batch
 from trainer.device import check_compiler, random_state, set_random_state
@@ -28,6 +29,7 @@ from trainer.step import move, take_step
 if TYPE_CHECKING:
     from trainer.training import Training
 
+CLOSE, TINY = 1e-2, 1e-5  # of a step's length, and of the parameters' norm: what rounding may change
 WARM_UP = 3  # calls before a capture, in which libraries choose algorithms and make workspaces: torch's own advice
 
 
@@ -49,10 +51,11 @@ class Recorded:
         self.numbers: Sums = {}  # sums that are the same for every batch of full size
         self.totals: dict[str, Tensor] = {}  # of the epoch, added up within the recording
         self.replay: Callable[..., None] | None = None
+        self.failed = False
 
     def inputs(self, parts: list[Tensor], start: int) -> Iterator[Batch]:
         """What a step is given of each batch of the epoch, from number `start` on: its samples' indices, or itself."""
-        return zip(parts[start:]) if self.indexed else self.t.batches(parts, start)  # noqa: B905: of one list
+        return ((part,) for part in parts[start:]) if self.indexed else self.t.batches(parts, start)
 
     def step(self, given: Sequence[Batch], sums: Sums) -> Sums:
         """Takes a step on what :meth:`inputs` gave; returns the epoch's sums of metrics, those until now added.
@@ -64,7 +67,11 @@ class Recorded:
             return added(sums, take_step(t, [self.batch(one) for one in given], None))
         tensors = list(itertools.chain(*given))
         if self.replay is None:
-            self.replay = self.record(tensors, len(given))
+            try:
+                self.replay = self.record(tensors, len(given))
+            except RuntimeError as error:
+                self.give_up(error)
+                return self.step(given, sums)
         self.write(sums)
         self.replay(*tensors)
         if hasattr(t.optimizer, "replayed"):
@@ -77,7 +84,7 @@ class Recorded:
         """Whether a step is one like those recorded."""
         t, full = self.t, self.t.dataset.batch_size
         alike = len(given) == t.settings.accumulate and all(len(one[0]) == full for one in given)
-        return alike and t.progress.step > 0 and not getattr(t.optimizer, "measures_next", False)
+        return alike and t.progress.step > 0 and not getattr(t.optimizer, "measures_next", False) and not self.failed
 
     def batch(self, given: Batch) -> Batch:
         """A batch ready for the model."""
@@ -98,7 +105,7 @@ class Recorded:
         """What does the step again, given other tensors like these.
 
         Raises:
-            Refused: the step reads numbers from the device, or the compiler does not take it.
+            RuntimeError: the step reads numbers from the device, or a compiler does not take it.
         """
         from torch.fx.experimental.proxy_tensor import make_fx  # half a second: only where it is needed
 
@@ -113,24 +120,43 @@ class Recorded:
             for name, total in self.totals.items():
                 total.add_(sums[name])
 
+        before = [x.detach().clone() for x in t.parameters]
         with undone(t):
             sums = moved(*tensors)
+            after = [x.detach().clone() for x in t.parameters]
         self.numbers = {k: v for k, v in sums.items() if not isinstance(v, Tensor)}
         self.totals = {k: torch.zeros_like(v) for k, v in sums.items() if isinstance(v, Tensor)}
-        key = f"train.{'compile' if self.compiled else 'cuda_graph'}=true"
         with undone(t), as_tensors(t.optimizer, self.rates):
-            try:
-                graph = make_fx(step)(*tensors)
-            except RuntimeError as error:
-                raise Refused(f"{key}: the step cannot be recorded ({one_line(error)}); use false") from error
+            graph = make_fx(step)(*(x[:1].expand_as(x).contiguous() for x in tensors))
         t.optimizer.zero_grad()
         forget_profiler(graph)
+        self.write({})
+        with undone(t), torch.no_grad():  # written down for one set of samples, does it hold for another?
+            graph(*tensors)
+            same = all(map(torch.allclose, self.totals.values(), (sums[k] for k in self.totals)))
+            if not same or distance(t.parameters, after) > CLOSE * distance(
+                before, after
+            ) + TINY * nn.utils.get_total_norm(after):
+                raise RuntimeError("a number that it reads on the host stays as it was for other samples")
         run: Callable[..., None] = graph
         if self.compiled:
             t.display.say("compile     the step, as one graph; this takes a while")
             run = torch.compile(graph, dynamic=False)
         with undone(t), torch.no_grad():
             return capture(run, tensors) if self.captured else warm(run, tensors)
+
+    def give_up(self, error: RuntimeError) -> None:
+        """Says why there is no recording, where nobody asked for one.
+
+        Raises:
+            Refused: somebody did.
+        """
+        s, why = self.t.settings, one_line(error)
+        key = "compile" if s.compile else "cuda_graph"
+        if s.compile or s.cuda_graph is True:
+            raise Refused(f"train.{key}=true: this step cannot be recorded ({why}); use false") from error
+        self.t.display.say(f"cuda_graph  not used ({why})")
+        self.failed = True
 
 
 def accelerate(t: Training) -> None:
@@ -174,6 +200,11 @@ def why_not(t: Training) -> str | None:
     if t.watch is not None:
         return "train.anomaly looks at each layer"
     return None
+
+
+def distance(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Tensor:
+    """||x - y||_2 over all tensors."""
+    return nn.utils.get_total_norm([(x - y).detach() for x, y in zip(xs, ys, strict=True)])
 
 
 @contextlib.contextmanager

@@ -205,7 +205,10 @@ class Training:
         """The samples of each batch of the epoch under way, as indices."""
         few, size = self.settings.overfit_batches, self.dataset.batch_size
         order = epoch_order(self.dataset.facts.sizes["train"], self.seed, 0 if few else self.progress.epoch)
-        return list(order[: few * size if few else None].to(self.device).split(size))
+        order = order[: few * size if few else None]
+        if self.device.type == "cuda":
+            order = order.pin_memory()  # else the copy would wait for the device
+        return list(order.to(self.device, non_blocking=True).split(size))
 
     def batches(self, parts: list[Tensor], start: int) -> Iterator[Batch]:
         """The batches of the epoch under way from number `start` on; where few are to be overfit, never augmented."""

@@ -212,11 +212,17 @@ def _(info, in_dims, g: Tensor) -> tuple[Tensor, int]:
     return assignment(g.movedim(in_dims[0], 0).contiguous()), 0
 
 
+@torch.library.custom_op("conga::nonincreasing", mutates_args=())
 def nonincreasing(y: Tensor) -> Tensor:
     """The nearest vector whose entries do not increase: isotonic regression, on the host."""
     from scipy.optimize import isotonic_regression
 
     return torch.from_numpy(isotonic_regression(y.cpu().numpy(), increasing=False).x.copy()).to(y)
+
+
+@nonincreasing.register_fake
+def _(y: Tensor) -> Tensor:
+    return torch.empty_like(y)
 
 
 def shown(shape: Sequence[int]) -> str:
