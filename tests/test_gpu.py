@@ -8,7 +8,9 @@ from formats import write_images
 import optim
 from data import Dataset, Facts
 from trainer import evaluate, robustness
+from trainer.loop import train_epoch
 from trainer.objectives import CrossEntropy
+from trainer.recorded import Recorded
 from trainer.step import take_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -134,6 +136,75 @@ def test_a_step_with_its_features_waits_for_nothing(feature, weights):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def epochs_of(recorded, choice="sgd", epochs=3, **settings):
+    """A run's state after some epochs there, none of whose steps waits for the device."""
+    device = torch.device("cuda", 0)
+    torch.manual_seed(0)
+    layers = (
+        torch.nn.Conv2d(1, 8, 3),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Dropout(0.2),
+        torch.nn.Linear(288, 10),
+    )
+    model = torch.nn.Sequential(*layers).to(device)
+    numbers = {"mean": torch.tensor(128.0), "std": torch.tensor(50.0)}
+    facts = Facts("random", "classification", (1, 8, 8), 10, None, None, {"train": 500}, **numbers)
+    parts = torch.randint(0, 256, (500, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 10, (500,))
+    dataset = Dataset({"train": parts}, facts, 64).to(device)
+    makes = {"sgd": optim.sgd, "adam": optim.adam, "cgd": lambda xs, lr: optim.CGD(xs, optim.LInf(1.0), lr=lr)}
+    optimizer = makes[choice](model.parameters(), lr=0.01)
+    t = training_of(model, dataset, CrossEntropy(facts), optimizer, device=device, epochs=9, **settings)
+    t.schedule, t.pulse_at = optim.cosine(optimizer, epochs=9, steps_per_epoch=8, max_steps=None), float("inf")
+    t.recorded = recorded(t)
+    sums = []
+    for epoch in range(epochs):
+        t.progress.epoch, t.progress.position, t.progress.sums = epoch, 0, {}
+        torch.cuda.set_sync_debug_mode("error" if epoch > 0 else "default")  # in the first, the step is recorded
+        try:
+            train_epoch(t, None)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        sums.append({k: float(v) for k, v in t.progress.sums.items()})
+    return t, sums
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("choice", ["sgd", "adam", "cgd"])
+def test_an_epoch_waits_for_nothing_and_its_captured_steps_are_the_plain_ones(choice, precision):
+    t, sums = epochs_of(lambda t: None, choice, precision=precision)
+    u, theirs = epochs_of(lambda t: Recorded(t, compiled=False, captured=True), choice, precision=precision)
+    assert u.recorded.replay is not None
+    for a, b in zip(sums, theirs, strict=True):
+        assert a == pytest.approx(b, rel=0.05)
+    for x, y in zip(t.model.parameters(), u.model.parameters(), strict=True):
+        torch.testing.assert_close(x, y, rtol=0.02, atol=1e-3)
+
+
+def test_a_captured_run_goes_on_bit_for_bit(cli, tmp_path):
+    options = [
+        "model=cnn",
+        "model.dropout=0.2",
+        "train.device=cuda",
+        "train.cuda_graph=true",
+        "train.deterministic=true",
+    ]
+    assert cli(*options, "train.epochs=4", "hydra.run.dir=whole")[0] == 0
+    assert cli(*options, "train.epochs=4", "train.max_steps=60", "hydra.run.dir=parts")[0] == 0
+    assert cli("train.resume=parts", "train.max_steps=null")[0] == 0
+    one, other = (torch.load(tmp_path / d / "checkpoints" / "last.pt", weights_only=True) for d in ("whole", "parts"))
+    for name, value in one["model"].items():
+        assert torch.equal(value, other["model"][name]), name
+
+
+@pytest.mark.parametrize("options", [["train.cuda_graph=true"], ["train.compile=true"], ["train.precision=bf16"]])
+@pytest.mark.parametrize("model", ["cnn", "resnet18"])
+def test_recorded_runs_train_there(cli, tmp_path, model, options):
+    few = [] if model == "cnn" else ["data.limit=100"]
+    code, text = cli(f"model={model}", *options, *few, "train.epochs=3", "train.device=cuda", "hydra.run.dir=run")
+    assert code == 0, text
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "float64"])
