@@ -214,8 +214,9 @@ def test_what_a_run_is_accelerated_by():
 
     assert settled().recorded is None  # no GPU
     assert settled(compile=True).recorded.compiled
-    for make in OTHERS.values():
-        t = settled(make, compile=True)
+    others = [{"make": make} for make in OTHERS.values()] + [{"model": Rows}]
+    for other in others:
+        t = settled(**other, compile=True)
         assert t.recorded is None
         assert t.model._compiled_call_impl is not None
     with pytest.raises(ValueError, match=r"^cuda_graph=true: needs a CUDA device; use auto"):

@@ -197,6 +197,8 @@ def why_not(t: Training) -> str | None:
         return f"{type(t.optimizer).__name__} takes gradients at two points"
     if not getattr(t.optimizer, "recordable", True):
         return f"{type(t.optimizer).__name__} takes its learning rate for a number"
+    if t.device.type == "cpu" and any(isinstance(module, nn.RNNBase) for module in t.model.modules()):
+        return "torch's recurrent layers are no operations that could be written down on a CPU"
     if t.watch is not None:
         return "train.anomaly looks at each layer"
     return None
