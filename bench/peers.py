@@ -80,11 +80,19 @@ PEERS = {"keras_mlp": keras_mlp, "keras_digits": keras_digits, "lightning": ligh
 
 
 def run(names: Sequence[str] = tuple(PEERS)) -> None:
-    """Prints seconds and ratios."""
-    for name in names:
-        if name not in PEERS:
-            raise Refused(f"{name}: must be one of {', '.join(PEERS)}")
-        PEERS[name]()
+    """Prints seconds and ratios.
+
+    Raises:
+        Refused: no such name; or, after the others, what one of them lacks.
+    """
+    lacking = {f"{name}: must be one of {', '.join(PEERS)}": None for name in names if name not in PEERS}
+    for name in names if not lacking else ():
+        try:
+            PEERS[name]()
+        except Refused as error:
+            lacking[str(error)] = None  # a dictionary, since two may lack the same
+    if lacking:
+        raise Refused("; ".join(lacking))
 
 
 def need(*modules: str) -> None:
