@@ -64,9 +64,10 @@ def assembled(images: Tensor, labels: Tensor, *overrides: str, show: type[Displa
 
 
 def steps(t: Training) -> None:
-    """The steps of one epoch, from its start."""
+    """The steps of one epoch, from its start; bars are taken away after it, for others to have their turn alone."""
     t.progress.position, t.progress.sums = 0, {}
     train_epoch(t, None)
+    t.display.stop()
 
 
 def by_hand(
