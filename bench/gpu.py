@@ -58,7 +58,7 @@ def throughput() -> None:
     switches = ["train.precision=bf16", "train.compile=true", "train.device=cuda"]
     network = torch.compile(resnet18().to(CUDA, memory_format=torch.channels_last))
     x: Tensor = standardized(images).to(CUDA, memory_format=torch.channels_last)
-    cast = functools.partial(torch.autocast, "cuda", torch.bfloat16)
+    cast = functools.partial(torch.autocast, CUDA.type, torch.bfloat16)
     with assembled(images, labels, "model=resnet18", "model.stem=small", f"data.batch_size={LARGE}", *switches) as t:
         contestants = {
             "conga": lambda: steps(t),
