@@ -6,11 +6,17 @@ import importlib
 import platform
 import sys
 
-NAMES = ("loop", "startup", "augment", "load", "optim", "read", "report", "sweep")
+from trainer.command import refuse
+from trainer.errors import Refused
+
+NAMES = (
+    *("loop", "compiled", "models", "peers", "startup", "memory", "gpu"),
+    *("augment", "load", "optim", "read", "report", "sweep"),
+)
 
 
 def main() -> None:
-    """Runs what the command line names."""
+    """Runs what the command line names; one that lacks something says so, and the others run."""
     wanted = NAMES if sys.argv[1:] == ["all"] else sys.argv[1:]
     modules = {name: importlib.import_module(f"bench.{name}") for name in NAMES}
     if not wanted or set(wanted) - set(NAMES):
@@ -20,9 +26,14 @@ def main() -> None:
     import torch
 
     print(f"python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    code = 0
     for name in wanted:
-        print(f"\n{name}: {modules[name].__doc__.splitlines()[0]}")
-        modules[name].run()
+        print(f"\n{name}: {modules[name].__doc__.splitlines()[0]}", flush=True)
+        try:
+            modules[name].run()
+        except Refused as error:
+            code = refuse(f"{name}: {error}")
+    sys.exit(code)
 
 
 if __name__ == "__main__":

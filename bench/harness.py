@@ -5,17 +5,28 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+Work = TypeVar("Work")
 
 
-def interleave(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round, after one round of warm-up."""
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def interleave(
+    contestants: dict[str, Work], rounds: int, measure: Callable[[Work], float] = timed
+) -> dict[str, list[float]]:
+    """What `measure` says of each contestant (its seconds) in each round, after one round of warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for r in range(rounds + 1):
         for name, work in contestants.items():
-            started = time.perf_counter()
-            work()
+            measured = measure(work)
             if r > 0:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(measured)
     return seconds
 
 
