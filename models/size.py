@@ -1,4 +1,4 @@
-"""How large a network is: shapes, parameters and multiply-adds of each layer, without computing anything.
+"""How large a network is: shapes, parameters and multiply-adds of each layer, as one sample goes through them.
 
 Shapes: of one sample.
 """
@@ -52,12 +52,26 @@ def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerS
     hooks = [layer.register_forward_hook(record(name)) for name, layer in leaves.items()]
     training = network.training
     try:
-        trace_one(network.eval(), input_shape)
+        send_one(network.eval(), input_shape)
     finally:
         network.train(training)
         for hook in hooks:
             hook.remove()
     return rows
+
+
+@torch.no_grad()
+def send_one(network: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Sends a sample of zeros through the network, which stays as it was; so do the random generators.
+
+    Tensors that have shapes only would do, but their operations import torch's compiler, which takes longer.
+    """
+    buffers = {name: value.clone() for name, value in network.named_buffers()}
+    values = [*network.parameters(), *buffers.values()]
+    like = next((value for value in values if value.is_floating_point()), torch.empty(0))
+    x = torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype)
+    with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+        torch.func.functional_call(network, buffers, (x,))
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from optim.lean import Lean
 from optim.sets import Constraint, ConstraintSet
 
 
@@ -26,7 +27,7 @@ class Held:
     remark: str  # what was changed to fit its shape
 
 
-class Constrained(torch.optim.Optimizer):
+class Constrained(Lean):
     """A base, beside one of torch's optimizers or alone, that keeps parameters in sets.
 
     A mixin: ``class ProjectedSGD(Constrained, torch.optim.SGD)``. Each group given may carry a ``"constraint"`` of its

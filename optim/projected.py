@@ -14,6 +14,7 @@ from torch.optim.optimizer import ParamsT
 
 from optim.checks import check_range
 from optim.constrained import Constrained
+from optim.lean import Lean, lean_step
 from optim.sets import Constraint, ConstraintSet
 from optim.unconstrained import Lion, MomentumAdagrad, Muon
 
@@ -48,23 +49,53 @@ def project(optimizer: Projected, args: Any, kwargs: Any) -> None:
                 x.copy_(C.project(x))
 
 
-class ProjectedSGD(Projected, torch.optim.SGD):
+class SGD(Lean, torch.optim.SGD):
+    """``torch.optim.SGD`` without its compiler."""
+
+    step = lean_step(torch.optim.SGD)
+
+
+class Adam(Lean, torch.optim.Adam):
+    """``torch.optim.Adam`` without its compiler."""
+
+    step = lean_step(torch.optim.Adam)
+
+
+class AdamW(Lean, torch.optim.AdamW):
+    """``torch.optim.AdamW`` without its compiler."""
+
+    step = lean_step(torch.optim.AdamW)
+
+
+class RMSprop(Lean, torch.optim.RMSprop):
+    """``torch.optim.RMSprop`` without its compiler."""
+
+    step = lean_step(torch.optim.RMSprop)
+
+
+class Adagrad(Lean, torch.optim.Adagrad):
+    """``torch.optim.Adagrad`` without its compiler."""
+
+    step = lean_step(torch.optim.Adagrad)
+
+
+class ProjectedSGD(Projected, SGD):
     """``torch.optim.SGD`` on constraint sets."""
 
 
-class ProjectedAdam(Projected, torch.optim.Adam):
+class ProjectedAdam(Projected, Adam):
     """``torch.optim.Adam`` on constraint sets."""
 
 
-class ProjectedAdamW(Projected, torch.optim.AdamW):
+class ProjectedAdamW(Projected, AdamW):
     """``torch.optim.AdamW`` on constraint sets."""
 
 
-class ProjectedRMSprop(Projected, torch.optim.RMSprop):
+class ProjectedRMSprop(Projected, RMSprop):
     """``torch.optim.RMSprop`` on constraint sets."""
 
 
-class ProjectedAdagrad(Projected, torch.optim.Adagrad):
+class ProjectedAdagrad(Projected, Adagrad):
     """``torch.optim.Adagrad`` on constraint sets."""
 
 
@@ -98,7 +129,7 @@ def sgd(
     if nesterov and momentum == 0:
         raise ValueError("nesterov=true: needs momentum > 0")
     options = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "fused": True}
-    return over(torch.optim.SGD, ProjectedSGD, params, constraint, options)
+    return over(SGD, ProjectedSGD, params, constraint, options)
 
 
 def adam(
@@ -117,7 +148,7 @@ def adam(
     """
     check_common(lr, weight_decay, eps=eps, betas=betas)
     options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "fused": True}
-    return over(torch.optim.Adam, ProjectedAdam, params, constraint, options)
+    return over(Adam, ProjectedAdam, params, constraint, options)
 
 
 def adamw(
@@ -136,7 +167,7 @@ def adamw(
     """
     check_common(lr, weight_decay, eps=eps, betas=betas)
     options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "fused": True}
-    return over(torch.optim.AdamW, ProjectedAdamW, params, constraint, options)
+    return over(AdamW, ProjectedAdamW, params, constraint, options)
 
 
 def rmsprop(
@@ -159,7 +190,7 @@ def rmsprop(
     check_range("alpha", alpha, 0, 1, open_above=True)
     options = {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "centered": centered}
     options["weight_decay"] = weight_decay
-    return over(torch.optim.RMSprop, ProjectedRMSprop, params, constraint, options)
+    return over(RMSprop, ProjectedRMSprop, params, constraint, options)
 
 
 def adagrad(
@@ -181,7 +212,7 @@ def adagrad(
     options |= {"momentum": momentum} if momentum else {}  # not fused: torch 2.11 has that on the CPU only
     if momentum:
         return over(MomentumAdagrad, ProjectedMomentumAdagrad, params, constraint, options)
-    return over(torch.optim.Adagrad, ProjectedAdagrad, params, constraint, options)
+    return over(Adagrad, ProjectedAdagrad, params, constraint, options)
 
 
 def lion(

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from optim.lean import Lean
 
-class Stepping(torch.optim.Optimizer):
+
+class Stepping(Lean):
     """A base whose subclasses say in :meth:`advance` how the parameters move."""
 
     @torch.no_grad()

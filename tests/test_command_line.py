@@ -214,6 +214,28 @@ def test_answers_do_not_import_torch(flags):
     subprocess.run([sys.executable, "-c", script, *flags], check=True, capture_output=True, env=ENV)
 
 
+def test_runs_that_do_not_compile_do_not_import_the_compiler(tmp_path):
+    """It takes longer than all the rest of such a run. One process: what a run imports, the next would find there."""
+    script = (
+        "import sys; from trainer.__main__ import main\n"
+        "for line in sys.stdin:\n"
+        "    sys.argv = ['conga', *line.split()]\n"
+        "    try: main()\n"
+        "    except SystemExit as e: assert not e.code, (line, e.code)\n"
+        "    assert 'torch._dynamo' not in sys.modules, line"
+    )
+    short = "train.epochs=1 data.limit=100"
+    runs = [f"{short} hydra.run.dir=run train.ema=0.9 objective.l2=1e-3", "train.resume=run train.epochs=2"]
+    runs += [f"{short} optim={name} schedule=cosine" for name in ("adam", "muon", "cgd")]
+    runs += [f"{short} optim=rmsprop constraint=l2 train.clip_norm=1 train.accumulate=2"]
+    text = "\n".join(runs)
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=text, capture_output=True, text=True, env=ENV, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("status      finished") == len(runs)
+
+
 def test_shell_completion_without_torch():
     script = (
         "import sys; from trainer.__main__ import main; sys.argv = ['conga', '-sc', 'query=bash']\n"

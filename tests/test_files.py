@@ -61,6 +61,9 @@ def test_what_is_written_is_flushed_before_it_is_renamed(tmp_path, monkeypatch):
         monkeypatch.setattr(os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a))[1])
     files.write_whole(tmp_path / "file", b"x")
     assert calls == ["fsync", "replace", "fsync"]  # the file, its name, the folder
+    calls.clear()
+    files.write_whole(tmp_path / "file", b"y", settle=False)
+    assert calls == ["fsync", "replace"]  # the folder will be flushed with another file
 
 
 def test_claims_are_unique_across_threads(tmp_path):

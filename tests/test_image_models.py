@@ -257,3 +257,23 @@ def test_multiply_adds_are_the_published_ones(choice):
     assert sum(row.multiply_adds for row in rows) / 1e9 == pytest.approx(published, abs=0.006)
     assert sum(row.parameters for row in rows) == count(model)
     assert next(model.parameters()).device.type == "cpu"
+
+
+def test_sizes_leave_the_model_and_the_random_numbers_as_they_were():
+    class Restless(torch.nn.Module):
+        """Draws noise in evaluation, too, and counts its calls."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(3, 2)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.layer(x + torch.randn_like(x))
+
+    model, before = Restless().train(), torch.get_rng_state()
+    assert [row.multiply_adds for row in layer_sizes(model, (3,))] == [6]
+    assert model.calls == 0
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), before)

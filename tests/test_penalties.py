@@ -14,6 +14,7 @@ from torch import nn
 from data import Facts
 from trainer import evaluate
 from trainer.objectives import CrossEntropy, MeanSquaredError
+from trainer.objectives.penalty import Penalty
 
 
 def facts(task, num_outputs):
@@ -51,6 +52,14 @@ def test_penalties_are_of_trained_weights(l2, l1):
         assert float(sums["loss"] / sums["weight"]) == pytest.approx(loss.item(), rel=1e-6)
         ours, bare = (torch.autograd.grad(v, model.out.weight)[0] for v in (loss, plain))
         torch.testing.assert_close(ours - bare, 2 * l2 * model.out.weight + l1 * model.out.weight.sign())
+
+
+@pytest.mark.parametrize(("l2", "l1"), [(0.1, 0.0), (0.0, 0.01), (0.1, 0.01)])
+def test_penalties_can_be_differentiated_twice(l2, l1):
+    """Against finite differences."""
+    weights = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((3, 2), (2, 1, 2, 2))]
+    assert torch.autograd.gradcheck(lambda *w: Penalty.apply(l2, l1, *w), weights)
+    assert torch.autograd.gradgradcheck(lambda *w: Penalty.apply(l2, l1, *w), weights)
 
 
 @pytest.mark.parametrize("change", [{"l2": -1.0}, {"l1": math.inf}, {"l2": math.nan}])

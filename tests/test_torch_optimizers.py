@@ -90,7 +90,7 @@ def test_step_for_step_equal_to_the_reference(method, held, decay):
     params = [torch.nn.Parameter(torch.tensor(x)) for x in starts]
     optimizer = make([(str(i), p) for i, p in enumerate(params)], C, weight_decay=decay, **options)
     if C is None and make not in (lion, muon) and reference is not numpy_adagrad:
-        assert type(optimizer) is reference.args[0]  # torch's own
+        assert isinstance(optimizer, reference.args[0])  # torch's own
     if C is not None:
         assert sorted(optimizer.shifted) == [str(i) for i, x in enumerate(starts) if (project(x) != x).any()]
     runs = [reference(project(x), **options, weight_decay=decay) for x in starts]

@@ -18,7 +18,7 @@ import matplotlib.figure  # noqa: F401
 import pandas  # noqa: F401
 import scipy.integrate  # noqa: F401
 import sklearn.datasets  # noqa: F401
-import torch._dynamo  # noqa: F401  (what the first optimizer would import)
+import torch._dynamo  # noqa: F401  (what train.compile and train.deterministic import)
 import torchvision.models
 import torchvision.transforms.v2  # noqa: F401
 

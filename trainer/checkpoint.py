@@ -19,15 +19,18 @@ from trainer.files import write_whole
 FORMAT = "conga checkpoint 1"
 
 
-def save(path: Path, kind: str, state: dict[str, Any]) -> None:
+def save(path: Path, kind: str, state: dict[str, Any], *, settle: bool = True) -> None:
     """Writes `state` (tensors and plain data) to `path`, marked as of `kind` (``last`` or ``best``).
+
+    Args:
+        settle: as of :func:`trainer.files.write_whole`.
 
     Raises:
         OSError: the disk refuses; what was at `path` stays.
     """
     buffer = io.BytesIO()  # torch.save on a full disk raises a RuntimeError without the reason
     torch.save({"format": FORMAT, "kind": kind, **state}, buffer)
-    write_whole(path, buffer.getbuffer())
+    write_whole(path, buffer.getbuffer(), settle=settle)
 
 
 def load(path: Path, kind: str, device: torch.device | str) -> dict[str, Any]:

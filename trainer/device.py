@@ -111,11 +111,17 @@ def switches(settings: Settings, device: torch.device) -> Iterator[None]:
                 torch.set_float32_matmul_precision("high")
                 if settings.deterministic:
                     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-            torch.use_deterministic_algorithms(settings.deterministic)
+            set_deterministic(settings.deterministic)
             yield
         finally:
             torch.set_float32_matmul_precision(matmul)
-            torch.use_deterministic_algorithms(deterministic)
+            set_deterministic(deterministic)
+
+
+def set_deterministic(wanted: bool) -> None:
+    """As torch does, which imports its compiler to tell it, too: not where nothing changes."""
+    if wanted != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(wanted)
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Display:
 
     def note(self, line: str) -> None:
         """Logs a line, or several."""
-        append_line(self.log, line)
+        append_line(self.log, line, settle=False)  # every number of an epoch is in metrics.csv, too
 
     def start_epoch(self, epoch: int, step: int, position: int) -> None:
         """Epoch `epoch` (from 0) begins, or goes on, at step `step` of the run and `position` of the epoch."""
@@ -104,7 +104,7 @@ class TerminalDisplay(Display):
         self.stop()
         table = Table(show_header=False)
         for name, value in facts.items():
-            append_line(self.log, f"{name:<11} {value}")
+            append_line(self.log, f"{name:<11} {value}", settle=False)
             table.add_row(name, value)
         self.console.print(table, markup=False)
 

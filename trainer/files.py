@@ -37,11 +37,13 @@ def to_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
 
 
-def write_whole(path: Path, content: bytes, *, shared: bool = False) -> None:
-    """Replaces the file at `path`: temporary file beside it, flush to the disk, rename.
+def write_whole(path: Path, content: bytes, *, shared: bool = False, settle: bool = True) -> None:
+    """Replaces the file at `path`: temporary file beside it, flush to the disk, rename, flush of the folder.
 
     Args:
         shared: whether another process may write the same file at the same time; then the last one's stays.
+        settle: whether to flush the folder. Until that is done, by whichever write, a power cut may bring the old file
+            back, as whole as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp" if shared else f".{path.name}.tmp")
@@ -55,16 +57,21 @@ def write_whole(path: Path, content: bytes, *, shared: bool = False) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)  # a full disk or a second Ctrl-C: leave nothing half-written behind
             raise
-        _sync_folder(path.parent)
+        if settle:
+            _sync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, settle: bool = True) -> None:
     """Replaces the JSON file at `path`, as :func:`write_whole` does."""
-    write_whole(path, json.dumps(finite(value), indent=2, allow_nan=False).encode() + b"\n")
+    write_whole(path, json.dumps(finite(value), indent=2, allow_nan=False).encode() + b"\n", settle=settle)
 
 
-def append_line(path: Path, line: str) -> None:
-    """Adds one line to the file at `path` and flushes it to the disk; half a line that a power cut left is ended."""
+def append_line(path: Path, line: str, *, settle: bool = True) -> None:
+    """Adds one line to the file at `path`; half a line that a power cut left is ended.
+
+    Args:
+        settle: whether to flush it to the disk; otherwise a power cut may take it.
+    """
     with _named(path), open(path, "ab+", buffering=0) as file:
         start = file.tell()
         content = line.encode() + b"\n"
@@ -74,11 +81,12 @@ def append_line(path: Path, line: str) -> None:
         try:
             while content:  # a disk that fills up takes a part, then says so
                 content = content[file.write(content) :]
-            os.fsync(file.fileno())
+            if settle:
+                os.fsync(file.fileno())
         except OSError:
             os.truncate(file.fileno(), start)
             raise
-        if start == 0:
+        if start == 0 and settle:
             _sync_folder(path.parent)
 
 

@@ -29,6 +29,7 @@ from trainer.step import take_step
 from trainer.training import Diverged, Training
 
 HEARTBEAT_S = 5.0
+GLANCE_S = 0.1  # epochs that are shorter follow each other too fast to be read in summary.json
 
 
 def fit(t: Training) -> None:
@@ -144,7 +145,8 @@ def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]])
         p.pruned = t.judge(row)
     keep_epoch(t)
     save_last(t)
-    record(t)
+    if time.perf_counter() - t.heartbeat_at > GLANCE_S:
+        record(t)
     t.display.end_epoch(row, improved)
 
 
@@ -243,7 +245,8 @@ def record(t: Training, **changes: Any) -> None:
 def save(t: Training, name: str, kind: str, state: dict[str, Any]) -> None:
     """Writes a checkpoint, in the process that writes."""
     if t.world.main:
-        checkpoint.save(t.run / "checkpoints" / f"{name}.pt", kind, state)
+        # The folder is flushed once, with last.pt: names in one folder reach the disk in the order of their renames.
+        checkpoint.save(t.run / "checkpoints" / f"{name}.pt", kind, state, settle=name == "last")
 
 
 def save_last(t: Training) -> None:

@@ -325,13 +325,14 @@ class Summary:
         return cls(path, data)
 
     def update(self, **changes: Any) -> None:
-        """Changes fields and writes the file."""
+        """Changes fields and writes the file. A power cut may take back how far a run is, not what has become of it."""
         self.data |= changes
         if not self.writes:
             return
         if "process" in self.data:
             self.data["process"]["heartbeat"] = _now()
-        write_json(self.path, {name: self.data[name] for name in FIELDS if name in self.data})
+        shown = {name: self.data[name] for name in FIELDS if name in self.data}
+        write_json(self.path, shown, settle="status" in changes)
 
 
 def process_facts() -> dict[str, Any]:

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from data import Batch, Facts
 from models.weights import weights
+from trainer.objectives.penalty import Penalty
 
 Sums = dict[str, Any]
 Reduction = Literal["mean", "none"]
@@ -97,9 +98,7 @@ class Objective:
         if self._penalized[0] is not model:  # found once: a step should not look for them
             self._penalized = model, [p for p in weights(model) if p.requires_grad]
         penalized = self._penalized[1]
-        terms = [self.l2 * w.square().sum() for w in penalized] if self.l2 else []
-        terms += [self.l1 * w.abs().sum() for w in penalized] if self.l1 else []
-        return torch.stack(terms).sum() if terms else 0.0
+        return Penalty.apply(self.l2, self.l1, *penalized) if penalized else 0.0
 
 
 class Supervised(Objective):

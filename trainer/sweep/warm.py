@@ -5,7 +5,6 @@
 import pandas
 import sklearn.datasets
 import torch
-import torch._dynamo  # the first optimizer would
 import torchvision.transforms.v2
 
 import trainer.loop
