@@ -74,19 +74,10 @@ def send_one(network: nn.Module, input_shape: tuple[int, ...]) -> None:
         torch.func.functional_call(network, buffers, (x,))
 
 
-@torch.no_grad()
-def trace_one(network: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Sends one sample through the network on tensors that have shapes only."""
-    state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    empty = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
-    dtype = next((value.dtype for value in empty.values() if value.is_floating_point()), None)
-    torch.func.functional_call(network, empty, (torch.empty(1, *input_shape, device="meta", dtype=dtype),))
-
-
 def trains_on_one(network: nn.Module, input_shape: tuple[int, ...]) -> bool:
     """Whether a training batch may have a single sample: batch normalization needs two values of each channel."""
     try:
-        trace_one(network, input_shape)
+        send_one(network, input_shape)
     except ValueError:  # torch's "Expected more than 1 value per channel when training"
         return False
     return True

@@ -218,7 +218,7 @@ def test_what_a_run_is_accelerated_by():
     for other in others:
         t = settled(**other, compile=True)
         assert t.recorded is None
-        assert t.model._compiled_call_impl is not None
+        assert t.compiles_alone
     with pytest.raises(ValueError, match=r"^cuda_graph=true: needs a CUDA device; use auto"):
         settled(cuda_graph=True)
 

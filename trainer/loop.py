@@ -39,6 +39,9 @@ def fit(t: Training) -> None:
         Diverged: a loss or a weight is NaN or infinite; the last good checkpoint is kept.
         Interrupted: a signal or the clock asked to stop; what was done is in the checkpoint.
     """
+    if t.compiles_alone is not None:
+        t.display.say(f"compile     the model alone: {t.compiles_alone}")
+        t.model.compile(dynamic=False)  # a graph for each size of batch: the same numbers whichever came first
     with profiled(t) as profiler:
         while not t.over:
             try:

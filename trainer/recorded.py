@@ -160,7 +160,7 @@ class Recorded:
 
 
 def accelerate(t: Training) -> None:
-    """Has a run take its steps from a recording where `train.compile` or `train.cuda_graph` say so.
+    """Has a run take its steps from a recording, or compile its model alone, as its settings want it.
 
     Raises:
         ValueError: `name=value: …`: not on this device, or not with this run.
@@ -177,7 +177,7 @@ def accelerate(t: Training) -> None:
     if reason is None and (s.compile or captured):
         t.recorded = Recorded(t, compiled=s.compile, captured=captured)
     elif s.compile:
-        t.model.compile(dynamic=False)  # a graph for each size of batch: the same numbers whichever came first
+        t.compiles_alone = reason
 
 
 def all_ours(t: Training) -> bool:

@@ -158,6 +158,7 @@ class Training:
         self.scaler = torch.amp.GradScaler(self.device.type) if s.precision == "fp16" else None
         self.ema = averaged(self.model, s.ema) if s.ema is not None else None
         self.recorded: Recorded | None = None
+        self.compiles_alone: str | None = None  # why the model is compiled, and not the step
         self.watch = Watch(self.model, gradients=self.scaler is None) if s.anomaly else None
         columns, has_val = self.columns(), "val" in self.dataset.splits
         self.monitor = resolve_metric("monitor", s.monitor, columns, has_val)
