@@ -115,15 +115,14 @@ class Recorded:
             given = [tensors[i : i + each] for i in range(0, len(tensors), each)]
             return move(t, [self.batch(one) for one in given], None)
 
-        def step(*tensors: Tensor) -> None:
+        def step(*tensors: Tensor) -> list[Tensor]:
             sums = moved(*tensors)
-            for name, total in self.totals.items():
-                total.add_(sums[name])
+            return [sums[name] for name in self.totals]
 
-        before = [x.detach().clone() for x in t.parameters]
+        before = copies(t.parameters)
         with undone(t):
             sums = moved(*tensors)
-            after = [x.detach().clone() for x in t.parameters]
+            after = copies(t.parameters)
         self.numbers = {k: v for k, v in sums.items() if not isinstance(v, Tensor)}
         self.totals = {k: torch.zeros_like(v) for k, v in sums.items() if isinstance(v, Tensor)}
         with undone(t), as_tensors(t.optimizer, self.rates):
@@ -132,18 +131,26 @@ class Recorded:
         forget_profiler(graph)
         self.write({})
         with undone(t), torch.no_grad():  # written down for one set of samples, does it hold for another?
-            graph(*tensors)
-            same = all(map(torch.allclose, self.totals.values(), (sums[k] for k in self.totals)))
-            if not same or distance(t.parameters, after) > CLOSE * distance(
-                before, after
-            ) + TINY * nn.utils.get_total_norm(after):
+            same = [
+                torch.allclose(x, sums[k], equal_nan=True) for k, x in zip(self.totals, graph(*tensors), strict=True)
+            ]
+            allowed = CLOSE * distance(before, after) + TINY * nn.utils.get_total_norm(after)
+            if not all(same) or distance(t.parameters, after) > allowed:
                 raise RuntimeError("a number that it reads on the host stays as it was for other samples")
-        run: Callable[..., None] = graph
         if self.compiled:
             t.display.say("compile     the step, as one graph; this takes a while")
-            run = torch.compile(graph, dynamic=False)
-        with undone(t), torch.no_grad():
-            return capture(run, tensors) if self.captured else warm(run, tensors)
+        run = torch.compile(graph, dynamic=False) if self.compiled else graph
+
+        @torch.no_grad()
+        def counted(*tensors: Tensor) -> None:
+            for total, value in zip(self.totals.values(), run(*tensors), strict=True):
+                total.add_(value)  # not in the graph, for which torch 2.11 compiles this wrongly
+
+        with undone(t):
+            if self.captured:
+                return capture(counted, tensors)
+            counted(*tensors)  # compiles
+        return counted
 
     def give_up(self, error: RuntimeError) -> None:
         """Says why there is no recording, where nobody asked for one.
@@ -204,6 +211,11 @@ def why_not(t: Training) -> str | None:
     return None
 
 
+def copies(xs: Sequence[Tensor]) -> list[Tensor]:
+    """Of their numbers, as they are now."""
+    return [x.detach().clone() for x in xs]
+
+
 def distance(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Tensor:
     """||x - y||_2 over all tensors."""
     return nn.utils.get_total_norm([(x - y).detach() for x, y in zip(xs, ys, strict=True)])
@@ -216,13 +228,13 @@ def undone(t: Training) -> Iterator[None]:
     counts = {key: value for key, value in state.items() if not isinstance(value, dict)}
     numbers = [value for key, of_x in state.items() if key not in counts for value in of_x.values()]
     kept = [*t.model.parameters(), *t.model.buffers(), *(n for n in numbers if isinstance(n, Tensor))]
-    copies, random = [x.detach().clone() for x in kept], random_state(t.device)
+    before, random = copies(kept), random_state(t.device)
     try:
         yield
     finally:
         with torch.no_grad():
-            for x, copy in zip(kept, copies, strict=True):
-                x.copy_(copy)
+            for x, value in zip(kept, before, strict=True):
+                x.copy_(value)
         state.update(counts)
         set_random_state(random, t.device)
 
@@ -251,13 +263,6 @@ def forget_profiler(graph: fx.GraphModule) -> None:
         if "profiler::" in str(getattr(node.target, "name", lambda: "")()):
             graph.graph.erase_node(node)
     graph.recompile()
-
-
-def warm(run: Callable[..., None], tensors: list[Tensor]) -> Callable[..., None]:
-    """`run` without gradients, called once: it compiles then."""
-    without = torch.no_grad()(run)
-    without(*tensors)
-    return without
 
 
 def capture(run: Callable[..., None], tensors: list[Tensor]) -> Callable[..., None]:
