@@ -69,7 +69,18 @@ class Small(nn.Module):
         return self.net(x)
 
 
-def run(make, model=Small, *, recorded=None, epochs=3, objective=CrossEntropy, parts=(), augment=None, **settings):
+def run(
+    make,
+    model=Small,
+    *,
+    recorded=None,
+    epochs=3,
+    objective=CrossEntropy,
+    parts=(),
+    augment=None,
+    schedule=optim.cosine,
+    **settings,
+):
     """A run's weights, sums and state after some epochs."""
     torch.manual_seed(0)
     x, y = torch.randint(0, 256, (N, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 3, (N,))
@@ -81,7 +92,7 @@ def run(make, model=Small, *, recorded=None, epochs=3, objective=CrossEntropy, p
     dataset = Dataset({"train": (x, y, *parts)}, facts, B, augment).to(torch.device("cpu"), torch.float64)
     settings = {"epochs": 9, "precision": "float64"} | settings
     t = training_of(network, dataset, objective(facts, l2=1e-3), optimizer, **settings)
-    t.schedule = optim.cosine(optimizer, epochs=9, steps_per_epoch=5, max_steps=None)
+    t.schedule = schedule(optimizer, epochs=9, steps_per_epoch=5, max_steps=None)
     if recorded:
         t.recorded = Recorded(t, **recorded)
     t.pulse_at, sums = math.inf, []  # it has no run directory
@@ -178,14 +189,61 @@ class ByItem(OnTheHost):
         return 1.0 if y.sum() > 3 else 0.5
 
 
-@pytest.mark.parametrize("objective", [ByNumpy, ByItem])
-def test_what_cannot_be_recorded_is_never_replayed(objective):
+class Counting(CrossEntropy):
+    """Counts in Python what it hit."""
+
+    metrics = ("loss", "accuracy", "hits")
+
+    def __call__(self, model, batch):
+        loss, sums = super().__call__(model, batch)
+        return loss, sums | {"hits": int((model(batch[0]).argmax(1) == batch[1]).numpy().sum())}
+
+
+class Replacing(torch.optim.SGD):
+    """Makes its momentum anew instead of changing it in place."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for x in group["params"]:
+                state = self.state[x]
+                state["m"] = x.grad if "m" not in state else 0.9 * state["m"] + x.grad
+                x.sub_(group["lr"] * state["m"])
+
+
+@pytest.mark.parametrize("lr", [0.1, 1e-8])  # however small the steps of a warm-up are
+@pytest.mark.parametrize("choice", [ByNumpy, ByItem, Counting, Replacing])
+def test_what_cannot_be_recorded_is_never_replayed(choice, lr):
     """Refused where it was asked for; else plain steps, which one line says."""
-    with pytest.raises(Refused, match=r"^train\.compile=true: this step cannot be recorded \(.*\); use false"):
-        run(OPTIMIZERS["sgd"], objective=objective, recorded=LISTED, compile=True)
-    plain, again = (run(OPTIMIZERS["sgd"], objective=objective, recorded=how) for how in (None, LISTED))
+    own = issubclass(choice, CrossEntropy)
+    make = (lambda xs: optim.sgd(xs, lr=lr)) if own else (lambda xs: choice(xs, lr=lr))
+    objective = choice if own else CrossEntropy
+    with pytest.raises(Refused, match=r"^train\.cuda_graph=true: this step cannot be recorded \(.*\); use false"):
+        run(make, objective=objective, recorded=LISTED, cuda_graph=True)
+    plain, again = (run(make, objective=objective, recorded=how) for how in (None, LISTED))
     assert again[0].recorded.replay is None
     assert_same(plain, again)
+
+
+class Momentum:
+    """A schedule that lets go of the momentum."""
+
+    def __init__(self, optimizer, **times):
+        self.group = optimizer.param_groups[0]
+
+    def step(self):
+        self.group["momentum"] *= 0.9
+
+
+def test_a_schedule_of_momentum_ends_the_replay():
+    plain, again = (run(OPTIMIZERS["momentum"], recorded=how, schedule=Momentum) for how in (None, LISTED))
+    assert again[0].recorded.failed
+    assert_same(plain, again)
+
+
+def test_a_run_that_diverges_is_recorded_too():
+    """The epoch's end finds it, as it does with plain steps."""
+    assert math.isnan(run(lambda xs: optim.sgd(xs, lr=1e200), recorded=LISTED, epochs=1)[1][0]["loss"])
 
 
 def test_steps_read_nothing_from_the_device():
@@ -213,7 +271,7 @@ def test_what_a_run_is_accelerated_by():
 
     assert settled().recorded is None  # no GPU
     assert settled(compile=True).recorded.compiled
-    others = [{"make": make} for make in OTHERS.values()] + [{"model": Rows}]
+    others = [{"make": make} for make in OTHERS.values()] + [{"model": Rows}, {"accumulate": 5}]
     for other in others:
         t = settled(**other, compile=True)
         assert t.recorded is None

@@ -416,3 +416,18 @@ def test_csv_reads_back_exactly(cli, tmp_path):
     with (tmp_path / "run" / "metrics.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
     assert {k: float(v) for k, v in last.items()} == summary(tmp_path / "run")["final"]
+
+
+def test_a_logger_is_told_at_the_end_how_far_the_run_came(cli, tmp_path):
+    """Also after epochs that follow each other too fast to be written to summary.json each."""
+    (tmp_path / "mine.py").write_text(
+        "import json\n\n\nclass Told:\n"
+        "    def start(self, *args):\n        pass\n\n    log = start\n\n"
+        "    def end(self, summary, confusion):\n"
+        "        json.dump(summary, open('told.json', 'w'), default=str)\n"
+    )
+    code, text = cli("+logger.mine._target_=mine.Told", "train.epochs=7", "hydra.run.dir=run")
+    assert code == 0, text
+    told, written = (json.loads((tmp_path / name).read_text()) for name in ("told.json", "run/summary.json"))
+    assert (told["epochs"], told["final"]["epoch"], told["status"]) == (7, 7, "finished")
+    assert told["best"] == written["best"]

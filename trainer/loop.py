@@ -23,6 +23,7 @@ from trainer.errors import Interrupted, Refused
 from trainer.evaluation import added, measure, predict_split, to_numbers
 from trainer.predictions import CHOOSING
 from trainer.profile import profiled
+from trainer.recorded import compile_alone
 from trainer.run_dir import difference
 from trainer.second_point import SecondPoint
 from trainer.step import take_step
@@ -40,8 +41,7 @@ def fit(t: Training) -> None:
         Interrupted: a signal or the clock asked to stop; what was done is in the checkpoint.
     """
     if t.compiles_alone is not None:
-        t.display.say(f"compile     the model alone: {t.compiles_alone}")
-        t.model.compile(dynamic=False)  # a graph for each size of batch: the same numbers whichever came first
+        compile_alone(t, t.compiles_alone)
     with profiled(t) as profiler:
         while not t.over:
             try:
@@ -148,8 +148,7 @@ def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]])
         p.pruned = t.judge(row)
     keep_epoch(t)
     save_last(t)
-    if time.perf_counter() - t.heartbeat_at > GLANCE_S:
-        record(t)
+    record(t, write=time.perf_counter() - t.heartbeat_at > GLANCE_S)
     t.display.end_epoch(row, improved)
 
 
@@ -237,12 +236,13 @@ def show_pulse(t: Training) -> None:
     t.pulse_at = time.perf_counter() + t.display.interval
 
 
-def record(t: Training, **changes: Any) -> None:
-    """Brings summary.json up to date."""
+def record(t: Training, *, write: bool = True, **changes: Any) -> None:
+    """Brings the summary up to date, and its file."""
     p = t.progress
-    t.heartbeat_at = time.perf_counter()
     now = {"epochs": p.epoch, "steps": p.step, "best": p.best, "final": p.final, "seconds": round(t.seconds, 3)}
-    t.summary.update(**now | changes)
+    t.summary.update(write=write, **now | changes)
+    if write:
+        t.heartbeat_at = time.perf_counter()
 
 
 def save(t: Training, name: str, kind: str, state: dict[str, Any]) -> None:

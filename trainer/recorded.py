@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -29,6 +29,7 @@ from trainer.step import move, take_step
 if TYPE_CHECKING:
     from trainer.training import Training
 
+TRIAL = 1e-2  # the learning rate at which a recording is compared with the plain step: a warm-up's would hide it
 CLOSE, TINY = 1e-2, 1e-5  # of a step's length, and of the parameters' norm: what rounding may change
 WARM_UP = 3  # calls before a capture, in which libraries choose algorithms and make workspaces: torch's own advice
 
@@ -47,7 +48,8 @@ class Recorded:
         self.indexed = t.dataset.takes_index  # then the samples are taken within the recording
         like = {"dtype": t.parameters[0].dtype, "device": t.device}
         self.rates = [torch.tensor(g["lr"], **like) for g in t.optimizer.param_groups]
-        self.written = [g["lr"] for g in t.optimizer.param_groups]  # what stands in `rates`
+        self.written: list[float | None] = [None] * len(self.rates)  # what stands in `rates`
+        self.options: list[dict[str, Any]] = []  # of the optimizer's groups, besides
         self.numbers: Sums = {}  # sums that are the same for every batch of full size
         self.totals: dict[str, Tensor] = {}  # of the epoch, added up within the recording
         self.replay: Callable[..., None] | None = None
@@ -66,12 +68,14 @@ class Recorded:
         if not self.fits(given):
             return added(sums, take_step(t, [self.batch(one) for one in given], None))
         tensors = list(itertools.chain(*given))
-        if self.replay is None:
-            try:
+        try:
+            if self.replay is None:
                 self.replay = self.record(tensors, len(given))
-            except RuntimeError as error:
-                self.give_up(error)
-                return self.step(given, sums)
+            elif self.options != options(t.optimizer):
+                raise RuntimeError("something changes an option of the optimizer other than its learning rate")
+        except RuntimeError as error:
+            self.give_up(error)
+            return self.step(given, sums)
         self.write(sums)
         self.replay(*tensors)
         if hasattr(t.optimizer, "replayed"):
@@ -115,55 +119,80 @@ class Recorded:
             given = [tensors[i : i + each] for i in range(0, len(tensors), each)]
             return move(t, [self.batch(one) for one in given], None)
 
+        others: Sums = {}  # numbers of the samples that it is written down for
+
         def step(*tensors: Tensor) -> list[Tensor]:
             sums = moved(*tensors)
+            others.update((k, v) for k, v in sums.items() if not isinstance(v, Tensor))
             return [sums[name] for name in self.totals]
 
         before = copies(t.parameters)
-        with undone(t):
+        with undone(t), at_rate(t.optimizer, TRIAL):
+            kept = kept_by(t.optimizer)
             sums = moved(*tensors)
             after = copies(t.parameters)
+            if not same_things(kept, kept_by(t.optimizer)):
+                raise RuntimeError(f"{type(t.optimizer).__name__} keeps numbers in Python, or replaces its tensors")
         self.numbers = {k: v for k, v in sums.items() if not isinstance(v, Tensor)}
         self.totals = {k: torch.zeros_like(v) for k, v in sums.items() if isinstance(v, Tensor)}
+        self.options = options(t.optimizer)
         with undone(t), as_tensors(t.optimizer, self.rates):
-            graph = make_fx(step)(*(x[:1].expand_as(x).contiguous() for x in tensors))
+            graph = make_fx(step)(*(torch.empty_like(x).copy_(x[:1].expand_as(x)) for x in tensors))
         t.optimizer.zero_grad()
         forget_profiler(graph)
-        self.write({})
         with undone(t), torch.no_grad():  # written down for one set of samples, does it hold for another?
-            same = [
-                torch.allclose(x, sums[k], equal_nan=True) for k, x in zip(self.totals, graph(*tensors), strict=True)
-            ]
+            for rate in self.rates:
+                rate.fill_(TRIAL)
+            rtol = 1e-4 if t.settings.precision in ("float32", "float64") else 1e-2
+            pairs = zip(graph(*tensors), (sums[k] for k in self.totals), strict=True)
+            same = [torch.allclose(x, y, rtol=rtol, equal_nan=True) for x, y in pairs]
             allowed = CLOSE * distance(before, after) + TINY * nn.utils.get_total_norm(after)
-            if not all(same) or distance(t.parameters, after) > allowed:
+            if not all(same) or others != self.numbers or distance(t.parameters, after) > allowed:
                 raise RuntimeError("a number that it reads on the host stays as it was for other samples")
-        if self.compiled:
-            t.display.say("compile     the step, as one graph; this takes a while")
-        run = torch.compile(graph, dynamic=False) if self.compiled else graph
+        self.written = [None] * len(self.rates)
+        if self.captured and any(x.device != t.device for x in tensors_of(t.optimizer)):
+            raise RuntimeError(f"{type(t.optimizer).__name__} counts its steps on the host")
+        run = self.compile(graph, tensors) if self.compiled else graph
 
         @torch.no_grad()
         def counted(*tensors: Tensor) -> None:
             for total, value in zip(self.totals.values(), run(*tensors), strict=True):
                 total.add_(value)  # not in the graph, for which torch 2.11 compiles this wrongly
 
+        if not self.captured:
+            return counted
         with undone(t):
-            if self.captured:
-                return capture(counted, tensors)
-            counted(*tensors)  # compiles
-        return counted
+            return capture(counted, tensors)
 
-    def give_up(self, error: RuntimeError) -> None:
-        """Says why there is no recording, where nobody asked for one.
+    def compile(self, graph: fx.GraphModule, tensors: list[Tensor]) -> Callable[..., list[Tensor]]:
+        """The compiled graph, for tensors like these.
 
         Raises:
-            Refused: somebody did.
+            Refused: the compiler does not take it.
         """
-        s, why = self.t.settings, one_line(error)
-        key = "compile" if s.compile else "cuda_graph"
-        if s.compile or s.cuda_graph is True:
-            raise Refused(f"train.{key}=true: this step cannot be recorded ({why}); use false") from error
-        self.t.display.say(f"cuda_graph  not used ({why})")
+        self.t.display.say("compile     the step, as one graph; this takes a while")
+        run = torch.compile(graph, dynamic=False)
+        try:
+            with undone(self.t), torch.no_grad():
+                run(*tensors)  # it compiles now
+        except RuntimeError as error:
+            raise Refused(f"train.compile=true: the step cannot be compiled ({one_line(error)}); use false") from error
+        return run
+
+    def give_up(self, error: RuntimeError) -> None:
+        """Goes on with plain steps, of a compiled model if that is wanted, and says why.
+
+        Raises:
+            Refused: `train.cuda_graph=true` wanted no plain steps.
+        """
+        t, why = self.t, one_line(error).partition(". ")[0]
+        if t.settings.cuda_graph is True:
+            raise Refused(f"train.cuda_graph=true: this step cannot be recorded ({why}); use false") from error
         self.failed = True
+        if self.compiled:
+            compile_alone(t, why)
+        else:
+            t.display.say(f"cuda_graph  not used: {why}")
 
 
 def accelerate(t: Training) -> None:
@@ -189,8 +218,8 @@ def accelerate(t: Training) -> None:
 
 def all_ours(t: Training) -> bool:
     """Whether all parts are known to do the same in each step; somebody's own may count in Python, say."""
-    parts = (*t.model.modules(), t.objective, t.optimizer)
-    rooms = ("models", "optim", "torch", "torchvision", "trainer")
+    parts = (*t.model.modules(), t.objective, t.optimizer, t.schedule, t.dataset)
+    rooms = ("builtins", "data", "models", "optim", "torch", "torchvision", "trainer")  # the first of them: no schedule
     return all(type(part).__module__.partition(".")[0] in rooms for part in parts)
 
 
@@ -206,9 +235,51 @@ def why_not(t: Training) -> str | None:
         return f"{type(t.optimizer).__name__} takes its learning rate for a number"
     if t.device.type == "cpu" and any(isinstance(module, nn.RNNBase) for module in t.model.modules()):
         return "torch's recurrent layers are no operations that could be written down on a CPU"
+    if not t.full_batches >= t.settings.accumulate:
+        return "no step has batches of full size"
     if t.watch is not None:
         return "train.anomaly looks at each layer"
     return None
+
+
+def compile_alone(t: Training, why: str) -> None:
+    """Compiles the model, a graph for each size of batch: the same numbers whichever comes first."""
+    t.display.say(f"compile     the model alone: {why}")
+    t.model.compile(dynamic=False)
+
+
+def tensors_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Those that an optimizer keeps."""
+    return [value for value in kept_by(optimizer) if isinstance(value, Tensor)]
+
+
+def kept_by(optimizer: torch.optim.Optimizer) -> list[Any]:
+    """What an optimizer keeps of each parameter: tensors and numbers."""
+    return [value for of_x in optimizer.state.values() if isinstance(of_x, dict) for value in of_x.values()]
+
+
+def same_things(some: list[Any], others: list[Any]) -> bool:
+    """Whether tensors are the same ones, whatever is in them, and numbers are equal."""
+    plain = ([id(x) if isinstance(x, Tensor) else x for x in xs] for xs in (some, others))
+    return next(plain) == next(plain)
+
+
+def options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Of each group, but for its parameters and its learning rate."""
+    return [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
+
+
+@contextlib.contextmanager
+def at_rate(optimizer: torch.optim.Optimizer, rate: float) -> Iterator[None]:
+    """Has all groups of an optimizer step at one learning rate."""
+    before = [group["lr"] for group in optimizer.param_groups]
+    try:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        yield
+    finally:
+        for group, lr in zip(optimizer.param_groups, before, strict=True):
+            group["lr"] = lr
 
 
 def copies(xs: Sequence[Tensor]) -> list[Tensor]:
@@ -224,10 +295,8 @@ def distance(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Tensor:
 @contextlib.contextmanager
 def undone(t: Training) -> Iterator[None]:
     """Afterwards parameters, buffers, the optimizer's state and random numbers are what they were before."""
-    state = t.optimizer.state
-    counts = {key: value for key, value in state.items() if not isinstance(value, dict)}
-    numbers = [value for key, of_x in state.items() if key not in counts for value in of_x.values()]
-    kept = [*t.model.parameters(), *t.model.buffers(), *(n for n in numbers if isinstance(n, Tensor))]
+    state = {key: dict(of_x) if isinstance(of_x, dict) else of_x for key, of_x in t.optimizer.state.items()}
+    kept = [*t.model.parameters(), *t.model.buffers(), *tensors_of(t.optimizer)]
     before, random = copies(kept), random_state(t.device)
     try:
         yield
@@ -235,7 +304,7 @@ def undone(t: Training) -> Iterator[None]:
         with torch.no_grad():
             for x, value in zip(kept, before, strict=True):
                 x.copy_(value)
-        state.update(counts)
+        t.optimizer.state.update(state)
         set_random_state(random, t.device)
 
 

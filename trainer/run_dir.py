@@ -324,10 +324,10 @@ class Summary:
             raise Refused(f"{path}: not readable as JSON ({one_line(error)})") from error
         return cls(path, data)
 
-    def update(self, **changes: Any) -> None:
+    def update(self, *, write: bool = True, **changes: Any) -> None:
         """Changes fields and writes the file. A power cut may take back how far a run is, not what has become of it."""
         self.data |= changes
-        if not self.writes:
+        if not (self.writes and write):
             return
         if "process" in self.data:
             self.data["process"]["heartbeat"] = _now()

@@ -211,6 +211,12 @@ class Training:
             order = order.pin_memory()  # else the copy would wait for the device
         return list(order.to(self.device, non_blocking=True).split(size))
 
+    @property
+    def full_batches(self) -> int:
+        """How many of an epoch's batches have the full size."""
+        full = self.dataset.facts.sizes["train"] // self.dataset.batch_size
+        return min(full, self.settings.overfit_batches or full)
+
     def batches(self, parts: list[Tensor], start: int) -> Iterator[Batch]:
         """The batches of the epoch under way from number `start` on; where few are to be overfit, never augmented."""
         seed = None if self.settings.overfit_batches else augment_seed(self.seed, self.progress.epoch)
