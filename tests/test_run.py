@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -418,15 +419,21 @@ def test_csv_reads_back_exactly(cli, tmp_path):
     assert {k: float(v) for k, v in last.items()} == summary(tmp_path / "run")["final"]
 
 
+class Told:
+    """A logger that keeps what it is told at the end."""
+
+    def start(self, *args):
+        pass
+
+    log = start
+
+    def end(self, summary, confusion):
+        Path("told.json").write_text(json.dumps(summary, default=str))
+
+
 def test_a_logger_is_told_at_the_end_how_far_the_run_came(cli, tmp_path):
     """Also after epochs that follow each other too fast to be written to summary.json each."""
-    (tmp_path / "mine.py").write_text(
-        "import json\n\n\nclass Told:\n"
-        "    def start(self, *args):\n        pass\n\n    log = start\n\n"
-        "    def end(self, summary, confusion):\n"
-        "        json.dump(summary, open('told.json', 'w'), default=str)\n"
-    )
-    code, text = cli("+logger.mine._target_=mine.Told", "train.epochs=7", "hydra.run.dir=run")
+    code, text = cli("+logger.told._target_=test_run.Told", "train.epochs=7", "hydra.run.dir=run")
     assert code == 0, text
     told, written = (json.loads((tmp_path / name).read_text()) for name in ("told.json", "run/summary.json"))
     assert (told["epochs"], told["final"]["epoch"], told["status"]) == (7, 7, "finished")
