@@ -235,7 +235,7 @@ def why_not(t: Training) -> str | None:
         return f"{type(t.optimizer).__name__} takes its learning rate for a number"
     if t.device.type == "cpu" and any(isinstance(module, nn.RNNBase) for module in t.model.modules()):
         return "torch's recurrent layers are no operations that could be written down on a CPU"
-    if not t.full_batches >= t.settings.accumulate:
+    if t.full_batches < t.settings.accumulate:
         return "no step has batches of full size"
     if t.watch is not None:
         return "train.anomaly looks at each layer"
