@@ -14,6 +14,7 @@ from data import Facts
 from trainer.evaluation import added, to_numbers
 from trainer.objectives import (
     BinaryCrossEntropy,
+    Brier,
     CrossEntropy,
     Hinge,
     Huber,
@@ -149,19 +150,23 @@ def losses_of(name, outputs, y):
     if name == "hinge":
         return hinge_losses(outputs, y, 1.0, 1)
     z, y = outputs.double().numpy(), y.numpy()
+    if name == "brier":
+        return np.square(np.exp(log_softmax(z, 1)) - np.eye(z.shape[1])[y]).sum(1)
     return -log_softmax(z, 1)[np.arange(len(y)), y] if name == "classes" else -log_expit(np.where(y, 1, -1) * z[:, 0])
 
 
 @pytest.mark.parametrize("rows", [False, True], ids=["", "and weights of samples"])
 @pytest.mark.parametrize("given", ["none", "balanced", "list"])
-@pytest.mark.parametrize("name", ["classes", "binary", "hinge"])
+@pytest.mark.parametrize("name", ["classes", "binary", "brier", "hinge"])
 def test_class_weights(rng, name, given, rows):
     """A mean by the weight of each sample's class, times its own; metrics other than the loss do not count by it."""
     K = 2 if name == "binary" else 3
     y = torch.from_numpy(rng.choice(K, N, p=[0.7, 0.2, 0.1] if K == 3 else [0.8, 0.2]))
     outputs, w = numbers(rng, N, 1 if K == 2 else K), torch.from_numpy(rng.integers(0, 4, N).astype(np.float32))
-    kind, task = {"classes": CrossEntropy, "binary": BinaryCrossEntropy, "hinge": Hinge}[name], "classification"
-    about = facts("binary" if K == 2 else task, outputs.shape[1], class_counts=tuple(np.bincount(y).tolist()))
+    kind = {"classes": CrossEntropy, "binary": BinaryCrossEntropy, "brier": Brier, "hinge": Hinge}[name]
+    about = facts(
+        "binary" if K == 2 else "classification", outputs.shape[1], class_counts=tuple(np.bincount(y).tolist())
+    )
     of_class = {"none": np.ones(K), "list": np.array([0.5, 3, 0][:K])}.get(given)
     if of_class is None:
         of_class = compute_class_weight("balanced", classes=np.arange(K), y=y.numpy())
@@ -305,6 +310,7 @@ def each_objective(rng, n=6):
     two = facts("binary", 1, class_counts=(3, 3))
     return {
         "cross-entropy": (CrossEntropy(facts("classification", 3), label_smoothing=0.1), numbers(rng, n, 3), y),
+        "brier": (Brier(facts("classification", 3)), numbers(rng, n, 3), y),
         "hinge": (Hinge(facts("classification", 3), p=2), numbers(rng, n, 3), y),
         "binary": (BinaryCrossEntropy(two, class_weights="balanced"), numbers(rng, n, 1), y % 2),
         "labels": (MultiLabel(facts("multilabel", 2)), z, torch.stack([y % 2, y // 2], 1).to(torch.uint8)),
@@ -320,7 +326,7 @@ def each_objective(rng, n=6):
     }
 
 
-KINDS = ["cross-entropy", "hinge", "binary", "labels", "heads", *ERRORS]
+KINDS = ["cross-entropy", "brier", "hinge", "binary", "labels", "heads", *ERRORS]
 
 
 @pytest.mark.parametrize("name", KINDS)

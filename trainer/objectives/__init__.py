@@ -1,12 +1,13 @@
 """Objectives: what a run minimizes, and what it measures. ``contract.py`` says what one is, and how to add one."""
 
 from data import Facts
-from trainer.objectives.classification import BinaryCrossEntropy, CrossEntropy, Hinge, MultiLabel, MultiTask
+from trainer.objectives.classification import BinaryCrossEntropy, Brier, CrossEntropy, Hinge, MultiLabel, MultiTask
 from trainer.objectives.contract import Objective, Sums, Supervised
 from trainer.objectives.regression import Huber, MeanAbsoluteError, MeanSquaredError, r_squared
 
 __all__ = [
     "BinaryCrossEntropy",
+    "Brier",
     "CrossEntropy",
     "Hinge",
     "Huber",

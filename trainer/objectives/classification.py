@@ -155,6 +155,23 @@ class Hinge(Classes):
         return F.multi_margin_loss(scores_BK, y, p=self.p, margin=self.margin, reduction=reduction)
 
 
+class Brier(Classes):
+    """The Brier score: the sum over K classes of (softmax probability - target)^2, as least squares of classes.
+
+    Source: Brier 1950, with targets 0 and 1, or probabilities where labels are mixed.
+
+    Args:
+        facts, class_weights, l2, l1: see :class:`Classes`.
+    """
+
+    takes_mixed_labels = True
+
+    def compare(self, logits_BK: Tensor, y: Tensor, reduction: Reduction) -> Tensor:
+        y_BK = y if y.ndim == 2 else F.one_hot(y, logits_BK.shape[1])
+        loss_B = (logits_BK.softmax(1) - y_BK).square().sum(1)
+        return loss_B if reduction == "none" else loss_B.mean()
+
+
 class BinaryCrossEntropy(Classes):
     """Sigmoid cross-entropy of one logit (B, 1) against targets 0 and 1 (B,).
 
