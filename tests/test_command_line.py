@@ -81,7 +81,7 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["optim.lr=[1,"], "optim.lr=[1,: cannot be parsed as KEY=VALUE"),
         (["optim.lr=1,2"], "Ambiguous value for argument 'optim.lr=1,2'"),
         (["+train=5"], "+train=5: must be one of default"),
-        (["optim=null"], "optim=null: must be one of adagrad, adagrad_sfw, adam, adamw, cgd, "),
+        (["optim=null"], "optim=null: must be one of adagrad, adagrad_momentum, adagrad_sfw, adam, "),
         (["hydra.run.dir="], "hydra.run.dir=: must be a directory"),
         (["optim=cgd", "--nope", "seed=1"], "unrecognized arguments: --nope"),
         (["-m", "train.resume=run", "train.epochs=5,6"], "train.resume=run: goes on with one run; leave out -m"),
