@@ -33,6 +33,10 @@ class Linear(nn.Module):
         """(B, *input_shape) -> (B, K), or a mapping head -> (B, K)"""
         return self.net(x)
 
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """The map of a model without heads: weight (K, D) and bias (K,)."""
+        return self.net[1].weight, self.net[1].bias
+
 
 class MLP(nn.Module):
     """Flatten, then dense layers of `widths`, then a dense layer to the outputs.

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +184,26 @@ def epoch_line(row: dict[str, Any], epochs: int, improved: bool) -> str:
     """One epoch as a line: ``epoch  3/30  train loss 0.4 accuracy 0.9  val loss …  lr …  gap …  9,000 samples/s``."""
     parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"]
     shown = [k.partition("/")[2] for k in row if k.startswith("train/")]  # the others are in metrics.csv
-    for split in ("train", "val", "ema"):
-        metrics = [f"{k} {row[f'{split}/{k}']:.4f}" for k in shown if f"{split}/{k}" in row]
-        if metrics:
-            parts.append(f"{split} {' '.join(metrics)}")
+    parts += measured(row, shown)
     parts += [f"{k.partition('/')[2]} {row[k]:.4g}" for k in ("optim/lr", "optim/fw_gap") if k in row]
+    parts += coefficients(row)
     parts.append(f"{row['time/samples_per_s']:,.0f} samples/s")
     return "  ".join(parts) + ("  *" if improved else "")
+
+
+def untrained_line(row: dict[str, Any], shown: Sequence[str]) -> str:
+    """What a model is before its first step; of its metrics those `shown`."""
+    return "  ".join(["untrained ", *measured(row, shown), *coefficients(row)])
+
+
+def measured(row: dict[str, Any], shown: Sequence[str]) -> list[str]:
+    """The metrics of each split: ``train loss 0.4 accuracy 0.9``."""
+    splits = {split: [k for k in shown if f"{split}/{k}" in row] for split in ("train", "val", "ema")}
+    return [" ".join([split, *(f"{k} {row[f'{split}/{k}']:.4f}" for k in ks)]) for split, ks in splits.items() if ks]
+
+
+def coefficients(row: dict[str, Any]) -> list[str]:
+    """Those of a linear model: ``coefficients size 7.159 intercept 385.1``."""
+    found = {k.partition("/")[2]: v for k, v in row.items() if k.startswith("coefficient/")}
+    numbers = [f"{k} {v:,.{4 if abs(v) < 1e4 else 6}g}" for k, v in found.items()]
+    return [" ".join(["coefficients", *numbers])] if numbers else []

@@ -5,6 +5,7 @@
         per_class.csv         precision, recall, F1 of each class or label; per_target.csv: MAE, RMSE, R^2
         predictions.parquet   a row for each sample: truth, prediction, probabilities; .csv without pyarrow
         confusion_matrix.png  per_label.png  residuals.png  series.png     what suits the task
+        line.png  coefficients.png   how a linear model of few inputs came to its coefficients
         most_wrong.png        the images that the model is most sure and wrong about
 
 The metrics are the run's own, so that those of ``--split test`` are those of its ``summary.json``.
@@ -44,7 +45,7 @@ REPORT = "report.json"
 # Everything that an evaluation may write besides: what an earlier one left and this one has no use for is removed.
 FILES = (
     *("per_class.csv", "per_target.csv", "predictions.parquet", "predictions.csv", "confusion_matrix.png"),
-    *("per_label.png", "most_wrong.png", "residuals.png", "series.png"),
+    *("per_label.png", "most_wrong.png", "residuals.png", "series.png", "line.png", "coefficients.png"),
 )
 
 
@@ -209,6 +210,7 @@ def contents(evaluation: Evaluation, kind: str) -> Iterator[tuple[str, bytes]]:
 
 def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
     """Name and content of each picture that suits the task."""
+    from trainer import line
     from trainer import pictures as draw
     from trainer.predictions import worst_mistakes
 
@@ -217,6 +219,7 @@ def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
     if facts.task == "regression":
         name, figure = ("series", draw.series) if len(facts.input_shape) == 2 else ("residuals", draw.residuals)
         yield f"{name}.png", draw.png(figure, title, facts.output_names[""], predictions, truth)
+        yield from line.pictures(evaluation.run, evaluation.checkpoint)
         return
     if facts.task == "multilabel":
         yield "per_label.png", draw.png(draw.label_bars, title, evaluation.scores)

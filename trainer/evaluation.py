@@ -28,7 +28,7 @@ def evaluation_batches(dataset: Dataset, split: str) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what an objective keeps of here may be needed in training
 def measure(
     model: nn.Module,
     objective: Objective,

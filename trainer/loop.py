@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer import checkpoint
+from trainer import checkpoint, coefficients
 from trainer.anomaly import NotFinite
+from trainer.device import random_state, set_random_state
+from trainer.display import untrained_line
 from trainer.errors import Interrupted, Refused
 from trainer.evaluation import added, measure, predict_split, to_numbers
 from trainer.predictions import CHOOSING
@@ -42,6 +44,8 @@ def fit(t: Training) -> None:
     """
     if t.compiles_alone is not None:
         compile_alone(t, t.compiles_alone)
+    if t.settings.eval_untrained and t.progress.untrained is None and not t.progress.step:
+        measure_untrained(t)
     with profiled(t) as profiler:
         while not t.over:
             try:
@@ -58,6 +62,20 @@ def fit(t: Training) -> None:
     how = {"status": "finished", "stopped": t.stopped, "test": evaluate_best(t)}
     end_loggers(t, t.check, **how)
     record(t, **how)  # last: a run that is killed before does all of this again
+
+
+def measure_untrained(t: Training) -> None:
+    """Evaluates the model before its first step, and says so. Training goes on as if nobody had looked.
+
+    Raises:
+        Interrupted: something asked to stop; the next start does it again.
+    """
+    before = random_state(t.device)
+    found = {f"{s}/{k}": v for s in ("train", "val") if s in t.dataset.splits for k, v in evaluate(t, s).items()}
+    set_random_state(before, t.device)  # a model or an objective may draw in evaluation, too
+    t.progress.untrained = found | coefficients.measured(t.model, t.dataset.facts)
+    t.display.say(untrained_line(t.progress.untrained, t.objective.metrics))
+    record(t)
 
 
 def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
@@ -121,6 +139,7 @@ def measure_epoch(t: Training) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if t.measures:
         totals, groups = t.optimizer.pop_group_measurements()
         row |= {f"optim/{k}": v.item() for k, v in totals.items()}
+    row |= coefficients.measured(t.model, t.dataset.facts)
     row |= {"time/epoch_s": p.epoch_s, "time/samples_per_s": sums["samples"] / p.epoch_s}
     return row, [{"epoch": p.epoch + 1, "step": p.step} | to_numbers(group) for group in groups]
 
@@ -240,6 +259,8 @@ def record(t: Training, *, write: bool = True, **changes: Any) -> None:
     """Brings the summary up to date, and its file."""
     p = t.progress
     now = {"epochs": p.epoch, "steps": p.step, "best": p.best, "final": p.final, "seconds": round(t.seconds, 3)}
+    if p.untrained is not None:
+        now["untrained"] = p.untrained
     t.summary.update(write=write, **now | changes)
     if write:
         t.heartbeat_at = time.perf_counter()

@@ -285,6 +285,7 @@ FIELDS = (
         "stopped",
         "epochs",
         "steps",
+        "untrained",
         "best",
         "final",
         "test",

@@ -281,7 +281,8 @@ class Mlflow:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        return [Metric(k, v, now, step) for k, v in values.items()]
+        # A column's name may have any characters, and a metric's only these.
+        return [Metric(re.sub(r"[^\w\-. /:]", "_", k), v, now, step) for k, v in values.items()]
 
 
 def opened(png: bytes) -> Image.Image:

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data import Batch, Dataset, augment_seed, epoch_order
 from optim import refresh_rates
+from trainer import coefficients
 from trainer.anomaly import Watch
 from trainer.device import autocast, random_state, set_random_state
 from trainer.display import Display
@@ -71,6 +72,7 @@ class Settings:
     monitor_mode: Mode
     early_stopping: EarlyStopping
     eval_every: int
+    eval_untrained: bool
     checkpoint_steps: int | None
     keep: int | Literal["all"]
     resume: str | None
@@ -124,6 +126,7 @@ class Progress:
     improved: dict[str, Any] | None = None  # {value, epoch}: the last that early stopping counts as an improvement
     final: dict[str, Any] | None = None  # the last epoch's row
     pruned: str | None = None  # why a search ended the run
+    untrained: dict[str, float] | None = None  # what train.eval_untrained found
 
 
 @dataclass
@@ -235,6 +238,7 @@ class Training:
             *(f"train/{metric}" for metric in self.objective.metrics),
             *(f"{split}/{metric}" for split in ("val", *(["ema"] if self.ema else [])) for metric in measured),
             *("optim/lr", *(f"optim/{name}" for name in self.measures)),
+            *coefficients.columns(self.model, self.dataset.facts),
             *("time/epoch_s", "time/samples_per_s"),
         ]
 

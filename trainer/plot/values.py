@@ -62,6 +62,8 @@ def words(name: str) -> str:
     """A metric in words, as an axis has it."""
     if name in WORDS:
         return WORDS[name]
+    if name.startswith("coefficient/"):  # what follows is a column's own name
+        return name.replace("/", " ", 1)
     head, _, rest = name.rpartition("/")
     if head.startswith("final"):
         return f"{words(name.removeprefix('final/'))}, last epoch"

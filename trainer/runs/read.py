@@ -265,6 +265,7 @@ SHAPES = {
     "device": _is_text,
     "best": _is_best,
     "final": _are_numbers,
+    "untrained": _are_numbers,
     "test": _are_numbers,
     "epochs": _is_count,
     "steps": _is_count,
