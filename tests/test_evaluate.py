@@ -70,7 +70,7 @@ def test_numbers_of_classes(run_evaluate, trained, table, tmp_path, drawn):
     assert found["metrics"] == pytest.approx(summary(run)["test"], rel=1e-6)
     assert (found["split"], found["samples"], found["checkpoint"]) == ("test", 100, "best")
     assert found["epoch"] == summary(run)["best"]["epoch"]
-    assert files(out) == {"report.json", "per_class.csv", "predictions.csv", "confusion_matrix.png"}
+    assert files(out) == {"report.json", "per_class.csv", "predictions.csv", "confusion_matrix.png", "curves.png"}
     assert files(out) == {"report.json", *found["files"]}
 
     p = softmax(linear_outputs(run, x))
@@ -114,8 +114,8 @@ def test_every_task(run_evaluate, trained, tmp_path, data):
     assert code == 0, text
     out, found = tmp_path / "out", report(tmp_path / "out")
     assert found["metrics"] == pytest.approx(summary(run)["test"], rel=1e-6)
-    assert files(out) == {"report.json", "predictions.csv", *SUITED[data]}
-    for name in SUITED[data]:
+    assert files(out) == {"report.json", "predictions.csv", "curves.png", *SUITED[data]}
+    for name in ("curves.png", *SUITED[data]):
         if name.endswith(".png"):
             assert len(np.unique(np.asarray(Image.open(out / name).convert("L")))) > 10
     rows = pd.read_csv(out / "predictions.csv")

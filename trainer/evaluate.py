@@ -7,8 +7,11 @@
         confusion_matrix.png  per_label.png  residuals.png  series.png     what suits the task
         line.png  coefficients.png   how a linear model of few inputs came to its coefficients
         most_wrong.png        the images that the model is most sure and wrong about
+        curves.png            loss and main metric over the epochs, the best one, and the test
+        weights.png           what the first layer has learned, where inputs are images
 
-The metrics are the run's own, so that those of ``--split test`` are those of its ``summary.json``.
+The metrics are the run's own, so that those of ``--split test`` are those of its ``summary.json``. A run with
+``logger=pictures`` writes all of it by itself when it ends.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ import argparse
 import contextlib
 import io
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +49,7 @@ REPORT = "report.json"
 FILES = (
     *("per_class.csv", "per_target.csv", "predictions.parquet", "predictions.csv", "confusion_matrix.png"),
     *("per_label.png", "most_wrong.png", "residuals.png", "series.png", "line.png", "coefficients.png"),
+    *("curves.png", "weights.png"),
 )
 
 
@@ -81,23 +85,48 @@ def main() -> None:
     parser.error = refuse_arguments
     with one_line_mistakes():
         arguments = parser.parse_args()
-        kind = table_format(arguments.format)
-        from trainer.reading import load_run
-
-        run = load_run(arguments.run, arguments.checkpoint, arguments.device)
-        split = run.has_split(arguments.split or next(s for s in ("test", "val", "train") if s in run.facts.sizes))
-        out = arguments.out or arguments.run / "evaluation"
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-        evaluation = evaluate(run, arguments.checkpoint, split)
-        files = dict(contents(evaluation, kind))
-        with writing(out):
-            write(evaluation, out, files)
+        evaluation, out, files = carry_out(**vars(arguments))
         console = Console(highlight=False)
         console.print(evaluation.title, markup=False, soft_wrap=True)
         for table in tables(evaluation):
             console.print(table)
         console.print(f"written  {shown(out)}: {', '.join([REPORT, *files])}", markup=False, soft_wrap=True)
+
+
+def carry_out(
+    run: Path,
+    *,
+    split: str | None = None,
+    checkpoint: str = "best",
+    out: Path | None = None,
+    format: str | None = None,
+    device: str = "auto",
+    summary: Mapping[str, Any] | None = None,
+) -> tuple[Evaluation, Path, list[str]]:
+    """Evaluates the run in the directory `run` and writes the files; also what ``logger=pictures`` does.
+
+    Args:
+        summary: what ``summary.json`` is going to say, of a run that has just ended.
+
+    Returns:
+        what was found, where it was written, and the names of the files besides the report.
+
+    Raises:
+        Refused: the run cannot be read, or the files cannot be written.
+    """
+    from trainer.reading import load_run
+
+    kind = table_format(format)
+    read = load_run(run, checkpoint, device)
+    split = read.has_split(split or next(s for s in ("test", "val", "train") if s in read.facts.sizes))
+    out = out or run / "evaluation"
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    evaluation = evaluate(read, checkpoint, split)
+    files = dict(contents(evaluation, kind)) | dict(run_pictures(evaluation, summary))
+    with writing(out):
+        write(evaluation, out, files)
+    return evaluation, out, list(files)
 
 
 @contextlib.contextmanager
@@ -232,6 +261,23 @@ def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
             count = f"the {len(mistakes)} surest mistakes among " if len(mistakes) > 1 else "the only mistake among "
             images, value_range = raw_images(evaluation, mistakes)
             yield "most_wrong.png", draw.png(draw.mistaken_images, count + title, images, mistakes, value_range)
+
+
+def run_pictures(evaluation: Evaluation, summary: Mapping[str, Any] | None) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each picture of the run itself, whatever its task: how it learned, and what."""
+    from trainer.plot.learning import learning_picture
+    from trainer.runs.read import find_runs
+    from trainer.weights import weights_picture
+
+    [record] = find_runs([evaluation.run.path])
+    if summary is not None:
+        record = replace(record, status=summary["status"], best=summary["best"])
+    curves = learning_picture(record, evaluation.metrics if evaluation.split == "test" else None)
+    if curves is not None:
+        yield "curves.png", curves
+    weights = weights_picture(evaluation.run, evaluation.checkpoint)
+    if weights is not None:
+        yield "weights.png", weights
 
 
 def raw_images(evaluation: Evaluation, mistakes: list[Mistake]) -> tuple[np.ndarray, tuple[float, float]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from trainer.errors import Refused
 from trainer.files import append_line, write_whole
+from trainer.run_dir import shown
 
 Row = dict[str, Any]
 
@@ -40,13 +41,40 @@ class Csv:
         self.groups.add(groups)
         self.epochs.add([row])
 
-    def end(self, summary: Mapping[str, Any], confusion: Callable[[], Any]) -> None:
+    def end(self, summary: Mapping[str, Any], confusion: Callable[[], Any]) -> str | None:
         """The run is over, finished or diverged; the record in CSV is complete as it is.
 
         Args:
             summary: what ``summary.json`` will say.
             confusion: draws the confusion matrix of the best checkpoint as a PNG; None where it has none.
+
+        Returns:
+            what the run is to say of it in a line, if anything.
         """
+        return None
+
+
+class Pictures:
+    """``RUN/evaluation``, as ``python -m trainer.evaluate RUN`` writes it, once the run is over: `logger=pictures`.
+
+    The run is read anew from its directory, as that command does. One without a finished epoch has nothing to show.
+    """
+
+    def start(self, run: Path, columns: list[str], group_columns: list[str], epochs_done: int) -> None:
+        """See ``Csv.start``."""
+        self.run = run
+
+    def log(self, row: Row, groups: list[Row]) -> None:
+        """Nothing to do: all of it is read back at the end."""
+
+    def end(self, summary: Mapping[str, Any], confusion: Callable[[], Any]) -> str | None:
+        """Writes the files; returns where they are."""
+        if summary["best"] is None:
+            return None
+        from trainer import evaluate  # brings matplotlib, pandas and scikit-learn, which a run has no need of
+
+        _, out, files = evaluate.carry_out(self.run, device=summary["device"], summary=summary)
+        return f"{shown(out)}: {', '.join([evaluate.REPORT, *files])}"
 
 
 class Table:

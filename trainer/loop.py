@@ -213,6 +213,7 @@ def end_loggers(t: Training, check: Callable[[], None] = lambda: None, **changes
         found = predict_split(t.model, t.objective, t.dataset, split, cast=t.cast, check=check)
         return confusion_picture(f"{t.dataset.facts.name}, {split} split", t.dataset.facts, *found)
 
+    t.display.stop()  # a logger may show bars of its own
     for logger in t.loggers:
         logger.end(t.summary.data | changes, confusion)
 

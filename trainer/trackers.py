@@ -72,20 +72,23 @@ class Guarded:
 
     def end(self, summary: Mapping[str, Any], confusion: AskConfusion) -> None:
         """See ``Csv.end``."""
-        self._call("end", summary, confusion)
+        line = self._call("end", summary, confusion)
+        if isinstance(line, str):
+            self.say(f"{self.name.removeprefix('logger.'):<11} {line}")
 
-    def _call(self, method: str, *arguments: Any) -> None:
+    def _call(self, method: str, *arguments: Any) -> Any:
         if self.tracker is None:
-            return
+            return None
         try:
             with torch.random.fork_rng(devices=[]):
-                getattr(self.tracker, method)(*arguments)
+                return getattr(self.tracker, method)(*arguments)
         except Interrupted:  # while it asked for the confusion matrix
             raise
         except Exception as error:
             self.tracker = None
             what = f"{type(error).__name__}: {one_line(error)}"
             self.say(f"note        {self.name} failed: {what}; the run goes on without it")
+            return None
 
 
 class TensorBoard:

@@ -1,0 +1,107 @@
+"""The learning curves of one run: ``python -m trainer.evaluate RUN_DIR`` writes them as ``evaluation/curves.png``.
+
+A panel for the loss, one for the main metric, and one for what is monitored where that is neither; in each, training,
+validation and averaged weights over the epochs, the best epoch, and what the model came to in the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.figures import rendered
+from trainer.plot import look
+from trainer.plot.curves import CROSS, Line, Look, draw_lines, run_line, set_axes
+from trainer.plot.values import higher_is_better, words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from trainer.runs.read import RunRecord
+
+SPLITS = {"train": "training", "val": "validation", "ema": "validation, averaged weights"}
+COLOURS = dict(zip([*SPLITS, "test"], [*look.CATEGORIES[:3], "0.25"], strict=True))
+MAIN = ("accuracy", "rmse")  # what a model is judged by beside its loss: the first that it has
+
+
+def learning_picture(record: RunRecord, test: Mapping[str, float] | None = None) -> bytes | None:
+    """The curves as a PNG; None for a run that has no number of an epoch yet.
+
+    Args:
+        test: metrics on the test split, if it was looked at.
+    """
+    if not panels(record):
+        return None
+    return rendered(learning_figure, record, test or {}, dpi=look.DPI, look=look.LOOK)
+
+
+def panels(record: RunRecord) -> dict[str, dict[str, Line]]:
+    """Metric -> split -> its line, of what the run has numbers of."""
+    monitored = str((record.best or {}).get("metric", "")).partition("/")[2]
+    main = next((m for m in MAIN if any(f"{split}/{m}" in record.curves for split in SPLITS)), monitored)
+    found = {}
+    for metric in dict.fromkeys(["loss", main, monitored]):
+        lines = {split: run_line(record, "epoch", f"{split}/{metric}") for split in SPLITS}
+        lines = {split: line for split, line in lines.items() if len(line.x)}
+        if lines:
+            found[metric] = lines
+    return found
+
+
+def learning_figure(record: RunRecord, test: Mapping[str, float]) -> Figure:
+    """A panel for each metric beside each other."""
+    from matplotlib.figure import Figure
+
+    found, best = panels(record), record.best
+    how = Look(["split"], colours={(split,): colour for split, colour in COLOURS.items()})
+    how.dashes = dict.fromkeys(how.colours, "-")
+    figure = Figure(figsize=(0.5 + 3.5 * len(found), 3.4), layout="constrained")
+    for axis, (metric, lines) in zip(figure.subplots(1, len(found), squeeze=False).flat, found.items(), strict=True):
+        for split, line in lines.items():
+            line.setting = (split,)
+        drawn = list(lines.values())
+        draw_lines(axis, drawn, how, banded=False)
+        level = test.get(metric)
+        if level is not None and np.isfinite(level):
+            ends = np.array([min(line.x[0] for line in drawn), max(line.x[-1] for line in drawn)])
+            drawn.append(Line(ends, ends, np.full(2, level), diverged=drawn[0].diverged, setting=("test",)))
+            axis.axhline(level, color=COLOURS["test"], linewidth=0.8, linestyle=look.DASHES[1])
+            place = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
+            style = {"va": "center", "fontsize": 8, "color": COLOURS["test"]}
+            axis.annotate(f"test\n{level:.4g}", (1, level), **place, **style)
+        set_axes(axis, drawn, how, (None, None), falls=not higher_is_better([record], f"val/{metric}"))
+        if best is not None:
+            axis.axvline(best["epoch"], color=look.GREY, linewidth=0.9, linestyle=look.DASHES[2], zorder=1)
+        first, last = min(line.x[0] for line in drawn), max(line.x[-1] for line in drawn)
+        margin = 0.03 * (last - first) or 0.5
+        axis.set_xlim(first - margin, last + margin)
+        if first == last:
+            axis.set_xticks([int(first)])
+        axis.set(xlabel=words("epoch"), ylabel=words(metric))
+    handles, texts = entries(record, [split for split in SPLITS if any(split in lines for lines in found.values())])
+    figure.legend(handles, texts, loc="outside lower center", ncols=len(texts), handlelength=2, columnspacing=1.6)
+    look.heading(figure, title(record))
+    return figure
+
+
+def title(record: RunRecord) -> str:
+    """What was trained, how, and under which name it lies."""
+    model, data, optim = (record.config.get(group, "-") for group in ("model", "data", "optim"))
+    return f"{data}, {model}, {optim}: {record.name}"
+
+
+def entries(record: RunRecord, splits: list[str]) -> tuple[list[Any], list[str]]:
+    """Handles and texts of the legend."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=COLOURS[split], linewidth=1.6) for split in splits]
+    texts = [SPLITS[split] for split in splits]
+    if record.best is not None:
+        handles.append(Line2D([], [], color=look.GREY, linewidth=0.9, linestyle=look.DASHES[2]))
+        texts.append(f"epoch {record.best['epoch']}, the best by {record.best['metric']}")
+    if record.status == "diverged":
+        handles.append(Line2D([], [], color=look.GREY, **CROSS))
+        texts.append("diverged")
+    return handles, texts
