@@ -44,6 +44,9 @@ class Facts:
     class_counts: tuple[int, ...] | None = None  # training samples of each class, of classification and binary
     value_range: tuple[float, float] | None = None  # of raw inputs, where their kind has one: of pixels
     encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # one-hot columns: column -> categories
+    # Of one series cut into windows: split -> the first step whose value it predicts, and the one after the last.
+    # Samples beyond those steps are padding, and `steps` is None for all other data.
+    steps: Mapping[str, tuple[int, int]] | None = None
     notes: tuple[str, ...] = ()  # what a reader of the run should know of how it was loaded
 
     @property

@@ -7,6 +7,7 @@ Shapes: N windows, T = `window` steps.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from typing import Literal
 
 import numpy as np
 
-from data.source import Raw, Source
+from data.dataset import Facts
+from data.source import Arrays, Raw, Source
+from data.statistics import Moments
 
 
 @dataclass(kw_only=True)
@@ -61,10 +64,26 @@ class Series(Source):
             in_time=True,
         )
 
+    def facts(self, raw: Raw, train: Arrays, moments: Moments, sizes: dict[str, int]) -> Facts:
+        """The facts of `raw`, with the steps of the series that each split predicts."""
+        starts, lengths, start = {}, {}, 0
+        for part, (_, y) in raw.parts.items():  # in the order of time
+            starts[part], lengths[part] = start, len(y) + (0 if self.pads else self.window)
+            start += lengths[part]
+        steps = {}
+        for split, (part, index) in self.taken(raw).items():
+            first, end = (int(i) + self.window for i in (index[0], index[-1] + 1))
+            steps[split] = tuple(starts[part] + min(i, lengths[part]) for i in (first, end))
+        return dataclasses.replace(super().facts(raw, train, moments, sizes), steps=steps)
+
+    @property
+    def pads(self) -> bool:
+        """Whether the last value of each part is repeated."""
+        return self.layout == "features" if self.pad_end is None else self.pad_end
+
     def _windows(self, series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, T, 1) or (N, 1, T) windows of `series` (n,), and the values (N, 1) that follow them."""
-        pad = self.layout == "features" if self.pad_end is None else self.pad_end
-        if pad:
+        if self.pads:
             series = np.append(series, np.repeat(series[-1], self.window))
         past = np.lib.stride_tricks.sliding_window_view(series, self.window)[:-1].astype(np.float32)
         x = past[:, :, None] if self.layout == "steps" else past[:, None, :]

@@ -121,6 +121,12 @@ class Source:
 
     def split(self, raw: Raw) -> dict[str, Arrays]:
         """The parts of `raw` as splits: published ones stay, the others are cut from the training part."""
+        return {
+            name: tuple(array[index] for array in raw.parts[part]) for name, (part, index) in self.taken(raw).items()
+        }
+
+    def taken(self, raw: Raw) -> dict[str, tuple[str, np.ndarray]]:
+        """Split -> the part of `raw` that it is from, and which samples of it."""
         labels = {k: arrays[1] if raw.task in ("classification", "binary") else None for k, arrays in raw.parts.items()}
         published = {"test_fraction": 0.0} if "test" in raw.parts else {}
         if "val" in raw.parts:
@@ -134,17 +140,13 @@ class Source:
             in_time=raw.in_time,
             class_names=raw.class_names,
         )
-        taken = {name: ("train", i) for name, i in index.items()}
-        taken |= {name: (name, np.arange(len(arrays[1]))) for name, arrays in raw.parts.items() if name != "train"}
-        splits = {}
-        for name in ("train", "val", "test"):
-            if name in taken:
-                part, i = taken[name]
-                if self.limit is not None:
-                    classes = None if labels[part] is None else labels[part][i]
-                    i = subset(i, classes, self.limit, self.split_seed, in_time=raw.in_time)
-                splits[name] = tuple(array[i] for array in raw.parts[part])
-        return splits
+        found = {name: ("train", i) for name, i in index.items()}
+        found |= {name: (name, np.arange(len(arrays[1]))) for name, arrays in raw.parts.items() if name != "train"}
+        if self.limit is not None:
+            for name, (part, i) in found.items():
+                classes = None if labels[part] is None else labels[part][i]
+                found[name] = part, subset(i, classes, self.limit, self.split_seed, in_time=raw.in_time)
+        return {name: found[name] for name in ("train", "val", "test") if name in found}
 
     def finish(self, raw: Raw, splits: dict[str, Arrays], progress: Progress = silent) -> Dataset:
         """Tensors, statistics of the training split, and facts."""

@@ -103,7 +103,7 @@ SUITED = {
     "multilabel": {"per_class.csv", "per_label.png"},
     "multitask": {"per_class.csv", "confusion_matrix.png"},
     "linnerud": {"per_target.csv", "residuals.png"},
-    "sine": {"per_target.csv", "series.png"},
+    "sine": {"per_target.csv", "series.png", "free_running.png"},
 }
 
 
@@ -147,6 +147,10 @@ def test_every_task(run_evaluate, trained, tmp_path, data):
             assert target["r2"] == pytest.approx(metrics.r2_score(truth, said), abs=1e-5)
     if data == "sine":
         assert np.abs(rows["truth"] - rows["prediction"]).mean() == pytest.approx(found["metrics"]["mae"], rel=1e-5)
+        series = found["series"]
+        assert (series["first_step"], series["steps"], series["padded"]) == (804, 196, 0)
+        assert series["one_step"]["rmse"] == pytest.approx(found["metrics"]["rmse"], rel=1e-5)
+        assert f"free running  rmse {series['free_running']['rmse']:.4g} over 196 steps" in text
 
 
 def test_the_surest_mistakes(run_evaluate, trained, tmp_path, drawn):

@@ -17,6 +17,7 @@ from trainer.errors import Refused, one_line
 from trainer.files import write_whole
 
 FORMAT = "conga checkpoint 1"
+LATER = ("steps",)  # facts that checkpoints of earlier versions lack
 
 
 def save(path: Path, kind: str, state: dict[str, Any], *, settle: bool = True) -> None:
@@ -66,6 +67,6 @@ def changed_fact(before: dict[str, Any], now: dict[str, Any]) -> str | None:
             same = value.shape == old.shape and torch.allclose(value, old.to(value.device), rtol=1e-4, atol=1e-7)
             if not same:
                 return f"another {key} of the training split"
-        elif key != "notes" and value != old:
+        elif key != "notes" and value != old and not (key in LATER and old is None):
             return f"{key} was {old}, is {value}"
     return None

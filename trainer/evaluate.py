@@ -6,6 +6,7 @@
         predictions.parquet   a row for each sample: truth, prediction, probabilities; .csv without pyarrow
         confusion_matrix.png  per_label.png  residuals.png  series.png     what suits the task
         line.png  coefficients.png   how a linear model of few inputs came to its coefficients
+        free_running.png      a series, with the model's own predictions for inputs
         most_wrong.png        the images that the model is most sure and wrong about
         curves.png            loss and main metric over the epochs, the best one, and the test
         weights.png           what the first layer has learned, where inputs are images
@@ -22,6 +23,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,7 @@ from trainer.run_dir import shown
 if TYPE_CHECKING:
     import numpy as np
 
+    from trainer.forecast import Forecast
     from trainer.predictions import Mistake, Rows
     from trainer.reading import Run
 
@@ -48,8 +51,8 @@ REPORT = "report.json"
 # Everything that an evaluation may write besides: what an earlier one left and this one has no use for is removed.
 FILES = (
     *("per_class.csv", "per_target.csv", "predictions.parquet", "predictions.csv", "confusion_matrix.png"),
-    *("per_label.png", "most_wrong.png", "residuals.png", "series.png", "line.png", "coefficients.png"),
-    *("curves.png", "weights.png"),
+    *("per_label.png", "most_wrong.png", "residuals.png", "line.png", "coefficients.png", "series.png"),
+    *("free_running.png", "curves.png", "weights.png"),
 )
 
 
@@ -72,6 +75,13 @@ class Evaluation:
         samples = f"{len(self.truth):,} samples of {facts.name}"
         return f"{samples}, {self.split} split; {self.checkpoint} checkpoint, {self.run.moment}"
 
+    @cached_property
+    def forecast(self) -> Forecast | None:
+        """The model on a series in time, and free running on the split; None where the data are none."""
+        from trainer.forecast import forecast
+
+        return forecast(self.run, self.split)
+
 
 def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
@@ -90,6 +100,8 @@ def main() -> None:
         console.print(evaluation.title, markup=False, soft_wrap=True)
         for table in tables(evaluation):
             console.print(table)
+        if evaluation.forecast:
+            console.print(evaluation.forecast.line(), markup=False, soft_wrap=True)
         console.print(f"written  {shown(out)}: {', '.join([REPORT, *files])}", markup=False, soft_wrap=True)
 
 
@@ -211,6 +223,7 @@ def write(evaluation: Evaluation, out: Path, files: dict[str, bytes]) -> None:
         "samples": len(evaluation.truth),
         "metrics": evaluation.metrics,
         "per_target" if facts.task == "regression" else "per_class": evaluation.scores,
+        **({"series": evaluation.forecast.numbers()} if evaluation.forecast else {}),
         "device": str(run.device),
         "files": list(files),
     }
@@ -245,6 +258,12 @@ def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
 
     facts, predictions, truth = evaluation.run.facts, evaluation.predictions, evaluation.truth
     title = evaluation.title.replace("; ", "\n")
+    if evaluation.forecast:
+        from trainer.forecast import free_running_picture, series_picture
+
+        yield "series.png", draw.png(series_picture, title, evaluation.forecast)
+        yield "free_running.png", draw.png(free_running_picture, title, evaluation.forecast)
+        return
     if facts.task == "regression":
         name, figure = ("series", draw.series) if len(facts.input_shape) == 2 else ("residuals", draw.residuals)
         yield f"{name}.png", draw.png(figure, title, facts.output_names[""], predictions, truth)
