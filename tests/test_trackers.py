@@ -375,6 +375,16 @@ def test_mlflow(cli, tmp_path):
 
 
 @pytest.mark.slow
+def test_mlflow_gets_a_name_that_it_takes():
+    """A column of a table may be called anything; MLflow refuses other characters."""
+    pytest.importorskip("mlflow")
+    from mlflow.utils.validation import _validate_metric_name
+
+    (metric,) = Mlflow._metrics({"coefficient/Größe, in [m²]": 7.0}, 1)
+    _validate_metric_name(metric.key)
+    assert (metric.key, metric.value, metric.step) == ("coefficient/Größe_ in _m²_", 7.0, 1)
+
+
 def test_parallel_jobs_on_a_fresh_mlflow_store(start, tmp_path):
     pytest.importorskip("mlflow")
     runs = [tmp_path / f"run{i}" for i in range(6)]

@@ -24,7 +24,7 @@ def columns(model: nn.Module, facts: Facts) -> list[str]:
 
     None of a model that is no affine map, or one of many inputs, nor where no numbers are predicted.
     """
-    if facts.task != "regression" or len(facts.input_shape) != 1 or not hasattr(model, "affine"):
+    if not hasattr(model, "affine") or facts.task != "regression" or len(facts.input_shape) != 1:
         return []
     inputs, targets = input_names(facts), facts.output_names[""]
     if len(targets) * (len(inputs) + 1) > MOST:
