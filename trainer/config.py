@@ -41,7 +41,7 @@ EXAMPLES = {
     "schedule": "schedule=cosine",
     "objective": "objective=cross_entropy objective.l2=1e-4",
     "train": "train.epochs=10 train.precision=bf16",
-    "logger": "logger=[tensorboard,wandb]",
+    "logger": "logger=[pictures,tensorboard]",
     "sweep": "sweep.workers=4",
     "experiment": "experiment=digits_cnn_cgd",
 }

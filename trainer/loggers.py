@@ -74,7 +74,7 @@ class Pictures:
         from trainer import evaluate  # brings matplotlib, pandas and scikit-learn, which a run has no need of
 
         _, out, files = evaluate.carry_out(self.run, device=summary["device"], summary=summary)
-        return f"{shown(out)}: {', '.join([evaluate.REPORT, *files])}"
+        return f"{shown(out)}: {', '.join(name for name in files if name.endswith('.png'))}"
 
 
 class Table:

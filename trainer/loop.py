@@ -59,7 +59,7 @@ def fit(t: Training) -> None:
             except NotFinite as error:
                 raise Diverged(t.progress, str(error)) from error
             finish_epoch(t, row, groups)
-    how = {"status": "finished", "stopped": t.stopped, "test": evaluate_best(t)}
+    how = {"status": "finished", "stopped": t.stopped, "test": evaluate_best(t), "seconds": round(t.seconds, 3)}
     end_loggers(t, t.check, **how)
     record(t, **how)  # last: a run that is killed before does all of this again
 

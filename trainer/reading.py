@@ -1,6 +1,7 @@
 """A run read back from its directory: its model, data and objective. Works on runs whose process is still writing.
 
-Shared by the commands that read runs: ``trainer.evaluate``, ``trainer.predict``, ``trainer.robustness``.
+Shared by the commands that read runs: ``trainer.evaluate``, ``trainer.predict``, ``trainer.robustness``,
+``trainer.weights``.
 """
 
 from __future__ import annotations

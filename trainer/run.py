@@ -198,6 +198,7 @@ def carry_out(t: Training) -> int:
         raise
     except Diverged as error:
         how = {"status": "diverged", "error": str(error), "steps": p.final["step"] if p.final else 0}
+        how["seconds"] = round(t.seconds, 3)  # without what loggers then do
         end_loggers(t, **how)
         record(t, **how)
         kept = f"the checkpoint of epoch {p.epoch} is kept" if p.final else "no epoch was finished"

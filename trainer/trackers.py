@@ -86,7 +86,7 @@ class Guarded:
             raise
         except Exception as error:
             self.tracker = None
-            what = f"{type(error).__name__}: {one_line(error)}"
+            what = one_line(error) if isinstance(error, Refused) else f"{type(error).__name__}: {one_line(error)}"
             self.say(f"note        {self.name} failed: {what}; the run goes on without it")
             return None
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ MOST = 64  # units in the picture of one run
 ACROSS = 8  # of them beside each other
 UNITS = 12  # in a row of several runs
 COLOURS = "RdBu_r"  # of one channel: blue below 0, white, red
-MEANT = "near 0: at most 1e-3 of the largest magnitude; at the largest: at least 0.999 of it"
+MEANT = "of all entries, near 0: at most 1e-3 of the largest magnitude; at the largest: at least 0.999 of it"
 RANKED = 1e10  # multiplications above which a rank is not worth the wait
 GAP = 0.08  # between two images, in sides of one
 SIDE = 0.62  # inches of an image in a row
@@ -252,7 +253,7 @@ def grid_figure(layer: First, title: str) -> Figure:
 
 def said(layer: First) -> str:
     """The numbers in a line."""
-    return ", ".join(f"{name} {value}" for name, value in layer.numbers().items())
+    return ", ".join(f"{name}: {value}" for name, value in layer.numbers().items())
 
 
 def add_bar(figure: Figure, axis: Axes, limit: float, beyond: bool, **how: Any) -> Any:
@@ -309,6 +310,8 @@ def rows_figure(layers: Sequence[First], labels: Sequence[str], units: int) -> F
         made = add_bar(figure, axis, 1.0, False, cax=bar, orientation="horizontal")
         made.set_ticks([-1, 0, 1], labels=["\N{MINUS SIGN}m", "0", "m"], fontsize=7)
     meant = f"units of largest norm; each row in its own colours, up to m; {MEANT}"
+    room = max(20, int((label + images - 2.0) * 72 / (0.52 * 7)))  # beside the bar
+    meant = textwrap.fill(meant, room)
     figure.text(0.1 / width, 0.1 / height, meant, va="bottom", fontsize=7, color="0.35")
     return figure
 
