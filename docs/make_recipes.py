@@ -1,0 +1,243 @@
+"""Makes docs/recipes.md from recorded runs, and records them: what docs/recipes.yaml lists, run by the command line.
+
+    python docs/make_recipes.py record apartments sine_rnn    # runs these (or what is left of them), then the page
+    python docs/make_recipes.py record                        # all recipes
+    python docs/make_recipes.py page                          # the page alone, from docs/recipes/recorded.json
+
+Runs go to outputs/recipes/NAME; a recipe whose data are not there (``CONGA_DATA``) is left as it was recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from trainer.runs.columns import row
+from trainer.runs.read import RunRecord, find_runs
+
+DOCS = Path(__file__).parent
+LIST, PAGE, PICTURES = DOCS / "recipes.yaml", DOCS / "recipes.md", DOCS / "recipes"
+RECORDED = PICTURES / "recorded.json"
+RUNS = Path("outputs/recipes")
+
+Recipe = dict[str, Any]  # an entry of docs/recipes.yaml, which explains its keys
+
+
+def main() -> None:
+    """The command line."""
+    match sys.argv[1:]:
+        case ["page"]:
+            pass
+        case ["record", *names]:
+            recipes = load()["recipes"]
+            unknown = set(names) - {recipe["name"] for recipe in recipes}
+            if unknown:
+                sys.exit(f"no such recipe: {', '.join(sorted(unknown))}")
+            for recipe in recipes:
+                if not names or recipe["name"] in names:
+                    record(recipe)
+        case _:
+            sys.exit(__doc__)
+    PAGE.write_text(page(load(), json.loads(RECORDED.read_text())))
+
+
+def load() -> dict[str, Any]:
+    """docs/recipes.yaml: where the recipes come from, and the recipes."""
+    return yaml.safe_load(LIST.read_text())
+
+
+def parts(recipe: Recipe) -> list[Recipe]:
+    """The recipe itself, and further sweeps that its section shows."""
+    return [recipe, *recipe.get("more", [])]
+
+
+def command(recipe: Recipe, part: Recipe) -> list[str]:
+    """What records a part: the recipe over its seeds, or a sweep of its own."""
+    over = part.get("sweep", "seed=0" if "noise" in recipe else "seed=range(0,5)")
+    return ["-m", f"experiment={recipe['name']}", *shlex.split(over)]
+
+
+def folder(recipe: Recipe, part: Recipe) -> Path:
+    """Where the runs of a part are."""
+    return RUNS / recipe["name"] if part is recipe else RUNS / f"{recipe['name']}_{part['name']}"
+
+
+def noise(classes: int, size: int, channels: int) -> list[str]:
+    """Overrides for one training step on a folder of noise, an image for each class; makes the folder."""
+    place = RUNS / f"noise_{classes}x{size}x{channels}"
+    random = np.random.default_rng(0)
+    for k in range(classes):
+        file = place / f"{k:04}" / "0.jpg"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            pixels = random.integers(0, 256, (size // 8, size // 8, channels), np.uint8).squeeze()
+            Image.fromarray(pixels).resize((size, size)).save(file)
+    one = ["data.batch_size=2", "data.val_fraction=0", "data.test_fraction=0", "train.max_steps=1", "logger=csv"]
+    return [f"data.path={place}", *one]
+
+
+def record(recipe: Recipe) -> None:
+    """Runs what is not there yet, and keeps its numbers and pictures."""
+    if not recipe.get("recorded", True):
+        return
+    found = {}
+    for part in parts(recipe):
+        place = folder(recipe, part)
+        given = noise(**recipe["noise"]) if "noise" in recipe else []
+        run("-m", "trainer", *command(recipe, part), *given, f"hydra.sweep.dir={place}")
+        records = [r for r in find_runs([place]) if r.status in ("finished", "diverged")]
+        found[part["name"]] = measured(part, records)
+        for picture in part.get("pictures", []):
+            draw(picture, place, records)
+    versions = records[0].summary["versions"]
+    recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
+    recorded[recipe["name"]] = {"versions": versions, "parts": found}
+    RECORDED.write_text(json.dumps(dict(sorted(recorded.items())), indent=1) + "\n")
+
+
+def run(*arguments: str) -> None:
+    """A command of ours, shown, and its failure the end."""
+    print("$ python", shlex.join(arguments), flush=True)
+    subprocess.run([sys.executable, *arguments], check=True)
+
+
+def draw(picture: Recipe, place: Path, records: list[RunRecord]) -> None:
+    """Takes a picture that the first run (or the sweep) wrote, or has one drawn by a command."""
+    out = PICTURES / picture["file"]
+    if "command" in picture:
+        run("-m", *shlex.split(picture["command"].format(runs=place, all=RUNS)), "--out", str(out))
+    else:
+        source = place if picture["from"] == "sweep.png" else records[0].path / "evaluation"
+        out.write_bytes((source / picture["from"]).read_bytes())
+
+
+def measured(part: Recipe, records: list[RunRecord]) -> dict[str, Any]:
+    """The numbers of a part: by what they are, and by the value of `by` where it compares, a list over the runs."""
+    by = part.get("by")
+    groups: dict[str, list[RunRecord]] = {}
+    for r in records:
+        groups.setdefault(str(row(r)[by]) if by else "", []).append(r)
+    return {
+        group: {number["what"]: [value(r, number["column"]) for r in runs] for number in part["numbers"]}
+        for group, runs in groups.items()
+    }
+
+
+def value(record: RunRecord, column: str) -> float | None:
+    """A number of a run by its name; see docs/recipes.yaml."""
+    kind, _, name = column.partition("/")
+    if kind == "untrained":
+        return record.summary["untrained"][name]
+    if kind == "first":
+        return float(record.curves[name][0])
+    if kind == "report":
+        found = json.loads((record.path / "evaluation" / "report.json").read_text())
+        for key in name.split("/"):
+            found = found[key]
+        return found
+    if kind == "diverged":
+        return float(record.status == "diverged")
+    return row(record).get(column)
+
+
+def page(listed: dict[str, Any], recorded: dict[str, Any]) -> str:
+    """docs/recipes.md."""
+    lines = ["# Recipes", "", listed["introduction"].strip(), ""]
+    lines += ["| recipe | from | reported | measured |", "| --- | --- | --- | --- |"]
+    for recipe in listed["recipes"]:
+        name = recipe["name"]
+        first = next((n for n in recipe["numbers"] if "reported" in n), recipe["numbers"][0])
+        said = f"{first['what']} {first['reported']}" if "reported" in first else ""
+        ours = "not run" if name not in recorded else short(recipe, first, recorded[name]["parts"][name])
+        link = f"[`{name}`](#{name})"
+        lines.append(
+            f"| {link} | {listed['sources'][recipe['source']]['short']}, {recipe['where']} | {said} | {ours} |"
+        )
+    for recipe in listed["recipes"]:
+        lines += section(recipe, recorded.get(recipe["name"]))
+    lines += ["", "## Sources", ""]
+    lines += [f"- **{source['short']}**: {source['long']}" for source in listed["sources"].values()]
+    return "\n".join(lines) + "\n"
+
+
+def short(recipe: Recipe, number: Recipe, groups: dict[str, Any]) -> str:
+    """The number in the overview; of a comparison the best."""
+    texts = {group: shown(number, numbers[number["what"]]) for group, numbers in groups.items()}
+    if not recipe.get("by"):
+        return texts[""]
+    means = {group: mean(numbers[number["what"]]) for group, numbers in groups.items()}
+    best = max((m, group) for group, m in means.items() if m is not None)[1]
+    return f"{number['what']} {texts[best]} ({best})"
+
+
+def section(recipe: Recipe, recorded: dict[str, Any] | None) -> list[str]:
+    """What the page says of one recipe."""
+    lines = ["", f"## {recipe['name']}", "", recipe["about"].strip(), "", "```sh"]
+    lines += [f"python -m trainer experiment={recipe['name']}" + recipe.get("options", ""), "```", ""]
+    for part in parts(recipe):
+        if part is not recipe and not recorded:
+            continue
+        if part is not recipe:
+            lines += ["", part["about"].strip(), "", "```sh"]
+            lines += ["python -m trainer " + shlex.join(command(recipe, part)), "```", ""]
+        groups = recorded["parts"][part["name"]] if recorded else None
+        lines += table(part, groups)
+        if recorded and part is recipe and not part.get("by") and "sweep" not in part:
+            lines += ["", f"(`python -m trainer {shlex.join(command(recipe, part))}`)"]
+        for picture in part.get("pictures", []):
+            if recorded:
+                if "command" in picture:
+                    plain = picture["command"].format(runs=folder(recipe, part), all=RUNS)
+                    lines += ["", f"`python -m {plain}`"]
+                lines += ["", f"![{picture['shows']}](recipes/{picture['file']})"]
+    if "note" in recipe:
+        lines += ["", recipe["note"].strip()]
+    return lines
+
+
+def table(part: Recipe, groups: dict[str, Any] | None) -> list[str]:
+    """The numbers of a part beside those reported, or one row for each choice of what it compares."""
+    numbers = part["numbers"]
+    if part.get("by") and groups:
+        lines = [
+            f"| {part['by']} | " + " | ".join(n["what"] for n in numbers) + " |",
+            "| --- " * (len(numbers) + 1) + "|",
+        ]
+        for group, values in groups.items():
+            lines.append(f"| {group} | " + " | ".join(shown(n, values[n["what"]]) for n in numbers) + " |")
+        return lines
+    lines = ["| | reported | measured |", "| --- | --- | --- |"]
+    for number in numbers:
+        ours = shown(number, groups[""][number["what"]]) if groups else "not run"
+        lines.append(f"| {number['what']} | {number.get('reported', '')} | {ours} |")
+    return lines
+
+
+def mean(values: list[float | None]) -> float | None:
+    """Of the runs that have the number."""
+    there = [v for v in values if v is not None]
+    return statistics.fmean(there) if there else None
+
+
+def shown(number: Recipe, values: list[float | None]) -> str:
+    """Mean and standard deviation over the runs, in the number's format."""
+    there = [v for v in values if v is not None]
+    if not there:
+        return "diverged"
+    form = number.get("format", ".4f")
+    if all(v == there[0] for v in there):
+        return format(there[0], form)
+    return f"{format(statistics.fmean(there), form)} ± {format(statistics.stdev(there), form)}"
+
+
+if __name__ == "__main__":
+    main()
