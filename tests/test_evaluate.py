@@ -331,7 +331,7 @@ def test_parquet_that_cannot_be_written(run_evaluate, trained, tmp_path, monkeyp
     assert "predictions.csv" in files(tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["evaluate", "predict"])
+@pytest.mark.parametrize("name", ["evaluate", "predict", "weights"])
 def test_help_does_not_import_torch(name):
     code = (
         f"import sys; sys.argv[1:] = ['--help']; from trainer.{name} import main\n"

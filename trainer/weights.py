@@ -178,7 +178,7 @@ def labelled(records: Sequence[RunRecord]) -> list[str]:
         return len(set(texts(keys))) == len(records)
 
     keys = differing(records)
-    if not tell_apart(keys):
+    if not keys or not tell_apart(keys):
         return short_names([record.path for record in records])
     for key in reversed(keys):  # the last first: choices, which stand before, say the most
         if tell_apart([other for other in keys if other != key]):
@@ -287,40 +287,40 @@ def rows_figure(layers: Sequence[First], labels: Sequence[str], units: int) -> F
     from matplotlib.figure import Figure
 
     rows = [layer.chosen(units) for layer in layers]
-    across, row = max(map(len, rows)), 1 + 2.2 * GAP
-    folded = look.folded(labels) if len(layers) > 1 else [""]
+    across, row, folded = max(map(len, rows)), 1 + 2.2 * GAP, look.folded(labels)
+    coloured = all(layer.images_UCHW.shape[1] == 3 for layer in layers)
     label = 0.25 + 0.066 * max(len(line) for text in folded for line in text.split("\n"))
-    images, numbers, foot, top = SIDE * (across * (1 + GAP) - GAP), 1.62, 0.62, 0.12
-    tall = SIDE * (row * len(rows) - 2.2 * GAP)
-    width, height = label + images + numbers, tall + foot + top
+    images, numbers, bar, top = SIDE * (across * (1 + GAP) - GAP), 1.62, 0.0 if coloured else 1.8, 0.12
+    label = max(label, 4.6 - images - numbers)  # else the small print would be a column
+    width = label + images + numbers
+    shared = f"units of largest norm; each row in its own colours, up to m{', 0 is grey' if coloured else ''}"
+    meant = textwrap.wrap(f"{shared}; {MEANT}", max(20, int((width - bar - 0.5) * 72 / (0.52 * 7))))
+    foot, tall = max(0.62 if bar else 0, 0.3 + 0.12 * len(meant)), SIDE * (row * len(rows) - 2.2 * GAP)
+    height = tall + foot + top
     figure = Figure(figsize=(width, height))
     axis = figure.add_axes((label / width, foot / height, images / width, tall / height))
-    one_channel = False
     for i, (layer, chosen) in enumerate(zip(layers, rows, strict=True)):
         limit, beyond = colour_limit(layer.images_UCHW[chosen])
-        one_channel |= layer.images_UCHW.shape[1] == 1
         for j, unit in enumerate(chosen):
             place(axis, layer.images_UCHW[unit], limit, j * (1 + GAP), i * row)
         axis.text(-0.15, i * row + 0.5, folded[i], ha="right", va="center", fontsize=8.5)
         beside = [f"m = {limit:.3g}" + (", a few beyond" if beyond else ""), *said(layer).split(", ")]
         axis.text(images / SIDE + 0.15, i * row + 0.5, "\n".join(beside), ha="left", va="center", fontsize=7)
     bare(axis, across * (1 + GAP) - GAP, tall / SIDE)
-    if one_channel:
-        bar = figure.add_axes(((label + images - 1.8) / width, 0.36 / height, 1.8 / width, 0.1 / height))
-        made = add_bar(figure, axis, 1.0, False, cax=bar, orientation="horizontal")
+    figure.text(0.1 / width, 0.1 / height, "\n".join(meant), va="bottom", fontsize=7, color="0.35")
+    if bar:
+        place_of_bar = ((width - bar - 0.15) / width, (foot - 0.26) / height, bar / width, 0.1 / height)
+        made = add_bar(figure, axis, 1.0, False, cax=figure.add_axes(place_of_bar), orientation="horizontal")
         made.set_ticks([-1, 0, 1], labels=["\N{MINUS SIGN}m", "0", "m"], fontsize=7)
-    meant = f"units of largest norm; each row in its own colours, up to m; {MEANT}"
-    room = max(20, int((label + images - 2.0) * 72 / (0.52 * 7)))  # beside the bar
-    meant = textwrap.fill(meant, room)
-    figure.text(0.1 / width, 0.1 / height, meant, va="bottom", fontsize=7, color="0.35")
     return figure
 
 
 def table(layers: Sequence[First], labels: Sequence[str]) -> Table:
     """The numbers of each run."""
     found = Table()
-    for header in ("run", "weight", "shape"):
-        found.add_column(header, overflow="fold")
+    found.add_column("run", overflow="fold")
+    for header in ("weight", "shape"):
+        found.add_column(header, no_wrap=True)
     for header in layers[0].numbers():
         found.add_column(header, justify="right")
     for layer, label in zip(layers, labels, strict=True):
