@@ -4,6 +4,9 @@ A test that kills runs needs dozens of processes, and importing torch takes seco
 of JSON: {"argv", "cwd", "output", "env", "limit", "trip"} -> {"pid"}; {"wait": pid} -> {"status"}.
 """
 
+import contextlib
+import gc
+import io
 import json
 import multiprocessing
 import os
@@ -21,6 +24,7 @@ import sklearn.datasets  # noqa: F401
 import torch._dynamo  # noqa: F401  (what train.compile and train.deterministic import)
 import torchvision.models
 import torchvision.transforms.v2  # noqa: F401
+from hydra._internal.hydra import Hydra
 
 import trainer.__main__ as program
 import trainer.display
@@ -31,6 +35,26 @@ import trainer.sweep.pool
 import trainer.sweep.sweep
 from data import digits
 from models import layer_list, mlp  # noqa: F401
+
+
+def compose_once() -> None:
+    """Hydra composes each configuration twice, at first only to read hydra.mode, which few command lines can set."""
+    get_mode = Hydra.get_mode
+
+    def quick(self, config_name, overrides):
+        can = any(word in override for override in overrides for word in ("hydra", "experiment"))
+        return get_mode(self, config_name, overrides) if can or "--config" in " ".join(sys.argv) else None
+
+    Hydra.get_mode = quick
+
+
+def warm_up() -> None:
+    """Hydra reads its plugins, and fills the caches of its grammars, with the first configuration of a process."""
+    sys.argv = ["conga", "--cfg", "job", "--resolve", "model=cnn", "optim=cgd", "hydra.run.dir=run", "train.epochs=1"]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        program.main()
+    gc.collect()
+    gc.freeze()  # a fork's collections would copy the pages of everything imported
 
 
 def lay_tripwire(where: str, n: int, signum: int) -> None:
@@ -100,6 +124,8 @@ def child(request: dict) -> None:
         os._exit(code)
 
 
+compose_once()
+warm_up()
 print(json.dumps("ready"), flush=True)
 for line in sys.stdin:
     request = json.loads(line)
