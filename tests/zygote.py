@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import resource
 import sys
+import time
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two threads a run crawl where two runs share two cores
 
@@ -42,7 +43,7 @@ def compose_once() -> None:
     get_mode = Hydra.get_mode
 
     def quick(self, config_name, overrides):
-        can = any(word in override for override in overrides for word in ("hydra", "experiment"))
+        can = any(word in override for override in overrides for word in ("hydra.mode", "experiment"))
         return get_mode(self, config_name, overrides) if can or "--config" in " ".join(sys.argv) else None
 
     Hydra.get_mode = quick
@@ -57,8 +58,8 @@ def warm_up() -> None:
     gc.freeze()  # a fork's collections would copy the pages of everything imported
 
 
-def lay_tripwire(where: str, n: int, signum: int) -> None:
-    """Sends this process `signum` when it comes to the n-th (from 1) place of a kind.
+def lay_tripwire(where: str, n: int, what: int | str) -> None:
+    """Sends this process a signal, or has it `hang` or `raise`, when it comes to the n-th (from 1) place of a kind.
 
     ``file``: just before a file's content, or its new name, reaches the disk; ``batch``: while the objective works on
     a batch, of training, validation or test; ``build``: while the data are loaded.
@@ -69,8 +70,13 @@ def lay_tripwire(where: str, n: int, signum: int) -> None:
         def wrapper(*args, **kwargs):
             nonlocal count
             count += 1
-            if count == n:
-                os.kill(os.getpid(), signum)
+            if count == n and what == "raise":
+                raise RuntimeError("planted")
+            elif count == n and what == "hang":
+                print("hanging", flush=True)
+                time.sleep(100)
+            elif count == n:
+                os.kill(os.getpid(), what)
             return real(*args, **kwargs)
 
         return wrapper
