@@ -28,6 +28,7 @@ import torchvision.transforms.v2  # noqa: F401
 from hydra._internal.hydra import Hydra
 
 import trainer.__main__ as program
+import trainer.device
 import trainer.display
 import trainer.loop
 import trainer.objectives
@@ -108,6 +109,8 @@ def child(request: dict) -> None:
     os.environ.update(request["env"])
     # Jobs of a sweep are forks, too, of a process that is warm already; the server of their own would start anew.
     trainer.sweep.pool.context = lambda: multiprocessing.get_context("fork")
+    if "CONGA_TEST_FP16" in request["env"]:
+        trainer.device.has_fp16 = lambda: True
     if "CONGA_TEST_STUB" in request["env"]:
         trainer.sweep.sweep.run_job = stub
     if request["trip"]:
