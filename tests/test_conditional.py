@@ -310,7 +310,7 @@ def noisy_least_squares(make, C, lr, A, y, budget, seed, factor, batch=4):
 @pytest.mark.parametrize("share", [0.5, 2.0])
 @pytest.mark.parametrize("C", [LInf, sets.L2, sets.L1])
 def test_on_noisy_problems_every_remedy_beats_plain_steps(C, share):
-    """At equal numbers of gradients, with the best of one grid of steps for each; medians of 5 seeds."""
+    """At equal numbers of gradients, with the best of one grid of steps for each; medians of 3 seeds."""
     generator = torch.Generator().manual_seed(0)
     A, w, noise = (torch.randn(*n, generator=generator, dtype=torch.float64) for n in ((200, 20), (5,), (200,)))
     y = A[:, :5] @ w + noise
@@ -319,7 +319,7 @@ def test_on_noisy_problems_every_remedy_beats_plain_steps(C, share):
     best = {}
     for make in (CGD, SFW, AdaGradSFW, SVRF, ORGFW):
         start = partial(make, **{SFW: {"momentum": 0.9}, SVRF: {"restarts": False}}.get(make, {}))
-        runs = [[noisy_least_squares(start, held, lr, A, y, 1000, s, f) for s in range(5)] for lr, f in steps]
+        runs = [[noisy_least_squares(start, held, lr, A, y, 1000, s, f) for s in range(3)] for lr, f in steps]
         best[make.__name__] = np.median(runs, axis=1).min()
     assert all(best[name] < best["CGD"] for name in best if name != "CGD"), best
 
@@ -335,13 +335,14 @@ HELD = [pytest.param(C, id=name, marks=[] if name in QUICK else pytest.mark.slow
 
 @pytest.mark.parametrize("C", HELD)
 @pytest.mark.parametrize("rescale", ["none", pytest.param("gradient", marks=pytest.mark.slow)])
-def test_ten_thousand_steps_stay_inside(C, rescale):
+def test_thousands_of_steps_stay_inside(C, rescale):
+    """Steps of 0.1 forget an error within a hundred steps, those of 0.03 within several."""
     torch.manual_seed(0)
     x = torch.nn.Parameter(torch.empty(3, 3).uniform_(-1, 1))
     optimizer = SFW([x], C, lr=0.03 if rescale == "none" else 0.1, momentum=0.5, rescale=rescale, gap_every=0)
     drift = torch.randn(3, 3)
     start = C.gap(drift, x)
-    for t in range(10_000):
+    for t in range(10_000 if rescale == "none" else 2_000):
         x.grad = 0.3 * torch.randn(3, 3) + drift  # to a face, and along it
         optimizer.step()
         if t % 100 == 99:

@@ -1,14 +1,21 @@
 """Run directories that something happened to: what is noticed, what is said, and that nothing is lost."""
 
+import shutil
+
 import pytest
 import torch
 from conftest import rows
 
 
-def test_a_lost_row_and_a_torn_row(cli, tmp_path):
+@pytest.fixture
+def copied(trained, tmp_path):
+    """copied(*overrides, name="run") -> a copy of a finished run, to be damaged."""
+    return lambda *overrides, name="run": shutil.copytree(trained(*overrides), tmp_path / name)
+
+
+def test_a_lost_row_and_a_torn_row(cli, copied):
     """A row whose checkpoint was never written is dropped; so is half a row; a missing one is an error."""
-    run = tmp_path / "run"
-    assert cli("train.epochs=2", "train.threads=1", f"hydra.run.dir={run}")[0] == 0
+    run = copied("train.epochs=2")
     expected = rows(run)
     with (run / "metrics.csv").open("a") as file:
         file.write("3,123,0.1,0.9,0.1,0.9,0.05,1.0,1.0\n4,16")
@@ -25,9 +32,8 @@ def test_a_lost_row_and_a_torn_row(cli, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "bit", "empty", "foreign", "text"])
-def test_damaged_checkpoint(cli, tmp_path, damage):
-    run = tmp_path / "run"
-    assert cli("train.epochs=2", f"hydra.run.dir={run}")[0] == 0
+def test_damaged_checkpoint(cli, copied, damage):
+    run = copied("train.epochs=2")
     last = run / "checkpoints" / "last.pt"
     content = last.read_bytes()
     if damage == "foreign":
@@ -52,33 +58,32 @@ def test_damaged_checkpoint(cli, tmp_path, damage):
     assert "there is no whole best.pt either" in text
 
 
-def test_a_pickle_is_not_executed(cli, tmp_path):
-    run = tmp_path / "run"
-    assert cli("train.epochs=1", f"hydra.run.dir={run}")[0] == 0
+def test_a_pickle_is_not_executed(cli, copied, tmp_path):
+    run = copied("train.epochs=2")
 
     class Bomb:
         def __reduce__(self):
             return (open, (str(tmp_path / "boom"), "w"))
 
     torch.save({"format": "conga checkpoint 1", "bomb": Bomb()}, run / "checkpoints" / "last.pt")
-    code, text = cli(f"train.resume={run}", "train.epochs=2")
+    code, text = cli(f"train.resume={run}", "train.epochs=3")
     assert code == 2, text
     assert not (tmp_path / "boom").exists()
 
 
-def test_checkpoint_of_another_run(cli, tmp_path):
-    for name, seed in (("a", 0), ("b", 1)):
-        assert cli("train.epochs=1", f"seed={seed}", f"hydra.run.dir={tmp_path / name}")[0] == 0
-    (tmp_path / "a/checkpoints/last.pt").write_bytes((tmp_path / "b/checkpoints/last.pt").read_bytes())
-    code, text = cli(f"train.resume={tmp_path / 'a'}", "train.epochs=2")
+def test_checkpoint_of_another_run(cli, copied, trained):
+    run = copied("train.epochs=2")
+    (run / "checkpoints/last.pt").write_bytes(
+        (trained("train.epochs=2", "seed=1") / "checkpoints/last.pt").read_bytes()
+    )
+    code, text = cli(f"train.resume={run}", "train.epochs=3")
     assert code == 2
     assert "a checkpoint of another run (seed is 1 there and 0 here)" in text
 
 
-def test_a_resume_that_is_refused_leaves_a_finished_run_as_it_was(cli, tmp_path):
+def test_a_resume_that_is_refused_leaves_a_finished_run_as_it_was(cli, copied):
     """A table that lost its rows, or is gone, is found before anything is changed."""
-    run = tmp_path / "run"
-    assert cli("train.epochs=2", f"hydra.run.dir={run}")[0] == 0
+    run = copied("train.epochs=2")
     table = (run / "metrics.csv").read_text()
     for damaged in ("epoch,step\n", table.replace(table.split(",")[-1], "hello\n"), None):
         (run / "metrics.csv").unlink() if damaged is None else (run / "metrics.csv").write_text(damaged)
@@ -91,9 +96,9 @@ def test_a_resume_that_is_refused_leaves_a_finished_run_as_it_was(cli, tmp_path)
     assert cli(f"train.resume={run}", "train.epochs=3")[0] == 0
 
 
-def test_best_and_last_are_not_taken_for_each_other(cli, tmp_path):
-    for name, seed in (("a", 0), ("b", 1)):
-        assert cli("train.epochs=2", f"seed={seed}", f"hydra.run.dir={name}")[0] == 0
+def test_best_and_last_are_not_taken_for_each_other(cli, copied, tmp_path):
+    copied("train.epochs=2", name="a")
+    copied("train.epochs=2", "seed=1", name="b")
     last, best = (tmp_path / "a" / "checkpoints" / name for name in ("last.pt", "best.pt"))
     kept = last.read_bytes()
     last.write_bytes(best.read_bytes())
@@ -111,8 +116,8 @@ def test_best_and_last_are_not_taken_for_each_other(cli, tmp_path):
     assert f"best.pt: not the best checkpoint of this run, which is of epoch {epoch}" in text
 
 
-def test_a_missing_best_checkpoint_is_found_before_training(cli, tmp_path):
-    assert cli("train.epochs=2", "hydra.run.dir=run")[0] == 0
+def test_a_missing_best_checkpoint_is_found_before_training(cli, copied, tmp_path):
+    copied("train.epochs=2")
     (tmp_path / "run" / "checkpoints" / "best.pt").unlink()
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
     code, text = cli("train.resume=run", "train.epochs=3")

@@ -22,12 +22,16 @@ from data.dataset import share_of
 RUN = ["model.norm=batch", "data.batch_size=31", "train.epochs=2", "train.device=cpu", "train.threads=1"]
 
 
-def launch(cwd, *options, processes=2):
-    """torchrun, with a port that nobody uses."""
+def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
+        return s.getsockname()[1]
+
+
+def launch(cwd, *options, processes=2):
+    """By torchrun itself."""
+    command = [sys.executable, "-m", "torch.distributed.run"]
+    command += [f"--nproc-per-node={processes}", f"--master-port={free_port()}"]
     return subprocess.Popen(
         [*command, "-m", "trainer", *options],
         cwd=cwd,
@@ -42,6 +46,30 @@ def finished(job):
     out, err = job.communicate(timeout=240)
     assert job.returncode == 0, err
     return out
+
+
+@pytest.fixture(scope="session")
+def together(zygote):
+    """together(cwd, *options) -> what two processes print, started as torchrun starts them, but without its imports."""
+
+    def together(cwd, *options, code=0):
+        group = {
+            "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": "2",
+            "MASTER_ADDR": "localhost",
+            "MASTER_PORT": str(free_port()),
+        }
+        logs, pids = [cwd / f".output{rank}" for rank in range(2)], []
+        for rank, log in enumerate(logs):
+            env = group | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            request = {"argv": options, "cwd": str(cwd), "output": str(log), "env": env, "limit": None, "trip": None}
+            pids.append(zygote.ask(**request)["pid"])
+        codes = [zygote.ask(wait=pid)["status"] for pid in pids]
+        text = "".join(log.read_text() for log in logs)
+        assert codes == [code] * 2, text
+        return text
+
+    return together
 
 
 def table(run):
@@ -86,14 +114,14 @@ VARIANTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_kind_of_run_is_that_of_one_process(cli, tmp_path, name):
+def test_every_kind_of_run_is_that_of_one_process(cli, together, tmp_path, name):
     rng = np.random.default_rng(0)
     a, b, w = rng.random(200), rng.random(200), rng.integers(0, 3, 200)
     pd.DataFrame({"a": a, "b": b, "w": w, "y": np.where(a > b, "yes", "no")}).to_csv(
         tmp_path / "table.csv", index=False
     )
     assert cli(*VARIANTS[name], "hydra.run.dir=one")[0] == 0
-    finished(launch(tmp_path, *VARIANTS[name], "hydra.run.dir=two"))
+    together(tmp_path, *VARIANTS[name], "hydra.run.dir=two")
     assert_same_numbers(tmp_path / "one", tmp_path / "two")
 
 
@@ -122,15 +150,15 @@ STOPPED = [*RUN, "model.dropout=0.3", "train.epochs=10", "train.checkpoint_steps
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(together, tmp_path_factory):
     path = tmp_path_factory.mktemp("uninterrupted")
-    finished(launch(path, *STOPPED, "hydra.run.dir=whole"))
+    together(path, *STOPPED, "hydra.run.dir=whole")
     return path / "whole"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", ["process 0 killed", "process 1 killed", "interrupted"])
-def test_what_is_left_of_a_run_goes_on_exactly(tmp_path, whole, stop):
+def test_what_is_left_of_a_run_goes_on_exactly(together, tmp_path, whole, stop):
     """With dropout, which every process draws for itself."""
     job = launch(tmp_path, *STOPPED, "hydra.run.dir=run")
     wait_for_epoch(tmp_path / "run", job, 1)
@@ -149,27 +177,23 @@ def test_what_is_left_of_a_run_goes_on_exactly(tmp_path, whole, stop):
     assert "Traceback" not in out
     assert "/trainer/" not in err  # torchrun's own traceback is none of ours
     assert summary(tmp_path / "run")["status"] == ("running" if stop == "process 0 killed" else "interrupted")
-    finished(launch(tmp_path, "train.resume=run"))
+    together(tmp_path, "train.resume=run")
     assert_same_run(whole, tmp_path / "run")
 
 
 @pytest.mark.slow
-def test_a_mistake_is_said_once(tmp_path):
-    for options, line in (
-        (["-m", "seed=0"], "conga: -m: several processes train one run; leave out -m, or torchrun"),
-        (
-            ["data.batch_size=1293"],
-            "conga: data.batch_size=1293: leaves 1 of 1,294 training samples for the last batch, fewer",
-        ),
-    ):
-        _, err = launch(tmp_path, *options).communicate(timeout=120)
-        assert err.count(line) == 1
-        assert not list(tmp_path.glob("outputs/*/*/summary.json"))
+def test_a_mistake_is_said_once(together, tmp_path):
+    text = together(tmp_path, "-m", "seed=0", code=2)
+    assert text == "conga: -m: several processes train one run; leave out -m, or torchrun\n"
+    _, err = launch(tmp_path, "data.batch_size=1293").communicate(timeout=120)
+    line = "conga: data.batch_size=1293: leaves 1 of 1,294 training samples for the last batch, fewer"
+    assert err.count(line) == 1
+    assert not list(tmp_path.glob("outputs/*/*/summary.json"))
 
 
 @pytest.mark.slow
-def test_a_run_of_two_goes_on_alone(cli, tmp_path):
-    finished(launch(tmp_path, *RUN, "hydra.run.dir=run"))
+def test_a_run_of_two_goes_on_alone(cli, together, tmp_path):
+    together(tmp_path, *RUN, "hydra.run.dir=run")
     code, text = cli("train.resume=run", "train.epochs=3")
     assert code == 0, text
     assert summary(tmp_path / "run")["epochs"] == 3

@@ -177,7 +177,7 @@ TEXT = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" ")).filt
 KEYS = st.from_regex("[a-z_]{1,5}", fullmatch=True)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(st.recursive(PLAIN | TEXT, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=6))
 def test_yaml_is_that_of_omegaconf(value):
     """Either reads what the other wrote."""

@@ -4,13 +4,11 @@ import math
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
-from conftest import ROOT, assert_same_run, rows, summary
+from conftest import assert_same_run, rows, summary
 from formats import write_images
 
 from trainer import run_dir
@@ -61,11 +59,11 @@ def wait_for_change(path, job):
     [
         (RUN, 8),
         pytest.param([*RUN, *AUGMENTED, "train.checkpoint_steps=7"], 10, marks=pytest.mark.slow),
-        pytest.param([*RUN, "train.checkpoint_steps=1"], 20, marks=pytest.mark.slow),
-        pytest.param([*RUN, "train.threads=2", "train.checkpoint_steps=20"], 20, marks=pytest.mark.slow),
-        pytest.param([*RUN, "model=mlp", "optim=adam", "constraint=linf", "train.checkpoint_steps=3"], 20,
+        pytest.param([*RUN, "train.checkpoint_steps=1"], 10, marks=pytest.mark.slow),
+        pytest.param([*RUN, "train.threads=2", "train.checkpoint_steps=20"], 10, marks=pytest.mark.slow),
+        pytest.param([*RUN, "model=mlp", "optim=adam", "constraint=linf", "train.checkpoint_steps=3"], 10,
                      marks=pytest.mark.slow),
-        pytest.param([*RUN, "model=mlp", "optim=sgd", "schedule=constant", "constraint=none"], 20,
+        pytest.param([*RUN, "model=mlp", "optim=sgd", "schedule=constant", "constraint=none"], 10,
                      marks=pytest.mark.slow),
     ],
 )  # fmt: skip
@@ -148,7 +146,7 @@ def test_stopped_in_any_batch_while_workers_decode(cli, tmp_path):
 def test_signal_mid_epoch_then_resume(start, cli, tmp_path, signum, code):
     """Finishes the step, writes a checkpoint in the middle of the epoch, prints the command that resumes it."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    options = [*RUN, "data.batch_size=2", "train.epochs=3"]  # 647 steps an epoch: the signal lands inside one
+    options = [*RUN, "data.batch_size=2", "train.epochs=2"]  # 647 steps an epoch: the signal lands inside one
     assert cli(*options, f"hydra.run.dir={whole}")[0] == 0
 
     job = start(*options, f"hydra.run.dir={broken}")
@@ -170,7 +168,7 @@ def test_signal_mid_epoch_then_resume(start, cli, tmp_path, signum, code):
 
 def test_ctrl_c_ends_a_whole_sweep_which_then_goes_on(start, cli, tmp_path):
     """The job under way is interrupted, later ones are not started; the same command finishes what is left."""
-    options = [*RUN, "-m", "seed=0,1", "hydra.sweep.dir=sweep", "sweep.workers=1", "data.limit=400"]
+    options = [*RUN, "-m", "seed=0,1", "hydra.sweep.dir=sweep", "sweep.workers=1", "data.limit=400", "train.epochs=3"]
     job = start(*options, "data.batch_size=2")
     deadline = time.monotonic() + 60
     while not (found := list(tmp_path.glob("sweep/*/checkpoints/last.pt"))) and time.monotonic() < deadline:
@@ -196,34 +194,21 @@ def test_ctrl_c_ends_a_whole_sweep_which_then_goes_on(start, cli, tmp_path):
     assert_same_run(tmp_path / "alone", tmp_path / "sweep" / "0_seed=0")
 
 
-def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(tmp_path, cli):
+def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(start, cli, tmp_path):
     """While a step hangs, the first only asks; nothing is saved after the second."""
     options = [*RUN, "train.epochs=4"]
-    script = f"""
-import sys, time; sys.path.insert(0, {str(ROOT)!r})
-import trainer.objectives as o
-call, count = o.Supervised.measured, [0]
-def hanging(self, model, batch):
-    count[0] += 1
-    if count[0] == 200:
-        print("hanging", flush=True)
-        time.sleep(100)
-    return call(self, model, batch)
-o.Supervised.measured = hanging
-sys.argv = ["conga", *{options!r}, "hydra.run.dir=run"]
-from trainer.__main__ import main; main()
-"""
-    job = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    while "hanging" not in job.stdout.readline():
-        assert job.poll() is None
+    job = start(*options, "hydra.run.dir=run", trip=("batch", 200, "hang"))
+    while "hanging" not in (job.log.read_text() if job.log.exists() else ""):
+        assert not job.over()
+        time.sleep(0.01)
     before = (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes()
-    job.send_signal(signal.SIGINT)
-    time.sleep(1)
-    assert job.poll() is None  # asked, and still in its step
-    job.send_signal(signal.SIGINT)
-    out, _ = job.communicate(timeout=50)
-    assert job.returncode == 130
-    assert "interrupted at once; to go on from the last checkpoint:\n  python -m trainer train.resume=run" in out
+    job.send(signal.SIGINT)
+    time.sleep(0.5)
+    assert not job.over()  # asked, and still in its step
+    job.send(signal.SIGINT)
+    code, text = job.wait()
+    assert code == 130
+    assert "interrupted at once; to go on from the last checkpoint:\n  python -m trainer train.resume=run" in text
     assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
     assert summary(tmp_path / "run")["status"] == "interrupted"
     finish(cli, "run")
@@ -275,9 +260,10 @@ def test_two_processes_in_one_directory(start, cli, tmp_path):
     assert text.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
+def test_what_a_resume_cannot_change(cli, trained, tmp_path):
+    run = trained("train.epochs=2")
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    for override, message in (
         ("optim.lr=0.5", "optim.lr=0.5: a resumed run keeps its configuration"),
         ("constraint.radius=2", "constraint.radius=2: a resumed run keeps its configuration"),
         ("model=cnn", "model=cnn: a resumed run keeps its configuration"),
@@ -285,18 +271,13 @@ def test_two_processes_in_one_directory(start, cli, tmp_path):
         ("train.epochs=1", "train.epochs=1: the run is in epoch 2 already; give at least as many"),
         ("train.epochs=0", "train.epochs=0: must be at least 1"),
         ("train.epochs=abc", "train.epochs=abc: must be a whole number"),
-    ],
-)
-def test_what_a_resume_cannot_change(cli, tmp_path, override, message):
-    run = tmp_path / "run"
-    assert cli("train.epochs=2", f"hydra.run.dir={run}")[0] == 0
-    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    code, text = cli(f"train.resume={run}", override)
-    assert code == 2, text
-    assert message in text
-    assert text.count("\n") == 1
-    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
-    assert not (tmp_path / "elsewhere").exists()
+    ):
+        code, text = cli(f"train.resume={run}", override)
+        assert code == 2, text
+        assert message in text
+        assert text.count("\n") == 1
+        assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+        assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_longer_schedule_applies_from_the_first_resumed_step(cli, tmp_path):

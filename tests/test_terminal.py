@@ -5,40 +5,31 @@ import pty
 import re
 import select
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from conftest import ROOT, summary
+from conftest import Job, summary
 
 
-def watch(argv, cwd, until=None, signum=None):
+def watch(zygote, argv, cwd, until=None, signum=None):
     """Runs conga on a terminal of 120 x 40; sends `signum` once the screen has shown the pattern `until`."""
     main, end = pty.openpty()
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "TERM": "xterm",
-        "COLUMNS": "120",
-        "LINES": "40",
-        "OMP_NUM_THREADS": "1",
-    }
-    job = subprocess.Popen(
-        [sys.executable, "-m", "trainer", *argv], cwd=cwd, env=env, stdin=end, stdout=end, stderr=end, close_fds=True
-    )
-    os.close(end)
+    env, terminal = {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}, os.ttyname(end)
+    pid = zygote.ask(argv=argv, cwd=str(cwd), output=terminal, env=env, limit=None, trip=None)["pid"]
+    job = Job(zygote, pid, cwd / "unused")
     shown, deadline = b"", time.monotonic() + 60
     while time.monotonic() < deadline:
         if select.select([main], [], [], 0.1)[0]:
-            try:
-                shown += os.read(main, 65536)
-            except OSError:  # Linux says so at the end of a terminal
-                break
+            shown += os.read(main, 65536)
+        elif job.over():
+            break
         if until and re.search(until, shown):
-            job.send_signal(signum)
+            job.send(signum)
             until = None
-    code = job.wait(timeout=10)
+    if not job.over():
+        job.send(signal.SIGKILL)
+    code = zygote.ask(wait=pid)["status"]
+    os.close(end)
     os.close(main)
     return code, shown.decode()
 
@@ -47,8 +38,8 @@ def plain(text):
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
-def test_bars_and_a_closing_table(tmp_path):
-    code, text = watch(["model=cnn", "train.epochs=12", "hydra.run.dir=run"], tmp_path)
+def test_bars_and_a_closing_table(zygote, tmp_path):
+    code, text = watch(zygote, ["model=cnn", "train.epochs=12", "hydra.run.dir=run"], tmp_path)
     assert code == 0, text
     shown = plain(text)
     assert re.search(r"epoch +\S+ +\d+/12", shown)
@@ -63,9 +54,9 @@ def test_bars_and_a_closing_table(tmp_path):
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130)])
-def test_the_terminal_is_given_back_after_a_signal(tmp_path, signum, code):
+def test_the_terminal_is_given_back_after_a_signal(zygote, tmp_path, signum, code):
     options = ["train.epochs=100000", "hydra.run.dir=run"]
-    status, text = watch(options, tmp_path, until=rb"epoch +3/", signum=signal.SIGINT)
+    status, text = watch(zygote, options, tmp_path, until=rb"epoch +3/", signum=signal.SIGINT)
     assert status == 130, text
     assert "python -m trainer train.resume=run" in plain(text)
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
@@ -91,10 +82,10 @@ def test_loading_says_how_far_it_is_and_can_be_stopped(capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_sweep_is_one_table(tmp_path):
+def test_a_sweep_is_one_table(zygote, tmp_path):
     """No bars of jobs between each other; the lines of those that ended stand above it."""
     argv = ["-m", "seed=0,1,2", "train.epochs=30", "hydra.sweep.dir=s", "sweep.workers=2"]
-    code, text = watch(argv, tmp_path)
+    code, text = watch(zygote, argv, tmp_path)
     assert code == 0, text
     shown = plain(text)
     assert re.search(r"│ \d +│ seed=\d +│ +\d+/30 +│ val/loss \d\.\d{4} +│ running 0:\d\d +│", shown), shown

@@ -5,13 +5,11 @@ import json
 import math
 import re
 import signal
-import subprocess
-import sys
 import types
 
 import pytest
 import torch
-from conftest import ROOT, assert_same_run, rows, summary, training_of
+from conftest import assert_same_run, rows, summary, training_of
 from torch import nn
 
 from trainer.device import switches
@@ -67,31 +65,18 @@ def test_killed_and_resumed_exactly(cli, tmp_path, feature):
 
 
 @pytest.mark.slow
-def test_fp16_scales_its_gradients_and_survives_a_kill(tmp_path):
+def test_fp16_scales_its_gradients_and_survives_a_kill(cli, tmp_path):
     """On a CPU that says it can; this one may only emulate it."""
-    script = f"""
-import sys; sys.path.insert(0, {str(ROOT)!r})
-import os, signal, trainer.device, trainer.objectives as o
-trainer.device.has_fp16 = lambda: True
-measured, count, n = o.Supervised.measured, [0], int(sys.argv.pop(1))
-def counting(self, *args):
-    count[0] += 1
-    if count[0] == n: os.kill(os.getpid(), signal.SIGKILL)
-    return measured(self, *args)
-o.Supervised.measured = counting
-from trainer.__main__ import main; main()
-"""
     options = [*RUN, "train.precision=fp16", "train.epochs=2", "train.checkpoint_steps=1", "schedule=cosine"]
 
-    def run(name, n):
-        command = [sys.executable, "-c", script, str(n), *options, f"hydra.run.dir={name}"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    def run(name, trip=None):
+        return cli(*options, f"hydra.run.dir={name}", env={"CONGA_TEST_FP16": "1"}, trip=trip)
 
-    whole = run("whole", 0)
-    assert whole.returncode == 0, whole.stderr
-    assert whole.stderr == ""
-    assert run("broken", 4).returncode == -9
-    assert run("broken", 0).returncode == 0
+    code, text = run("whole")
+    assert code == 0, text
+    assert text == (tmp_path / "whole" / "train.log").read_text()  # no warnings
+    assert run("broken", ("batch", 4, signal.SIGKILL))[0] == -9
+    assert run("broken")[0] == 0
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
     state = torch.load(tmp_path / "whole" / "checkpoints" / "last.pt", weights_only=True)
     assert state["scaler"]["scale"] > 1

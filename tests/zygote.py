@@ -4,11 +4,15 @@ A test that kills runs needs dozens of processes, and importing torch takes seco
 of JSON: {"argv", "cwd", "output", "env", "limit", "trip"} -> {"pid"}; {"wait": pid} -> {"status"}.
 """
 
+import contextlib
+import gc
+import io
 import json
 import multiprocessing
 import os
 import resource
 import sys
+import time
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two threads a run crawl where two runs share two cores
 
@@ -21,8 +25,10 @@ import sklearn.datasets  # noqa: F401
 import torch._dynamo  # noqa: F401  (what train.compile and train.deterministic import)
 import torchvision.models
 import torchvision.transforms.v2  # noqa: F401
+from hydra._internal.hydra import Hydra
 
 import trainer.__main__ as program
+import trainer.device
 import trainer.display
 import trainer.loop
 import trainer.objectives
@@ -33,8 +39,28 @@ from data import digits
 from models import layer_list, mlp  # noqa: F401
 
 
-def lay_tripwire(where: str, n: int, signum: int) -> None:
-    """Sends this process `signum` when it comes to the n-th (from 1) place of a kind.
+def compose_once() -> None:
+    """Hydra composes each configuration twice, at first only to read hydra.mode, which few command lines can set."""
+    get_mode = Hydra.get_mode
+
+    def quick(self, config_name, overrides):
+        can = any(word in override for override in overrides for word in ("hydra.mode", "experiment"))
+        return get_mode(self, config_name, overrides) if can or "--config" in " ".join(sys.argv) else None
+
+    Hydra.get_mode = quick
+
+
+def warm_up() -> None:
+    """Hydra reads its plugins, and fills the caches of its grammars, with the first configuration of a process."""
+    sys.argv = ["conga", "--cfg", "job", "--resolve", "model=cnn", "optim=cgd", "hydra.run.dir=run", "train.epochs=1"]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        program.main()
+    gc.collect()
+    gc.freeze()  # a fork's collections would copy the pages of everything imported
+
+
+def lay_tripwire(where: str, n: int, what: int | str) -> None:
+    """Sends this process a signal, or has it `hang` or `raise`, when it comes to the n-th (from 1) place of a kind.
 
     ``file``: just before a file's content, or its new name, reaches the disk; ``batch``: while the objective works on
     a batch, of training, validation or test; ``build``: while the data are loaded.
@@ -45,8 +71,13 @@ def lay_tripwire(where: str, n: int, signum: int) -> None:
         def wrapper(*args, **kwargs):
             nonlocal count
             count += 1
-            if count == n:
-                os.kill(os.getpid(), signum)
+            if count == n and what == "raise":
+                raise RuntimeError("planted")
+            elif count == n and what == "hang":
+                print("hanging", flush=True)
+                time.sleep(100)
+            elif count == n:
+                os.kill(os.getpid(), what)
             return real(*args, **kwargs)
 
         return wrapper
@@ -78,6 +109,8 @@ def child(request: dict) -> None:
     os.environ.update(request["env"])
     # Jobs of a sweep are forks, too, of a process that is warm already; the server of their own would start anew.
     trainer.sweep.pool.context = lambda: multiprocessing.get_context("fork")
+    if "CONGA_TEST_FP16" in request["env"]:
+        trainer.device.has_fp16 = lambda: True
     if "CONGA_TEST_STUB" in request["env"]:
         trainer.sweep.sweep.run_job = stub
     if request["trip"]:
@@ -100,6 +133,8 @@ def child(request: dict) -> None:
         os._exit(code)
 
 
+compose_once()
+warm_up()
 print(json.dumps("ready"), flush=True)
 for line in sys.stdin:
     request = json.loads(line)
