@@ -94,7 +94,7 @@ class Series(Source):
 class Sine(Series):
     """A noisy sine: sin(0.02 t) + 2 U(0, 1) for t = 0, 1, …; the first `train_steps` are not for testing.
 
-    Source: M. Hjorth-Jensen, lectures on machine learning, University of Oslo, 2023, week 43.
+    Source: M. Hjorth-Jensen, lectures on machine learning, University of Oslo, 2025, week 45.
 
     Args:
         train_steps: length of the training part, of which validation takes the end.
