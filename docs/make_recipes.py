@@ -180,7 +180,7 @@ def short(recipe: Recipe, number: Recipe, groups: dict[str, Any]) -> str:
     texts = {group: shown(number, numbers[number["what"]]) for group, numbers in groups.items()}
     if not recipe.get("by"):
         return texts[""]
-    means = {group: mean(numbers[number["what"]]) for group, numbers in groups.items()}
+    means = {group: summed_up(number, numbers[number["what"]]) for group, numbers in groups.items()}
     best = max((m, group) for group, m in means.items() if m is not None)[1]
     return f"{number['what']} {texts[best]} ({best})"
 
@@ -230,22 +230,21 @@ def table(part: Recipe, groups: dict[str, Any] | None) -> list[str]:
     return lines
 
 
-def mean(values: list[float | None]) -> float | None:
-    """Of the runs that have the number."""
+def summed_up(number: Recipe, values: list[float | None]) -> float | None:
+    """One number of those that the runs have: their mean, or what `of` says."""
     there = [v for v in values if v is not None]
-    return statistics.fmean(there) if there else None
+    return {"mean": statistics.fmean, "max": max, "sum": sum}[number.get("of", "mean")](there) if there else None
 
 
 def shown(number: Recipe, values: list[float | None]) -> str:
-    """Mean and standard deviation over the runs, in the number's format."""
+    """What a number of the runs comes to, in its format, with the standard deviation of a mean."""
     there = [v for v in values if v is not None]
     if not there:
         return "diverged"
     form = number.get("format", ".4f")
-    spread = format(statistics.stdev(there), form) if len(set(there)) > 1 else ""
-    if not spread.strip("0."):
-        return format(there[0], form)
-    return f"{format(statistics.fmean(there), form)} ± {spread}"
+    spread = format(statistics.stdev(there), form) if len(set(there)) > 1 and "of" not in number else ""
+    text = format(there[0] if len(set(there)) == 1 else summed_up(number, there), form)
+    return f"{text} ± {spread}" if spread.strip("0.") else text
 
 
 if __name__ == "__main__":
