@@ -93,3 +93,13 @@ def test_a_sweep_is_one_table(zygote, tmp_path):
     assert len(re.findall(r"\[[123]/3\] \d_seed=\d  finished  val/loss \d\.\d{4}  [\d.]+ s", shown)) == 3
     assert "samples/s" not in shown
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+def test_numbers_of_a_run_that_diverges_stay_short():
+    from trainer.display import measured
+
+    row = {"train/loss": 999999.5, "train/rmse": 2.5071636e36, "val/loss": float("nan"), "val/rmse": -1e6}
+    assert measured(row, ["loss", "rmse"]) == [
+        "train loss 999999.5000 rmse 2.5072e+36",
+        "val loss nan rmse -1.0000e+06",
+    ]

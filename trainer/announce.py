@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer import run_dir
 from trainer.config import show
+from trainer.display import decimals
 
 if TYPE_CHECKING:
     from optim import Held
@@ -108,4 +109,4 @@ def closing_facts(path: Path, data: dict[str, Any]) -> dict[str, str]:
 
 def number(value: float | None) -> str:
     """Four digits; what JSON cannot hold, such as NaN, is none."""
-    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+    return "-" if value is None or math.isnan(value) else decimals(value)

@@ -199,7 +199,14 @@ def untrained_line(row: dict[str, Any], shown: Sequence[str]) -> str:
 def measured(row: dict[str, Any], shown: Sequence[str]) -> list[str]:
     """The metrics of each split: ``train loss 0.4 accuracy 0.9``."""
     splits = {split: [k for k in shown if f"{split}/{k}" in row] for split in ("train", "val", "ema")}
-    return [" ".join([split, *(f"{k} {row[f'{split}/{k}']:.4f}" for k in ks)]) for split, ks in splits.items() if ks]
+    return [
+        " ".join([split, *(f"{k} {decimals(row[f'{split}/{k}'])}" for k in ks)]) for split, ks in splits.items() if ks
+    ]
+
+
+def decimals(value: float) -> str:
+    """Four decimals, and from a million on, as of a run that diverges, with an exponent."""
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4e}"
 
 
 def coefficients(row: dict[str, Any]) -> list[str]:
