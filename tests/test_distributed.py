@@ -184,7 +184,10 @@ def test_what_is_left_of_a_run_goes_on_exactly(together, tmp_path, whole, stop):
 @pytest.mark.slow
 def test_a_mistake_is_said_once(together, tmp_path):
     text = together(tmp_path, "-m", "seed=0", code=2)
-    assert text == "conga: -m: several processes train one run; leave out -m, or torchrun\n"
+    assert (
+        text
+        == "conga: -m, or an experiment that is a sweep: several processes train one run; leave out that, or torchrun\n"
+    )
     _, err = launch(tmp_path, "data.batch_size=1293").communicate(timeout=120)
     line = "conga: data.batch_size=1293: leaves 1 of 1,294 training samples for the last batch, fewer"
     assert err.count(line) == 1

@@ -61,7 +61,8 @@ More examples:
   python -m trainer model=cnn --cfg job                        print the configuration, train nothing
 
 Sweeps (-m): hydra/sweeper=grid or optuna; hydra/launcher=workers, submitit_slurm, submitit_local or ray.
-Others: python -m trainer.sweep, runs, plot, compare, report, evaluate, predict, robustness, data_card, model_card.
+Others: python -m trainer.sweep, runs, plot, compare, report, evaluate, predict, robustness, weights, data_card,
+model_card.
 Flags: --hydra-help lists Hydra's own; conga -sc install=bash installs shell completion.
 """
 
@@ -301,6 +302,8 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
     for cause in chain:
         if isinstance(cause, OSError):
             return explain_os_error(cause)
+    if "Could not override 'experiment/tuned'" in str(error):
+        return "experiment/tuned: belongs to experiment=fashion_sfw; name both"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return " ".join(str(error).split())
     return None

@@ -18,9 +18,9 @@ from trainer import coefficients
 from trainer.evaluation import to_host
 from trainer.figures import rendered
 from trainer.plot.look import log_axis
-from trainer.run_dir import Summary
 from trainer.runs.curves import FILE, numbers
 from trainer.runs.frozen import Damaged, read_bytes
+from trainer.runs.read import find_runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,7 +85,8 @@ def recorded(run: Run, names: list[str]) -> tuple[np.ndarray, dict[str, np.ndarr
         return None
     losses = [name for name in ("train/loss", "val/loss") if np.isfinite(found[name]).any()]
     epochs, columns = found["epoch"], {name: found[name] for name in [*names, *losses]}
-    untrained = Summary.read(run.path).data.get("untrained")
+    [record] = find_runs([run.path])
+    untrained = record.summary.get("untrained")
     if untrained:
         epochs = np.append(0, epochs)
         start = {name: np.array(untrained.get(name), float) for name in columns}  # null becomes NaN

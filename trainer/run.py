@@ -30,7 +30,7 @@ from trainer.stop import StopRequest
 if TYPE_CHECKING:
     from trainer.training import Training
 
-ONE_RUN = "-m: several processes train one run; leave out -m, or torchrun"
+ONE_RUN = "-m, or an experiment that is a sweep: several processes train one run; leave out that, or torchrun"
 
 
 def train(cfg: DictConfig) -> int:

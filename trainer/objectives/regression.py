@@ -105,4 +105,5 @@ def r_squared(y: np.ndarray, outputs: np.ndarray) -> float:
 
     if len(y) < 2 or not np.isfinite(outputs).all():
         return math.nan
-    return float(r2_score(y, outputs))
+    with np.errstate(over="ignore", invalid="ignore"):  # of a run that diverges
+        return float(r2_score(y, outputs))
