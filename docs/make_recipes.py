@@ -152,7 +152,10 @@ def value(record: RunRecord, column: str) -> float | None:
         return found
     if kind == "diverged":
         return float(record.status == "diverged")
-    return row(record).get(column)
+    found = row(record)
+    if column not in found and record.status == "finished":
+        raise KeyError(f"{record.path}: no {column}")
+    return found.get(column)
 
 
 def page(listed: dict[str, Any], recorded: dict[str, Any]) -> str:
@@ -199,8 +202,8 @@ def section(recipe: Recipe, recorded: dict[str, Any] | None, data: dict[str, str
             lines += ["python -m trainer " + shlex.join(command(recipe, part)), "```", ""]
         groups = recorded["parts"][part["name"]] if recorded else None
         lines += table(part, groups)
-        if recorded and part is recipe and not part.get("by") and "sweep" not in part:
-            lines += ["", f"(`python -m trainer {shlex.join(command(recipe, part))}`)"]
+        if recorded and part is recipe and part.get("sweep") != "":
+            lines += ["", f"Measured by `python -m trainer {shlex.join(command(recipe, part))}`."]
         for picture in part.get("pictures", []):
             if recorded:
                 if "command" in picture:
