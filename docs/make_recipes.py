@@ -23,7 +23,7 @@ import yaml
 from PIL import Image
 
 from trainer.runs.columns import row
-from trainer.runs.read import RunRecord, find_runs
+from trainer.runs.read import RunRecord, find_runs, natural
 
 DOCS = Path(__file__).parent
 LIST, PAGE, PICTURES = DOCS / "recipes.yaml", DOCS / "recipes.md", DOCS / "recipes"
@@ -118,7 +118,7 @@ def draw(picture: Recipe, place: Path, records: list[RunRecord]) -> None:
     out = PICTURES / picture["file"]
     if "command" in picture:
         words = shlex.split(picture["command"].format(runs=place, all=RUNS))
-        found = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in words]
+        found = [sorted(map(str, Path().glob(word)), key=natural) if "*" in word else [word] for word in words]
         run("-m", *(word for several in found for word in several), "--out", str(out))
     else:
         source = place if picture["from"] == "sweep.png" else records[0].path / "evaluation"
@@ -161,11 +161,11 @@ def value(record: RunRecord, column: str) -> float | None:
 def page(listed: dict[str, Any], recorded: dict[str, Any]) -> str:
     """docs/recipes.md."""
     lines = ["# Recipes", "", listed["introduction"].strip(), ""]
-    lines += ["| recipe | from | reported | measured |", "| --- | --- | --- | --- |"]
+    lines += ["| recipe | from | what | reported | measured |", "| --- | --- | --- | --- | --- |"]
     for recipe in listed["recipes"]:
         name = recipe["name"]
-        first = next((n for n in recipe["numbers"] if "reported" in n), recipe["numbers"][0])
-        said = f"{first['what']} {first['reported']}" if "reported" in first else ""
+        first = max(recipe["numbers"], key=lambda n: ("reported" in n) + ("within" in n or "at_least" in n) / 2)
+        said = str(first.get("reported", ""))
         ours = "not run" if name not in recorded else short(recipe, first, recorded[name]["parts"][name])
         link = f"[`{name}`](#{name})"
         lines.append(
@@ -185,7 +185,7 @@ def short(recipe: Recipe, number: Recipe, groups: dict[str, Any]) -> str:
         return texts[""]
     means = {group: summed_up(number, numbers[number["what"]]) for group, numbers in groups.items()}
     best = max((m, group) for group, m in means.items() if m is not None)[1]
-    return f"{number['what']} {texts[best]} ({best})"
+    return f"{texts[best]} ({best})"
 
 
 def section(recipe: Recipe, recorded: dict[str, Any] | None, data: dict[str, str]) -> list[str]:

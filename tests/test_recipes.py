@@ -53,6 +53,13 @@ def test_recorded_numbers_are_those_that_were_reported():
                         assert set(numbers[number["what"]]) == {int(said)}, name
 
 
+def test_frank_wolfe_is_within_three_tenths_of_the_best():
+    groups = RECORDED["fashion_constraints"]["parts"]["fashion_constraints"]
+    means = {name: sum(numbers["test accuracy"]) / 5 for name, numbers in groups.items()}
+    assert set(means) == {"linf", "l2", "k_sparse", "k_support", "spectral", "sgd", "adam"}
+    assert max(m for name, m in means.items() if name not in ("sgd", "adam")) >= max(means.values()) - 0.003
+
+
 def test_every_picture_of_the_page_is_there():
     there = {path.name for path in make_recipes.PICTURES.glob("*.png")}
     shown = [p["file"] for r in LISTED.values() for part in make_recipes.parts(r) for p in part.get("pictures", [])]
