@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import functools
 import io
 import json
 import math
@@ -384,7 +383,7 @@ def test_watch_shows_what_is_new_until_ctrl_c(tmp_path):
     main, end = pty.openpty()
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
     argv = [sys.executable, "-m", "trainer.runs", "--watch"]
-    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background may ignore it
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background may ignore it
     job = subprocess.Popen(argv, cwd=tmp_path, env=env, stdin=end, stdout=end, stderr=end, preexec_fn=heard)
     os.close(end)
     shown, deadline, added, sent = b"", time.monotonic() + 60, False, -math.inf
