@@ -430,7 +430,7 @@ def test_a_job_sees_its_gpu_and_its_threads(tmp_path, monkeypatch):
     assert (tmp_path / "b" / "train.log").read_text().split()[0] == "None"
 
 
-def what_is_there(path):
+def what_is_there(path, asked):
     from trainer.device import TORCH_THREADS
 
     assert torch.get_num_threads() == TORCH_THREADS

@@ -6,6 +6,7 @@ Nothing here imports torch before a run needs it.
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import traceback
 from pathlib import Path
@@ -70,17 +71,22 @@ def train(cfg: DictConfig) -> int:
                     run_dir.remove_if_empty(path)
 
 
-def run_job(path: Path) -> int:
+def run_job(path: Path, asked: float = math.inf) -> int:
     """A job of a sweep: the run whose configuration was frozen in `path` before. Never raises.
 
     What happens is told by its summary and its log, and nothing by the screen.
+
+    Args:
+        asked: when the sweep wanted it, as of :func:`time.time`; what another sweep's process has done since and failed
+            at is not done again.
     """
     try:
         home = run_dir.started_in(path)  # relative paths in the configuration are meant there
         with contextlib.chdir(home if home and home.is_dir() else "."), StopRequest() as stop, run_dir.locked(path):
             config = run_dir.frozen(path)
             summary = Summary.read(path).data
-            if run_dir.is_over(summary, config):
+            failed = summary.get("status") == "failed" and (path / "summary.json").stat().st_mtime > asked
+            if failed or run_dir.is_over(summary, config):
                 return EXIT[summary["status"]]
             return start_or_resume(config, path, stop, World(), Logged)
     except Held:

@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
@@ -63,10 +64,10 @@ class Pool:
     """Runs `task(path)` in processes, one a place at a time. Everything stops when this process does.
 
     Args:
-        task: a function of a module.
+        task: a function of a module; it gets the path, and when the job was asked for (:func:`time.time`).
     """
 
-    def __init__(self, task: Callable[[Path], int]):
+    def __init__(self, task: Callable[[Path, float], int]):
         self.task, self.context = task, context()
         self.places: list[Place] = []
         self.busy: dict[BaseProcess, tuple[Path, Place]] = {}
@@ -92,9 +93,10 @@ class Pool:
 
     def start(self, path: Path) -> None:
         """Starts a job in a free place."""
+        asked = time.time()  # before anything that takes long
         self.warm()
         place = self.places.pop(0)
-        process = self.context.Process(target=work, args=(self.task, path, place, self.lifeline))
+        process = self.context.Process(target=work, args=(self.task, path, place, self.lifeline, asked))
         process.start()
         self.busy[process] = path, place
         self._began.append(path)
@@ -171,7 +173,7 @@ def _answer(target: Callable[..., None], args: tuple[Any, ...], mouth: Connectio
         target(*args, mouth)
 
 
-def work(task: Callable[[Path], int], path: Path, place: Place, lifeline: Connection) -> None:
+def work(task: Callable[[Path, float], int], path: Path, place: Place, lifeline: Connection, asked: float) -> None:
     """Becomes a job; never returns."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C is the sweep's, which tells the jobs
@@ -189,7 +191,7 @@ def work(task: Callable[[Path], int], path: Path, place: Place, lifeline: Connec
         from trainer import device
 
         device.set_default_threads(place.threads)
-    sys.exit(task(path))
+    sys.exit(task(path, asked))
 
 
 def _names_its_gpu(path: Path) -> bool:
