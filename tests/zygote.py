@@ -91,7 +91,7 @@ def lay_tripwire(where: str, n: int, what: int | str) -> None:
         objective.measured = trip(objective.measured)
 
 
-def stub(path) -> int:
+def stub(path, asked: float) -> int:
     """A job that does nothing, and leaves word that it did."""
     with open(path / "started", "a") as file:
         file.write("once\n")
