@@ -167,10 +167,8 @@ def page(listed: dict[str, Any], recorded: dict[str, Any]) -> str:
         first = max(recipe["numbers"], key=lambda n: ("reported" in n) + ("within" in n or "at_least" in n) / 2)
         said = str(first.get("reported", ""))
         ours = "not run" if name not in recorded else short(recipe, first, recorded[name]["parts"][name])
-        link = f"[`{name}`](#{name})"
-        lines.append(
-            f"| {link} | {listed['sources'][recipe['source']]['short']}, {recipe['where']} | {said} | {ours} |"
-        )
+        source = f"{listed['sources'][recipe['source']]['short']}, {recipe['where']}"
+        lines.append(f"| [`{name}`](#{name}) | {source} | {first['what']} | {said} | {ours} |")
     for recipe in listed["recipes"]:
         lines += section(recipe, recorded.get(recipe["name"]), listed["data"])
     lines += ["", "## Sources", ""]

@@ -1,6 +1,7 @@
 """Recipes: what docs/recipes.yaml promises of each experiment, and that each of them runs."""
 
 import json
+import re
 import shlex
 from importlib.util import find_spec
 
@@ -39,6 +40,14 @@ def test_every_experiment_has_its_recipe():
 
 def test_the_page_is_made_of_what_was_recorded():
     assert make_recipes.page(make_recipes.load(), RECORDED) == make_recipes.PAGE.read_text()
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=lambda path: path.stem)
+def test_rows_of_tables_have_a_cell_for_each_column(path):
+    tables = re.findall(r"(?:^ *\|.*\n)+", path.read_text(), re.MULTILINE)
+    for table in tables:
+        widths = {len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}
+        assert len(widths) == 1, table
 
 
 def test_recorded_numbers_are_those_that_were_reported():
