@@ -6,10 +6,9 @@ best.pt  the model and the facts of its dataset, for whoever uses the model
 
 from __future__ import annotations
 
-import io
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -29,9 +28,35 @@ def save(path: Path, kind: str, state: dict[str, Any], *, settle: bool = True) -
     Raises:
         OSError: the disk refuses; what was at `path` stays.
     """
-    buffer = io.BytesIO()  # torch.save on a full disk raises a RuntimeError without the reason
-    torch.save({"format": FORMAT, "kind": kind, **state}, buffer)
-    write_whole(path, buffer.getbuffer(), settle=settle)
+
+    def write(file: BinaryIO) -> None:
+        sink = Sink(file)
+        try:
+            torch.save({"format": FORMAT, "kind": kind, **state}, sink)
+        finally:
+            if sink.error:
+                raise sink.error from None
+
+    write_whole(path, write, settle=settle)
+
+
+class Sink:
+    """A file for torch.save, which makes RuntimeErrors without a reason of what a write raises; here it is kept."""
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+        self.error: BaseException | None = None  # a full disk, a second Ctrl-C
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Writes to the file."""
+        try:
+            return self.file.write(data)
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Nothing: whoever opened the file flushes it."""
 
 
 def load(path: Path, kind: str, device: torch.device | str) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 from omegaconf._utils import get_yaml_loader
@@ -37,10 +37,13 @@ def to_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
 
 
-def write_whole(path: Path, content: bytes, *, shared: bool = False, settle: bool = True) -> None:
+def write_whole(
+    path: Path, content: bytes | Callable[[BinaryIO], object], *, shared: bool = False, settle: bool = True
+) -> None:
     """Replaces the file at `path`: temporary file beside it, flush to the disk, rename, flush of the folder.
 
     Args:
+        content: what it is to hold, or a function that writes that into the open file it is given.
         shared: whether another process may write the same file at the same time; then the last one's stays.
         settle: whether to flush the folder. Until that is done, by whichever write, a power cut may bring the old file
             back, as whole as it was.
@@ -50,7 +53,10 @@ def write_whole(path: Path, content: bytes, *, shared: bool = False, settle: boo
     with _named(path):
         try:
             with open(temporary, "wb") as file:
-                file.write(content)
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
