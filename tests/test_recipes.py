@@ -16,8 +16,7 @@ LISTED = {recipe["name"]: recipe for recipe in make_recipes.load()["recipes"]}
 RECORDED = json.loads(make_recipes.RECORDED.read_text())
 CHEAP = ["apartments", "apartments_minibatch", "apartments_distance", "sine_rnn", "sine_lstm", "sine_gru"]
 CHEAP += [name for name, recipe in LISTED.items() if "chapter 1" in recipe["where"] and "mnist" not in name]
-FEW = {  # of sweeps, some jobs only; of folders, batches that fit
-    "digits_grid": "optim.lr=1e-3,10 objective.l2=1e-5,10",
+FEW = {  # of sweeps, some jobs only
     "fashion_schedules": "schedule=constant,plateau seed=0",
     "fashion_constraints": "seed=0",
 }
@@ -89,8 +88,8 @@ def tiny_data(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LISTED)
-def test_every_recipe_takes_a_step(cli, tmp_path, tiny_data, name):
+@pytest.mark.parametrize("name", [name for name in LISTED if name not in (*CHEAP, "digits_grid")])
+def test_every_other_recipe_takes_a_step(cli, tmp_path, tiny_data, name):
     """By the command line, on files in the real formats; with as many parameters as were reported."""
     if "fashion" in name and "mlp" in name and find_spec("tensorboard") is None:
         pytest.skip("needs the extra tensorboard")
@@ -98,6 +97,7 @@ def test_every_recipe_takes_a_step(cli, tmp_path, tiny_data, name):
     if "noise" in LISTED[name]:
         folder = tiny_data / ("signs" if name == "signs_cnn" else "imagenet")
         more = [f"data.path={folder}", "data.batch_size=2", "data.val_fraction=0", "data.test_fraction=0", "logger=csv"]
+        more += ["data.size=64"] if folder.name == "imagenet" else []  # quicker; the networks pool to one size anyway
     place = "hydra.sweep.dir=run" if name in FEW else "hydra.run.dir=run"
     code, text = cli(f"experiment={name}", "train.max_steps=1", *more, place, env={"CONGA_DATA": str(tiny_data)})
     assert code == 0, text

@@ -58,12 +58,12 @@ def wait_for_change(path, job):
     ("options", "kills"),
     [
         (RUN, 8),
-        pytest.param([*RUN, *AUGMENTED, "train.checkpoint_steps=7"], 10, marks=pytest.mark.slow),
-        pytest.param([*RUN, "train.checkpoint_steps=1"], 10, marks=pytest.mark.slow),
-        pytest.param([*RUN, "train.threads=2", "train.checkpoint_steps=20"], 10, marks=pytest.mark.slow),
-        pytest.param([*RUN, "model=mlp", "optim=adam", "constraint=linf", "train.checkpoint_steps=3"], 10,
+        pytest.param([*RUN, *AUGMENTED, "train.checkpoint_steps=7"], 6, marks=pytest.mark.slow),
+        pytest.param([*RUN, "train.checkpoint_steps=1"], 6, marks=pytest.mark.slow),
+        pytest.param([*RUN, "train.threads=2", "train.checkpoint_steps=20"], 6, marks=pytest.mark.slow),
+        pytest.param([*RUN, "model=mlp", "optim=adam", "constraint=linf", "train.checkpoint_steps=3"], 6,
                      marks=pytest.mark.slow),
-        pytest.param([*RUN, "model=mlp", "optim=sgd", "schedule=constant", "constraint=none"], 10,
+        pytest.param([*RUN, "model=mlp", "optim=sgd", "schedule=constant", "constraint=none"], 6,
                      marks=pytest.mark.slow),
     ],
 )  # fmt: skip

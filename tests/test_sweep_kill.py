@@ -64,7 +64,7 @@ def kill(pids):
 @pytest.mark.parametrize("victim", ["worker", "launcher", "everything"])
 def test_killed_at_random_moments(start, cli, tmp_path, whole, victim):
     rng = random.Random(victim)
-    for _ in range(4):
+    for _ in range(3):
         job = start(*JOBS, "hydra.sweep.dir=s", "sweep.workers=2")
         time.sleep(rng.uniform(0.3, 3.0))
         workers = children(job.pid)

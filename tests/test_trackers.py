@@ -398,8 +398,8 @@ def test_all_at_once_killed_and_resumed(start, cli, tmp_path):
     for name in ("tensorboard", "wandb", "mlflow"):
         pytest.importorskip(name)
     run, whole = tmp_path / "run", tmp_path / "whole"
-    options = [*RUN, "logger=[tensorboard,wandb,mlflow]", "train.epochs=60"]
-    for epochs in (5, 20):
+    options = [*RUN, "logger=[tensorboard,wandb,mlflow]", "train.epochs=30"]
+    for epochs in (4, 12):
         job = start(*options, f"hydra.run.dir={run}")
         deadline = time.monotonic() + 120
         while not (run / "metrics.csv").exists() or len(rows(run)) <= epochs:
@@ -412,5 +412,5 @@ def test_all_at_once_killed_and_resumed(start, cli, tmp_path):
     assert_scalars_are_those_of_csv(run)
     assert_history_is_that_of_csv(run)
     assert_metrics_are_those_of_csv(tmp_path, run)
-    assert cli(*RUN, "train.epochs=60", f"hydra.run.dir={whole}")[0] == 0
+    assert cli(*RUN, "train.epochs=30", f"hydra.run.dir={whole}")[0] == 0
     assert rows(run) == rows(whole)
