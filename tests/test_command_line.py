@@ -20,6 +20,7 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["optim.lrr=0.1"], "optim.lrr=0.1: unknown key; did you mean optim.lr?"),
         (["+optim.lrr=0.1"], "optim.lrr=0.1: unknown key; did you mean optim.lr?"),
         (["+epochs=3"], "epochs=3: unknown key;"),
+        (["experiment=apartments", "optim=adam"], "experiment=apartments sets it, and '~optim.momentum' leaves it out"),
         (["+logger.tensorbord=true"], "logger.tensorbord=true: unknown key"),
         (["~optim.lr"], "optim.lr: missing; must be a number"),
         (["optim.lr=abc"], "optim.lr=abc: must be a number"),

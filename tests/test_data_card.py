@@ -36,9 +36,7 @@ def test_digits(card, tmp_path):
     assert colours(picture) > 10
 
 
-@pytest.mark.parametrize(
-    "data", ["wine", "wine data.limit=1", "diabetes", "linnerud", "multilabel", "multitask", "sine", "oscillator"]
-)
+@pytest.mark.parametrize("data", ["wine", "wine data.limit=1", "linnerud", "multilabel", "multitask", "sine"])
 def test_tables_and_series(card, tmp_path, data):
     code, text = card(*f"data={data}".split(), "--out", "cards/picture.png")
     assert code == 0, text

@@ -275,7 +275,7 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
     chain = list(_causes(error))
     for cause in chain:
         if isinstance(cause, Refused):
-            return str(cause)
+            return _say_where_from(str(cause), overrides)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         options = error.options or sorted(f.stem for f in (CONF / group).glob("*.yaml"))  # none for one of a list
@@ -307,6 +307,17 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
     if isinstance(error, HydraException | OmegaConfBaseException):
         return " ".join(str(error).split())
     return None
+
+
+def _say_where_from(text: str, overrides: Sequence[str]) -> str:
+    """Adds to lines about unknown keys that nobody typed which experiment has them, and how to do without."""
+    experiment = next((o for o in overrides if o.startswith("experiment=")), None)
+    typed = {o.lstrip("+~").partition("=")[0] for o in overrides}
+
+    def longer(line: re.Match[str]) -> str:
+        return line[0] if line[1] in typed else f"{line[0]}; {experiment} sets it, and '~{line[1]}' leaves it out"
+
+    return re.sub(r"([\w.]+)=.*: unknown key; .*", longer, text) if experiment else text
 
 
 def explain_os_error(error: OSError) -> str:
