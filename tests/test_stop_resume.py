@@ -58,12 +58,12 @@ def wait_for_change(path, job):
     ("options", "kills"),
     [
         (RUN, 8),
-        pytest.param([*RUN, *AUGMENTED, "train.checkpoint_steps=7"], 6, marks=pytest.mark.slow),
-        pytest.param([*RUN, "train.checkpoint_steps=1"], 6, marks=pytest.mark.slow),
-        pytest.param([*RUN, "train.threads=2", "train.checkpoint_steps=20"], 6, marks=pytest.mark.slow),
-        pytest.param([*RUN, "model=mlp", "optim=adam", "constraint=linf", "train.checkpoint_steps=3"], 6,
+        pytest.param([*RUN, *AUGMENTED, "train.checkpoint_steps=7"], 4, marks=pytest.mark.slow),
+        pytest.param([*RUN, "train.checkpoint_steps=1"], 4, marks=pytest.mark.slow),
+        pytest.param([*RUN, "train.threads=2", "train.checkpoint_steps=20"], 4, marks=pytest.mark.slow),
+        pytest.param([*RUN, "model=mlp", "optim=adam", "constraint=linf", "train.checkpoint_steps=3"], 4,
                      marks=pytest.mark.slow),
-        pytest.param([*RUN, "model=mlp", "optim=sgd", "schedule=constant", "constraint=none"], 6,
+        pytest.param([*RUN, "model=mlp", "optim=sgd", "schedule=constant", "constraint=none"], 4,
                      marks=pytest.mark.slow),
     ],
 )  # fmt: skip
