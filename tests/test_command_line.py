@@ -104,6 +104,14 @@ def test_bad_input(cli, tmp_path, argv, line):
     assert not list(tmp_path.glob("outputs/*/*"))  # no empty run directory stays behind
 
 
+@pytest.mark.parametrize("typed", ["optim.lrr=1", "model.layers=[{conv:4,lrr:1}]", "train.early_stopping={lrr:1}"])
+def test_an_unknown_key_that_was_typed_is_not_the_experiments(cli, typed):
+    code, text = cli("experiment=digits_cnn_cgd", typed)
+    assert code == 2
+    assert re.search(r"\blrr=.*: unknown key; ", text), text
+    assert "sets it" not in text
+
+
 def test_cuda_without_cuda(cli):
     import torch
 

@@ -312,12 +312,16 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
 def _say_where_from(text: str, overrides: Sequence[str]) -> str:
     """Adds to lines about unknown keys that nobody typed which experiment has them, and how to do without."""
     experiment = next((o for o in overrides if o.startswith("experiment=")), None)
-    typed = {o.lstrip("+~").partition("=")[0] for o in overrides}
+    if experiment is None:
+        return text
+    typed = [key for key in (o.lstrip("+~").partition("=")[0] for o in overrides) if not (CONF / key).is_dir()]
 
     def longer(line: re.Match[str]) -> str:
-        return line[0] if line[1] in typed else f"{line[0]}; {experiment} sets it, and '~{line[1]}' leaves it out"
+        if any(f"{line[1]}.".startswith((f"{key}.", f"{key}[")) for key in typed):
+            return line[0]
+        return f"{line[0]}; {experiment} sets it, and '~{line[1]}' leaves it out"
 
-    return re.sub(r"([\w.]+)=.*: unknown key; .*", longer, text) if experiment else text
+    return re.sub(r"([\w.\[\]]+)=.*: unknown key; .*", longer, text)
 
 
 def explain_os_error(error: OSError) -> str:
