@@ -64,6 +64,12 @@ class ConditionalGradient(Stepping, Constrained):
         self.gap_every = (100 if self.of_matrices else 20) if gap_every is None else gap_every
 
     @property
+    def device(self) -> torch.device:
+        """Where the parameters are; the CPU if there are none."""
+        xs = (x for group in self.param_groups for x in group["params"])
+        return next((x.device for x in xs), torch.device("cpu"))
+
+    @property
     def of_matrices(self) -> bool:
         """Whether there is a set of matrices."""
         return any(C is not None and C.of_matrices for C in self.constraints)
@@ -85,7 +91,7 @@ class ConditionalGradient(Stepping, Constrained):
                 names = ", ".join(sorted(missing))
                 raise ValueError(f"state_dict: its group {i} has no {names}: not a state of {type(self).__name__}")
         super().load_state_dict(state_dict)
-        Measurements.to(self, self.param_groups[0]["params"][0].device)
+        Measurements.to(self, self.device)
 
     def add_param_group(self, param_group: Group) -> None:
         """Adds a group, as for any optimizer; its parameters are shifted inside their sets.
@@ -117,17 +123,14 @@ class ConditionalGradient(Stepping, Constrained):
     def advance(self) -> None:
         """The step itself, from the gradients that are there."""
         measured = Measurements.due(self)
-        device = self.param_groups[0]["params"][0].device.type
-        with torch.autocast(device, enabled=False):  # an oracle's matrix products are in full precision
+        with torch.autocast(self.device.type, enabled=False):  # an oracle's matrix products are in full precision
             for group, C in zip(self.param_groups, self.constraints, strict=True):
                 for x in group["params"]:
                     if x.grad is None:
-                        measured.skip()
                         continue
                     g = x.grad if group["weight_decay"] == 0 else x.grad.add(x, alpha=group["weight_decay"])
                     if C is None:
                         self.free_move(x, g, group)
-                        measured.skip()
                     else:
                         self.move(x, g, C, group, measured)
         measured.count(self)
@@ -176,7 +179,7 @@ class ConditionalGradient(Stepping, Constrained):
 
     def replayed(self) -> None:
         """Counts a step that was none of :meth:`step`'s, as of a CUDA graph: what it did is not measured."""
-        Measurements(False).count(self)
+        Measurements(False, {}).count(self)
 
     def pop_measurements(self) -> dict[str, Tensor]:
         """Means over the steps measured since the last call, and what can be read from the parameters as they are.

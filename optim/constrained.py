@@ -34,7 +34,8 @@ class Constrained(Lean):
     own, None for free parameters. It is divided into groups of one set each, the free parameters last; the set's name
     and scalars stand in ``group["constraint"]`` as plain data, so that a state dict carries and compares them. The sets
     themselves stand beside the groups, in ``constraints``. Parameters outside their set are shifted inside; ``held``
-    says what became of each.
+    says what became of each, in the order in which they were added, and ``place`` where each stands there: groups may
+    lose parameters later.
 
     Raises:
         ValueError: `constraint` is no constraint set, or does not fit a parameter.
@@ -44,7 +45,7 @@ class Constrained(Lean):
 
     def __init__(self, params: ParamsT, constraint: Constraint, *args: Any, **options: Any):
         check_constraint(type(self).__name__, constraint)
-        self.constraint, self.constraints, self.held = constraint, [], []
+        self.constraint, self.constraints, self.held, self.place = constraint, [], [], {}
         super().__init__(params, *args, **options)
 
     @property
@@ -62,10 +63,11 @@ class Constrained(Lean):
         pairs = [entry if isinstance(entry, tuple) else (None, entry) for entry in given]
         names, xs = [name for name, _ in pairs], [x for _, x in pairs]
         sets = [None] * len(xs) if constraint is None else constraint.assign(names, xs)
-        for C in dict.fromkeys(sets):
+        kinds = dict.fromkeys(sets or [None])  # an empty group is one of free parameters
+        for C in kinds:
             self.accept(C)
         position = {x: len(self.held) + i for i, x in enumerate(xs)}
-        for C in sorted(dict.fromkeys(sets), key=lambda C: C is None):
+        for C in sorted(kinds, key=lambda C: C is None):
             members = [entry for entry, S in zip(given, sets, strict=True) if S == C]
             options = self.free_options if C is None and not freed else {}
             super().add_param_group({**group, **options, "params": members, "constraint": plain(C, constraint)})
@@ -75,6 +77,7 @@ class Constrained(Lean):
                     name = added["param_names"][i] if "param_names" in added else str(position[x])
                     shifts = C is not None and x.requires_grad and self.stays(added)
                     remark = "" if C is None else constraint.remark(x)
+                    self.place[x] = len(self.held)
                     self.held.append(Held(name, tuple(x.shape), C, shifts and shift_inside(x, C), remark))
 
     def accept(self, C: ConstraintSet | None) -> None:
@@ -95,18 +98,16 @@ class Constrained(Lean):
             saved, here = theirs.get("constraint"), ours["constraint"]
             if not same_set(saved, here):
                 raise ValueError(f"constraint={show(here)}: the state's group {i} is of {show(saved)}")
-        first = 0
         for i, (theirs, ours) in enumerate(pairs):
-            last = first + len(ours["params"])
             if ours["constraint"] is not None and "init_factor" in ours["constraint"]:  # the radius that it began with
                 self.constraints[i] = C = self.constraints[i].with_radius(theirs["constraint"]["radius"])
-                self.held[first:last] = [replace(held, constraint=C) for held in self.held[first:last]]
-            first = last
+                for j in (self.place[x] for x in ours["params"]):
+                    self.held[j] = replace(self.held[j], constraint=C)
         super().load_state_dict(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: torch's own keeps only defaults, state and groups."""
-        own = ("constraint", "constraints", "held")
+        own = ("constraint", "constraints", "held", "place")
         return super().__getstate__() | {name: getattr(self, name) for name in own}
 
 

@@ -29,41 +29,37 @@ KEY = "measured"  # in the optimizer's `state`, so that a state dict carries it
 
 
 class Measurements:
-    """The gaps and the lengths of one step, one entry for each parameter; of a step that is not due, none.
+    """The gaps and the lengths of one step, one entry for each parameter, None if it was not measured.
 
     Args:
         due: whether this step is measured.
+        place: parameter -> the number of its entry.
     """
 
-    def __init__(self, due: bool):
-        self.is_due = due
-        self.gaps: list[Tensor | None] = []
-        self.lengths: list[Tensor | None] = []
+    def __init__(self, due: bool, place: dict[Tensor, int]):
+        self.is_due, self.place = due, place
+        self.gaps: list[Tensor | None] = [None] * len(place) if due else []
+        self.lengths: list[Tensor | None] = [None] * len(place) if due else []
 
     @classmethod
     def due(cls, optimizer: ConditionalGradient) -> Measurements:
         """Of the step that begins."""
         if optimizer.gap_every == 0:  # then the state is not even read, for which torch would compile each step anew
-            return cls(False)
-        return cls(optimizer.state.get(KEY, (0,))[0] % optimizer.gap_every == 0)
-
-    def skip(self) -> None:
-        """A parameter without a gradient, or without a set."""
-        if self.is_due:
-            self.gaps.append(None)
-            self.lengths.append(None)
+            return cls(False, {})
+        return cls(optimizer.state.get(KEY, (0,))[0] % optimizer.gap_every == 0, optimizer.place)
 
     def toward(self, v: Vertex, gamma: float | Tensor, g: Tensor, C: ConstraintSet) -> None:
         """A parameter x is about to go the share gamma of the way to v."""
         if self.is_due:
-            self.gaps.append(-torch.sum(g * v.to_go()) if v.m is g else C.gap(g, v.x))
-            self.lengths.append(norm(v.to_go()) * gamma)
+            i = self.place[v.x]
+            self.gaps[i] = -torch.sum(g * v.to_go()) if v.m is g else C.gap(g, v.x)
+            self.lengths[i] = norm(v.to_go()) * gamma
 
     def moved(self, x: Tensor, before: Tensor, g: Tensor, C: ConstraintSet) -> None:
         """x has moved from `before`."""
         if self.is_due:
-            self.gaps.append(C.gap(g, before))
-            self.lengths.append(norm(x - before))
+            i = self.place[x]
+            self.gaps[i], self.lengths[i] = C.gap(g, before), norm(x - before)
 
     def count(self, optimizer: ConditionalGradient) -> None:
         """Adds the step, and what was measured in it. A new tuple: a saved state dict must not change with it."""
@@ -88,11 +84,11 @@ class Measurements:
         """Totals, and a row for each parameter that a set holds."""
         _, count, gaps, lengths = optimizer.state.get(KEY, (0, 0, None, None))
         optimizer.state[KEY] = (0, 0, None, None)
-        xs = [x for group in optimizer.param_groups for x in group["params"]]
+        pairs = ((x, optimizer.place[x]) for group in optimizer.param_groups for x in group["params"])
+        measured = [(x, i) for x, i in pairs if optimizer.held[i].constraint is not None]
         rows: list[dict[str, Any]] = []
-        for i, (x, held) in enumerate(zip(xs, optimizer.held, strict=True)):
-            if held.constraint is None:
-                continue
+        for x, i in measured:
+            held = optimizer.held[i]
             nan = torch.full((), torch.nan, device=x.device)
             row: dict[str, Any] = {"parameter": held.name, "set": type(held.constraint).__name__}
             row |= dict.fromkeys(optimizer.measures, nan)
@@ -100,8 +96,7 @@ class Measurements:
                 row |= {"fw_gap": mean(gaps, i, count, nan), "step_norm": mean(lengths, i, count, nan)}
             row |= {"sparsity": sparse_share(x)} | held.constraint.measured(x)
             rows.append(row)
-        entries = [x.numel() for x, held in zip(xs, optimizer.held, strict=True) if held.constraint is not None]
-        return totals(optimizer.measures, rows, entries), rows
+        return totals(optimizer.measures, rows, [x.numel() for x, _ in measured]), rows
 
 
 def totals(names: tuple[str, ...], rows: list[dict[str, Any]], entries: list[int]) -> dict[str, Tensor]:

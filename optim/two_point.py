@@ -152,7 +152,7 @@ class SVRF(TwoPoint):
         """
         xs = self.parameters()
         with torch.enable_grad():
-            gradients = full_closure([x.detach().requires_grad_() for x in xs])
+            gradients = full_closure([x.detach().requires_grad_() for x in xs]) if xs else []
         for x, G in zip(xs, gradients, strict=True):
             if G is not None:
                 self.state[x] |= {"snapshot": x.clone(), "full_gradient": G.clone()}

@@ -5,11 +5,11 @@ Run: ``python -m trainer optim=lion``, ``python -m trainer model=cnn optim=muon`
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim._muon import muon as muon_step  # torch's own step, for views of convolutions as matrices
 from torch.optim.adamw import adamw as adamw_step
 from torch.optim.optimizer import ParamsT
 
@@ -51,8 +51,9 @@ class MomentumAdagrad(Simple):
 class Lion(Simple):
     """Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2).
 
-    c = beta1 m + (1 - beta1) g; x = x - lr (sign(c) + lambda x); m = beta2 m + (1 - beta2) g. With lambda > 0 this is
-    stochastic Frank-Wolfe over the hypercube of radius 1 / lambda, with step lr lambda (arXiv 2310.05898, 2506.04192).
+    c = beta1 m + (1 - beta1) g; x = x - lr (sign(c) + lambda x); m = beta2 m + (1 - beta2) g. With lambda > 0 and equal
+    betas this is stochastic Frank-Wolfe over the hypercube of radius 1 / lambda, with step lr lambda and a momentum
+    from 0 (arXiv 2310.05898, 2506.04192).
     """
 
     def __init__(self, params: ParamsT, *, lr: float, betas: tuple[float, float], weight_decay: float):
@@ -70,10 +71,10 @@ class Lion(Simple):
 class Muon(Stepping):
     """Muon (Jordan et al. 2024) for parameters of two or more dimensions, AdamW for the others.
 
-    torch's own steps; a convolution is a matrix of its filters. A network's groups are divided in two, Muon's first.
+    A convolution is a matrix of its filters. A network's groups are divided in two, Muon's first.
     """
 
-    recordable = False  # torch's step wants the learning rate as a number, which a recording would keep
+    recordable = False  # the rate is a number here, which a recording would keep
 
     def __init__(self, params: ParamsT, *, lr: float, adamw_lr: float, **options: Any):
         self.adamw_lr = adamw_lr
@@ -83,10 +84,11 @@ class Muon(Stepping):
         """Adds a group, as for any optimizer, divided by the parameters' dimensions."""
         given = param_group["params"]
         given = [given] if isinstance(given, Tensor) else list(given)
-        flat = [(x[1] if isinstance(x, tuple) else x).ndim < 2 for x in given]
+        xs = [x[1] if isinstance(x, tuple) else x for x in given]
+        flat = [x.ndim < 2 or x.numel() == 0 for x in xs]  # of no entries nothing can be orthogonal
         for adamw in (False, True):
             members = [x for x, is_flat in zip(given, flat, strict=True) if is_flat == adamw]
-            if members:
+            if members or (adamw and not given):  # torch keeps an empty group, too
                 own = {"adamw": True, "fused": True, "lr": self.adamw_lr} if adamw else {}
                 super().add_param_group({**param_group, **own, "params": members})
 
@@ -99,27 +101,19 @@ class Muon(Stepping):
             (self._adamw if group["adamw"] else self._muon)(xs, group)
 
     def _muon(self, xs: list[Tensor], group: dict[str, Any]) -> None:
+        """m = rho m + (1 - rho) g; d = rho m + (1 - rho) g, or m; x = (1 - lr lambda) x - lr s O(d)."""
+        lr, rho = float(group["lr"]), group["momentum"]
         for x in xs:
-            if "momentum_buffer" not in self.state[x]:
-                self.state[x]["momentum_buffer"] = torch.zeros_like(matrix(x), memory_format=torch.contiguous_format)
-        matrices = [matrix(x) for x in xs]  # views, except of tensors in another order
-        muon_step(
-            matrices,
-            [matrix(x.grad) for x in xs],
-            [self.state[x]["momentum_buffer"] for x in xs],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            momentum=group["momentum"],
-            nesterov=group["nesterov"],
-            ns_coefficients=(3.4445, -4.775, 2.0315),
-            ns_steps=5,
-            eps=1e-7,
-            adjust_lr_fn="match_rms_adamw" if group["match_rms_adamw"] else "original",
-            has_complex=False,
-        )
-        for x, m in zip(xs, matrices, strict=True):
-            if m.data_ptr() != x.data_ptr():
-                x.copy_(m.view(x.shape))
+            w, g, state = matrix(x), matrix(x.grad), self.state[x]  # views, except of tensors in another order
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(w, memory_format=torch.contiguous_format)
+            m = state["momentum_buffer"].lerp_(g, 1 - rho)
+            d = g.lerp(m, rho) if group["nesterov"] else m
+            rows, columns = w.shape
+            s = 0.2 * math.sqrt(max(w.shape)) if group["match_rms_adamw"] else math.sqrt(max(1, rows / columns))
+            w.mul_(1 - lr * group["weight_decay"]).add_(nearly_orthogonal(d), alpha=-lr * s)
+            if w.data_ptr() != x.data_ptr():
+                x.copy_(w.view(x.shape))
 
     def _adamw(self, xs: list[Tensor], group: dict[str, Any]) -> None:
         for x in xs:
@@ -148,3 +142,18 @@ class Muon(Stepping):
 def matrix(x: Tensor) -> Tensor:
     """x as its first dimension by all others; a copy where its order in memory is not the plain one."""
     return x.detach().reshape(len(x), -1)
+
+
+def nearly_orthogonal(d: Tensor) -> Tensor:
+    """O(d): d = U S V^T with its singular values moved to between 0.5 and 1.5, by five Newton-Schulz steps in bfloat16.
+
+    Leaves d alone; torch's own function, of ``torch.optim.Muon``, divides a d in bfloat16 in place: its momentum.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    o = d.bfloat16()
+    o = o.mT if len(d) > d.shape[1] else o
+    o = o / o.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = o @ o.mT
+        o = torch.addmm(o, torch.addmm(gram, gram, gram, beta=b, alpha=c), o, beta=a)  # (a + b o o^T + c (o o^T)^2) o
+    return o.mT if len(d) > d.shape[1] else o

@@ -120,7 +120,7 @@ class ConstraintSet(Constraint):
         return sets
 
     def holds(self, names: Sequence[str | None], xs: Sequence[Tensor]) -> list[bool]:
-        """Which of the parameters `apply_to` means.
+        """Which of the parameters `apply_to` means; never one without entries, which has nothing to hold.
 
         Raises:
             ValueError: a pattern that is no name's, or patterns where there are no names.
@@ -139,7 +139,7 @@ class ConstraintSet(Constraint):
                 if not any(found):
                     raise ValueError(f"apply_to={each}: must be all, weights, or match a name among {', '.join(names)}")
             held = [a or b for a, b in zip(held, found, strict=True)]
-        return held
+        return [a and x.numel() > 0 for a, x in zip(held, xs, strict=True)]
 
     def fitted(self, x: Tensor) -> ConstraintSet:
         """The set as it is for one parameter: its size resolved, what does not fit x's shape replaced.
