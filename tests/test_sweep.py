@@ -376,7 +376,8 @@ def test_a_grid_is_that_of_hydra(composer):
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     arguments = ["optim=sgd,cgd", "seed=range(1,4)", "model=mlp", "optim.lr=choice(0.1,0.2)", "data.batch_size=32"]
-    grid = expand(parse(composer.loader, {"seed": "9", "train.epochs": 3}, arguments))
+    params = {"seed": "9", "train.epochs": 3}
+    grid = expand(parse(composer.loader, params, arguments), params)
     assert grid.swept == ("seed", "optim", "optim.lr")
     assert len(set(grid.combinations)) == len(grid.combinations) == 12
     assert all(sorted(job)[0] == "data.batch_size=32" and "train.epochs=3" in job for job in grid.combinations)

@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from trainer.command import EXIT, FULL_ERROR, refuse, report
+from trainer.composing import install
 from trainer.config import CONF, flags_first, register_resolvers
 from trainer.display import drop_output
 from trainer.distributed import other_process
@@ -52,6 +53,7 @@ def command_line() -> int:
     modes: set[RunMode] = set()
     tracebacks = os.environ.get(FULL_ERROR) == "1"
     register_resolvers(claimed)
+    install()
     # Hydra checks the keys of conf/hydra/launcher/*.yaml by their plugins', and warns that it will not do so one day.
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 

@@ -21,6 +21,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.composing import Loader
 from trainer.config import CONF, register_resolvers
 from trainer.errors import Refused
 from trainer.run import train
@@ -62,7 +63,7 @@ def resume(folder: Path, overrides: Sequence[str]) -> None:
     config.hydra.sweep.dir = str(folder.absolute())
     register_resolvers([])
     setup_globals()
-    loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
+    loader = Loader(create_config_search_path(str(CONF)))
     context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
     sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=train, config=config)
     sweeper.resume()

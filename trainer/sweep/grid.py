@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Sequence
+import itertools
+import math
+import random
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, RangeSweep, Transformer
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from trainer.config import explain
 from trainer.errors import Refused, one_line
 from trainer.files import to_yaml
+from trainer.typed import is_plain
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,17 @@ class Grid:
         return tuple(o for o in overrides if o.partition("=")[0] in self.swept)
 
 
-def expand(overrides: Sequence[Override]) -> Grid:
-    """Every combination of the values given, the last key's fastest.
+def expand(overrides: Sequence[Override], order: Iterable[str] = ()) -> Grid:
+    """Every combination of the values given, the last key's fastest; what has one value stays as it was typed.
+
+    Args:
+        order: keys that come first if they are swept, as those of an experiment do whatever the command line says.
 
     Raises:
         Refused: an interval, of which there is no end of values; a key of the sweep itself.
     """
-    last = {o.get_key_element(): o for o in overrides}  # of two for a key, the second wins
-    swept = tuple(key for key, o in last.items() if o.is_sweep_override())
-    for o in last.values():
+    kept = in_effect(overrides)
+    for o in kept:
         if o.is_sweep_override() and not o.is_discrete_sweep():
             raise Refused(
                 f"{o.input_line}: a grid takes values such as 1,2 or range(1,9); hydra/sweeper=optuna, intervals"
@@ -67,14 +73,96 @@ def expand(overrides: Sequence[Override]) -> Grid:
             raise Refused(f"{o.input_line}: goes on with one run; leave out -m, or an experiment that is a sweep")
         if o.is_sweep_override() and o.key_or_group.split(".")[0] == "sweep":
             raise Refused(f"{o.input_line}: holds for the whole sweep, so it takes one value")
-    [jobs] = BasicSweeper.split_arguments(list(last.values()), max_batch_size=None)
-    return Grid(swept, [tuple(job) for job in jobs])
+    place = {key: i for i, key in enumerate(order)}
+    sweeps = [i for i, o in enumerate(kept) if o.is_sweep_override()]
+    sweeps.sort(key=lambda i: place.get(kept[i].get_key_element(), len(place)))
+    combinations = []
+    for combination in itertools.product(*(values(kept[i]) for i in sweeps)):
+        lines = [o.input_line for o in kept]
+        for i, value in zip(sweeps, combination, strict=True):
+            lines[i] = f"{kept[i].get_key_element()}={value}"
+        combinations.append(tuple(lines))
+    return Grid(tuple(dict.fromkeys(kept[i].get_key_element() for i in sweeps)), combinations)
+
+
+def in_effect(overrides: Sequence[Override]) -> list[Override]:
+    """The overrides without the sweeps that a later override of the same key makes void.
+
+    One with mappings makes nothing void, for Hydra merges them with what is there. Overrides with one value all stay,
+    since in a single run Hydra applies them one after the other, too.
+    """
+    kept, void = [], set()
+    for o in reversed(overrides):
+        key = o.key_or_group, o.package
+        if not (o.is_sweep_override() and key in void):
+            kept.append(o)
+        if not has_mapping(o):
+            void.add(key)
+    return kept[::-1]
+
+
+def has_mapping(override: Override) -> bool:
+    """Whether a value of the override is a mapping."""
+    value = override.value()
+    return any(isinstance(v, dict) for v in (value.list if isinstance(value, ChoiceSweep) else [value]))
+
+
+def values(override: Override) -> list[str]:
+    """The values of a choice or a range, as they are typed."""
+    value = override.value()
+    if not isinstance(value, RangeSweep):
+        return list(override.sweep_iterator(in_grammar))
+    numbers = numbers_of(value, override.input_line)
+    if value.shuffle:
+        random.shuffle(numbers)
+    return list(map(str, numbers))
+
+
+def numbers_of(span: RangeSweep, line: str) -> list[int] | list[float]:
+    """The numbers of a range, its end left out; added up as decimal numbers, since in binary 0.1 + 0.1 + 0.1 is not 0.3.
+
+    Raises:
+        Refused: a step of 0, or no end of numbers.
+    """
+    ends = (span.start, span.stop, span.step)
+    if not all(map(math.isfinite, ends)) or span.step == 0:
+        raise Refused(f"{line}: must go from a number to another one in steps other than 0")
+    whole = all(isinstance(number, int) for number in ends)
+    # What Hydra's sort() adds up may have a last digit too many.
+    start, stop, step = (Decimal(x if isinstance(x, int) else f"{x:.15g}") for x in ends)
+    count = max(0, math.ceil((stop - start) / step))
+    return [(int if whole else float)(start + i * step) for i in range(count)]
 
 
 def parse(loader: ConfigLoader, params: dict[str, Any] | None, arguments: Sequence[str]) -> list[Override]:
     """What `hydra.sweeper.params` says, then the command line, which wins."""
-    given = [f"{key}={value}" for key, value in (params or {}).items()]
-    return OverridesParser.create(config_loader=loader).parse_overrides([*given, *arguments])
+    parser = OverridesParser.create(config_loader=loader)
+    typed = parser.parse_overrides(list(arguments))
+    wins = {(o.key_or_group, o.package) for o in typed if not has_mapping(o)}
+    given = parser.parse_overrides([f"{key}={as_typed(value)}" for key, value in (params or {}).items()])
+    return [*(o for o in given if (o.key_or_group, o.package) not in wins), *typed]
+
+
+def as_typed(value: Any) -> str:
+    """A value of `hydra.sweeper.params` in the command line's grammar; a text is in it already."""
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value, resolve=True)
+    return value if isinstance(value, str) else in_grammar(value)
+
+
+def in_grammar(value: Any) -> str:
+    """A value that was parsed as text that is parsed to the same; Hydra's own way loses quotes."""
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: kept(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [kept(v) for v in value]
+        if isinstance(value, str) and not is_plain(value):
+            return QuotedString(value, Quote.double)
+        return value
+
+    return Transformer.str(kept(value))
 
 
 class Composer:

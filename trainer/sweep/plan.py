@@ -120,7 +120,10 @@ def compose_bases(
     ]
     bases = []
     for combination in itertools.product(*([d.override(c) for c in d.choices] for d in groups)):
-        composer.job([*constants, *combination], ())  # says what is wrong in one line
+        try:
+            composer.job([*constants, *combination], ())  # says what is wrong in one line
+        except Refused as error:
+            raise Refused(f"{error} ({','.join(combination)})" if combination else str(error)) from error
         lines = [o for o in parsed([*constants, *combination]) if composer.is_group(o.key_or_group)]
         choices = tuple(o.input_line for o in lines if not isinstance(o.value(), dict))
         config, hydra = (OmegaConf.to_container(part, enum_to_str=True) for part in composer.base(choices))

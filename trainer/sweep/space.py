@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from trainer.errors import Refused
+from trainer.sweep.grid import in_effect, numbers_of, values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -56,12 +57,12 @@ class Dimension:
             if log and low <= 0:
                 raise Refused(f"{line}: must begin above 0 on a logarithmic scale")
             return cls(key, low=low, high=high, log=log)
-        texts = tuple(dict.fromkeys(override.sweep_string_iterator()))
+        texts = tuple(dict.fromkeys(values(override)))
         if not texts:
             raise Refused(f"{line}: has no value")
         if not isinstance(value, RangeSweep):
             return cls(key, choices=texts)
-        numbers = sorted(map(int if isinstance(value.range(), range) else float, texts))
+        numbers = sorted(numbers_of(value, line))
         return cls(key, low=numbers[0], high=numbers[-1], step=abs(value.step))
 
     @classmethod
@@ -91,19 +92,25 @@ class Dimension:
 
 
 def space_of(overrides: Sequence[Override]) -> tuple[list[Dimension], list[str]]:
-    """The dimensions of a search, and the overrides that all runs have; of two of one key the later counts.
+    """The dimensions of a search, and the overrides that all runs have.
 
     Raises:
         Refused: there is nothing to search, or a key of the sweep itself.
     """
-    last = {o.get_key_element(): o for o in overrides}
-    dimensions = [Dimension.of(o) for o in last.values() if o.is_sweep_override()]
+    kept = in_effect(overrides)
+    swept: dict[str, Override] = {}
+    for o in kept:
+        if o.is_sweep_override() and swept.setdefault(o.get_key_element(), o) is not o:
+            raise Refused(
+                f"{o.input_line}: a search has one place for the values of {o.key_or_group}; give them at once"
+            )
+    dimensions = [Dimension.of(o) for o in swept.values()]
     if not dimensions:
         raise Refused("hydra/sweeper=optuna: no key has several values; give one such as optim.lr=interval(1e-4,1)")
     for d in dimensions:
         if d.key.lstrip("+").split(".")[0] in ("sweep", "hydra"):
-            raise Refused(f"{last[d.key].input_line}: holds for the whole search, so it takes one value")
-    return dimensions, [o.input_line for o in last.values() if not o.is_sweep_override()]
+            raise Refused(f"{swept[d.key].input_line}: holds for the whole search, so it takes one value")
+    return dimensions, [o.input_line for o in kept if not o.is_sweep_override()]
 
 
 def every_combination(dimensions: Sequence[Dimension]) -> bool:

@@ -69,7 +69,7 @@ class Sweep:
             Refused: jobs that cannot run; then none was started.
             SystemExit: something failed, or stopped the sweep.
         """
-        grid = expand(parse(self.context.config_loader, params, arguments))
+        grid = expand(parse(self.context.config_loader, params, arguments), params or ())
         if not (self.folder / sweep_folder.ASKED).exists():  # else there may be nothing to do
             self.pool.warm()
         composer, jobs = Composer(self.context.config_loader, self.config), []
@@ -169,8 +169,9 @@ def refuse(mistakes: dict[str, list[tuple[str, ...]]], total: int) -> None:
         raise Refused(next(iter(mistakes)))
     lines = []
     for line, jobs in mistakes.items():
-        several = f"{len(jobs)} of them, such as " if len(jobs) > 1 else ""
-        lines.append(f"{line} ({several}{','.join(jobs[0])})")
+        shared = [o for o in jobs[0] if all(o in job for job in jobs)]
+        which = f"{len(jobs)} with {','.join(shared)}" if shared else f"{len(jobs)}, such as {','.join(jobs[0])}"
+        lines.append(f"{line} ({','.join(jobs[0]) if len(jobs) == 1 else which})")
     raise Refused("\n  ".join([f"{bad} of {total} jobs cannot run, so none was started:", *lines]))
 
 

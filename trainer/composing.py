@@ -1,0 +1,59 @@
+"""How Hydra composes here: as ever, but for what a sweep's jobs are judged by, and for ~.
+
+This module does not import torch: it is on the way of ``--help``.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import hydra._internal.hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+
+class Loader(ConfigLoaderImpl):
+    """Composes what all jobs of a sweep share without asking whether each of their keys exists.
+
+    Hydra composes a sweep's first configuration with the default choices where choices are swept, so it would refuse a
+    key that only these have. What a job takes is seen when the job is composed.
+    """
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        how = (run_mode, from_shell, validate_sweep_overrides)
+        if run_mode != RunMode.MULTIRUN:
+            return super().load_configuration(config_name, overrides, *how)
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        of_jobs = [o for o in parsed if not o.is_sweep_override() and self.is_of_jobs(o)]
+        shared = [o.input_line for o in parsed if o not in of_jobs]
+        config = super().load_configuration(config_name, shared, *how)
+        for override in of_jobs:  # Hydra's own settings may refer to them
+            with suppress(ConfigCompositionException):
+                self._apply_overrides_to_config([override], config)
+        config.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
+        return config
+
+    def is_choice(self, override: Override) -> bool:
+        """Whether an override chooses a file of a group, and sets no key."""
+        return bool(self.get_group_options(override.key_or_group)) and not isinstance(override.value(), dict)
+
+    def is_of_jobs(self, override: Override) -> bool:
+        """Whether an override sets a key of a run, and none of the sweep or of Hydra."""
+        own = override.is_hydra_override() or override.key_or_group.split(".")[0] in ("hydra", "sweep")
+        return not own and not self.is_choice(override)
+
+
+def install() -> None:
+    """Has Hydra compose with :class:`Loader`, for which it has no setting."""
+    hydra._internal.hydra.ConfigLoaderImpl = Loader
