@@ -15,12 +15,15 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from trainer import run_dir
+
 
 class Loader(ConfigLoaderImpl):
     """Composes what all jobs of a sweep share without asking whether each of their keys exists.
 
     Hydra composes a sweep's first configuration with the default choices where choices are swept, so it would refuse a
-    key that only these have. What a job takes is seen when the job is composed.
+    key that only these have. What a job takes is seen when the job is composed. Likewise where the data of a resumed run
+    lie now is no key of the default data.
     """
 
     def load_configuration(
@@ -32,6 +35,8 @@ class Loader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         how = (run_mode, from_shell, validate_sweep_overrides)
+        if any(override.startswith("train.resume=") for override in overrides):
+            overrides = [f"++{o}" if o.partition("=")[0] in run_dir.MOVABLE else o for o in overrides]
         if run_mode != RunMode.MULTIRUN:
             return super().load_configuration(config_name, overrides, *how)
         parsed = OverridesParser.create().parse_overrides(overrides)

@@ -7,7 +7,7 @@ Shared by the commands that read runs: ``trainer.evaluate``, ``trainer.predict``
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,6 @@ from trainer.objectives import Objective
 if TYPE_CHECKING:
     from trainer.training import Precision
 
-PATHS = {"path", "root"}  # what the datasets call the place of their files
-
 
 @dataclass
 class Run:
@@ -42,6 +40,8 @@ class Run:
     precision: Precision
     epoch: int  # that the checkpoint is of: so many were finished
     position: int = 0  # steps of the epoch after it; best.pt has none
+    given: dict[str, Any] = field(default_factory=dict)  # settings of the data instead of the run's own
+    new_data: bool = False  # whether they mean other data, and not the same elsewhere
 
     @property
     def moment(self) -> str:
@@ -50,18 +50,29 @@ class Run:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The run's dataset, read again.
+        """The run's dataset, read again, or other data that are given on purpose.
 
         Raises:
             Refused: it cannot be read, or is not what the run was trained on.
         """
-        source = build("data", self.data_settings())
+        source = build("data", self.config["data"] | self.given)
         with refusing("data"), loading_progress(lambda: None) as progress:
+            if self.new_data:
+                return source.load_like(self.facts, progress).to(self.device, self.dtype)
             dataset = source.load(progress)
         changed = checkpoint.changed_fact(self.facts.plain(), dataset.facts.plain())
         if changed:
-            raise Refused(f"{self.facts.name}: the data are not those that the run was trained on ({changed})")
+            raise Refused(
+                f"{self.facts.name}: the data are not those that the run was trained on ({changed}); trainer.evaluate "
+                "--new-data takes others on purpose"
+            )
         return dataset.to(self.device, self.dtype)
+
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        """What is to be said of the data of an evaluation."""
+        notes = self.dataset.facts.notes if self.new_data else ()
+        return notes if self.new_data or self.facts.fingerprint is not None else (checkpoint.UNCHECKED,)
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -71,14 +82,6 @@ class Run:
     def cast(self) -> contextlib.AbstractContextManager:
         """What a forward pass is done in, as in training."""
         return autocast(self.precision, self.device)()
-
-    def data_settings(self) -> dict[str, Any]:
-        """The configuration of the data; relative paths are those of the directory that the run was started in."""
-        settings, home = dict(self.config["data"]), run_dir.started_in(self.path)
-        for key in PATHS & settings.keys():
-            if home is not None and (home / settings[key]).exists():  # an absolute path stays what it is
-                settings[key] = str(home / settings[key])
-        return settings
 
     def must_predict(self) -> None:
         """Raises Refused where the objective does not say what the model's outputs mean."""
@@ -114,7 +117,7 @@ def load_run(path: Path, kind: str = "best", device: str = "auto") -> Run:
         hint = f"there is --checkpoint={there}" if there else "the run has not finished an epoch"
         raise Refused(f"{file}: no such checkpoint; {hint}")
     state = checkpoint.load(file, kind.partition("_")[0], where)
-    config = state["config"]
+    config = run_dir.effective(state["config"], path)
     try:
         facts, precision = Facts(**state["facts"]), config["train"]["precision"]
         model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs)

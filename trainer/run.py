@@ -116,22 +116,20 @@ def start_or_resume(
     config: dict, path: Path, stop: StopRequest, world: World, show: type[Display] | None = None
 ) -> int:
     """Trains the run in `path`, from its start or from where it was left; a run that has ended is only shown."""
-    check_config(config, assemble, GIVEN)
     frozen, changes = run_dir.frozen(path), {}
     if config["train"]["resume"] is not None:
         changes = changed_keys(config)
-    elif frozen is not None and (other := run_dir.difference(config, frozen)):
-        raise Refused(
-            f"{path}: holds a run with another configuration ({other}); nothing was changed; "
-            f"choose another hydra.run.dir, or go on with that run: {run_dir.resume_command(path)}"
-        )
-    effective = run_dir.with_changes(frozen or config, run_dir.resumed_changes(path) | changes)
+    else:
+        check_config(config, assemble, GIVEN)
+        refuse_other(config, frozen, path)
+    effective = config if frozen is None else run_dir.effective(frozen, path, changes)
     check_config(effective, assemble, GIVEN)
     summary = Summary.read(path)
     summary.writes = world.main
     status, done = summary.data.get("status"), summary.data.get("epochs", 0)
     if run_dir.is_over(summary.data, effective):
         if world.main:
+            run_dir.record_changes(path, {key: changes[key] for key in run_dir.MOVABLE if key in changes})
             print(f"{status} already; nothing to do")
             for name, value in closing_facts(path, summary.data).items():
                 print(f"{name:<11} {value}")
@@ -160,11 +158,22 @@ def start_or_resume(
         return carry_out(training)
 
 
+def refuse_other(config: dict, frozen: dict | None, path: Path) -> None:
+    """Raises Refused where the run in `path` has another configuration than the one that is asked for."""
+    if frozen is None:
+        return
+    if other := run_dir.difference(run_dir.located(config), run_dir.located(frozen, path)):
+        raise Refused(
+            f"{path}: holds a run with another configuration ({other}); nothing was changed; "
+            f"choose another hydra.run.dir, or go on with that run: {run_dir.resume_command(path)}"
+        )
+
+
 def changed_keys(config: dict) -> dict[str, Any]:
-    """What stands beside `train.resume=…` on the command line: dotted key -> value.
+    """What stands beside `train.resume=…` on the command line: dotted key -> value; paths are absolute.
 
     Raises:
-        Refused: something that a resumed run cannot change.
+        Refused: something that a resumed run cannot change, or a place where nothing is.
     """
     overrides = HydraConfig.get().overrides
     composed, changes = OmegaConf.create(config), {}
@@ -175,6 +184,10 @@ def changed_keys(config: dict) -> dict[str, Any]:
         if key not in run_dir.RESUMABLE:
             raise Refused(run_dir.not_resumable(override))
         changes[key] = OmegaConf.select(composed, key)
+        if key in run_dir.MOVABLE and isinstance(changes[key], str):
+            changes[key] = str(Path(changes[key]).expanduser().absolute())
+            if not Path(changes[key]).exists():
+                raise Refused(f"{key}={changes[key]}: no such file or folder")
     return changes
 
 

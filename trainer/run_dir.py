@@ -33,8 +33,10 @@ from trainer.errors import Held, Refused, one_line
 from trainer.files import YamlLoader, to_yaml, write_json, write_whole
 
 CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
+MOVABLE = ("data.path", "data.root")  # where the data lie; what they are stays
 # What a resumed run may change: how long and where it trains, not what it trains.
-RESUMABLE = ("train.epochs", "train.device", "train.threads", "train.checkpoint_steps", "train.max_minutes")
+RESUMABLE = ("train.epochs", "train.device", "train.threads", "train.checkpoint_steps", "train.max_minutes", *MOVABLE)
+PLACES = (*MOVABLE, "model.pretrained")  # keys that name a file
 
 LONGEST = 100  # characters in the name of a job's directory
 LOOK_S = 0.2  # for so long somebody who only looks may hold a directory
@@ -204,8 +206,38 @@ def frozen(path: Path) -> dict | None:
     return config
 
 
+def effective(config: dict, path: Path, changes: dict[str, Any] | None = None) -> dict:
+    """The configuration `config` of the run in `path` as it counts now: changed by resumes, its files where they are.
+
+    Args:
+        changes: those of a resume that is not recorded yet.
+
+    Raises:
+        Refused: a damaged file in `path`, or a key that a resumed run cannot change.
+    """
+    return located(with_changes(config, resumed_changes(path) | (changes or {})), path)
+
+
+def located(config: dict, run: Path | None = None) -> dict:
+    """`config` with the relative paths of files made absolute, as a new dict.
+
+    They are meant in the directory where the run in `run` was started; of a run that is none yet, in the working
+    directory.
+
+    Raises:
+        Refused: the file of `run` that says so is damaged.
+    """
+    config, home = dict(config), None
+    for group, _, name in (key.partition(".") for key in PLACES):
+        value = config.get(group, {}).get(name)
+        if isinstance(value, str) and not value.startswith("~") and not os.path.isabs(value):
+            home = home or (run and started_in(run)) or Path.cwd()
+            config[group] = config[group] | {name: str(home / value)}
+    return config
+
+
 def started_in(path: Path) -> Path | None:
-    """The working directory of the run in `path` when it started: relative paths in its configuration are meant there.
+    """The working directory of the run in `path` when it started.
 
     Raises:
         Refused: the file that says so is damaged.

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from trainer.files import YamlLoader
-from trainer.run_dir import CONFIG, HYDRA, RESUMED
+from trainer.run_dir import CONFIG, HYDRA, MOVABLE, RESUMED
 
 # A line that begins a key of the file itself; what is indented, or an item of a list, belongs to the one before.
 BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
@@ -39,7 +39,8 @@ def load_config(folder: Path) -> dict[str, Any]:
     if not any(key.startswith("train.") for key in config):
         raise Damaged(f"{CONFIG}: not the configuration of a run (it has no train.epochs)")
     if (text := _text(folder, RESUMED)) is not None:
-        config |= _blocks(text, RESUMED)
+        changes = _blocks(text, RESUMED)
+        config |= {key: value for key, value in changes.items() if key not in MOVABLE}  # the same data elsewhere
     if (text := _text(folder, HYDRA)) is not None:
         found = CHOICES.search(text, max(0, text.find("\n  runtime:")))
         if found is None:

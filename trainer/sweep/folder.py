@@ -57,18 +57,18 @@ def place(folder: Path, jobs: Sequence[Job]) -> list[Path]:
     there = _configurations(folder)
     number = 1 + max(map(number_of, jobs_of(folder)), default=-1)
     for job in jobs:
-        key = identity(job.config)
+        key = identity(run_dir.located(job.config))
         if key not in there:
             there[key] = folder / run_dir.job_name(number, ",".join(job.swept))
             run_dir.freeze(there[key], job.config, job.hydra, list(job.overrides))
             number += 1
-    return list(dict.fromkeys(there[identity(job.config)] for job in jobs))
+    return list(dict.fromkeys(there[identity(run_dir.located(job.config))] for job in jobs))
 
 
 def new_jobs(folder: Path, jobs: Sequence[Job]) -> list[Job]:
     """Those that have no directory yet."""
     there = _configurations(folder)
-    return [job for job in jobs if identity(job.config) not in there]
+    return [job for job in jobs if identity(run_dir.located(job.config)) not in there]
 
 
 def _configurations(folder: Path) -> dict[str, Path]:
@@ -76,7 +76,7 @@ def _configurations(folder: Path) -> dict[str, Path]:
     found = {}
     for path in reversed(jobs_of(folder)):
         with suppress(Refused):
-            found[identity(run_dir.frozen(path))] = path
+            found[identity(run_dir.located(run_dir.frozen(path), path))] = path
     return found
 
 
