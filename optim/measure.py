@@ -118,9 +118,9 @@ def totals(names: tuple[str, ...], rows: list[dict[str, Any]], entries: list[int
 
 
 def sparse_share(x: Tensor) -> Tensor:
-    """Share of the entries with |x_i| <= 1e-3 of the largest, 0-d."""
-    a = x.abs()
-    return share(a <= 1e-3 * a.amax())
+    """Share of the entries with |x_i| <= 1e-3 of the largest, 0-d; NaN where x is not finite."""
+    largest = (a := x.abs()).amax()
+    return share(a <= 1e-3 * largest) + 0 * largest
 
 
 def mean(totals: list[Tensor | None] | None, i: int, count: int, nan: Tensor) -> Tensor:

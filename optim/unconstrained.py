@@ -145,7 +145,7 @@ def matrix(x: Tensor) -> Tensor:
 
 
 def nearly_orthogonal(d: Tensor) -> Tensor:
-    """O(d): d = U S V^T with its singular values moved to between 0.5 and 1.5, by five Newton-Schulz steps in bfloat16.
+    """O(d): d = U S V^T with its singular values moved near 1 by five Newton-Schulz steps in bfloat16.
 
     Leaves d alone; torch's own function, of ``torch.optim.Muon``, divides a d in bfloat16 in place: its momentum.
     """

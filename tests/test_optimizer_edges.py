@@ -192,7 +192,7 @@ def test_lion_of_equal_betas_is_frank_wolfe_over_the_hypercube(weight_decay):
 
 
 class MuonsSpectral(sets.Spectral):
-    """The spectral ball with Muon's oracle, whose singular values are between 0.5 and 1.5 of the radius."""
+    """The spectral ball with Muon's oracle, whose singular values are near the radius."""
 
     def lmo(self, g):
         return -self.radius * nearly_orthogonal(g.flatten(1)).view_as(g).to(g.dtype)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import brentq, linprog, minimize, nnls
+from scipy.optimize import brentq, linprog, lsq_linear, minimize
 from scipy.spatial.distance import pdist
 
 from optim import sets
@@ -81,7 +81,7 @@ def least_value(name, g):
 def nearest_in_hull(x, corners):
     """The quadratic program min ||x - sum of w_i corner_i||, w >= 0; that w sums to 1 weighs 1e4."""
     rows = np.vstack([corners.T, np.full(len(corners), 1e4)])
-    return nnls(rows, [*x.ravel(), 1e4])[0] @ corners
+    return lsq_linear(rows, [*x.ravel(), 1e4], (0, np.inf), method="bvls", tol=1e-14).x @ corners
 
 
 def polytope(name, shape):

@@ -1,10 +1,11 @@
 """Compact convex sets with their linear minimization oracles: ``lmo(g)`` = argmin over C of <g, v>."""
 
-from optim.sets.contract import Ball, Constraint, ConstraintSet, NormBall, effective_rank, note_initial_norms
+from optim.sets.contract import Ball, Constraint, ConstraintSet, NormBall, note_initial_norms
 from optim.sets.groups import GroupKSupport, GroupL1
 from optim.sets.layerwise import ScionNorms
 from optim.sets.matrices import Nuclear, Spectral, SpectralKSupport
 from optim.sets.polytopes import Birkhoff, Box, Permutahedron, ProbabilitySimplex, UnitSimplex
+from optim.sets.spectrum import effective_rank
 from optim.sets.vectors import L1, L2, KSparse, KSupport, LInf, Lp
 
 __all__ = [

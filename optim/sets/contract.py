@@ -2,7 +2,8 @@
 
 One sign, everywhere: ``lmo(g)`` is a point of C that minimizes <g, v>. Oracles are pure tensor functions: no host
 synchronization and no Python branch on a tensor's value, so that they can be vmapped, compiled and captured. Reductions
-run in double precision, so that entries from 1e-30 to 1e30 neither overflow nor vanish.
+run in double precision, so that entries from 1e-30 to 1e30 neither overflow nor vanish. What is given a NaN or an
+infinity gives NaN, and raises nothing: there is no such vertex or nearest point, and a run sees that it has diverged.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from optim.sets.precision import double, or_one, wide
+from optim.sets.precision import double, zero_or_nan
+from optim.sets.spectrum import effective_rank
 
 ROUNDING = 4  # units of a tensor's last place that count as inside,
 SUMMING = 1e-12  # and what sums in double precision lose
@@ -89,7 +91,8 @@ class ConstraintSet(Constraint):
 
     def measured(self, x: Tensor) -> dict[str, Tensor]:
         """What is worth knowing of x: `boundary`, and for matrices `effective_rank`."""
-        return {"boundary": self.boundary(x)} | ({"effective_rank": effective_rank(x)} if self.of_matrices else {})
+        boundary = self.boundary(x) + zero_or_nan(x)
+        return {"boundary": boundary} | ({"effective_rank": effective_rank(x)} if self.of_matrices else {})
 
     def shift_inside(self, x: Tensor) -> Tensor:
         """A point of C near x; x itself if it is in C."""
@@ -309,13 +312,3 @@ def note_initial_norms(network: torch.nn.Module, make: Any, repetitions: int = 1
 def size(shape: Sequence[int]) -> int:
     """Entries of a tensor of `shape`."""
     return math.prod(shape)
-
-
-def effective_rank(x: Tensor) -> Tensor:
-    """exp of the entropy of the singular values as shares of their sum (Roy, Vetterli 2007): 1 for rank one, 0-d."""
-    return rank_of(torch.linalg.svdvals(wide(x).reshape(len(x), -1)))
-
-
-def rank_of(s: Tensor) -> Tensor:
-    """The effective rank from singular values."""
-    return torch.special.entr(s / or_one(s.sum())).sum().exp()

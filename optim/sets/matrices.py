@@ -3,8 +3,9 @@
 A parameter of more than two dimensions is flattened to its first one by all others (the filters of a convolution); a
 vector of n entries is a matrix n x 1, whose one singular value is its l2 norm: an optimizer uses the l2 ball for it.
 
-Oracles come in two kinds. ``svd`` is exact, and waits for the device on a GPU; ``iterative`` uses matrix products only.
-``auto`` takes the first on the CPU and the second elsewhere.
+Oracles come in two kinds. ``svd`` is exact, leaves out what rounding made of singular values that are 0, and waits for
+the device on a GPU; ``iterative`` uses matrix products only. ``auto`` takes the first on the CPU and the second
+elsewhere. At g = 0 both give 0.
 
 Sources: Jaggi 2013; Pethick et al. 2025 (arXiv 2502.07529); Newton-Schulz iteration with Muon's coefficients (Jordan et
 al. 2024), then classical steps, which end inside the ball.
@@ -21,8 +22,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from optim.sets.contract import Ball, Counted, NormBall, rank_of
+from optim.sets.contract import Ball, Counted, NormBall
 from optim.sets.precision import double, l2_norm, or_one, wide
+from optim.sets.spectrum import decomposed, matrix, rank_of, sides, singular_values, valid, with_values
 from optim.sets.vectors import L2, below_simplex, k_support_norm
 
 Method = Literal["auto", "svd", "iterative"]
@@ -72,13 +74,16 @@ class MatrixBall(NormBall):
     def lmo(self, g: Tensor) -> Tensor:
         m, invalid = valid(matrix(wide(g)))
         m = m / or_one(m.abs().amax())  # squares of 1e30 would overflow
-        v = self.by_svd(m) if self.uses_svd(g) else self.by_products(m)
+        svd = self.uses_svd(g)
+        v = self.by_svd(*decomposed(m, torch.finfo(g.dtype).eps)) if svd else self.by_products(m)
         return (v + invalid).to(g.dtype).view_as(g)
 
-    def by_svd(self, m: Tensor) -> Tensor:
+    def by_svd(self, u: Tensor, s: Tensor, vt: Tensor) -> Tensor:
+        """The vertex for a gradient U diag(s) V^T."""
         raise NotImplementedError
 
     def by_products(self, m: Tensor) -> Tensor:
+        """The vertex for a gradient m, with matrix products only."""
         raise NotImplementedError
 
 
@@ -89,16 +94,14 @@ class Spectral(MatrixBall):
     Projection: clip the singular values.
     """
 
-    def by_svd(self, m: Tensor) -> Tensor:
-        u, _, vt = torch.linalg.svd(m, full_matrices=False)
-        return -self.radius * (u @ vt)
+    def by_svd(self, u: Tensor, s: Tensor, vt: Tensor) -> Tensor:
+        return -self.radius * ((u * s.sign()) @ vt)
 
     def by_products(self, m: Tensor) -> Tensor:
         return -self.radius * orthogonalized(m)
 
     def project(self, x: Tensor) -> Tensor:
-        u, s, vt = torch.linalg.svd(matrix(double(x)), full_matrices=False)
-        return ((u * s.clamp(max=self.radius)) @ vt).view_as(x).to(x.dtype)
+        return with_values(x, lambda s: s.clamp(max=self.radius))
 
     def norm_of(self, s: Tensor) -> Tensor:
         return s.amax()
@@ -114,9 +117,8 @@ class Nuclear(MatrixBall):
     Projection: that of the singular values onto the l1 ball.
     """
 
-    def by_svd(self, m: Tensor) -> Tensor:
-        u, _, vt = torch.linalg.svd(m, full_matrices=False)
-        return -self.radius * u[:, :1] @ vt[:1]
+    def by_svd(self, u: Tensor, s: Tensor, vt: Tensor) -> Tensor:
+        return -self.radius * (u[:, :1] * s[:1].sign()) @ vt[:1]
 
     def by_products(self, m: Tensor) -> Tensor:
         v = leading(m)
@@ -124,8 +126,7 @@ class Nuclear(MatrixBall):
         return (-self.radius / or_one(l2_norm(u))) * u[:, None] @ v[None]
 
     def project(self, x: Tensor) -> Tensor:
-        u, s, vt = torch.linalg.svd(matrix(double(x)), full_matrices=False)
-        return ((u * below_simplex(s, self.radius)) @ vt).view_as(x).to(x.dtype)
+        return with_values(x, lambda s: below_simplex(s, self.radius))
 
     def norm_of(self, s: Tensor) -> Tensor:
         return s.sum()
@@ -153,9 +154,8 @@ class SpectralKSupport(Counted, MatrixBall):
     def remark(self, x: Tensor) -> str:
         return super().remark(x) if x.ndim >= 2 else MatrixBall.remark(self, x)
 
-    def by_svd(self, m: Tensor) -> Tensor:
-        k = self.K(m.shape)
-        u, s, vt = torch.linalg.svd(m, full_matrices=False)
+    def by_svd(self, u: Tensor, s: Tensor, vt: Tensor) -> Tensor:
+        k = self.K((len(s), len(s)))
         return (u[:, :k] * (s[:k] * (-self.radius / or_one(l2_norm(s[:k]))))) @ vt[:k]
 
     def by_products(self, m: Tensor) -> Tensor:
@@ -168,28 +168,6 @@ class SpectralKSupport(Counted, MatrixBall):
 
     def diameter(self, shape: Sequence[int]) -> float:
         return 2 * self.radius
-
-
-def sides(shape: Sequence[int]) -> tuple[int, int]:
-    """Of a parameter of `shape` as a matrix."""
-    first = shape[0] if shape else 1
-    return first, math.prod(shape) // first
-
-
-def matrix(x: Tensor) -> Tensor:
-    """x as a matrix: its first dimension by all others."""
-    return x.reshape(sides(x.shape))
-
-
-def valid(m: Tensor) -> tuple[Tensor, Tensor]:
-    """m without NaN and infinities, which a decomposition refuses, and what to add to a result instead: 0, or NaN."""
-    return m.nan_to_num(0.0, 0.0, 0.0), 0 * m.sum()
-
-
-def singular_values(x: Tensor) -> Tensor:
-    """Of x as a matrix, downwards; NaN where x is not finite."""
-    m, invalid = valid(matrix(x))
-    return torch.linalg.svdvals(m) + invalid
 
 
 def orthogonalized(m: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from optim.sets.contract import Ball, ConstraintSet, size
-from optim.sets.precision import double, share
+from optim.sets.precision import double, share, told
 from optim.sets.vectors import below_simplex, onto_simplex, place
 
 
@@ -30,10 +30,10 @@ class UnitSimplex(Ball):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.argmin(0, keepdim=True)
-        return place(flat, i, self.radius * (-flat.gather(0, i).sign()).clamp(min=0)).view_as(g)
+        return told(place(flat, i, self.radius * (-flat.gather(0, i).sign()).clamp(min=0)).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
-        return below_simplex(double(x).reshape(-1), self.radius).view_as(x).to(x.dtype)
+        return told(below_simplex(double(x).reshape(-1), self.radius).view_as(x).to(x.dtype), x)
 
     def excess(self, x: Tensor) -> Tensor:
         y = double(x)
@@ -53,11 +53,10 @@ class ProbabilitySimplex(Ball):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.argmin(0, keepdim=True)
-        value = self.radius + 0 * flat.gather(0, i)  # NaN, where the gradient is none
-        return place(flat, i, value).view_as(g)
+        return told(place(flat, i, torch.full_like(flat[:1], self.radius)).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
-        return onto_simplex(double(x).reshape(-1), self.radius).view_as(x).to(x.dtype)
+        return told(onto_simplex(double(x).reshape(-1), self.radius).view_as(x).to(x.dtype), x)
 
     def excess(self, x: Tensor) -> Tensor:
         y = double(x)
@@ -88,11 +87,11 @@ class Box(ConstraintSet):
             raise ValueError(f"low={self.low}: must be a number less than high={self.high}")
 
     def lmo(self, g: Tensor) -> Tensor:
-        middle = 0 * g + (self.low + self.high) / 2
-        return torch.where(g > 0, self.low, torch.where(g < 0, self.high, middle)).to(g.dtype)
+        middle = torch.full_like(g, (self.low + self.high) / 2)
+        return told(torch.where(g > 0, self.low, torch.where(g < 0, self.high, middle)), g)
 
     def project(self, x: Tensor) -> Tensor:
-        return x.clamp(self.low, self.high)
+        return told(x.clamp(self.low, self.high), x)
 
     def excess(self, x: Tensor) -> Tensor:
         y = double(x)
@@ -122,14 +121,14 @@ class Permutahedron(Ball):
         flat = g.reshape(-1)
         order = flat.argsort(descending=True, stable=True)  # the largest g_i gets the smallest weight
         w = self.weights(len(flat), double(flat)).to(g.dtype)
-        return place(flat, order, w + 0 * flat.sum()).view_as(g)
+        return told(place(flat, order, w).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
         y, order = double(x).reshape(-1).sort(descending=True)
         # Only differences matter, and none beyond the weights' range: far from the set, digits would be lost.
         y = torch.cat([0 * y[:1], -(y[:-1] - y[1:]).clamp(max=2 * self.radius).cumsum(0)])
         w = self.weights(len(y), y).flip(0)
-        return place(y, order, y - nonincreasing(y - w)).view_as(x).to(x.dtype)
+        return told(place(y, order, y - nonincreasing(y - w)).view_as(x).to(x.dtype), x)
 
     def excess(self, x: Tensor) -> Tensor:
         y = double(x).reshape(-1).sort(descending=True).values

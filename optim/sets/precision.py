@@ -28,6 +28,16 @@ def or_one(n: Tensor) -> Tensor:
     return n + (n == 0)
 
 
+def told(v: Tensor, g: Tensor) -> Tensor:
+    """v, in place, with NaN where g is NaN or infinite: comparing, sorting and clamping g have hidden that."""
+    return v.add_(g, alpha=0)
+
+
+def zero_or_nan(x: Tensor) -> Tensor:
+    """0, or NaN if an entry of x is NaN or infinite, 0-d."""
+    return 0 * x.abs().amax()
+
+
 def share(where: Tensor) -> Tensor:
     """The share of entries that are true, 0-d, in double precision."""
     return where.sum().to(sum_dtype(where)) / where.numel()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from optim.sets.contract import Counted, NormBall, size
-from optim.sets.precision import double, fast_l2_norm, l2_norm, or_one, share
+from optim.sets.precision import double, fast_l2_norm, l2_norm, or_one, share, told
 
 LARGEST = 3e38  # single precision ends there
 
@@ -26,10 +26,10 @@ class LInf(NormBall):
 
     def lmo(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         # Where g_i = 0 every v_i minimizes; sign(0) = 0 takes the centre.
-        return torch.sign(g, out=out).mul_(-self.radius)
+        return told(torch.sign(g, out=out).mul_(-self.radius), g)
 
     def project(self, x: Tensor) -> Tensor:
-        return x.clamp(-self.radius, self.radius)
+        return told(x.clamp(-self.radius, self.radius), x)
 
     def norm(self, x: Tensor) -> Tensor:
         return x.abs().amax()
@@ -76,7 +76,7 @@ class L1(NormBall):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.abs().argmax(0, keepdim=True)
-        return place(flat, i, -self.radius * flat.gather(0, i).sign()).view_as(g)
+        return told(place(flat, i, -self.radius * flat.gather(0, i).sign()).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
         kept = below_simplex(double(x).abs().reshape(-1), self.radius)
@@ -131,11 +131,11 @@ class KSparse(Counted, NormBall):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.abs().topk(self.K(g.shape), sorted=False).indices
-        return place(flat, i, -self.radius * flat.gather(0, i).sign()).view_as(g)
+        return told(place(flat, i, -self.radius * flat.gather(0, i).sign()).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
         kept = capped_simplex(double(x).abs().reshape(-1), self.radius, self.K(x.shape))
-        return (x.sign() * kept.view_as(x)).to(x.dtype)
+        return told((x.sign() * kept.view_as(x)).to(x.dtype), x)
 
     def norm(self, x: Tensor) -> Tensor:
         return torch.maximum(x.abs().amax(), x.abs().sum() / self.K(x.shape))
