@@ -47,6 +47,9 @@ class Facts:
     # Of one series cut into windows: split -> the first step whose value it predicts, and the one after the last.
     # Samples beyond those steps are padding, and `steps` is None for all other data.
     steps: Mapping[str, tuple[int, int]] | None = None
+    kinds: Mapping[str, str] | None = None  # column of a table -> number, boolean or text: how its cells are read
+    fill: Tensor | None = None  # of input_shape: what stands for missing values, where they are filled in
+    fingerprint: Mapping[str, object] | None = None  # of the samples, see data.fingerprint; {} of generated data
     notes: tuple[str, ...] = ()  # what a reader of the run should know of how it was loaded
 
     @property

@@ -1,6 +1,6 @@
-"""Your own images: a folder with a folder of JPEG or PNG files for each class.
+"""Your own images: a folder with a folder of pictures for each class.
 
-    photos/cat/1.jpg, photos/cat/2.jpg, …, photos/dog/1.png, …
+    photos/cat/1.jpg, photos/cat/2.webp, …, photos/dog/1.png, …
 
 or with ``train``, and perhaps ``val`` and ``test``, above the class folders. Every image is decoded and resized once,
 on all cores; what fits ``memory_gb`` stays in memory, more than that is decoded batch by batch in worker processes.
@@ -13,76 +13,53 @@ Shapes: N images, C channels, H height, W width.
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from data.dataset import Dataset
-from data.source import Progress, Raw, Source, silent
+from data.fingerprint import hashes
+from data.gate import Raw
+from data.pictures import ENDINGS, READ, Decoder, Picture, Undecodable, is_deep
+from data.source import Progress, Source, silent
 from data.statistics import Moments
 from data.storage import expand, file_error, one_line
 from data.streamed import StreamedDataset
 
-ENDINGS = (".jpg", ".jpeg", ".png")
-PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # split -> folders' names
+DEEP_RANGE = (0, 65_535)  # of pixels with 16 bits
 AT_ONCE = 64  # images decoded between two signs of progress
+SPLITS = {  # what people call a folder of one split, with numbers, "set" or "data" behind it
+    "train": r"train(ing)?",
+    "val": r"val|valid|validate|validation|dev|devel|development",
+    "test": r"test(ing|s)?|eval|evaluation|holdout",
+}
 
 
-@dataclass(frozen=True)
-class Decoder:
-    """How a file becomes an array: (C, H, W), uint8.
+@dataclass
+class Found:
+    """Pictures in a folder, and a count of what else is there, by kind."""
 
-    Args:
-        height, width: of the result.
-        channels: 3 is colour, 1 is grey.
-        fit: ``crop`` cuts the longer side at both ends, so that shapes keep their proportions; ``stretch`` does not.
-    """
-
-    height: int
-    width: int
-    channels: int
-    fit: str
-
-    def __call__(self, path: str) -> np.ndarray | None:
-        """The image, or None if it cannot be decoded."""
-        size, longer = (self.width, self.height), max(self.width, self.height)
-        try:
-            with Image.open(path, formats=("JPEG", "PNG")) as file:
-                # A JPEG is decoded at the smallest scale that will do, also if it is still to be turned upright.
-                file.draft("RGB" if self.channels == 3 else "L", (longer, longer))
-                file.load()
-                image = upright(file)
-                if image.mode.startswith("I"):  # 16 bits: Pillow would clip at 255
-                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-                image = image.convert("RGB" if self.channels == 3 else "L")
-        except Exception:  # damage surfaces as many types
-            return None
-        resize = Image.Resampling.BILINEAR
-        image = ImageOps.fit(image, size, resize) if self.fit == "crop" else image.resize(size, resize)
-        return np.asarray(image).reshape(self.height, self.width, self.channels).transpose(2, 0, 1)
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF data say."""
-    image.getexif()  # the image keeps it
-    image.info.pop("exif", None)  # else Pillow writes it anew, which fails on tags that nobody asks for
-    return ImageOps.exif_transpose(image)
+    files: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(kw_only=True)
 class ImageFolder(Source):
-    """Images of any size as (C, H, W) uint8, one class a folder.
+    """Images of any size as (C, H, W) uint8, or float32 where some have 16 bits; one class a folder.
 
     Args:
         path: the folder.
+        splits: ``folders``: the top folders are splits, such as train and test, with class folders in them;
+            ``classes``: they are classes; ``auto``: splits if all are called so.
         size: height and width after resizing; one number is both.
-        fit: see :class:`Decoder`.
+        fit: see :class:`data.pictures.Decoder`.
         channels: 3 (colour) or 1 (grey).
         memory_gb: what may be kept in memory, in units of 1e9 bytes.
         workers: processes that decode what is not kept; ``auto``: one a core, less one.
@@ -96,6 +73,7 @@ class ImageFolder(Source):
     memory_gb: float
     workers: int | Literal["auto"]
     skip_bad: bool
+    splits: Literal["auto", "folders", "classes"] = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,25 +91,32 @@ class ImageFolder(Source):
         path = expand("path", self.path)
         if not path.is_dir():
             raise file_error(path, "no folder")
-        folders = {part: path / name for part, names in PARTS.items() for name in names if (path / name).is_dir()}
-        if folders and "train" not in folders:
-            raise file_error(path, f"has a folder {next(iter(folders.values())).name} but no folder train")
-        folders = folders or {"train": path}
-        classes = tuple(folder.name for folder in _class_folders(folders["train"]))
+        folders, notes = layout(path, self.splits)
+        others = Counter() if folders == {"train": path} else beside(path)
+        classes = tuple(folder.name for folder in class_folders(folders["train"]))
+        if self.like is not None:
+            classes = self.like.class_names
         if len(classes) < 2:
-            raise file_error(path, f"holds one class folder only, {classes[0]}; two are the least")
+            raise file_error(folders["train"], f"holds one class folder only, {classes[0]}; two are the least")
         parts = {}
         for part, folder in folders.items():
             files, labels = [], []
-            for found in _class_folders(folder):
+            others += beside(folder)
+            for found in class_folders(folder):
                 if found.name not in classes:
-                    raise file_error(found, f"a class that {folders['train']} does not have")
-                inside = images_in(found)
-                if not inside:
-                    raise file_error(found, f"an empty class folder: holds no {', '.join(ENDINGS)}")
-                files += inside
-                labels += [classes.index(found.name)] * len(inside)
+                    owner = folders["train"] if self.like is None else "the run"
+                    raise file_error(found, f"a class that {owner} does not have")
+                inside = pictures_in(found)
+                if not inside.files:
+                    listed = f", and {kinds(inside.others)}" if inside.others else ""
+                    raise file_error(found, f"an empty class folder: holds no {READ}{listed}")
+                files += inside.files
+                others += inside.others
+                labels += [classes.index(found.name)] * len(inside.files)
             parts[part] = (np.array(files, dtype=object), np.array(labels, dtype=np.int64))
+        if others:
+            n = others.total()
+            notes.append(f"{n:,} {'file was' if n == 1 else 'files were'} not read: {kinds(others)}")
         return Raw(
             name=path.resolve().name,
             task="classification",
@@ -139,51 +124,83 @@ class ImageFolder(Source):
             num_outputs=len(classes),
             value_range=(0, 255),
             class_names=classes,
+            notes=tuple(notes),
         )
 
     def finish(self, raw: Raw, splits: dict[str, tuple[Any, np.ndarray]], progress: Progress = silent) -> Dataset:
         """Decodes every image once: to keep it, or else to know that it can be decoded, and the statistics."""
         shape = (self.channels, self.decoder.height, self.decoder.width)
         self.check_augment(raw.task, shape)
+        if self.like is not None:
+            raw.value_range = self.like.value_range
+        elif any(map(is_deep, (file for files, _ in splits.values() for file in files))):
+            raw.value_range = DEEP_RANGE
+        self.decoder = self.decoder_of(raw.value_range)
+        bits = self.decoder.bits
+        kind = np.dtype(np.float32 if bits == 16 else np.uint8)
         total = sum(len(y) for _, y in splits.values())
-        keep = total * int(np.prod(shape)) <= self.memory_gb * 1e9
-        moments, bad, done = Moments(), [], 0
+        keep = total * int(np.prod(shape)) * kind.itemsize <= self.memory_gb * 1e9
+        moments, bad, done = Moments(), {}, 0
+        remarks: Counter[str] = Counter()
         kept: dict[str, tuple[Any, np.ndarray]] = {}
+        seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for name, (files, y) in splits.items():
-            arrays = np.empty((len(files) if keep else 0, *shape), np.uint8)
-            good = np.ones(len(files), bool)
-            for start, images in self._decoded(files):
-                for i, image in enumerate(images, start):
-                    good[i] = image is not None
-                    if keep and image is not None:
-                        arrays[i] = image
-                whole = [image for image in images if image is not None]
-                if name == "train" and whole:
+            arrays = np.empty((len(files) if keep else 0, *shape), kind)
+            good, marks = np.ones(len(files), bool), np.zeros(len(files), np.uint64)
+            for start, found in self._decoded(files):
+                for i, one in enumerate(found, start):
+                    good[i] = isinstance(one, Picture)
+                    if not good[i]:
+                        bad[files[i]] = one.why
+                        continue
+                    marks[i] = one.hash
+                    remarks.update(one.remarks)
+                    if keep:
+                        arrays[i] = one.array
+                whole = [one.array for one in found if isinstance(one, Picture)]
+                if name == next(iter(splits)) and whole:  # the training split, or new data
                     moments.add(torch.from_numpy(np.stack(whole)))
-                done += len(images)
+                done += len(found)
                 progress("decoding images", done, total)
-            bad += list(files[~good])
             if not good.any():
-                raise file_error(files[0], f"cannot be decoded, nor can any other image of the {name} split")
+                why = bad[files[0]]
+                raise file_error(files[0], f"cannot be decoded ({why}), nor can any other image of the {name} split")
             x = arrays if keep else files
             kept[name] = (x, y) if good.all() else (x[good], y[good])
-        etc = ", …" if len(bad) > 1 else ""
-        if bad and not self.skip_bad:
-            more = f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""
-            raise file_error(bad[0], f"cannot be decoded{more}; skip_bad=true leaves such images out")
-        if bad:
-            raw.notes = (one_line(f"left out {len(bad):,} that cannot be decoded of {total:,} images: {bad[0]}{etc}"),)
+            seen[name] = marks[good], hashes(y[good])
+        self._say(raw, bad, remarks, total)
+        self.identify(raw, seen)
         tensors = {name: (torch.from_numpy(x) if keep else x, torch.from_numpy(y)) for name, (x, y) in kept.items()}
-        facts = self.facts(raw, tensors["train"], moments, self.sizes(tensors))
+        facts = self.facts(raw, next(iter(tensors.values())), moments, self.sizes(tensors))
         if keep:
             return Dataset(tensors, facts, self.batch_size, self.augment)
         return StreamedDataset(tensors, facts, self.batch_size, self.augment, self.decoder, self._workers())
 
-    def _decoded(self, files: np.ndarray) -> Iterator[tuple[int, list[np.ndarray | None]]]:
+    def decoder_of(self, value_range: tuple[float, float] | None) -> Decoder:
+        """The decoder of a run whose pixels were in `value_range`."""
+        return replace(self.decoder, bits=16 if tuple(value_range or ()) == DEEP_RANGE else 8)
+
+    def _say(self, raw: Raw, bad: dict[str, str], remarks: Counter[str], total: int) -> None:
+        """Notes what was not read of images.
+
+        Raises:
+            ValueError: some cannot be decoded, and may not be left out.
+        """
+        if bad:
+            file, why = next(iter(bad.items()))
+            if not self.skip_bad:
+                more = f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""
+                raise file_error(file, f"cannot be decoded ({why}){more}; skip_bad=true leaves such images out")
+            etc = ", …" if len(bad) > 1 else ""
+            left = f"left out {len(bad):,} that cannot be decoded of {total:,} images: {file} ({why}){etc}"
+            raw.notes += (one_line(left),)
+        raw.notes += tuple(f"{n:,} of {total:,} images {remark}" for remark, n in remarks.items())
+
+    def _decoded(self, files: np.ndarray) -> Iterator[tuple[int, list[Picture | Undecodable]]]:
         """(position of the first, images) for one stretch of `files` after another; Pillow decodes without the GIL."""
         with ThreadPoolExecutor(cores()) as pool:
             for start in range(0, len(files), AT_ONCE):
-                yield start, list(pool.map(self.decoder, files[start : start + AT_ONCE]))
+                yield start, list(pool.map(self.decoder.look, files[start : start + AT_ONCE]))
 
     def _workers(self) -> int:
         return max(1, cores() - 1) if self.workers == "auto" else self.workers
@@ -194,30 +211,103 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def images_in(folder: Path) -> list[str]:
-    """The image files in `folder` at any depth, sorted, hidden ones left out."""
-    return sorted(str(f) for f in folder.rglob("*") if _is_image(f, folder))
+def layout(path: Path, splits: str) -> tuple[dict[str, Path], list[str]]:
+    """The folder of each split, or the whole as ``train``; and notes about folders that could mean something else.
+
+    Raises:
+        ValueError: the top folders look like splits and are not.
+    """
+    tops = folders_in(path)
+    named = {top: split for top in tops if (split := split_called(top.name))}
+    others = [top.name for top in tops if top not in named]
+    if splits == "classes" or not named:
+        if splits == "folders":
+            raise file_error(path, "data.splits=folders: holds no folder train")
+        return {"train": path}, []
+    if splits == "auto" and others:
+        names, which = ", ".join(top.name for top in named), "is a class" if len(named) == 1 else "are classes"
+        return {"train": path}, [
+            f"{names} {which} here, as {others[0]} is beside; data.splits=folders makes splits of it"
+        ]
+    folders: dict[str, Path] = {}
+    instead = "; data.splits=classes takes the folders for classes"
+    for top, split in named.items():
+        if split in folders:
+            raise file_error(path, f"{folders[split].name} and {top.name} are both for {split}; keep one{instead}")
+        folders[split] = top
+    if "train" not in folders:
+        raise file_error(path, f"has a folder {next(iter(named)).name} but no folder train{instead}")
+    if not folders_in(folders["train"]):
+        raise file_error(folders["train"], f"holds no class folders{instead}")
+    empty = [top for top in folders.values() if not folders_in(top)]
+    left = [*others, *(top.name for top in empty)]
+    why = "no class folders in it" if empty else "no split by its name"
+    return {split: top for split, top in folders.items() if top not in empty}, [
+        *([f"not read: {', '.join(left)} ({why})"] if left else [])
+    ]
 
 
-def _class_folders(folder: Path) -> list[Path]:
-    """The folders in `folder`, sorted, hidden ones left out.
+def split_called(name: str) -> str | None:
+    """The split that a folder's name means; None if none."""
+    plain = re.sub(r"[^a-z]", "", name.lower())
+    return next((s for s, names in SPLITS.items() if re.fullmatch(rf"({names})(set|data|split|images)?", plain)), None)
+
+
+def pictures_in(folder: Path, above: tuple[str, ...] = ()) -> Found:
+    """The pictures in `folder` at any depth, sorted; links are followed, but not in a circle."""
+    found, real = Found(), os.path.realpath(folder)
+    if real in above:
+        found.others["link to a folder above"] += 1
+        return found
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if hidden(entry.name):
+                found.others["hidden"] += 1
+            elif entry.is_dir():
+                inside = pictures_in(Path(entry.path), (*above, real))
+                found.files += inside.files
+                found.others += inside.others
+            elif entry.name.lower().endswith(ENDINGS):  # a link that leads nowhere is one that cannot be decoded
+                found.files.append(entry.path)
+            else:
+                found.others[kind_of(entry.name)] += 1
+    found.files.sort()
+    return found
+
+
+def beside(folder: Path) -> Counter[str]:
+    """Kinds of the files that lie in `folder` itself, where only folders are read."""
+    files = [entry for entry in folder.iterdir() if hidden(entry.name) or not entry.is_dir()]
+    return Counter("hidden" if hidden(entry.name) else kind_of(entry.name) for entry in files)
+
+
+def kind_of(name: str) -> str:
+    """What a file that is not read is called in a count."""
+    return Path(name).suffix.lower() or "without an ending"
+
+
+def kinds(others: Counter[str]) -> str:
+    """A count by kind, in words."""
+    return one_line(", ".join(f"{n:,} {kind}" for kind, n in others.most_common()))
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in `folder`, sorted, hidden ones left out."""
+    return sorted(f for f in folder.iterdir() if f.is_dir() and not hidden(f.name))
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The folders in `folder`, one for each class.
 
     Raises:
         ValueError: there are none.
     """
-    found = sorted(f for f in folder.iterdir() if f.is_dir() and not _hidden(f.name))
+    found = folders_in(folder)
     if not found:
         raise file_error(folder, "holds no class folders")
     return found
 
 
-def _is_image(path: Path, folder: Path) -> bool:
-    """Whether a file in `folder` is an image by its name; a link that leads nowhere is one that cannot be decoded."""
-    if path.suffix.lower() not in ENDINGS or any(map(_hidden, path.relative_to(folder).parts)):
-        return False
-    return path.is_file() or path.is_symlink()
-
-
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
     """What file managers and notebooks leave behind, such as ._1.jpg and .ipynb_checkpoints."""
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.source import Raw, Source
+from data.gate import Missing, Raw
+from data.source import Source
 from data.storage import expand, file_error
-from data.targets import GivenTask, as_targets, as_weights, class_task, to_float32
+from data.targets import GivenTask, class_task
 
 PARTS = ("train", "val", "test")
 
@@ -29,10 +30,13 @@ class Npz(Source):
     Args:
         path: of the file.
         task: of the targets; ``auto``: fractions are regression, whole numbers (N,) are classes.
+        missing: what becomes of samples with a NaN: ``refuse``; ``drop`` them, counted; ``mean``: an input is the mean
+            of the training split.
     """
 
     path: str
     task: GivenTask
+    missing: Missing = "refuse"
 
     def read(self) -> Raw:
         path = expand("path", self.path)
@@ -44,36 +48,38 @@ class Npz(Source):
         }
         x, y, *_ = parts["train"]
         for name, (other, *_) in parts.items():
-            if other.shape[1:] != x.shape[1:] or other.dtype != x.dtype:
+            if other.shape[1:] != x.shape[1:] or (other.dtype == np.uint8) != (x.dtype == np.uint8):
                 theirs, ours = (f"{a.dtype} {a.shape[1:]}" for a in (other, x))
                 raise file_error(path, f"x_{name} has samples of {theirs}, x_train of {ours}")
         task = _guess(y) if self.task == "auto" else self.task
+        if self.like is not None:
+            task = self.like.task
         if task is None:
             raise ValueError(f"task=auto: y_train of {path} are whole numbers {y.shape}; say which task they set")
         names = tuple(f"y{i}" for i in range(y.shape[1] if y.ndim == 2 else 1))
-        targets, outputs = as_targets(
-            task, {name: y for name, (_, y, *_) in parts.items()}, names, lambda name: f"{path}: y_{name}"
-        )
         return Raw(
             name=path.stem,
             task=task,
-            parts={name: (x, targets[name], *w) for name, (x, _, *w) in parts.items()},
+            parts=parts,
             notes=("each sample counts in the loss by its weight",) if "w_train" in arrays else (),
-            num_outputs=outputs,
+            num_outputs=None if self.like is None else self.like.num_outputs,
             value_range=(0, 255) if x.dtype == np.uint8 else None,
             target_names=names if task in ("regression", "multitask") else None,
+            where=lambda part, what: f"{path}: {what}_{part}",
         )
 
 
 def _guess(y: np.ndarray) -> str | None:
     """The task that targets `y` speak of by themselves."""
+    if y.dtype.kind not in "buif" or not y.size or not np.isfinite(y).all():
+        return "regression"  # which refuses them
     if y.dtype.kind == "f":
         return "regression" if (y != np.floor(y)).any() else None
-    return class_task(int(y.max()) + 1) if y.ndim == 1 and len(y) else None
+    return class_task(int(y.max()) + 1) if y.ndim == 1 else None
 
 
 def _part(path: Path, arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, ...]:
-    """Inputs of one split, as bytes or float32, its targets, and if the training split has them its weights."""
+    """Inputs of one split, its targets, and if the training split has them its weights."""
     weights = [f"w_{name}"] if {f"w_{part}" for part in PARTS} & set(arrays) else []
     for key in (f"x_{name}", f"y_{name}", *weights):
         if key not in arrays:
@@ -81,22 +87,10 @@ def _part(path: Path, arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndar
     x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
     if x.dtype.kind not in "buif" or x.ndim not in (2, 3, 4):
         raise file_error(path, f"x_{name} is {x.dtype} of {x.ndim} axes; samples are tables, series or images")
-    if y.dtype.kind not in "buif" or y.ndim not in (1, 2) or 0 in y.shape[1:]:
-        raise file_error(path, f"y_{name} is {y.dtype} {y.shape}; targets are numbers (N,) or (N, columns)")
-    if not np.isfinite(y).all():
-        raise file_error(path, f"{(~np.isfinite(y)).sum():,} of the targets y_{name} are NaN or infinite")
-    if len(x) != len(y):
-        raise file_error(path, f"y_{name} holds {y.size:,} targets for the {len(x):,} samples of x_{name}")
-    if 0 in x.shape:
-        raise file_error(path, f"x_{name} is empty: {x.shape}")
-    if not np.isfinite(x).all():
-        raise file_error(path, f"{(~np.isfinite(x)).sum():,} values of x_{name} are NaN or infinite")
-    if x.dtype != np.uint8:
-        x = to_float32(x, lambda k: f"entry {k} of a sample", f"{path}: x_{name}")
     for key in weights:
         if arrays[key].dtype.kind not in "buif" or arrays[key].shape != (len(x),):
             raise file_error(path, f"{key} is {arrays[key].dtype} {arrays[key].shape}; weights are numbers ({len(x)},)")
-    return x, y, *(as_weights(arrays[key], f"{path}: {key}") for key in weights)
+    return x, y, *(arrays[key] for key in weights)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

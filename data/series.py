@@ -39,6 +39,8 @@ class Series(Source):
     layout: Literal["steps", "features"]
     pad_end: bool | None
 
+    generated = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.window < 2**15:

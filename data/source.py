@@ -10,48 +10,25 @@ A dataset subclasses :class:`Source`, adds its own settings as fields and reads 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from data.augment import Augment
 from data.dataset import Dataset, Facts
+from data.fingerprint import Hashes, fingerprint, sample_hashes, shared
+from data.gate import Arrays, Missing, Raw, admit, fill_in, range_note
 from data.splits import ValFrom, split_indices, subset
 from data.statistics import Moments, Normalize, normalization
 
-Arrays = tuple[Any, ...]  # inputs, targets, and perhaps weights of a split
 Progress = Callable[[str, int, int], None]  # what is done, how much of it, how much in all
 
 
 def silent(what: str, done: int, total: int) -> None:
     """A :data:`Progress` that shows nothing."""
-
-
-@dataclass
-class Raw:
-    """A dataset as it was read.
-
-    ``parts`` are the published splits, or everything under ``train``: inputs (N, *input_shape) in their raw dtype,
-    and targets: class numbers (N,) for classification and binary, 0 and 1 (N, labels) for multilabel, class numbers
-    (N, heads) for multitask, numbers (N, targets) for regression; where they have one, a weight of each sample (N,).
-    ``value_range`` is what ``normalize=scale`` maps to 0..1; None is the range of each column.
-    """
-
-    name: str
-    task: str
-    parts: dict[str, Arrays]
-    num_outputs: int | dict[str, int]
-    value_range: tuple[float, float] | None = None
-    class_names: tuple[str, ...] | None = None
-    column_names: tuple[str, ...] | None = None
-    target_names: tuple[str, ...] | None = None
-    in_time: bool = False  # a series: splits keep the order
-    encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # one-hot columns: column -> categories
-    fixed: np.ndarray | None = None  # (features,) columns that normalization leaves as they are
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -88,6 +65,10 @@ class Source:
     normalize: Normalize
     augment: Augment
 
+    missing: ClassVar[Missing] = "refuse"  # a setting of tables and arrays, which may lack values
+    generated: ClassVar[bool] = False  # whether a formula makes the data, whose last digits depend on the machine
+    like: ClassVar[Facts | None] = None  # of a run: its classes, columns and statistics are used, see :meth:`load_like`
+
     def __post_init__(self) -> None:
         for name, low in (("batch_size", 1), ("val_size", 0), ("limit", 1), ("split_seed", 0)):
             value = getattr(self, name)
@@ -103,7 +84,7 @@ class Source:
                 raise ValueError(f"augment.{error}") from error
 
     def read(self) -> Raw:
-        """The dataset's arrays, as they are on disk.
+        """The dataset's arrays, as they are on disk; :func:`data.gate.admit` checks them.
 
         Raises:
             ValueError, OSError: a file is missing or damaged; the text names it.
@@ -116,8 +97,19 @@ class Source:
         Raises:
             ValueError, OSError: a setting or a file is wrong; one line says which.
         """
-        raw = self.read()
-        return self.finish(raw, self.split(raw), progress)
+        raw = admit(self.read(), self.missing)
+        return self.finish(raw, self.split(raw) if self.like is None else whole(raw), progress)
+
+    def load_like(self, facts: Facts, progress: Progress = silent) -> Dataset:
+        """Reads other data as those with `facts` were: every sample is in one split, ``new``.
+
+        Raises:
+            ValueError, OSError: they are not of that kind; one line says why.
+        """
+        if self.generated:
+            raise ValueError(f"{facts.name}: is made by a formula; there are no other data of its kind")
+        self.like = facts
+        return self.load(progress)
 
     def split(self, raw: Raw) -> dict[str, Arrays]:
         """The parts of `raw` as splits: published ones stay, the others are cut from the training part."""
@@ -139,6 +131,7 @@ class Source:
             seed=self.split_seed,
             in_time=raw.in_time,
             class_names=raw.class_names,
+            groups=raw.groups,
         )
         found = {name: ("train", i) for name, i in index.items()}
         found |= {name: (name, np.arange(len(arrays[1]))) for name, arrays in raw.parts.items() if name != "train"}
@@ -153,13 +146,26 @@ class Source:
         for name, (_, _, *weights) in splits.items():
             if any(not w.any() for w in weights):
                 raise ValueError(f"{raw.name}: every weight of the {name} split is 0")
+        if self.missing == "mean":
+            splits = fill_in(raw, splits, None if self.like is None else self.like.fill.numpy())
+            raw.fill = None if raw.fill is None else torch.from_numpy(raw.fill)
+        self.identify(raw, {} if self.generated else {name: sample_hashes(*arrays) for name, arrays in splits.items()})
         tensors = {name: tuple(map(torch.from_numpy, arrays)) for name, arrays in splits.items()}
-        facts = self.facts(raw, tensors["train"], Moments().add(tensors["train"][0]), self.sizes(splits))
+        first = next(iter(tensors.values()))  # the training split, or new data
+        facts = self.facts(raw, first, Moments().add(first[0]), self.sizes(splits))
         return Dataset(tensors, facts, self.batch_size, self.augment)
+
+    def identify(self, raw: Raw, hashes: dict[str, Hashes]) -> None:
+        """Gives `raw` its fingerprint, from the hashes of the splits' samples, and a note of those seen twice."""
+        raw.fingerprint = fingerprint(hashes) if hashes else {}
+        is_table = raw.column_names is not None  # of few columns: rows of equal inputs are common
+        raw.notes += tuple(shared(hashes, with_targets=is_table))
 
     def facts(self, raw: Raw, train: Arrays, moments: Moments, sizes: dict[str, int]) -> Facts:
         """The facts of `raw`, from the training split's targets and the moments of its inputs."""
         shape = tuple(moments.mean.shape)
+        if self.like is not None:
+            return self.facts_like(raw, self.like, shape, moments, sizes)
         self.check_augment(raw.task, shape)
         if len(train) > 2 and (self.augment.mixup or self.augment.cutmix):
             name = "mixup" if self.augment.mixup else "cutmix"
@@ -187,6 +193,22 @@ class Source:
             target_std=target_std,
         )
 
+    @staticmethod
+    def facts_like(raw: Raw, like: Facts, shape: tuple[int, ...], moments: Moments, sizes: dict[str, int]) -> Facts:
+        """The facts `like` those of a run, of other data.
+
+        Raises:
+            ValueError: the data are of another kind.
+        """
+        theirs = {"task": raw.task, "inputs": shape, "outputs": raw.num_outputs}
+        ours = {"task": like.task, "inputs": like.input_shape, "outputs": like.num_outputs}
+        for name in theirs:
+            if theirs[name] != ours[name]:
+                raise ValueError(f"{raw.name}: its {name} are {theirs[name]}, and the run's {ours[name]}")
+        low, high = moments.low.min().item(), moments.high.max().item()
+        notes = (*raw.notes, *range_note("the inputs", low, high, like.value_range))
+        return dataclasses.replace(like, name=raw.name, sizes=sizes, fingerprint=raw.fingerprint, notes=notes)
+
     def check_augment(self, task: str, shape: tuple[int, ...]) -> None:
         """Raises ValueError where augmentation is no use for samples of such a task and shape."""
         try:
@@ -198,3 +220,8 @@ class Source:
     def sizes(splits: dict[str, Arrays]) -> dict[str, int]:
         """Samples in each split."""
         return {name: len(arrays[1]) for name, arrays in splits.items()}
+
+
+def whole(raw: Raw) -> dict[str, Arrays]:
+    """Every sample of `raw` in one split."""
+    return {"new": tuple(np.concatenate(arrays) for arrays in zip(*raw.parts.values(), strict=True))}

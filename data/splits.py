@@ -8,6 +8,8 @@ import numpy as np
 
 ValFrom = Literal["random", "start"]
 
+GROUP_DRAWS = 64  # random orders of groups, of which the best is taken
+
 
 def split_indices(
     n: int,
@@ -20,6 +22,7 @@ def split_indices(
     val_from: ValFrom = "random",
     in_time: bool = False,
     class_names: tuple[str, ...] | None = None,
+    groups: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Splits range(n) into `train`, `val` and `test`; a split of size 0 is left out.
 
@@ -33,6 +36,8 @@ def split_indices(
         val_size: number of validation samples, instead of a share.
         val_from: ``start``: the first samples that are not test, whatever their class.
         in_time: training samples come first, then validation, then test; nothing is drawn.
+        groups: (n,) numbers from 0; samples of one group stay together, and sizes and proportions are met as well as
+            they let them.
 
     Raises:
         ValueError: a class has fewer members than there are splits, or nothing would be left to train on.
@@ -52,6 +57,10 @@ def split_indices(
 
     index = np.arange(n)
     drawn = {"test": n_test} | ({"val": n_val} if val_from == "random" else {})
+    if groups is not None:
+        if val_from == "start":
+            raise ValueError("val_from=start: takes samples, not groups; use random")
+        return _draw_groups(groups, labels, {k: size for k, size in drawn.items() if size}, seed)
     parts = _draw(index, labels, {k: size for k, size in drawn.items() if size}, seed, given, class_names)
     if val_from == "start" and n_val:
         rest = parts["train"]
@@ -90,6 +99,51 @@ def _draw(
         parts[name] = np.sort(np.concatenate([g[a : a + k] for g, a, k in zip(groups, start, take, strict=True)]))
         start = start + take
     return parts | {"train": np.sort(np.concatenate([g[a:] for g, a in zip(groups, start, strict=True)]))}
+
+
+def _draw_groups(
+    groups: np.ndarray, labels: np.ndarray | None, sizes: dict[str, int], seed: int
+) -> dict[str, np.ndarray]:
+    """Random parts of about the given sizes, and ``train`` with what is left; each group is in one of them.
+
+    In each of several random orders a group goes where it is needed most; the order whose parts are nearest to sizes
+    and proportions of the classes is taken.
+
+    Raises:
+        ValueError: fewer groups than parts.
+    """
+    classes = np.zeros(len(groups), int) if labels is None else np.unique(labels, return_inverse=True)[1]
+    counts = np.zeros((groups.max() + 1, classes.max() + 1))  # samples of each group and class
+    np.add.at(counts, (groups, classes), 1)
+    names = [*sizes, "train"]
+    if len(counts) < len(names):
+        raise ValueError(f"group: {len(counts)} groups are too few for {len(names)} splits")
+    shares = np.array([*sizes.values(), len(groups) - sum(sizes.values())]) / len(groups)
+    wanted = shares[:, None] * counts.sum(0)  # samples of each part and class
+    rng, best, found = np.random.default_rng(seed), np.inf, None
+    for _ in range(GROUP_DRAWS):
+        part_of = _assign(counts, wanted, rng.permutation(len(counts)))
+        filled = np.stack([counts[part_of == k].sum(0) for k in range(len(names))])
+        miss = (np.square(filled - wanted) / np.maximum(wanted, 1)).sum()
+        if miss < best and (filled.sum(1) > 0).all():
+            best, found = miss, part_of
+    if found is None:
+        raise ValueError(f"group: no way was found to give each of {len(names)} splits one of {len(counts)} groups")
+    rows = found[groups]
+    return {name: np.flatnonzero(rows == names.index(name)) for name in ("train", "val", "test") if name in names}
+
+
+def _assign(counts: np.ndarray, wanted: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The part of each group: in `order`, where the largest share of what is `wanted` is still open."""
+    part_of, left = np.empty(len(counts), int), wanted.sum(1)
+    room = left.copy()
+    for group in order:
+        size = counts[group].sum()
+        fits = left >= size / 2
+        part = int(np.argmax(np.where(fits, left / room, -np.inf) if fits.any() else left))
+        part_of[group] = part
+        left[part] -= size
+    return part_of
 
 
 def subset(index: np.ndarray, labels: np.ndarray | None, size: int, seed: int, *, in_time: bool) -> np.ndarray:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from data.augment import Augment
 from data.dataset import Batch, Dataset, Facts
+from data.pictures import Undecodable
 from data.storage import one_line
 
 
@@ -25,7 +26,7 @@ class StreamedDataset(Dataset):
 
     Args:
         splits: name -> (file names (N,), targets (N, ...)).
-        decode: file name -> (C, H, W) uint8, or None.
+        decode: file name -> (C, H, W), or why there is none.
         workers: processes; 0 decodes in this one.
     """
 
@@ -35,7 +36,7 @@ class StreamedDataset(Dataset):
         facts: Facts,
         batch_size: int,
         augment: Augment | None,
-        decode: Callable[[str], np.ndarray | None],
+        decode: Callable[[str], np.ndarray | Undecodable],
         workers: int,
     ):
         super().__init__(splits, facts, batch_size, augment)
@@ -123,13 +124,14 @@ class _Indices:
 
 
 class _Files(torch.utils.data.Dataset):
-    def __init__(self, files: np.ndarray, targets: Tensor, decode: Callable[[str], np.ndarray | None]):
+    def __init__(self, files: np.ndarray, targets: Tensor, decode: Callable[[str], np.ndarray | Undecodable]):
         self.files, self.targets, self.decode = files, targets, decode
 
     def __getitems__(self, index: list[int]) -> tuple[Tensor | str, Tensor]:
         """Images and targets; or the name of a file that cannot be decoded: a worker's error would lose its line."""
         images = [self.decode(file) for file in self.files[index]]
-        bad = [file for file, image in zip(self.files[index], images, strict=True) if image is None]
+        pairs = zip(self.files[index], images, strict=True)
+        bad = [f"{file} ({image.why})" for file, image in pairs if isinstance(image, Undecodable)]
         return bad[0] if bad else torch.from_numpy(np.stack(images)), self.targets[index]
 
 

@@ -6,21 +6,26 @@ Run: ``python -m trainer data=csv data.path=flats.csv 'data.targets=[rent]'``
 from __future__ import annotations
 
 import difflib
-import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data.source import Arrays, Raw, Source
-from data.storage import expand, file_error, one_line
-from data.targets import GivenTask, as_targets, as_weights, class_task, to_float32
+from data.columns import Column, Kind, as_column, has_codes, numbers_in
+from data.dataset import Facts
+from data.gate import Arrays, Missing, Raw
+from data.read_table import Notation, read_table
+from data.source import Source
+from data.storage import expand, file_error
+from data.targets import FEW, GivenTask, class_task
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MOST_CATEGORIES = 1000  # of a column; each becomes a column of its own
+LISTED = 6  # names in a line
 
 
 @dataclass(kw_only=True)
@@ -31,12 +36,17 @@ class TableFile(Source):
     and texts do not count.
 
     Args:
-        path: of the file; what ends in .parquet or .pq is Parquet, anything else CSV with a line of column names.
+        path: of the file; what ends in .parquet or .pq, or a folder of such parts, is Parquet, anything else CSV with a
+            line of column names.
         targets: the columns to be predicted.
         features: the columns to predict from; null: all others.
         weights: the column that says how much each row counts in the loss; null: all the same.
+        group: the column whose equal values stay in one split, such as a patient's number; null: rows are split alone.
         task: ``auto``: texts are classes, fractions are regression; whole numbers could be either, and are asked for.
-        separator: between the columns of a CSV file; ``tab`` is one.
+        text: the columns that are texts whatever they hold, such as codes; null: those that are no numbers.
+        missing: what becomes of rows with a missing value: ``refuse``; ``drop`` them, counted; ``mean``: an input is
+            the mean of the training split.
+        separator, decimal, thousands, units, na: see :class:`data.read_table.Notation`.
     """
 
     path: str
@@ -45,94 +55,176 @@ class TableFile(Source):
     weights: str | None
     task: GivenTask
     separator: str
+    group: str | None = None
+    text: list[str] | None = None
+    missing: Missing = "refuse"
+    decimal: str = "."
+    thousands: str | None = None
+    units: list[str] | None = None
+    na: list[str | int | float] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.targets = [self.targets] if isinstance(self.targets, str) else list(self.targets)
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets={_listed(self.targets)}: must be one or more columns, each once")
-        self.separator = {"\\t": "\t", "tab": "\t"}.get(self.separator, self.separator)
-        if len(self.separator) != 1:
-            raise ValueError(f"separator={self.separator}: must be one character, or tab")
-        if self.weights is not None and self.weights in [*self.targets, *(self.features or ())]:
-            raise ValueError(f"weights={self.weights}: is a target or a feature, too")
+        units, na = tuple(self.units or ()), tuple(self.na or ())
+        self.notation = Notation(self.separator, self.decimal, self.thousands, units, na)
+        for name in ("weights", "group"):
+            column = getattr(self, name)
+            if column is not None and column in [*self.targets, *(self.features or ())]:
+                raise ValueError(f"{name}={column}: is a target or a feature, too")
         for name in self.features or ():
             if name in self.targets or list(self.features).count(name) > 1:
                 raise ValueError(f"features={_listed(self.features)}: {name} is a target, or stands there twice")
 
     def read(self) -> Raw:
         path = expand("path", self.path)
-        table = read_table(path, self.separator)
-        weights = [] if self.weights is None else [self.weights]
-        for name in [*self.targets, *(self.features or ()), *weights]:
-            if name not in table.columns:
-                lower = {column.lower(): column for column in table.columns}
-                near = difflib.get_close_matches(name.lower(), lower, n=1)
-                hint = f"did you mean {lower[near[0]]}? " if near else ""
-                raise file_error(path, f"has no column {name}; {hint}it has {', '.join(table.columns)}")
-        others = [c for c in table.columns if c not in [*self.targets, *weights]]
-        names = self.features if self.features is not None else others
+        kinds = {} if self.like is None else kinds_of(self.like)
+        texts = [name for name, kind in kinds.items() if kind == "text"]
+        table = read_table(path, self.notation, [*(self.text or ()), *([self.group] if self.group else []), *texts])
+        others = {"weights": self.weights, "group": self.group}
+        extra = [name for name in others.values() if name is not None]
+        check_names(path, table, [*self.targets, *(self.features or ()), *extra, *(self.text or ())])
+        left = [c for c in table.columns if c not in [*self.targets, *extra]]
+        names = list(self.features) if self.features is not None else left
+        if self.like is not None:
+            names = needed(self.like)
+            check_names(path, table, names)
         if not names:
             raise ValueError(f"features={_listed(self.features or ())}: leaves no column to predict from")
-        check_complete(path, table[[*names, *self.targets, *weights]])
-        task = self._task(path, table)
-        factorized = {} if task in ("regression", "multilabel") else {t: _factorized(table[t]) for t in self.targets}
-        classes = {name: values for name, (values, _) in factorized.items()}
-        for name, values in classes.items():
-            if len(values) < 2 or (task == "binary" and len(values) > 2):
-                needed = "2 classes are needed" if task == "binary" else "at least 2 classes are needed"
-                raise file_error(path, f"column {name} holds {len(values)} different values, and {needed}")
-            if len(table) >= 20 and len(values) > len(table) / 2:
-                raise file_error(
-                    path,
-                    f"column {name} holds {len(values):,} different values in {len(table):,} rows; is it regression?",
-                )
-        targets = [factorized[t][1] if t in classes else _numbers(path, table[t]) for t in self.targets]
-        y, outputs = as_targets(task, {"train": np.stack(targets, 1)}, tuple(self.targets), lambda _: str(path))
-        texts = {name: _factorized(table[name]) for name in names if not _is_number(table[name])}
-        encoders = {name: values for name, (values, _) in texts.items()}
-        for name, values in encoders.items():
-            check_categories(path, table[name], values)
-        blocks = [_one_hot(*texts[n]) if n in texts else _numbers(path, table[n])[:, None] for n in names]
-        columns = tuple(c for n in names for c in ([f"{n}={v}" for v in encoders[n]] if n in encoders else [n]))
-        x = to_float32(np.concatenate(blocks, 1, dtype=np.float64), lambda k: f"column {columns[k]}", str(path))
-        row_weights = [as_weights(_numbers(path, table[w]), f"{path}: column {w}") for w in weights]
+        columns, notes = self._complete(path, table, [*names, *self.targets, *extra], names, kinds)
+        features, targets = [columns[n] for n in names], [columns[t] for t in self.targets]
+        task = self._task(path, targets)
+        labels = {} if task in ("regression", "multilabel") else {t.name: self._labels(path, t, task) for t in targets}
+        y = [labels[t.name][1] if t.name in labels else _target(path, t) for t in targets]
+        notes += [note for column in (*features, *targets) for note in self._codes(column)]
+        categories = {c.name: _categories(path, c) for c in features if c.kind == "text"}
+        if self.like is not None:
+            notes += unknown(features, self.like)
+            categories = {c.name: self.like.encoders[c.name] for c in features if c.kind == "text"}
+        weights = [] if self.weights is None else [_target(path, columns[self.weights])]
+        classes = {name: texts for name, (texts, _) in labels.items()}
         one_class = classes.get(self.targets[0]) if task in ("classification", "binary") else None
+        if self.weights is not None:
+            notes.append(f"each row counts in the loss by its {self.weights}")
         return Raw(
             name=path.stem,
             task=task,
-            parts={"train": (x, y["train"], *row_weights)},
-            num_outputs=outputs,
+            parts={"train": (one_hot(features, categories), np.stack(y, 1), *weights)},
+            num_outputs=None if self.like is None else self.like.num_outputs,
             class_names=tuple(self.targets) if task == "multilabel" else one_class,
-            column_names=columns,
+            column_names=one_hot_names(features, categories),
             target_names=tuple(self.targets),
-            encoders=encoders | ({} if one_class else classes),
-            fixed=np.concatenate([np.full(len(encoders.get(n, "1")), n in encoders) for n in names]),
-            notes=tuple(f"each row counts in the loss by its {w}" for w in weights),
+            encoders=categories | ({} if one_class else classes),
+            kinds={c.name: c.kind for c in (*features, *targets)},
+            fixed=np.concatenate([np.full(len(categories.get(c.name, "1")), c.name in categories) for c in features]),
+            groups=None if self.group is None else columns[self.group].labels()[1],
+            where=lambda part, what: (
+                f"{path}: column {', '.join(self.targets)}"
+                if what == "y"
+                else (f"{path}: column {self.weights}" if what == "w" else str(path))
+            ),
+            notes=tuple(notes),
         )
 
-    def _task(self, path: Path, table: pd.DataFrame) -> str:
+    def _complete(
+        self, path: Path, table: pd.DataFrame, used: list[str], features: list[str], kinds: Mapping[str, Kind]
+    ) -> tuple[dict[str, Column], list[str]]:
+        """The columns that are used, without rows that `missing` leaves out, and notes about those.
+
+        Raises:
+            ValueError: a value is missing that must be there.
+        """
+        columns = {n: self._column(path, table[n], kinds.get(n)) for n in used}
+        if self.group is not None:
+            columns[self.group] = as_column(path, table[self.group], self.notation, "text")
+        lack = {name: int(column.missing.sum()) for name, column in columns.items() if column.missing.any()}
+        listed = ", ".join(f"{name} {n:,}" for name, n in lack.items())
+        if self.missing == "drop" and lack:
+            whole = ~np.any([columns[name].missing for name in lack], axis=0)
+            if not whole.any():
+                raise file_error(path, f"every row has a missing value ({listed})")
+            columns = {name: column.kept(whole) for name, column in columns.items()}
+            return columns, [f"left out {(~whole).sum():,} of {len(whole):,} rows with missing values: {listed}"]
+        for name in lack:
+            if self.missing == "refuse" or name not in features:
+                row = int(np.flatnonzero(columns[name].missing)[0])
+                fill = "" if name not in features else ", data.missing=mean fills in the mean"
+                raise file_error(
+                    path,
+                    f"column {name}, row {row + 1:,}: the cell is empty{_or_na(self.notation)} (missing in all: "
+                    f"{listed}); data.missing=drop leaves such rows out{fill}",
+                )
+        return columns, []
+
+    def _column(self, path: Path, cells: pd.Series, kind: Kind | None) -> Column:
+        """A column that is used, by what a run says of it, or by its own cells."""
+        numbers = [self.weights, *(self.targets if self.task in ("regression", "multilabel") else ())]
+        kind = "text" if cells.name in (self.text or ()) else kind
+        codes = "number" if self.text is not None or cells.name in numbers else "text"
+        return as_column(path, cells, self.notation, kind, codes=codes)
+
+    def _task(self, path: Path, targets: list[Column]) -> str:
         """The task, given or guessed.
 
         Raises:
             ValueError: it must be given.
         """
+        if self.like is not None:
+            return self.like.task
         if self.task != "auto":
             return self.task
-        target = table[self.targets[0]]
-        if all(_is_number(table[t]) and (table[t] % 1 != 0).any() for t in self.targets):
+        first = targets[0]
+        if all(t.kind == "number" and (t.values % 1 != 0).any() for t in targets):
             return "regression"
-        if len(self.targets) == 1 and not _is_number(target):
-            return class_task(target.nunique())
+        if len(targets) == 1 and first.kind == "text":
+            return class_task(len(first.labels()[0]))
         raise ValueError(
             f"task=auto: {', '.join(self.targets)} of {path} could be several things; say which: "
             "classification, binary, multilabel, multitask or regression"
         )
 
+    def _labels(self, path: Path, column: Column, task: str) -> tuple[tuple[str, ...], np.ndarray]:
+        """Names of the classes, and the class number of each row.
+
+        Raises:
+            ValueError: too few or too many classes, or one that the run does not have.
+        """
+        classes, codes = column.labels()
+        if self.like is not None:
+            known = self.like.class_names if task != "multitask" else self.like.encoders[column.name]
+            if new := [name for name in classes if name not in known]:
+                raise file_error(path, f"column {column.name} holds {_few(new)}, which the run does not have")
+            return known, np.array([known.index(name) for name in classes])[codes]
+        needed = "2 classes are needed" if task == "binary" else "at least 2 classes are needed"
+        if len(classes) < 2 or (task == "binary" and len(classes) > 2):
+            raise file_error(path, f"column {column.name} holds {len(classes)} different values, and {needed}")
+        return classes, codes
+
+    def _codes(self, column: Column) -> list[str]:
+        """A note about a column that is of texts only because some of its numbers have zeros in front."""
+        import pandas as pd
+
+        if column.kind != "text" or column.name in (self.text or ()) or self.like is not None:
+            return []
+        texts = pd.Series(column.different, dtype=object)
+        if not (has_codes(texts) and numbers_in(texts, self.notation).notna().all()):
+            return []
+        return [
+            f"column {column.name}: texts, as some numbers have zeros in front; data.text=[] takes them for numbers"
+        ]
+
     def split(self, raw: Raw) -> dict[str, Arrays]:
-        """Leaves out the one-hot columns that are empty in the training split."""
+        """Leaves out the one-hot columns that are empty in the training split, and notes them."""
         splits = super().split(raw)
-        keep = ~raw.fixed | splits["train"][0].any(0)
+        train = np.nan_to_num(splits["train"][0][:, raw.fixed]).any(0)
+        keep = np.ones(len(raw.fixed), bool)
+        keep[np.flatnonzero(raw.fixed)] = train
+        gone = np.array(raw.column_names, dtype=object)[~keep]
+        if len(gone):
+            rows = sum(int((np.nan_to_num(x[:, ~keep]) > 0).any(1).sum()) for name, (x, *_) in splits.items())
+            raw.notes += (f"{rows:,} rows have texts that the training split lacks: {_few(gone)}; all zeros there",)
         raw.fixed = raw.fixed[keep]
         raw.column_names = tuple(np.array(raw.column_names, dtype=object)[keep])
         raw.encoders = {
@@ -142,105 +234,104 @@ class TableFile(Source):
         return {name: (np.ascontiguousarray(x[:, keep]), *rest) for name, (x, *rest) in splits.items()}
 
 
-def read_table(path: Path, separator: str) -> pd.DataFrame:
-    """The file as a data frame whose column names are texts, each once.
+def check_names(path: Path, table: pd.DataFrame, names: list[str]) -> None:
+    """Raises ValueError for the first of `names` that is no column."""
+    for name in names:
+        if name not in table.columns:
+            lower = {column.lower(): column for column in table.columns}
+            near = difflib.get_close_matches(name.lower(), lower, n=1)
+            hint = f"did you mean {lower[near[0]]}? " if near else ""
+            if len(table.columns) == 1 and (other := [s for s in ";\t|" if s in table.columns[0]]):
+                hint = f"is the separator another one, data.separator={'tab' if other[0] == chr(9) else 'semicolon'}? "
+            raise file_error(path, f"has no column {name}; {hint}it has {', '.join(table.columns)}")
+
+
+def kinds_of(facts: Facts) -> dict[str, Kind]:
+    """What each column of a run's table was; of a run of before, by its categories."""
+    if facts.kinds is not None:
+        return dict(facts.kinds)
+    return {name: "text" if name in facts.encoders else "number" for name in needed(facts)}
+
+
+def needed(facts: Facts) -> list[str]:
+    """The columns that a run predicts from."""
+    of_one_hot = {f"{column}={text}": column for column, texts in facts.encoders.items() for text in texts}
+    return list(dict.fromkeys(of_one_hot.get(name, name) for name in facts.column_names))
+
+
+def unknown(columns: list[Column], facts: Facts) -> list[str]:
+    """Notes about texts that a run was not trained on."""
+    notes = []
+    for column in columns:
+        if column.kind == "text":
+            present = column.kept(~column.missing).labels()
+            new = {i: text for i, text in enumerate(present[0]) if text not in facts.encoders[column.name]}
+            rows = int(np.isin(present[1], list(new)).sum())
+            if new:
+                listed = _few(list(new.values()))
+                have = "row has a text" if rows == 1 else "rows have texts"
+                notes.append(f"column {column.name}: {rows:,} {have} that the run was not trained on: {listed}")
+    return notes
+
+
+def one_hot(columns: list[Column], categories: Mapping[str, tuple[str, ...]]) -> np.ndarray:
+    """Columns side by side (N, features): numbers, and 0 or 1 for each of a column's categories; NaN if missing."""
+    names = one_hot_names(columns, categories)
+    x, k = np.empty((len(columns[0].values), len(names)), order="F"), 0
+    for column in columns:
+        if column.name not in categories:
+            x[:, k], k = column.numbers(), k + 1
+            continue
+        place = {text: i for i, text in enumerate(categories[column.name])}
+        places = np.array([place.get(text, -1) for text in column.different])[column.values]
+        for i in range(len(place)):
+            x[:, k + i] = places == i
+        x[column.missing, k : k + len(place)] = np.nan
+        k += len(place)
+    return x
+
+
+def one_hot_names(columns: list[Column], categories: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The names of what :func:`one_hot` makes."""
+    return tuple(
+        name
+        for c in columns
+        for name in ([f"{c.name}={text}" for text in categories[c.name]] if c.name in categories else [c.name])
+    )
+
+
+def _target(path: Path, column: Column) -> np.ndarray:
+    if column.kind == "text":
+        raise file_error(
+            path, f"column {column.name} holds {column.different[column.values[0]]!r}, and numbers are needed"
+        )
+    return column.values
+
+
+def _categories(path: Path, column: Column) -> tuple[str, ...]:
+    """The different texts of a column.
 
     Raises:
-        ValueError: it is no such file, or empty; the text names it.
+        ValueError: so many that they are no categories.
     """
-    import pandas as pd  # half a second: only for a run that needs it
-
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            table = pd.read_parquet(path)
-            names = table.columns
-        else:
-            # pandas gives names that stand there twice a number, and takes a first column without a name for labels.
-            names = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, skipinitialspace=True).iloc[0]
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)
-                table = pd.read_csv(path, sep=separator, skipinitialspace=True, index_col=False, low_memory=False)
-    except ImportError as error:
-        raise file_error(path, "reading Parquet needs pyarrow: pip install -e '.[parquet]'") from error
-    except pd.errors.ParserWarning:
-        raise file_error(path, f"not a readable table (rows are longer than the {len(names)} names above)") from None
-    except Exception as error:  # damage surfaces as a dozen types, from pandas', pyarrow's and zlib's to KeyError
-        raise file_error(path, f"not a readable table ({error})") from error
-    table.columns = ["" if pd.isna(name) else one_line(name) for name in names]
-    if "" in table.columns:
-        number = list(table.columns).index("") + 1
-        raise file_error(path, f"column {number} has no name (to_csv(index=False) leaves out pandas' own)")
-    if not table.columns.is_unique:
-        raise file_error(path, f"has the column {table.columns[table.columns.duplicated()][0]} twice")
-    if table.empty:
-        raise file_error(path, "has no rows")
-    for name, column in table.items():
-        if column.dtype.kind == "O" or str(column.dtype).startswith("str"):
-            table[name] = column.map(lambda value: value.strip() if isinstance(value, str) else value)
-    return table
-
-
-def check_complete(path: Path, table: pd.DataFrame) -> None:
-    """Raises ValueError where a value is missing or infinite, or a column is of a type that cannot be used."""
-    missing = [f"column {name} has {n:,}" for name, n in table.isna().sum().items() if n]
-    if missing:
-        raise file_error(path, f"values are missing or NaN: {', '.join(missing)}; fill them in, or leave columns out")
-    for name, column in table.items():
-        if column.dtype.kind in "mMc":
-            raise file_error(path, f"column {name} holds {column.dtype}; only numbers and texts can be used")
-        if _is_number(column):
-            values = column.to_numpy(dtype=np.float64)
-            if not np.isfinite(values).all():
-                raise file_error(path, f"column {name} has {(~np.isfinite(values)).sum():,} infinite values")
-        elif other := [type(v).__name__ for v in column if not isinstance(v, str | bool | int | float)]:
-            raise file_error(path, f"column {name} holds {other[0]}; only numbers and texts can be used")
-
-
-def check_categories(path: Path, column: pd.Series, categories: tuple[str, ...]) -> None:
-    """Raises ValueError for texts that are no categories: numbers that could not be read, or names of the rows."""
-    import pandas as pd
-
-    numbers = pd.to_numeric(column, errors="coerce").notna()
-    if 0.5 <= numbers.mean() < 1:
-        odd = column[~numbers].iloc[0]
-        raise file_error(path, f"column {column.name} holds {odd!r} among numbers; mend it, or leave the column out")
-    if len(categories) > MOST_CATEGORIES or (len(column) >= 20 and len(categories) > len(column) / 2):
+    present = column.kept(~column.missing)
+    texts, rows = present.labels()[0], len(present.values)
+    if len(texts) > MOST_CATEGORIES or (rows >= FEW and len(texts) > rows / 2):
         raise file_error(
             path,
-            f"column {column.name} holds {len(categories):,} different texts in {len(column):,} rows, too many for "
+            f"column {column.name} holds {len(texts):,} different texts in {rows:,} rows, too many for "
             "categories; make numbers of them, or leave the column out",
         )
+    return texts
 
 
-def _is_number(column: pd.Series) -> bool:
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
-    return is_numeric_dtype(column) or is_bool_dtype(column)
+def _or_na(notation: Notation) -> str:
+    return f" or one of data.na=[{','.join(notation.na)}]" if notation.na else ""
 
 
-def _numbers(path: Path, column: pd.Series) -> np.ndarray:
-    if not _is_number(column):
-        import pandas as pd
-
-        odd = column[pd.to_numeric(column, errors="coerce").isna()]  # none, where all are texts of digits
-        raise file_error(path, f"column {column.name} holds {[*odd, *column][0]!r}, and numbers are needed")
-    return column.to_numpy(dtype=np.float64)
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
-def _factorized(column: pd.Series) -> tuple[tuple[str, ...], np.ndarray]:
-    """The different values as texts, in the order of numbers or of texts; and where each row's is among them."""
-    values = column.to_numpy() if _is_number(column) else column.astype(str).to_numpy(dtype=object)
-    categories, codes = np.unique(values, return_inverse=True)
-    return tuple(map(_text, categories)), codes
-
-
-def _text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
-
-
-def _one_hot(categories: tuple[str, ...], codes: np.ndarray) -> np.ndarray:
-    return codes[:, None] == np.arange(len(categories))
-
-
-def _listed(names: Any) -> str:
+def _listed(names: object) -> str:
     return f"[{','.join(map(str, names))}]"

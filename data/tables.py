@@ -101,6 +101,8 @@ class Generated(Source):
     features: int
     generator_seed: int
 
+    generated = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, low in (("samples", 10), ("features", 1), ("generator_seed", 0)):

@@ -1,16 +1,18 @@
-"""What the targets of a person's own data are: the task they set, checked and in the form that training takes."""
+"""What targets are: the task they set, checked and in the form that training takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
 
+from data.precision import to_float32
+
 GivenTask = Literal["auto", "classification", "binary", "multilabel", "multitask", "regression"]
 
 MOST_CLASSES = 100_000
-COARSEST = 1e-2  # steps between neighbouring numbers of 32 bits, in standard deviations of a column
+FEW = 20  # samples below which any number of classes will do
 
 
 def class_task(classes: int) -> str:
@@ -19,7 +21,11 @@ def class_task(classes: int) -> str:
 
 
 def as_targets(
-    task: str, parts: dict[str, np.ndarray], names: tuple[str, ...], where: Callable[[str], str]
+    task: str,
+    parts: Mapping[str, np.ndarray],
+    names: tuple[str, ...],
+    where: Callable[[str], str],
+    outputs: int | dict[str, int] | None = None,
 ) -> tuple[dict[str, np.ndarray], int | dict[str, int]]:
     """Targets (N,) or (N, columns) of each split, checked for `task`, and the number of outputs they need.
 
@@ -27,6 +33,7 @@ def as_targets(
         parts: split -> class numbers from 0, 0 and 1 for labels, or numbers.
         names: of the columns; the heads of a multi-task network.
         where: split -> what to call its targets in an error.
+        outputs: how many there are; None: as many classes as the training split has, from 0.
 
     Raises:
         ValueError: they are not such targets.
@@ -36,18 +43,15 @@ def as_targets(
     if columns != {len(names)}:
         raise ValueError(f"{where('train')}: {sorted(columns)} columns of targets, not the same in each split")
     if task == "regression":
-        return {part: to_float32(y, names.__getitem__, where(part)) for part, y in checked.items()}, len(names)
+        called = [f"target {name}" for name in names]
+        return {part: to_float32(y, called.__getitem__, where(part)) for part, y in checked.items()}, len(names)
     if task in ("classification", "binary") and len(names) > 1:
         raise ValueError(f"task={task}: takes one column of targets, and {where('train')} has {len(names)}")
     for part, y in checked.items():
-        if (y != np.floor(y)).any() or (y < 0).any():
-            bad = y[(y != np.floor(y)) | (y < 0)][0]
-            raise ValueError(f"{where(part)}: {bad:g} is no class; classes are whole numbers from 0")
-    if checked["train"].max() >= MOST_CLASSES:
-        raise ValueError(f"{where('train')}: the largest class is {checked['train'].max():g}; is it task=regression?")
-    classes = checked["train"].max(0).astype(int) + 1
-    if task in ("binary", "multilabel"):
-        classes = np.full_like(classes, 2)
+        bad = y[(y != np.floor(y)) | (y < 0)] if y.dtype.kind == "f" else y[y < 0]
+        if len(bad):
+            raise ValueError(f"{where(part)}: {bad[0]:g} is no class; classes are whole numbers from 0")
+    classes = _classes(task, checked["train"], outputs, where("train"))
     for part, y in checked.items():
         for column, count in enumerate(classes):
             bad = y[y[:, column] >= count, column]
@@ -57,10 +61,32 @@ def as_targets(
                 )
     if task == "multilabel":
         return {part: y.astype(np.uint8) for part, y in checked.items()}, len(names)
+    if outputs is None:
+        _check_few(task, checked["train"], names, where("train"))
     whole = {part: y.astype(np.int64) for part, y in checked.items()}
     if task == "multitask":
-        return whole, dict(zip(names, map(int, classes), strict=True))
+        return whole, outputs or dict(zip(names, map(int, classes), strict=True))
     return {part: y[:, 0] for part, y in whole.items()}, 1 if task == "binary" else int(classes[0])
+
+
+def _classes(task: str, train: np.ndarray, outputs: int | dict[str, int] | None, where: str) -> list[int]:
+    """How many classes each column of targets has."""
+    if task in ("binary", "multilabel"):
+        return [2] * train.shape[1]
+    if outputs is not None:
+        return list(outputs.values()) if isinstance(outputs, dict) else [outputs]
+    if train.max() >= MOST_CLASSES:
+        raise ValueError(f"{where}: the largest class is {train.max():g}; is it task=regression?")
+    return [int(largest) + 1 for largest in train.max(0)]
+
+
+def _check_few(task: str, y: np.ndarray, names: tuple[str, ...], where: str) -> None:
+    """Raises ValueError where most samples have a class of their own."""
+    for name, column in zip(names, y.T, strict=True):
+        n = len(np.unique(column))
+        if len(column) >= FEW and n > len(column) / 2:
+            called = f"{where}: target {name}" if len(names) > 1 else where
+            raise ValueError(f"{called} holds {n:,} different values in {len(column):,} rows; is it regression?")
 
 
 def as_weights(w: np.ndarray, where: str) -> np.ndarray:
@@ -79,32 +105,11 @@ def as_weights(w: np.ndarray, where: str) -> np.ndarray:
     return w
 
 
-def to_float32(values: np.ndarray, names: Callable[[int], str], where: str) -> np.ndarray:
-    """`values` (N, ...) in 32 bits, if these can hold them; `names` calls the entries of a sample.
-
-    Raises:
-        ValueError: numbers beyond the range of 32 bits, or so large beside their differences that these would be lost.
-    """
-    limits = np.finfo(np.float32)
-    if values.dtype.kind != "f" or values.dtype.itemsize <= limits.bits // 8:
-        return values.astype(np.float32, copy=False)
-    largest = np.abs(values).max(0).ravel()
-    if (largest > limits.max).any():
-        raise ValueError(f"{where}: {names(int(np.argmax(largest)))} holds numbers beyond the range of 32 bits")
-    spread = values.std(0).ravel()
-    lost = (spread > 0) & (limits.eps * largest > COARSEST * spread)
-    if lost.any():
-        k = int(np.argmax(lost))
-        raise ValueError(
-            f"{where}: {names(k)} holds numbers up to {largest[k]:g} that differ by {spread[k]:g} only, which 32 bits "
-            "cannot tell apart; subtract what they have in common"
-        )
-    return values.astype(np.float32)
-
-
 def _as_numbers(y: np.ndarray, where: str) -> np.ndarray:
     """Targets as numbers (N, columns), none of them missing."""
+    if y.dtype.kind not in "buif" or y.ndim not in (1, 2) or 0 in y.shape:
+        raise ValueError(f"{where} is {y.dtype} {y.shape}; targets are numbers (N,) or (N, columns)")
     y = y.reshape(len(y), -1)
     if not np.isfinite(y).all():
         raise ValueError(f"{where}: {(~np.isfinite(y)).sum():,} of the targets are NaN or infinite")
-    return y
+    return y.astype(np.int8) if y.dtype.kind == "b" else y

@@ -100,8 +100,8 @@ def test_images_of_every_kind(tmp_path):
     palette = Image.fromarray(bits).convert("P")
     palette.putpalette([10, 20, 30, 200, 100, 50])
     cases = [
-        (Image.fromarray(deep).save, "x.png", 1, deep >> 8),
-        (Image.fromarray(deep).save, "x.png", 3, np.stack([deep >> 8] * 3, 2)),
+        (Image.fromarray(deep).save, "x.png", 1, deep),
+        (Image.fromarray(deep).save, "x.png", 3, np.stack([deep] * 3, 2)),
         (Image.fromarray(alpha).save, "x.png", 3, alpha[..., :3]),
         (palette.save, "x.png", 3, np.array([[10, 20, 30], [200, 100, 50]])[bits]),
         (Image.fromarray(bits == 1).save, "x.PNG", 1, bits * 255),
@@ -176,7 +176,6 @@ def test_a_program_that_streamed_images_ends(tmp_path):
             raise
 
 
-GIF = saved(Image.new("RGB", (9, 9)).save, "GIF")
 CUT_JPEG = saved(Image.fromarray(draw(64, 64, 3)).save, "JPEG")[:700]
 
 
@@ -195,8 +194,7 @@ def test_an_image_that_cannot_be_decoded_can_be_left_out(tmp_path, memory_gb):
 
 BAD = {
     "cat/x.jpg": {
-        "cut": (CUT_JPEG, "cannot be decoded; skip_bad=true"), "empty": (b"", "cannot be decoded"),
-        "html": (b"<html>", "cannot be decoded"), "gif": (GIF, "cannot be decoded"),
+        "cut": (CUT_JPEG, "cannot be decoded (truncated at byte 700); skip_bad=true"), "empty": (b"", "cannot be decoded (the file is empty)"), "html": (b"<html>", "(no picture of a format that is read)"),
         "streamed": (CUT_JPEG, "cannot be decoded", {"memory_gb": 0.0}),
     },
     "line\nbreak/x.png": {"empty": (b"", "cannot be decoded")},

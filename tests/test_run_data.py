@@ -36,7 +36,7 @@ def test_a_run_whose_data_have_changed_is_not_resumed(cli, tmp_path):
     table.write_text("\n".join(["a,b,y", *lines]).replace("0,0,0.0", "900,0,0.0"))
     code, text = cli("train.resume=run", "train.epochs=2")
     assert code == 2
-    assert "(another mean of the training split)" in text
+    assert "(the values of the inputs were changed (train))" in text
     table.write_text("\n".join(["a,b,y", *lines]))
     code, text = cli("train.resume=run", "train.epochs=2")
     assert code == 0, text

@@ -12,12 +12,18 @@ import torch
 from conftest import COMMON as SHARED
 from formats import draw, saved
 
+from data.gate import admit
 from data.npz import Npz
 from data.table_file import TableFile
 
 # What conf/config.yaml says, with no test and validation splits.
 COMMON = SHARED | {"test_fraction": 0.0, "val_fraction": 0.0, "normalize": "none"}
 SPLIT = {"test_fraction": 0.2, "val_fraction": 0.1, "normalize": "standard"}
+
+
+def admitted(source):
+    """What a source reads, as training takes it."""
+    return admit(source.read(), source.missing)
 
 
 def table(path, content=None, name="t.csv", **how):
@@ -52,7 +58,7 @@ PLAIN = "a,b,y\n1,2,0.5\n3,4,1.5\n"
     ],
 )
 def test_tables_of_numbers(tmp_path, content, how):
-    raw = table(tmp_path, content, **how).read()
+    raw = admitted(table(tmp_path, content, **how))
     x, y = raw.parts["train"]
     assert (x.dtype, y.dtype, raw.task, raw.num_outputs) == (np.float32, np.float32, "regression", 1)
     assert (raw.column_names, raw.target_names) == (("a", "b"), ("y",))
@@ -79,7 +85,7 @@ def test_tables_of_numbers(tmp_path, content, how):
 def test_tasks_of_tables(tmp_path, rows, task, expected):
     targets = ["y", "z"] if "," in rows else ["y"]
     content = "\n".join([",".join([*targets, "a"]), *(f"{row},1" for row in rows.split())])
-    raw = table(tmp_path, content, targets=targets, task=task).read()
+    raw = admitted(table(tmp_path, content, targets=targets, task=task))
     assert (raw.task, raw.num_outputs, raw.class_names, raw.parts["train"][1].tolist()) == expected
     assert raw.target_names == tuple(targets)
     assert dict(raw.encoders) == ({"y": ("f", "m"), "z": ("4", "30")} if task == "multitask" else {})
@@ -124,7 +130,7 @@ def test_parquet_equals_csv(tmp_path):
 @pytest.mark.parametrize("kind", [np.int8, np.float32, np.float64])
 def test_class_numbers_in_parquet(tmp_path, kind):
     frame({"a": [1, 2, 3], "y": np.array([7, 3, 7], kind)}).to_parquet(tmp_path / "t.parquet")
-    raw = table(tmp_path, name="t.parquet", task="classification").read()
+    raw = admitted(table(tmp_path, name="t.parquet", task="classification"))
     assert (raw.class_names, raw.parts["train"][1].tolist()) == (("3", "7"), [1, 0, 1])
 
 
@@ -161,7 +167,7 @@ def test_published_parts_of_an_npz_stay(tmp_path, sizes):
     ],
 )
 def test_tasks_of_an_npz(tmp_path, y, task, expected):
-    raw = npz(tmp_path, task, x_train=X, y_train=y).read()
+    raw = admitted(npz(tmp_path, task, x_train=X, y_train=y))
     assert (raw.task, raw.num_outputs) == expected
     np.testing.assert_array_equal(raw.parts["train"][0], X.astype(np.float32))
     np.testing.assert_array_equal(raw.parts["train"][1].reshape(20, -1), y.reshape(20, -1))
@@ -191,8 +197,8 @@ BAD = {
         "rubbish": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, ""), "open quote": ('a,y\n1,".5\n', "not a readable"),
         "UTF-16": (PLAIN.encode("utf-16"), "not a readable"), "target 1e300": ("a,y\n1,1e300\n2,.5\n", ""),
         "long row": ("a,y\n1,.5\n2,1.5,9\n", "line 3"), "long rows": ("a,y\n9,1,.5\n8,2,1.5\n", ""),
-        "short row": ("a,y\n1,.5\n2\n3,2.5\n", "missing or NaN: column y has 1"),
-        "NaN": ("a,b,y\n,nan,.5\n1,,1.5\n", "missing or NaN: column a has 1, column b has 2"),
+        "short row": ("a,y\n1,.5\n2\n3,2.5\n", "column y, row 2: the cell is empty"),
+        "NaN": ("a,b,y\n,nan,.5\n1,,1.5\n", "column a, row 1: the cell is empty"),
         "twice": ("a,a,y\n1,2,.5\n", "column a twice"), "target twice": ("a,y,y\n1,.5,.5\n", "column y twice"),
         "index": (",a,y\n0,1,.5\n1,2,1.5\n", "column 1 has no name"),
         "large": ("a,y\n1732320001,.5\n1732320002,1.5\n", "column a holds numbers up to 1.73"),
@@ -212,12 +218,12 @@ BAD = {
         "bytes": ({"a": [b"", b"x"], "y": [0.5, 1.5]}, "column a")},
     "my.npz": {
         "no arrays": ({}, "no array x_train"), "no y": (GOOD | {"x_test": X}, "no array y_test"),
-        "number": (GOOD | {"y_train": Y[:-1]}, "y_train holds 19 targets for the 20 samples"),
+        "number": (GOOD | {"y_train": Y[:-1]}, "y_train: 19 targets for 20 samples"),
         "label -1": (GOOD | {"y_train": Y - 1}, "y_train: -1"), "1 axis": (GOOD | {"x_train": Y}, "1 axes"),
         "label 3": (GOOD | {"x_test": X, "y_test": Y + 1}, "y_test: the label 3 is out of range"),
-        "shape": (GOOD | {"x_val": X[:, 1:], "y_val": Y}, "x_val has samples of float32 (2,)"),
-        "NaN": (GOOD | {"x_train": np.where(X == 4, np.nan, X)}, "1 values of x_train are NaN"),
-        "target inf": (GOOD | {"y_train": np.where(Y, np.inf, 1)}, "13 of the targets y_train"),
+        "shape": (GOOD | {"x_val": X[:, 1:], "y_val": Y}, "x_val has samples of float64 (2,)"),
+        "NaN": (GOOD | {"x_train": np.where(X == 4, np.nan, X)}, "x_train: 1 values are NaN or infinite, in sample 2 first"),
+        "target inf": (GOOD | {"y_train": np.where(Y, np.inf, 1)}, "y_train: 13 of the targets"),
         "target 1e300": (GOOD | {"y_train": np.where(Y, 1e300, 0.5)}, "y_train: "),
         "objects": (GOOD | {"x_train": np.array([{}] * 20)}, "plain arrays"), "header": (GOOD | {"x_train": WIDE}, ""),
         "texts": (GOOD | {"y_train": np.array(["cat"] * 20)}, "y_train"), "empty": (b"", "not a whole .npz file"),
@@ -269,7 +275,7 @@ def test_what_is_missing_is_said_in_one_line(tmp_path, make, words):
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (["1", "2", "oops", "4"], "column a holds 'oops' among numbers"),
+        (["1", "2", "oops", "4"], "column a, row 3: 'oops' among numbers"),
         ([f"id{i}" for i in range(40)], "column a holds 40 different texts in 40 rows, too many for categories"),
     ],
 )
@@ -281,12 +287,12 @@ def test_texts_that_are_no_categories(tmp_path, texts, message):
 
 def test_texts_of_digits_are_categories(tmp_path):
     frame({"a": ["1010", "0020"] * 4, "y": np.arange(8) / 3}).to_parquet(tmp_path / "t.parquet")
-    raw = table(tmp_path, name="t.parquet").read()
+    raw = admitted(table(tmp_path, name="t.parquet"))
     assert raw.column_names == ("a=0020", "a=1010")
     assert raw.parts["train"][0].tolist() == [[0, 1], [1, 0]] * 4
 
 
 def test_fractions_as_classes_in_parquet(tmp_path):
     frame({"a": np.arange(4), "y": np.array([0.1, 0.2] * 2, np.float32)}).to_parquet(tmp_path / "t.parquet")
-    raw = table(tmp_path, name="t.parquet", task="classification").read()
+    raw = admitted(table(tmp_path, name="t.parquet", task="classification"))
     assert raw.parts["train"][1].tolist() == [0, 1, 0, 1]

@@ -12,11 +12,13 @@ from typing import Any, BinaryIO
 
 import torch
 
+from data.fingerprint import difference
 from trainer.errors import Refused, one_line
 from trainer.files import write_whole
 
 FORMAT = "conga checkpoint 1"
-LATER = ("steps",)  # facts that checkpoints of earlier versions lack
+LATER = ("steps", "kinds", "fill", "fingerprint")  # facts that checkpoints of earlier versions lack
+UNCHECKED = "the checkpoint is of an earlier version, without a fingerprint: sizes and statistics of the data agree"
 
 
 def save(path: Path, kind: str, state: dict[str, Any], *, settle: bool = True) -> None:
@@ -85,13 +87,23 @@ def load(path: Path, kind: str, device: torch.device | str) -> dict[str, Any]:
 
 
 def changed_fact(before: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """The first fact of a dataset that is another than when the run began; statistics may differ by rounding."""
-    for key, value in now.items():
-        old = before.get(key)
-        if isinstance(value, torch.Tensor):
+    """What is different about the data than when the run began, in words; statistics may differ by rounding.
+
+    The fingerprint tells most, and is asked once sizes and shapes agree.
+    """
+    ordered = sorted(now, key=lambda key: isinstance(now[key], torch.Tensor))  # statistics last: they say least
+    for key in ordered:
+        value, old = now[key], before.get(key)
+        if key == "notes" or (key in LATER and old is None):
+            continue
+        if key == "fingerprint":
+            changed = difference(old, value) if old and value else None
+            if changed:
+                return changed
+        elif isinstance(value, torch.Tensor):
             same = value.shape == old.shape and torch.allclose(value, old.to(value.device), rtol=1e-4, atol=1e-7)
             if not same:
                 return f"another {key} of the training split"
-        elif key != "notes" and value != old and not (key in LATER and old is None):
+        elif value != old:
             return f"{key} was {old}, is {value}"
     return None

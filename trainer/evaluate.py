@@ -21,7 +21,7 @@ import argparse
 import contextlib
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -32,6 +32,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from trainer import run_dir
 from trainer.command import one_line_mistakes, refuse_arguments
 from trainer.errors import Refused
 from trainer.files import write_json, write_whole
@@ -71,7 +72,7 @@ class Evaluation:
     @property
     def title(self) -> str:
         """What was evaluated, in one line."""
-        facts = self.run.facts
+        facts = self.run.dataset.facts
         samples = f"{len(self.truth):,} samples of {facts.name}"
         return f"{samples}, {self.split} split; {self.checkpoint} checkpoint, {self.run.moment}"
 
@@ -87,6 +88,12 @@ def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
     parser = argparse.ArgumentParser(prog="python -m trainer.evaluate", description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="the directory of a run, which may still be training")
+    parser.add_argument(
+        "settings", nargs="*", default=[], metavar="data.KEY=…", help="where the data are now: data.path=…, data.root=…"
+    )
+    parser.add_argument(
+        "--new-data", action="store_true", help="evaluate on other data than the run's: all of data.path"
+    )
     parser.add_argument("--split", help="train, val or test; default: test, where there is none val, then train")
     parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept; default: best")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write; default: RUN_DIR/evaluation")
@@ -94,9 +101,11 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
     parser.error = refuse_arguments
     with one_line_mistakes():
-        arguments = parser.parse_args()
+        arguments = parser.parse_intermixed_args()
         evaluation, out, files = carry_out(**vars(arguments))
         console = Console(highlight=False)
+        for note in evaluation.run.data_notes:
+            console.print(f"note     {note}", markup=False, soft_wrap=True)
         console.print(evaluation.title, markup=False, soft_wrap=True)
         for table in tables(evaluation):
             console.print(table)
@@ -114,11 +123,15 @@ def carry_out(
     format: str | None = None,
     device: str = "auto",
     summary: Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
+    new_data: bool = False,
 ) -> tuple[Evaluation, Path, list[str]]:
     """Evaluates the run in the directory `run` and writes the files; also what ``logger=pictures`` does.
 
     Args:
         summary: what ``summary.json`` is going to say, of a run that has just ended.
+        settings: ``data.KEY=VALUE``, of the same data elsewhere, or of other data.
+        new_data: evaluates on every sample of other data; into RUN_DIR/evaluation_new_data.
 
     Returns:
         what was found, where it was written, and the names of the files besides the report.
@@ -130,15 +143,46 @@ def carry_out(
 
     kind = table_format(format)
     read = load_run(run, checkpoint, device)
-    split = read.has_split(split or next(s for s in ("test", "val", "train") if s in read.facts.sizes))
-    out = out or run / "evaluation"
+    read.given, read.new_data = data_settings(settings, new_data), new_data
+    if new_data and split is not None:
+        raise Refused(f"--split={split}: new data are evaluated as a whole; leave it out")
+    if not new_data:
+        split = read.has_split(split or next(s for s in ("test", "val", "train") if s in read.facts.sizes))
+    out = out or run / ("evaluation_new_data" if new_data else "evaluation")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    evaluation = evaluate(read, checkpoint, split)
+    evaluation = evaluate(read, checkpoint, split or "new")
     files = dict(contents(evaluation, kind)) | dict(run_pictures(evaluation, summary))
     with writing(out):
         write(evaluation, out, files)
     return evaluation, out, list(files)
+
+
+def data_settings(words: Sequence[str], new_data: bool) -> dict[str, Any]:
+    """Settings of the data as they are typed, ``data.KEY=VALUE``; relative paths are those of the present directory.
+
+    Raises:
+        Refused: no such words, or other settings than a place where the same data should be.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if not value or not (key in run_dir.MOVABLE or (new_data and key.startswith("data."))):
+            places = " or ".join(f"{place}=…" for place in run_dir.MOVABLE)
+            raise Refused(
+                f"{word}: must be {places}, where the run's data are now; --new-data takes other settings, too"
+            )
+        is_place = key in run_dir.MOVABLE
+        settings[key.removeprefix("data.")] = (
+            str(Path(value).expanduser().absolute())
+            if is_place
+            else OverridesParser.create().parse_override(word).value()
+        )
+    if new_data and not settings:
+        raise Refused("--new-data: needs data.path=… (or data.root=…), where other data are")
+    return settings
 
 
 @contextlib.contextmanager
@@ -215,7 +259,8 @@ def write(evaluation: Evaluation, out: Path, files: dict[str, bytes]) -> None:
     run, facts = evaluation.run, evaluation.run.facts
     report = {
         "run": str(run.path.resolve()),
-        "data": facts.name,
+        "data": run.dataset.facts.name,
+        **({"new_data": run.given} if run.new_data else {}),
         "task": facts.task,
         "checkpoint": evaluation.checkpoint,
         "epoch": run.epoch,

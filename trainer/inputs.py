@@ -7,33 +7,42 @@ Shapes: N inputs; images (C, H, W), tables (features,), series (T, features).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data import Facts
-from data.image_folder import AT_ONCE, ENDINGS, Decoder, ImageFolder, cores, images_in
+from data.columns import as_column
+from data.gate import as_inputs, range_note
+from data.image_folder import AT_ONCE, ImageFolder, cores, kinds, pictures_in
 from data.npz import read_npz
+from data.pictures import ENDINGS, READ, Decoder, Undecodable
+from data.precision import COARSEST
+from data.read_table import Notation, is_parquet, read_table
 from data.storage import one_line
-from data.table_file import TableFile, check_complete, read_table
+from data.table_file import TableFile, kinds_of, needed, one_hot, unknown
 from trainer.errors import Refused
 
-TABLES = (".csv", ".parquet", ".pq")
 LISTED = 6  # names in a line
 
 
 @dataclass
 class Inputs:
-    """`parts` are the raw inputs (B, *input_shape) in their order, read when asked for."""
+    """`parts` are the raw inputs (B, *input_shape) in their order, read when asked for.
+
+    Once all have been read, `names` are those of the inputs that could be, and `unread` says what was left out.
+    """
 
     kind: str  # image, row or sample
-    names: list[str] | range  # of each
+    names: list[Any]  # of each
     parts: Iterator[np.ndarray]
     notes: tuple[str, ...] = ()  # what a reader of the predictions should know
+    unread: list[str] = field(default_factory=list)  # a line for each input that cannot be predicted
 
 
 def read_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
@@ -52,8 +61,8 @@ def read_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
         return array_inputs(path, facts, batch)
     if len(facts.input_shape) == 3 and (path.is_dir() or path.suffix.lower() in ENDINGS):
         return image_inputs(path, facts, source)
-    is_table = len(facts.input_shape) == 1 and facts.column_names and not path.is_dir()
-    if is_table and path.suffix.lower() not in ENDINGS:
+    is_table = len(facts.input_shape) == 1 and facts.column_names
+    if is_table and path.suffix.lower() not in ENDINGS and (is_parquet(path) or not path.is_dir()):
         return table_inputs(path, facts, source, batch)
     given = "a folder" if path.is_dir() else f"a {path.suffix or 'file without an ending'}"
     raise Refused(f"{path}: expected {expected(facts)}, given {given}")
@@ -63,7 +72,7 @@ def expected(facts: Facts) -> str:
     """What can be given to a model trained on such data."""
     arrays = f"an .npz file with an array x of {shape('N', *facts.input_shape)}"
     if len(facts.input_shape) == 3 and facts.value_range is not None and facts.input_shape[0] in (1, 3):
-        return f"an image ({', '.join(ENDINGS)}), a folder of images, or {arrays}"
+        return f"an image ({READ}), a folder of images, or {arrays}"
     if len(facts.input_shape) == 1 and facts.column_names:
         return f"a table (.csv, .parquet) with the columns {listed(facts.column_names)}, or {arrays}"
     return arrays
@@ -97,24 +106,30 @@ def array_inputs(path: Path, facts: Facts, batch: int) -> Inputs:
         raise Refused(f"{path}: expected {name} to be numbers of {wanted}, given {x.dtype} of {shape(*x.shape)}")
     if len(x) == 0:
         raise Refused(f"{path}: {name} is empty: {shape(*x.shape)}")
-    if x.dtype != np.uint8:
-        x = finite(x, f"{path}: {name}")
-    notes, limits = (), facts.value_range
-    if limits is not None and (x.min() < limits[0] or x.max() > limits[1] or (x.max() <= 1 < limits[1])):
-        notes = (f"{name} holds {x.min():g} to {x.max():g}; the run's data were in {limits[0]:g} to {limits[1]:g}",)
-    return Inputs("sample", range(len(x)), split(x, batch), notes)
+    notes = tuple(range_note(name, x.min(), x.max(), facts.value_range))
+    x = ready(x, facts, lambda k: f"entry {k}", f"{path}: {name}")
+    return Inputs("sample", list(range(len(x))), split(x, batch), notes)
 
 
-def finite(x: np.ndarray, where: str) -> np.ndarray:
-    """`x` in 32 bits.
+def ready(x: np.ndarray, facts: Facts, entry: Callable[[int], str], where: str) -> np.ndarray:
+    """Inputs (N, ...) through the gate of all data, and no coarser than the run's own differ.
+
+    Each sample is judged by itself, so that a prediction does not depend on what else is in a file.
 
     Raises:
-        Refused: values are missing, infinite or beyond 32 bits.
+        ValueError: values are missing, infinite, or such as 32 bits cannot tell apart.
     """
-    with np.errstate(over="ignore"):
-        x = x.astype(np.float32)
-    if bad := int((~np.isfinite(x)).sum()):
-        raise Refused(f"{where}: {bad:,} values are NaN, infinite, or beyond the range of 32 bits")
+    exact, x = x, as_inputs(x, entry, where, may_miss=facts.fill is not None, apart=False)
+    if facts.fill is not None:
+        x = np.where(np.isnan(x), facts.fill.numpy(), x)
+    if exact.dtype.itemsize > 2 and facts.std.numel() > 1:  # the deviations of the run's columns are known
+        lost = np.abs(np.nan_to_num(exact - x)) > COARSEST * facts.std.numpy()
+        if lost.any():
+            i, k = np.argwhere(lost.reshape(len(x), -1))[0]
+            raise ValueError(
+                f"{where}: {entry(k)} of sample {i + 1:,} is {exact.reshape(len(x), -1)[i, k]:.17g}, which 32 bits "
+                "round by more than a hundredth of the deviation in the run's data"
+            )
     return x
 
 
@@ -124,75 +139,77 @@ def image_inputs(path: Path, facts: Facts, source: Any) -> Inputs:
     if facts.value_range is None or channels not in (1, 3):
         why = "have no range of pixels" if facts.value_range is None else f"have {channels} channels"
         raise Refused(f"{path}: the run's data are arrays that {why}; expected {expected(facts)}")
-    files = images_in(path) if path.is_dir() else [str(path)]
+    found = pictures_in(path) if path.is_dir() else None
+    files = [str(path)] if found is None else found.files
     if not files:
-        raise Refused(f"{path}: holds no {', '.join(ENDINGS)}")
+        raise Refused(f"{path}: holds no {READ}")
     own = isinstance(source, ImageFolder)
-    decode = source.decoder if own else Decoder(height, width, channels, "stretch")
-    names = [one_line(Path(f).relative_to(path)) for f in files] if path.is_dir() else [one_line(path)]
-    return Inputs("image", names, decoded(files, decode, facts.value_range))
+    decode = source.decoder_of(facts.value_range) if own else Decoder(height, width, channels, "stretch")
+    names = [one_line(path if found is None else Path(f).relative_to(path)) for f in files]
+    notes = (f"not read: {kinds(found.others)}",) if found is not None and found.others else ()
+    inputs = Inputs("image", names, iter(()), notes)
+    inputs.parts = decoded(files, decode, facts.value_range, inputs)
+    return inputs
 
 
-def decoded(
-    files: list[str], decode: Callable[[str], np.ndarray | None], limits: tuple[float, float]
-) -> Iterator[np.ndarray]:
-    """The images in `files`, their 0 ... 255 as `limits`.
+def decoded(files: list[str], decode: Decoder, limits: tuple[float, float], inputs: Inputs) -> Iterator[np.ndarray]:
+    """The images in `files`, their 0 ... 255 as `limits`; those that cannot be decoded are left out of `inputs`.
 
     Raises:
-        Refused: one cannot be decoded.
+        Refused: none can be decoded.
     """
     low, high = limits
+    names, inputs.names = inputs.names, []
+    remarks: Counter[str] = Counter()
     with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(files), AT_ONCE):
-            some = files[start : start + AT_ONCE]
-            images = list(pool.map(decode, some))
-            for file, image in zip(some, images, strict=True):
-                if image is None:
-                    raise Refused(one_line(f"{file}: cannot be decoded as JPEG or PNG"))
-            x = np.stack(images)
-            yield x if (low, high) == (0, 255) else (low + x * ((high - low) / 255)).astype(np.float32)
+            some = list(pool.map(decode.look, files[start : start + AT_ONCE]))
+            for file, name, one in zip(files[start:], names[start:], some, strict=False):
+                if isinstance(one, Undecodable):
+                    inputs.unread.append(one_line(f"{file}: cannot be decoded ({one.why})"))
+                else:
+                    inputs.names.append(name)
+                    remarks.update(one.remarks)
+            whole = [one.array for one in some if not isinstance(one, Undecodable)]
+            if whole:
+                x = np.stack(whole)
+                own = (low, high) == (0, 2**decode.bits - 1)
+                yield x if own else (low + x * ((high - low) / (2**decode.bits - 1))).astype(np.float32)
+    if not inputs.names:
+        more = f", and {len(files) - 1:,} more" if len(files) > 1 else ""
+        raise Refused(f"{inputs.unread[0]}{more}")
+    inputs.notes += tuple(f"{n:,} of {len(files):,} images {remark}" for remark, n in remarks.items())
 
 
 def table_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
-    """The rows of a table, their columns found by name; texts become the run's one-hot columns."""
-    separator = source.separator if isinstance(source, TableFile) else ","
-    table = read_table(path, separator)
-    of_one_hot = {
-        f"{column}={text}": (column, text)
-        for column, texts in facts.encoders.items()
-        for text in texts
-        if f"{column}={text}" in facts.column_names
-    }
-    needed = list(dict.fromkeys(of_one_hot[name][0] if name in of_one_hot else name for name in facts.column_names))
-    missing = [name for name in needed if name not in table.columns]
-    if missing:
-        raise Refused(
-            f"{path}: has no column {listed(missing)}, which the run's data had; it has {listed(list(table.columns))}"
-        )
-    check_complete(path, table[needed])
-    texts = {column: table[column].astype(str) for column, _ in of_one_hot.values()}
-    columns, notes = [], []
-    for name in facts.column_names:
-        if name in of_one_hot:
-            column, text = of_one_hot[name]
-            columns.append((texts[column] == text).to_numpy(np.float32))
-        else:
-            columns.append(number_column(path, table[name]))
-    for column, values in texts.items():
-        unknown = sorted(set(values) - set(facts.encoders[column]))
-        if unknown:
-            notes.append(f"column {column}: the run was not trained on {listed(unknown)}; taken for none of its texts")
-    return Inputs("row", range(len(table)), split(np.stack(columns, 1), batch), tuple(notes))
-
-
-def number_column(path: Path, column: Any) -> np.ndarray:
-    """The numbers in a column of a data frame (N,).
+    """The rows of a table, their columns found by name and read as the run's were; texts become its one-hot columns.
 
     Raises:
-        Refused: it holds anything else.
+        ValueError: a column is not there, or has a cell of another kind.
     """
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+    notation = source.notation if isinstance(source, TableFile) else Notation()
+    of_run = kinds_of(facts)
+    table = read_table(path, notation, [name for name, kind in of_run.items() if kind == "text"])
+    names = needed(facts)
+    absent = [name for name in names if name not in table.columns]
+    if absent:
+        raise Refused(
+            f"{path}: has no column {listed(absent)}, which the run's data had; it has {listed(list(table.columns))}"
+        )
+    columns = [as_column(path, table[name], notation, of_run.get(name, "number")) for name in names]
+    rows, unread = np.arange(len(table)), []
+    missing = np.any([column.missing for column in columns], axis=0)
+    if missing.any() and facts.fill is None:
+        unread = [missing_line(path, columns, row) for row in np.flatnonzero(missing)]
+        if getattr(source, "missing", "refuse") == "refuse" or missing.all():
+            raise Refused(unread[0] + (f", and {len(unread) - 1:,} rows more" if len(unread) > 1 else ""))
+        rows, columns = rows[~missing], [column.kept(~missing) for column in columns]
+    categories = {c.name: facts.encoders[c.name] for c in columns if c.kind == "text"}
+    x = ready(one_hot(columns, categories), facts, lambda k: f"column {facts.column_names[k]}", str(path))
+    return Inputs("row", rows.tolist(), split(x, batch), tuple(unknown(columns, facts)), unread)
 
-    if not (is_numeric_dtype(column) or is_bool_dtype(column)):
-        raise Refused(one_line(f"{path}: column {column.name} holds {column.iloc[0]!r}, and numbers are expected"))
-    return finite(column.to_numpy(np.float64), f"{path}: column {column.name}")
+
+def missing_line(path: Path, columns: list[Any], row: int) -> str:
+    """The line about a row with a missing value."""
+    names = [column.name for column in columns if column.missing[row]]
+    return one_line(f"{path}: row {row + 1:,} has no value in column {listed(names)}")

@@ -2,8 +2,9 @@
 
 INPUT is made ready as the run's own data were; the data themselves are not needed. It may be
 
-    photo.jpg, photos/   for models of images: resized to the run's size; of a folder all JPEG and PNG files below it
-    rows.csv, .parquet   for models of tables: columns are found by name, others are ignored
+    photo.jpg, photos/   for models of images: resized to the run's size; of a folder all pictures below it
+    rows.csv, .parquet   for models of tables: columns are found by name and read as training read them, others are
+                         ignored
     arrays.npz           for all: the array x (or the only one, or x_test), (N, *shape of one input), before
                          normalization; series come this way only
 
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.command import EXIT, one_line_mistakes, refuse_arguments
 from trainer.errors import Refused, one_line
 
 if TYPE_CHECKING:
@@ -57,15 +58,19 @@ def main() -> None:
         source = build("data", run.config["data"])
         try:
             inputs = read_inputs(arguments.input, run.facts, source, batch_size(run.facts))
+            predictions = predict(run, inputs)
         except (ValueError, OSError) as error:  # what the data's own readers raise names the file
             raise Refused(one_line(error)) from error
-        predictions = predict(run, inputs)
         for note in inputs.notes:
             print(f"note: {note}", file=sys.stderr)
         if arguments.csv:
             write_csv(run.facts, inputs, predictions)
         else:
             Console(highlight=False).print(as_table(run.facts, inputs, predictions))
+        for line in inputs.unread:
+            print(f"conga: not predicted: {line}", file=sys.stderr)
+        if inputs.unread:
+            sys.exit(EXIT["failed"])
 
 
 def batch_size(facts: Facts) -> int:

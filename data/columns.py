@@ -1,0 +1,236 @@
+"""The columns of a table: what kind each is, and its cells as numbers, booleans or texts.
+
+A kind is guessed once, from the data that a run is trained on, and kept in the run's facts; any later file is read by
+it. What could be meant in two ways is refused with the key that decides.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from data.read_table import WORDS, Notation, as_text_of
+from data.storage import file_error
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["number", "boolean", "text"]
+
+LOOKED_AT = 10_000  # cells of which a notation is guessed
+DATE = r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?|\d\d?[./]\d\d?[./]\d{2}(\d\d)?( \d\d?:\d\d.*)?"
+CODE = r"[+-]?0[0-9]+"  # zeros in front: a number, or one name of several
+# Texts by which people mean that a value is missing.
+MISSING_WORDS = {"na", "n/a", "#n/a", "nan", "none", "null", "nil", "missing", "unknown", "?", "-", "--", ".", "*"}
+YAML_WORDS = ("null", "nan", "inf", "true", "false")  # which Hydra takes for values of another type
+CURRENCIES = ("EUR", "USD", "GBP", "CHF", "JPY", "CNY", "INR", "SEK", "NOK", "DKK", "PLN", "CZK")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    ``values`` (N,) are numbers or booleans, of texts the number of each among the ``different`` ones. Where a cell is
+    missing, they hold anything.
+    """
+
+    name: str
+    kind: Kind
+    values: np.ndarray
+    missing: np.ndarray  # (N,) bool
+    different: np.ndarray | None = None  # of a column of texts, sorted
+
+    def numbers(self) -> np.ndarray:
+        """Numbers, or 0 and 1, as float64 (N,); NaN if missing."""
+        return np.where(self.missing, np.nan, self.values) if self.missing.any() else self.values
+
+    def labels(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """The different values as texts, in the order of numbers or of texts; and where each row's is among them."""
+        used, codes = np.unique(self.values, return_inverse=True)  # rows may have been left out
+        return tuple(self.different[used] if self.kind == "text" else map(as_text_of, used)), codes
+
+    def kept(self, rows: np.ndarray) -> Column:
+        """The column with some of its rows."""
+        return replace(self, values=self.values[rows], missing=self.missing[rows])
+
+
+def as_column(
+    path: Path, cells: pd.Series, notation: Notation, kind: Kind | None = None, *, codes: Kind = "text"
+) -> Column:
+    """A column of a data frame of :func:`data.read_table.read_table`.
+
+    Args:
+        kind: what it is; None: by its cells.
+        codes: what whole numbers are then, of which some have zeros in front, such as 007.
+
+    Raises:
+        ValueError: cells that are not of the kind, or could be of several; the text names file, column and row.
+    """
+    name, is_number = str(cells.name), cells.dtype.kind in "biuf"
+    if is_number and kind != "text":
+        return of_numbers(path, name, cells.to_numpy(), kind)
+    if is_number:
+        cells = cells.astype(object).map(as_text_of, na_action="ignore")
+    elif str(cells.dtype) != "str" and (other := {type(v).__name__ for v in cells.dropna()} - {"str"}):
+        hint = f"only numbers and texts can be used; data.text=[{name}] takes it for texts"
+        raise file_error(path, f"column {name} holds {', '.join(sorted(other))}; {hint}")
+    return of_texts(path, name, cells, notation, kind, codes)
+
+
+def of_numbers(path: Path, name: str, values: np.ndarray, kind: Kind | None) -> Column:
+    """A column of numbers or booleans.
+
+    Raises:
+        ValueError: it should be of another kind, or holds infinite values.
+    """
+    found: Kind = "boolean" if values.dtype.kind == "b" else "number"
+    if kind not in (None, found):
+        raise file_error(path, f"column {name}, row 1: {values[0]} is no {kind}, and the run's data have one there")
+    missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+    infinite = np.flatnonzero(np.isinf(values)) if values.dtype.kind == "f" else ()
+    if len(infinite):
+        raise file_error(path, f"column {name} has {len(infinite):,} infinite values, in row {infinite[0] + 1:,} first")
+    return Column(name, found, values, missing)
+
+
+def of_texts(
+    path: Path, name: str, cells: pd.Series, notation: Notation, kind: Kind | None, zeros: Kind = "text"
+) -> Column:
+    """A column whose cells are texts: booleans or numbers, if all of them are written so, or texts.
+
+    Raises:
+        ValueError: cells that are not of the kind, or could be of several.
+    """
+    import pandas as pd
+
+    codes, different = pd.factorize(cells, sort=True)
+    different, missing = pd.Series(different, dtype=object), codes < 0
+    texts = different.to_numpy(object)
+    says = different.str.lower().isin(["true", "false"]) if len(different) else different.astype(bool)
+    numbers = numbers_in(different, notation)
+    if len(different) and kind in (None, "boolean") and says.all():
+        return Column(name, "boolean", spread(different.str.lower() == "true", codes), missing)
+    if kind is None and zeros == "text" and numbers.notna().all() and has_codes(different):
+        kind = "text"
+    if kind in (None, "number") and numbers.notna().all():
+        return Column(name, "number", spread(numbers, codes), missing)
+    if kind in ("number", "boolean"):
+        wrong = numbers.isna() if kind == "number" else ~says
+        raise file_error(
+            path, f"{first(name, different, codes, wrong)} is no {kind}, and the run's data have one there"
+        )
+    if kind is None:
+        check_texts(path, name, different, codes, notation)
+    return Column(name, "text", codes, missing, texts)
+
+
+def has_codes(texts: pd.Series) -> bool:
+    """Whether a text is a whole number with zeros in front, which may be a name."""
+    return len(texts) > 0 and bool(texts.str.fullmatch(CODE).any())
+
+
+def spread(values: pd.Series, codes: np.ndarray) -> np.ndarray:
+    """The value of each cell, from those of the different ones; anything if a cell is missing."""
+    return values.to_numpy()[codes] if len(values) else np.zeros(len(codes))
+
+
+def first(name: str, different: pd.Series, codes: np.ndarray, wrong: pd.Series) -> str:
+    """Column, row and text of the first cell whose text is `wrong`, in words."""
+    row = int(np.flatnonzero((codes >= 0) & wrong.to_numpy()[codes])[0])
+    return f"column {name}, row {row + 1:,}: {different[codes[row]]!r}"
+
+
+def numbers_in(texts: pd.Series, notation: Notation) -> pd.Series:
+    """Texts as numbers of a notation, float64; NaN where a text is none."""
+    import pandas as pd
+
+    if not len(texts):
+        return pd.Series(dtype=np.float64)
+    for unit in notation.units:
+        texts = texts.str.removesuffix(unit).str.removeprefix(unit).str.strip()
+    decimal = re.escape(notation.decimal)
+    whole, group = "[0-9]+", notation.thousands
+    if group is not None:
+        whole = rf"(?:[0-9]{{1,3}}(?:{re.escape(group)}[0-9]{{3}})+|[0-9]+)"
+    pattern = rf"[+-]?(?:{whole}(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][+-]?[0-9]+)?"
+    plain = texts.where(texts.str.fullmatch(pattern))
+    if group is not None:
+        plain = plain.str.replace(group, "", regex=False)
+    if notation.decimal != ".":
+        plain = plain.str.replace(notation.decimal, ".", regex=False)
+    return pd.to_numeric(plain).astype(np.float64)
+
+
+def check_texts(path: Path, name: str, different: pd.Series, codes: np.ndarray, notation: Notation) -> None:
+    """Raises ValueError for texts that are no categories: numbers in another notation, or with other texts among them,
+    or dates.
+    """
+    here = np.flatnonzero(codes >= 0)
+    sample = here[np.linspace(0, len(here) - 1, min(LOOKED_AT, len(here))).astype(int)]
+    places, counts = np.unique(codes[sample], return_counts=True)
+    looked_at, weights = different[places].reset_index(drop=True), counts / counts.sum()
+
+    says = ~looked_at.str.lower().isin(MISSING_WORDS).to_numpy()
+
+    def share(found: pd.Series) -> float:
+        """Of the cells that do not seem to say that a value is missing."""
+        return float(found.to_numpy(bool) @ weights / (weights @ says)) if says.any() else 0.0
+
+    as_texts = f"data.text=[{name}] takes the column for texts"
+    plain = share(numbers_in(looked_at, notation).notna())
+    shares = [(share(numbers_in(looked_at, other).notna()), keys) for keys, other in notations(looked_at, notation)]
+    best = max(found for found, _ in shares)
+    odd = numbers_in(different, notation).isna()
+    if best >= 0.5 and best > plain:
+        ways = [keys for found, keys in shares if found == best]
+        fewest = [" ".join(keys) for keys in ways if len(keys) == min(map(len, ways))]
+        cell = first(name, different, codes, odd)
+        raise file_error(path, f"{cell} is a number in another notation; {' or '.join(fewest)} reads it; {as_texts}")
+    if plain >= 0.5:
+        cell, text = first(name, different, codes, odd), str(different[odd.to_numpy().argmax()])
+        means = f"{key('na', [text])} says that it is missing" if text.lower() in MISSING_WORDS else "mend it"
+        raise file_error(path, f"{cell} among numbers; {means}; {as_texts}")
+    if share(looked_at.str.fullmatch(DATE)) >= 0.5:
+        cell = first(name, different, codes, different.str.fullmatch(DATE))
+        raise file_error(path, f"{cell} is a date, which is not read as one; make numbers of it; {as_texts}")
+
+
+def notations(texts: pd.Series, notation: Notation) -> Iterator[tuple[list[str], Notation]]:
+    """Other notations that numbers may have: the keys that say so, and the notation."""
+    units, names = affixes(texts), {character: word for word, character in WORDS.items()}
+    marks = [(".", None), (",", None), (".", ","), (",", "."), *((d, t) for d in ".," for t in " '’\xa0\u202f_")]
+    for decimal, thousands in marks:
+        other = replace(notation, decimal=decimal, thousands=thousands)
+        keys = [f"data.decimal={names[decimal]}"] if decimal != notation.decimal else []
+        if thousands is not None and thousands != notation.thousands:
+            keys.append(f"data.thousands={names[thousands]}" if thousands in names else key("thousands", thousands))
+        if keys:
+            yield keys, other
+        if units:
+            yield [*keys, key("units", units)], replace(other, units=units)
+
+
+def affixes(texts: pd.Series) -> tuple[str, ...]:
+    """Percent signs and currencies that stand before or after the numbers in texts, the longest first."""
+    found = set()
+    for text in texts.unique():
+        for part in re.findall(r"^[^\d+-.,]+|[^\d.,]+$", text.strip()):
+            part = part.strip()
+            if part in ("%", "‰", *CURRENCIES) or (len(part) == 1 and unicodedata.category(part) == "Sc"):
+                found.add(part)
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+def key(name: str, value: str | Collection[str]) -> str:
+    """A key of the data with texts as its value, as they are typed in a shell."""
+    texts = [value] if isinstance(value, str) else value
+    plain = all(re.fullmatch(r"[A-Za-z/%][\w./%-]*", text) and text.lower() not in YAML_WORDS for text in texts)
+    inside = ",".join(texts if plain else ("'" + text.replace("'", r"\'") + "'" for text in texts))
+    inside = inside if isinstance(value, str) else f"[{inside}]"
+    return f"data.{name}={inside}" if plain else f'"data.{name}={inside}"'

@@ -1,0 +1,185 @@
+"""The gate through which all data pass, whatever file they come from: training, evaluation and prediction alike.
+
+What is refused here is refused for tables, arrays, images and generated data: values that are missing or infinite,
+numbers that 32 bits cannot tell apart, targets that do not fit their task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from data.precision import rounded, to_float32
+from data.targets import as_targets, as_weights
+
+Arrays = tuple[Any, ...]  # inputs, targets, and perhaps weights of a split
+Missing = Literal["refuse", "drop", "mean"]  # what becomes of missing values
+
+
+@dataclass
+class Raw:
+    """A dataset as it was read.
+
+    ``parts`` are the published splits, or everything under ``train``: inputs (N, *input_shape) in their raw dtype (or
+    names of files, which the source decodes later), and targets: class numbers (N,) for classification and binary,
+    0 and 1 (N, labels) for multilabel, class numbers (N, heads) for multitask, numbers (N, targets) for regression;
+    where they have one, a weight of each sample (N,). ``num_outputs`` is None where the targets say it.
+    ``value_range`` is what ``normalize=scale`` maps to 0..1; None is the range of each column.
+    """
+
+    name: str
+    task: str
+    parts: dict[str, Arrays]
+    num_outputs: int | dict[str, int] | None
+    value_range: tuple[float, float] | None = None
+    class_names: tuple[str, ...] | None = None
+    column_names: tuple[str, ...] | None = None
+    target_names: tuple[str, ...] | None = None
+    in_time: bool = False  # a series: splits keep the order
+    encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # one-hot columns: column -> categories
+    kinds: Mapping[str, str] | None = None  # column of a table -> number, boolean or text
+    fixed: np.ndarray | None = None  # (features,) columns that normalization leaves as they are
+    groups: np.ndarray | None = None  # (N,) of the training part: samples of one group stay in one split
+    where: Callable[[str, str], str] | None = None  # part, x | y | w -> what an error calls these arrays
+    fill: Any = None  # what missing values became: see data.Facts
+    fingerprint: dict[str, Any] | None = None  # see data.fingerprint
+    notes: tuple[str, ...] = ()
+
+    def called(self, part: str, what: str) -> str:
+        """What an error calls the inputs (x), targets (y) or weights (w) of a part."""
+        return self.where(part, what) if self.where else self.name
+
+    def entry(self, k: int) -> str:
+        """What an error calls the k-th number of a sample."""
+        return f"column {self.column_names[k]}" if self.column_names else f"entry {k} of a sample"
+
+
+def admit(raw: Raw, missing: Missing = "refuse") -> Raw:
+    """`raw` with its arrays as training takes them: inputs as bytes or float32, targets and weights by their task.
+
+    Args:
+        missing: ``refuse``: a NaN is refused; ``drop``: samples with one are left out, and counted in the notes;
+            ``mean``: they are left, to be filled in by :func:`fill_in` once the splits are known.
+
+    Raises:
+        ValueError: the data cannot be used; one line says which, where and why.
+    """
+    if missing == "drop":
+        drop_incomplete(raw)
+    notes = []
+    for part, (x, y, *weights) in raw.parts.items():
+        if len(x) != len(y):
+            raise ValueError(f"{raw.called(part, 'y')}: {len(y):,} targets for {len(x):,} samples")
+        if x.dtype != object:
+            hint = "data.missing=drop leaves such samples out, data.missing=mean fills in the mean"
+            own, x = x, as_inputs(x, raw.entry, raw.called(part, "x"), may_miss=missing == "mean", hint=hint)
+            notes += rounded(own, raw.entry)
+        raw.parts[part] = x, y, *(as_weights(w, raw.called(part, "w")) for w in weights)
+    targets = {part: y for part, (_, y, *_) in raw.parts.items()}
+    columns = {1 if y.ndim == 1 else y.shape[1] for y in targets.values()}
+    names = raw.target_names or ()
+    if columns != {len(names)}:
+        names = tuple(f"y{i}" for i in range(max(columns)))
+    checked, outputs = as_targets(raw.task, targets, names, lambda part: raw.called(part, "y"), raw.num_outputs)
+    raw.parts = {part: (x, checked[part], *w) for part, (x, _, *w) in raw.parts.items()}
+    raw.num_outputs, raw.notes = outputs, (*raw.notes, *notes)
+    return raw
+
+
+def as_inputs(
+    x: np.ndarray,
+    entry: Callable[[int], str],
+    where: str,
+    *,
+    may_miss: bool = False,
+    apart: bool = True,
+    hint: str = "",
+) -> np.ndarray:
+    """Inputs (N, ...) of any numeric type as bytes or float32.
+
+    Args:
+        entry: what to call the k-th number of a sample in an error.
+        may_miss: whether NaN is a missing value that somebody fills in.
+        apart: whether numbers that become the same in 32 bits are refused; of inputs to predict there may be one only.
+        hint: what can be done about a NaN.
+
+    Raises:
+        ValueError: no samples, no numbers, values missing, infinite, or beyond what 32 bits hold.
+    """
+    if x.dtype.kind not in "buif":
+        raise ValueError(f"{where} is {x.dtype}; samples are numbers")
+    if 0 in x.shape:
+        raise ValueError(f"{where} is empty: {x.shape}")
+    if x.dtype == np.uint8:
+        return x
+    if x.dtype.kind == "f":
+        check_finite(x, entry, where, may_miss, hint)
+    return to_float32(x, entry, where, apart=apart)
+
+
+def check_finite(x: np.ndarray, entry: Callable[[int], str], where: str, may_miss: bool, hint: str) -> None:
+    """Raises ValueError where values are infinite, or NaN unless these stand for missing ones."""
+    bad = np.isinf(x) if may_miss else ~np.isfinite(x)
+    if not bad.any():
+        return
+    i, k = np.argwhere(bad.reshape(len(x), -1))[0]
+    hint = f"; {hint}" if hint and np.isnan(x.reshape(len(x), -1)[i, k]) else ""
+    kind = "infinite" if may_miss else "NaN or infinite"
+    raise ValueError(f"{where}: {bad.sum():,} values are {kind}, in sample {i + 1:,} first ({entry(k)}){hint}")
+
+
+def drop_incomplete(raw: Raw) -> None:
+    """Leaves out samples with a missing value, and notes how many."""
+    for part, arrays in raw.parts.items():
+        x, y, *weights = arrays
+        whole = np.ones(len(x), bool)
+        for array in (x, y, *weights):
+            if array.dtype.kind == "f":
+                whole &= ~np.isnan(array.reshape(len(array), -1)).any(1)
+        if not whole.all():
+            if not whole.any():
+                raise ValueError(f"{raw.called(part, 'x')}: every sample has a missing value")
+            raw.parts[part] = tuple(array[whole] for array in arrays)
+            raw.notes += (f"left out {(~whole).sum():,} of {len(x):,} samples of {part} with missing values",)
+
+
+def fill_in(raw: Raw, splits: dict[str, Arrays], fill: np.ndarray | None = None) -> dict[str, Arrays]:
+    """Missing inputs as the mean of the training split, which ``raw.fill`` then holds; said in the notes.
+
+    Args:
+        fill: the means, of other data than a run's own.
+
+    Raises:
+        ValueError: a column without a value in the training split.
+    """
+    if next(iter(splits.values()))[0].dtype.kind != "f":
+        return splits
+    raw.fill = means(raw, splits["train"][0]) if fill is None else fill
+    holes = {name: int(np.isnan(x).sum()) for name, (x, *_) in splits.items()}
+    if any(holes.values()):
+        listed = ", ".join(f"{n:,} in {name}" for name, n in holes.items() if n)
+        raw.notes += (f"missing inputs are the mean of the training split: {listed}",)
+    return {name: (np.where(np.isnan(x), raw.fill, x), *rest) for name, (x, *rest) in splits.items()}
+
+
+def means(raw: Raw, x: np.ndarray) -> np.ndarray:
+    """The mean of each entry of the samples (N, ...) that have it, float32.
+
+    Raises:
+        ValueError: no sample has it.
+    """
+    count = (~np.isnan(x)).sum(0)
+    if not count.all():
+        k = int(np.argmin(count.ravel()))
+        raise ValueError(f"{raw.called('train', 'x')}: {raw.entry(k)} has no value in the training split")
+    return (np.nansum(x, 0, dtype=np.float64) / count).astype(np.float32)
+
+
+def range_note(name: str, low: float, high: float, limits: tuple[float, float] | None) -> list[str]:
+    """A note where inputs are not on the scale of a run's pixels."""
+    if limits is None or not (low < limits[0] or high > limits[1] or high <= 1 < limits[1]):
+        return []
+    return [f"{name} hold {low:g} to {high:g}; the run's data were in {limits[0]:g} to {limits[1]:g}"]

@@ -1,0 +1,234 @@
+"""Files of pictures as arrays: raster formats that Pillow decodes by itself, at one size, one depth and one scale.
+
+Shapes: C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from data.fingerprint import file_hash
+from data.storage import one_line
+
+# A list, so that no file starts another program, as Pillow does for EPS.
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "JPEG2000": (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"),
+}
+ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
+READ = ", ".join(endings[0] for endings in FORMATS.values())  # for messages
+DEEP = (".png", *FORMATS["TIFF"], *FORMATS["PPM"], *FORMATS["JPEG2000"])  # may have 16 bits
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601-2, as Pillow weighs colours
+
+# Pillow says by warnings what becomes a remark here, or an error: many pixels, transparency, odd EXIF data.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@dataclass(frozen=True)
+class Undecodable:
+    """A file that is no picture, and why."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture (C, H, W), a hash of its file, and what of it is not in the array."""
+
+    array: np.ndarray
+    hash: int
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How a file becomes an array: (C, H, W), uint8 from 0 to 255, or float32 from 0 to 65,535.
+
+    Args:
+        height, width: of the result.
+        channels: 3 is colour, 1 is grey.
+        fit: ``crop`` cuts the longer side at both ends, so that shapes keep their proportions; ``stretch`` does not.
+        bits: 8 or 16 a channel; pictures of the other depth are brought to its scale.
+    """
+
+    height: int
+    width: int
+    channels: int
+    fit: str
+    bits: int = 8
+
+    def __call__(self, path: str) -> np.ndarray | Undecodable:
+        """The picture in a file."""
+        found = self.look(path)
+        return found.array if isinstance(found, Picture) else found
+
+    def look(self, path: str) -> Picture | Undecodable:
+        """The picture in a file, and what is to be known of it."""
+        content = b""
+        try:
+            content = Path(path).read_bytes()
+            with Image.open(io.BytesIO(content), formats=tuple(FORMATS)) as image:
+                array, remarks = self._deep(image, content) if self.bits == 16 else self._plain(image)
+        except Exception as error:  # damage surfaces as many types
+            return Undecodable(why_not(error, content))
+        return Picture(array, file_hash(content), remarks)
+
+    def _plain(self, image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
+        """(C, H, W) uint8, and remarks."""
+        mode, longer = "RGB" if self.channels == 3 else "L", max(self.width, self.height)
+        remarks = seen_before(image)
+        deep = bits_of(image) == 16
+        # A JPEG is decoded at the smallest scale that will do, also if it is still to be turned upright.
+        image.draft(mode, (longer, longer))
+        image.load()
+        remarks += transparency(image)
+        image = upright(image)
+        if image.mode.startswith("I"):  # Pillow would clip at 255
+            image = Image.fromarray((sixteen_bits(image) >> 8).astype(np.uint8))
+        if deep:
+            remarks += ("of 16 bits were read with 8",)
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")
+        array = np.asarray(self._sized(image.convert(mode)))
+        return array.reshape(self.height, self.width, self.channels).transpose(2, 0, 1), remarks
+
+    def _deep(self, image: Image.Image, content: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
+        """(C, H, W) float32 from 0 to 65,535, and remarks."""
+        remarks = seen_before(image)
+        deep = bits_of(image) == 16
+        image.load()
+        remarks += transparency(image)
+        array = upright_colours(image, content) if deep and not image.mode.startswith("I") else None
+        if array is None:
+            image = upright(image)
+            if image.mode.startswith("I"):
+                array = sixteen_bits(image)[:, :, None].astype(np.float32)
+            else:
+                if deep:
+                    remarks += ("of 16 bits a colour were read with 8",)
+                if image.mode == "P" and "transparency" in image.info:
+                    image = image.convert("RGBA")
+                colours = image.convert("RGB" if self.channels == 3 else "L")
+                array = np.asarray(colours, np.float32).reshape(image.height, image.width, -1) * 257
+        if self.channels == 1 and array.shape[2] == 3:
+            array = (array @ GREY)[:, :, None]
+        planes = [np.asarray(self._sized(Image.fromarray(np.ascontiguousarray(p)))) for p in array.transpose(2, 0, 1)]
+        return np.stack(planes if len(planes) == self.channels else planes * self.channels), remarks
+
+    def _sized(self, image: Image.Image) -> Image.Image:
+        size, how = (self.width, self.height), Image.Resampling.BILINEAR
+        return ImageOps.fit(image, size, how) if self.fit == "crop" else image.resize(size, how)
+
+
+def bits_of(image: Image.Image) -> int:
+    """Bits of a channel, 8 or 16, of a picture that was opened and not yet loaded.
+
+    Raises:
+        ValueError: numbers that have no black and white.
+    """
+    if image.mode == "F":
+        raise ValueError("holds fractions, which have no black and white; give them as arrays, data=npz")
+    tiles = str([tile.args for tile in getattr(image, "tile", ())])
+    of_ppm = [int(number) for number in re.findall(r", (\d+)\)", tiles)] if image.format == "PPM" else [0]
+    return 16 if image.mode.startswith("I") or ";16" in tiles or max(of_ppm, default=0) > 255 else 8
+
+
+def sixteen_bits(image: Image.Image) -> np.ndarray:
+    """The numbers of a grey picture of more than 8 bits (H, W), 0 to 65,535.
+
+    Raises:
+        ValueError: it has more than 16.
+    """
+    array = np.asarray(image).astype(np.int64)
+    if array.min() < 0 or array.max() > 65_535:
+        raise ValueError(f"holds {array.min():,} to {array.max():,}, which is more than 16 bits; give it as an array")
+    return array
+
+
+def upright_colours(image: Image.Image, content: bytes) -> np.ndarray | None:
+    """A PNG with 16 bits a colour as (H, W, 3) float32, which Pillow reads with 8; None for other formats."""
+    if image.format != "PNG":
+        return None
+    import torch
+    from torchvision.io import ImageReadMode, decode_image
+
+    tensor = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
+    turned = [np.asarray(upright(_plane(p.numpy(), image))) for p in tensor.to(torch.float32)]
+    return np.stack(turned, 2)
+
+
+def _plane(values: np.ndarray, image: Image.Image) -> Image.Image:
+    """One colour as a picture that is turned as `image` is."""
+    plane = Image.fromarray(values)
+    plane.getexif().update(image.getexif())
+    return plane
+
+
+def is_deep(path: str) -> bool:
+    """Whether a file holds a picture of 16 bits, by its first bytes."""
+    if not path.lower().endswith(DEEP):
+        return False
+    try:
+        with open(path, "rb") as file:
+            head = file.read(25)
+            if head.startswith(b"\x89PNG"):
+                return head[24] == 16
+            file.seek(0)
+            with Image.open(file, formats=tuple(FORMATS)) as image:
+                return bits_of(image) == 16
+    except Exception:  # what is wrong with it is said when it is decoded
+        return False
+
+
+def seen_before(image: Image.Image) -> tuple[str, ...]:
+    """A remark on a file of several pictures; the second picture of a phone's photo is a preview."""
+    several = image.format != "MPO" and getattr(image, "is_animated", False)
+    if several:
+        image.seek(0)
+    return ("of several frames: the first was read",) if several else ()
+
+
+def transparency(image: Image.Image) -> tuple[str, ...]:
+    """A remark on a picture that is not opaque everywhere."""
+    if not (image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info):
+        return ()
+    opaque = image.convert("RGBA").getextrema()[3][0] == 255
+    return () if opaque else ("with transparent parts: these were read as if they were not",)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF data say."""
+    image.getexif()  # the image keeps it
+    image.info.pop("exif", None)  # else Pillow writes it anew, which fails on tags that nobody asks for
+    return ImageOps.exif_transpose(image)
+
+
+def why_not(error: Exception, content: bytes) -> str:
+    """Why a file could not be decoded, in words."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if not content:
+        return "the file is empty"
+    if isinstance(error, Image.DecompressionBombError):
+        has, limit = (int(number) for number in re.findall(r"\d+", str(error))[:2])
+        return f"too many pixels: {has:,}, and Pillow's limit is {limit:,}"
+    ends = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82", b"GIF8": b";"}
+    cut = any(content.startswith(head) and end not in content[-64:] for head, end in ends.items())
+    if cut or "truncated" in str(error):
+        return f"truncated at byte {len(content):,}"
+    if isinstance(error, UnidentifiedImageError):
+        return "no picture of a format that is read"
+    return one_line(error) or type(error).__name__

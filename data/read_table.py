@@ -1,0 +1,204 @@
+"""Tables from CSV and Parquet files: a data frame of numbers, booleans and texts, the same from either format.
+
+A cell without anything in it is missing; a text such as NA is missing only if somebody says so.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data.storage import file_error, one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PARQUET = (".parquet", ".pq")
+BLOCK = 2**18  # bytes that are looked at together
+WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "dot": ".", "point": ".", "semicolon": ";", "space": " "}
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How a table is written.
+
+    Args:
+        separator: between the columns of a CSV file.
+        decimal: between the whole part of a number and its fraction.
+        thousands: between groups of three digits; None: nothing.
+        units: what is cut off before or after a number, such as %.
+        na: texts that mean a missing value.
+
+    Characters may be named: tab, comma, dot, semicolon, space.
+    """
+
+    separator: str = ","
+    decimal: str = "."
+    thousands: str | None = None
+    units: tuple[str, ...] = ()
+    na: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("separator", "decimal", "thousands"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, WORDS.get(value, value))
+            if value is not None and len(getattr(self, name)) != 1:
+                raise ValueError(f"{name}={value}: must be one character, or {', '.join(sorted(WORDS)[1:])}")
+        if self.decimal == self.thousands or self.decimal.isalnum():
+            raise ValueError(f"decimal={self.decimal}: must be no letter or digit, and another than thousands")
+        object.__setattr__(self, "units", tuple(map(str, self.units)))
+        object.__setattr__(self, "na", tuple(map(str, self.na)))
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a path is read as Parquet: by its ending, or a folder of parts."""
+    return path.suffix.lower() in PARQUET or (
+        path.is_dir() and any(f.suffix.lower() in PARQUET for f in path.rglob("*"))
+    )
+
+
+def read_table(path: Path, notation: Notation, texts: Collection[str] = ()) -> pd.DataFrame:
+    """The file as a data frame whose column names are texts, each once.
+
+    A column has numbers or booleans, or else texts without blanks around them; what is missing is NaN. Whole numbers
+    that are written with zeros in front of them come as texts, since they may be codes.
+
+    Args:
+        texts: columns that are read as texts whatever they hold.
+
+    Raises:
+        ValueError: it is no such file, or empty; the text names it.
+    """
+    import pandas as pd  # half a second: only for a run that needs it
+
+    try:
+        table = read_parquet(path) if is_parquet(path) else read_csv(path, notation, texts)
+    except ImportError as error:
+        raise file_error(path, "reading Parquet needs pyarrow: pip install -e '.[parquet]'") from error
+    except pd.errors.ParserWarning:
+        raise file_error(path, "not a readable table (rows are longer than the names in the first line)") from None
+    except Exception as error:  # damage surfaces as a dozen types, from pandas', pyarrow's and zlib's to KeyError
+        if isinstance(error, ValueError) and str(error).startswith(one_line(path)):
+            raise  # said here
+        raise file_error(path, f"not a readable table ({error})") from error
+    if table.empty:
+        raise file_error(path, "has no rows")
+    columns = {name: plain_column(column, notation.na, name in texts) for name, column in table.items()}
+    return pd.DataFrame(columns, copy=False)
+
+
+def column_names(path: Path, names: Collection[object]) -> list[str]:
+    """Names as texts in one line.
+
+    Raises:
+        ValueError: one is missing, or stands there twice.
+    """
+    import pandas as pd
+
+    found = ["" if pd.isna(name) else one_line(name) for name in names]
+    if "" in found:
+        number = found.index("") + 1
+        raise file_error(path, f"column {number} has no name (to_csv(index=False) leaves out pandas' own)")
+    if twice := [name for i, name in enumerate(found) if name in found[:i]]:
+        raise file_error(path, f"has the column {twice[0]} twice")
+    return found
+
+
+def read_csv(path: Path, notation: Notation, texts: Collection[str]) -> pd.DataFrame:
+    """A CSV file; columns that are not all numbers or all booleans come as it writes them."""
+    import pandas as pd
+
+    how = {"sep": notation.separator, "skipinitialspace": True, "index_col": False}
+    # pandas gives names that stand there twice a number, and takes a first column without a name for labels.
+    names = column_names(path, pd.read_csv(path, **how | {"header": None, "nrows": 1, "dtype": str}).iloc[0])
+    how |= {"names": names, "header": 0, "keep_default_na": False, "na_values": ["", *notation.na]}
+
+    def read(dtype: dict[str, type]) -> pd.DataFrame:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            warnings.simplefilter("ignore", pd.errors.DtypeWarning)  # of columns that are read again, below
+            only = {} if not dtype or dtype.keys() <= set(texts) else {"usecols": list(dtype)}
+            return pd.read_csv(path, decimal=notation.decimal, dtype=dtype, **how | only)
+
+    table = read({name: str for name in names if name in texts})
+    again = [name for name, column in table.items() if name not in texts and not as_written(column)]
+    whole = [name for name, column in table.items() if name not in texts and column.dtype.kind in "iu"]
+    if whole and zeros_in_front(path, notation.separator):
+        again += whole
+    if again:
+        written = read(dict.fromkeys(again, str))
+        for name in again:
+            if name not in whole or written[name].str.fullmatch(r"\s*[+-]?0[0-9]+\s*").any():
+                table[name] = written[name]
+    return table
+
+
+def as_written(column: pd.Series) -> bool:
+    """Whether a column that pandas has read is all numbers, all booleans, or all texts as the file has them."""
+    import pandas as pd
+
+    if column.dtype.kind in "biuf" or str(column.dtype) == "str":
+        return True
+    return pd.api.types.infer_dtype(column, skipna=True) in ("string", "empty")
+
+
+def zeros_in_front(path: Path, separator: str) -> bool:
+    """Whether there may be a cell with a whole number such as 007; false for most files, so that none is read again."""
+    if path.suffix.lower() not in (".csv", ".txt", ".tsv", ""):
+        return True  # compressed, perhaps
+    mark = ord(separator) if separator.isascii() else 0
+    with path.open("rb") as file:
+        block = np.full(BLOCK + 3, ord("\n"), np.uint8)
+        while n := file.readinto(memoryview(block)[3:]):
+            before, zero, after = block[1 : n + 1], block[2 : n + 2], block[3 : n + 3]
+            found = (zero == ord("0")) & (after - ord("0") < 10) & ((before < ord("0")) | (before == mark))
+            for i in np.flatnonzero(found & (before != ord("."))):
+                if before[i] not in b"+-" or chr(block[i]) in f'\r\n" {separator}':
+                    return True
+            block[:3] = block[n : n + 3].copy()
+    return False
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A Parquet file, or a folder of parts; an index that has a name is a column, as in a CSV file."""
+    import pandas as pd
+
+    table = pd.read_parquet(path)
+    named = [name for name in table.index.names if name is not None]
+    if named:
+        table = table.reset_index([i for i, name in enumerate(table.index.names) if name is not None])
+    table = table.reset_index(drop=True)
+    table.columns = column_names(path, table.columns)
+    return table
+
+
+def plain_column(column: pd.Series, na: tuple[str, ...], as_text: bool) -> pd.Series:
+    """A column as numbers or booleans of NumPy's types, or as texts; other types stay, and are refused where needed."""
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    if pd.api.types.is_extension_array_dtype(column.dtype) and column.dtype.kind in "biuf":
+        whole = not column.isna().any()
+        plain = column.dtype.kind == "b" or (column.dtype.kind in "iu" and whole)
+        column = column.astype(column.dtype.numpy_dtype if plain and whole else object if plain else np.float64)
+    if column.dtype.kind in "biuf" and not as_text:
+        return column
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    if kind == "decimal" and not as_text:
+        return column.astype(np.float64)
+    if not as_text and kind not in ("string", "boolean", "empty"):
+        return column
+    texts = column if kind == "string" else column.astype(object).map(as_text_of, na_action="ignore")
+    texts = texts.str.strip() if texts.notna().any() else texts
+    return texts.mask(texts.isin(["", *na]))
+
+
+def as_text_of(value: object) -> str:
+    """A value as a CSV file has it; whole numbers without a fraction."""
+    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
