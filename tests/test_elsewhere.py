@@ -181,7 +181,7 @@ def test_results_and_failures_are_those_of_our_own_launcher(cli, tmp_path, ours,
     assert code == 1, text
     assert "Traceback" not in text
     assert outcome(tmp_path / "s") == outcome(ours)
-    assert_same_run(ours / "0_objective.what=good", tmp_path / "s" / "0_objective.what=good")
+    assert_same_run(ours / "0_objective.what-good", tmp_path / "s" / "0_objective.what-good")
     assert not (tmp_path / "s" / ".launched").exists()
 
 

@@ -2,7 +2,7 @@
 
 import ast
 import os
-import re
+import shlex
 import threading
 
 import pytest
@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from trainer import files, run_dir
 from trainer.config import conforms, describe
 from trainer.errors import Refused
+from trainer.names import job_name
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -79,14 +80,25 @@ def test_claims_are_unique_across_threads(tmp_path):
     assert {os.path.basename(path) for path in claimed} == expected
 
 
-def test_job_names_are_safe_and_bounded():
-    assert run_dir.job_name(3, "optim.lr=1e-3,seed=2") == "3_optim.lr=1e-3,seed=2"
-    assert run_dir.job_name(0, "") == "0"
-    assert run_dir.job_name(2, "model.widths=[3,4],data.root='/a/b c'") == "2_model.widths=3,4,data.root=-a-b-c"
-    strange = run_dir.job_name(1, "data.path=../a b/ü:*?\"'.csv" + "x" * 50)
-    assert re.fullmatch(r"[A-Za-z0-9_.,=+-]+", strange)
-    long = ",".join(f"some.long.key{i}={i}" for i in range(20))
-    a, b = (run_dir.job_name(7, f"{long},seed={s}") for s in (0, 1))
+def test_job_names_need_no_quotes_and_are_bounded():
+    """In a shell, and in Hydra's grammar: they are read as the text that they are."""
+    expected = {
+        (): "7",
+        ("optim.lr=0.02", "seed=1"): "7_optim.lr-0.02_seed-1",
+        ("optim=sgd", "+optim.x=1e-05", "train.clip_norm=null"): "7_optim-sgd_optim.x-1e-05_train.clip_norm-null",
+        ("model.slope=-0.5", "seed=3"): "7_model.slope--0.5_seed-3",
+        ("model.widths=[64,32]", "x=[-1,2]", "y={a:1,b:-2.5}"): "7_model.widths-64-32_x--1-2_y-a-1-b--2.5",
+        ("data.root='/a/b c'", "x=''", "y=.hidden."): "7_data.root-a-b-c_x_y-hidden",
+        ("data.path=../ü ß:*?\"'$~.csv",): "7_data.path-csv",
+        ("seed=1e5", "+a=1_000"): "7_seed-1e5_a-1_000",
+    }
+    for differences, name in expected.items():
+        assert job_name(7, differences) == name
+        for text in (f"outputs/2026-11-23/12-30-30_sweep/{name}", f"s/{name}", name)[: 3 if differences else 2]:
+            assert OverridesParser.create().parse_override(f"train.resume={text}").value() == text
+            assert shlex.split(text) == [shlex.quote(text)] == [text]
+    long = [f"some.long.key{i}={i}" for i in range(20)]
+    a, b = (job_name(7, [*long, f"seed={s}"]) for s in (0, 1))
     assert a != b
     assert len(a) == len(b) == 100
 
@@ -96,8 +108,6 @@ def test_job_names_are_safe_and_bounded():
 )
 def test_the_resume_command_reads_back(tmp_path, monkeypatch, name):
     """Through the shell's rules and Hydra's grammar."""
-    import shlex
-
     monkeypatch.chdir(tmp_path)
     words = shlex.split(run_dir.resume_command(tmp_path / name))
     assert words[:3] == ["python", "-m", "trainer"]

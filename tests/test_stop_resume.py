@@ -191,7 +191,7 @@ def test_ctrl_c_ends_a_whole_sweep_which_then_goes_on(start, cli, tmp_path):
         )[0]
         == 0
     )
-    assert_same_run(tmp_path / "alone", tmp_path / "sweep" / "0_seed=0")
+    assert_same_run(tmp_path / "alone", tmp_path / "sweep" / "0_seed-0")
 
 
 def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(start, cli, tmp_path):

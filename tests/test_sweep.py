@@ -66,9 +66,9 @@ def jobs(folder):
 def test_jobs_are_the_runs_that_single_commands_make(cli, tmp_path):
     code, text = cli("-m", *SHORT, "optim=sgd,cgd", "seed=range(0,2)", "train.threads=1", "hydra.sweep.dir=s")
     assert code == 0, text
-    names = ["0_optim=sgd,seed=0", "1_optim=sgd,seed=1", "2_optim=cgd,seed=0", "3_optim=cgd,seed=1"]
+    names = ["0_optim-sgd_seed-0", "1_optim-sgd_seed-1", "2_optim-cgd_seed-0", "3_optim-cgd_seed-1"]
     assert jobs(tmp_path / "s") == dict.fromkeys(names, "finished")
-    for name, overrides in (("0_optim=sgd,seed=0", ("seed=0",)), ("3_optim=cgd,seed=1", ("optim=cgd", "seed=1"))):
+    for name, overrides in (("0_optim-sgd_seed-0", ("seed=0",)), ("3_optim-cgd_seed-1", ("optim=cgd", "seed=1"))):
         assert cli(*SHORT, *overrides, "train.threads=1", f"hydra.run.dir=alone{name[0]}")[0] == 0
         assert_same_run(tmp_path / f"alone{name[0]}", tmp_path / "s" / name)
     lines = text.splitlines()
@@ -88,7 +88,7 @@ def test_what_an_experiment_sweeps_over(cli, tmp_path):
     )
     code, text = cli("--config-dir=own", "experiment=mine", *SHORT, "optim=cgd", "hydra.sweep.dir=s")
     assert code == 0, text
-    assert jobs(tmp_path / "s") == {"0_seed=1": "finished", "1_seed=2": "finished"}
+    assert jobs(tmp_path / "s") == {"0_seed-1": "finished", "1_seed-2": "finished"}
 
 
 def test_all_mistakes_are_said_before_the_first_job(cli, tmp_path):
@@ -137,15 +137,15 @@ def test_files_edited_meanwhile_change_no_job(start, tmp_path):
     yaml.write_text("_target_: models.MLP\nwidths: [5]\ndropout: 0.0\n")
     argv = ("-m", "--config-dir=own", *SHORT, "model=mine", "seed=0,1,2", "sweep.workers=1", "hydra.sweep.dir=s")
     job = start(*argv, "train.epochs=40")
-    while not (tmp_path / "s" / "0_seed=0" / "metrics.csv").exists():
+    while not (tmp_path / "s" / "0_seed-0" / "metrics.csv").exists():
         assert not job.over(), job.wait()
         time.sleep(0.005)
     yaml.write_text("_target_: models.MLP\nwidths: [7]\ndropout: 0.0\n")
     code, text = job.wait()
     assert code == 0, text
-    widths = [run_dir.frozen(tmp_path / "s" / f"{i}_seed={i}")["model"]["widths"] for i in range(3)]
+    widths = [run_dir.frozen(tmp_path / "s" / f"{i}_seed-{i}")["model"]["widths"] for i in range(3)]
     assert widths == [[5]] * 3
-    assert len({summary(tmp_path / "s" / f"{i}_seed={i}")["parameters"] for i in range(3)}) == 1
+    assert len({summary(tmp_path / "s" / f"{i}_seed-{i}")["parameters"] for i in range(3)}) == 1
 
 
 TROUBLES = {
@@ -161,13 +161,13 @@ def test_a_job_that_goes_wrong_costs_itself(cli, tmp_path):
     code, text = cli("-m", *SHORT, *TROUBLE, f"objective.what={','.join(TROUBLES)},good", "hydra.sweep.dir=s")
     assert code == 1, text
     for i, (what, (status, error)) in enumerate(TROUBLES.items()):
-        run = tmp_path / "s" / f"{i}_objective.what={what}"
+        run = tmp_path / "s" / f"{i}_objective.what-{what}"
         assert summary(run)["status"] == status, what
         assert summary(run)["error"].startswith(error), what
         assert f"{run.name}: {error}" in text.partition("jobs    ")[2], what
         traced = "Traceback (most recent call last)" in (run / "train.log").read_text()
         assert traced == (what in ("raise", "memory", "exit")), what
-    assert summary(tmp_path / "s" / "5_objective.what=good")["status"] == "finished"
+    assert summary(tmp_path / "s" / "5_objective.what-good")["status"] == "finished"
     assert "Traceback" not in text
     assert "to go on:\n  python -m trainer.sweep resume s\n" in text
 
@@ -205,7 +205,7 @@ def test_nothing_of_a_job_is_left_for_the_next(cli, tmp_path):
     code, text = cli(*argv)
     assert code == 0, text
     assert cli(*SHORT, *TROUBLE, "hydra.run.dir=alone")[0] == 0
-    assert_same_run(tmp_path / "alone", tmp_path / "s" / "2_objective.what=good")
+    assert_same_run(tmp_path / "alone", tmp_path / "s" / "2_objective.what-good")
 
 
 def test_a_sweep_goes_on_by_configuration(cli, tmp_path):
@@ -216,7 +216,7 @@ def test_a_sweep_goes_on_by_configuration(cli, tmp_path):
     code, text = cli("-m", *SHORT, "seed=1,2", "optim.lr=0.3,0.2,0.20", "hydra.sweep.dir=s")
     assert code == 0, text
     assert text.startswith("s: 4 jobs, 1 of them done")
-    assert list(jobs(s))[4:] == ["4_seed=1,optim.lr=0.3", "5_seed=2,optim.lr=0.3", "6_seed=2,optim.lr=0.2"]
+    assert list(jobs(s))[4:] == ["4_seed-1_optim.lr-0.3", "5_seed-2_optim.lr-0.3", "6_seed-2_optim.lr-0.2"]
     assert {name: (s / name / "train.log").stat().st_mtime_ns for name in before} == before
     code, text = cli("-m", *SHORT, "seed=1,2", "optim.lr=0.3,0.2", "hydra.sweep.dir=s")
     assert (code, "4 jobs, 4 of them done" in text) == (0, True), text
@@ -239,8 +239,8 @@ def test_a_full_disk_costs_the_jobs_that_meet_it(cli, tmp_path):
     argv = ("-m", *SHORT, "model.widths=[2],[9000]", "hydra.sweep.dir=s", "sweep.workers=1")
     code, text = cli(*argv, limit=200_000)
     assert code == 1, text
-    assert jobs(tmp_path / "s") == {"0_model.widths=2": "finished", "1_model.widths=9000": "failed"}
-    assert "File too large" in summary(tmp_path / "s" / "1_model.widths=9000")["error"]
+    assert jobs(tmp_path / "s") == {"0_model.widths-2": "finished", "1_model.widths-9000": "failed"}
+    assert "File too large" in summary(tmp_path / "s" / "1_model.widths-9000")["error"]
     assert cli(*argv, "sweep.rerun_failed=true")[0] == 0
     assert list(jobs(tmp_path / "s").values()) == ["finished"] * 2
 
@@ -250,7 +250,7 @@ def test_two_sweeps_in_one_directory_do_no_failure_twice(start, tmp_path):
     both = [start(*argv), start(*argv)]
     assert [job.wait()[0] for job in both] == [1, 1]
     assert list(jobs(tmp_path / "s").values()) == ["failed"] * 3 + ["finished"] * 3
-    for run in (tmp_path / "s").glob("*what=raise*"):
+    for run in (tmp_path / "s").glob("*what-raise*"):
         assert (run / "train.log").read_text().count("Traceback") == 1, run
 
 
@@ -323,18 +323,18 @@ def test_damaged_jobs_cost_themselves(cli, command, monkeypatch, tmp_path):
     s = tmp_path / "s"
     argv = ("-m", *SHORT, "seed=0,1,2,3", "hydra.sweep.dir=s")
     assert cli(*argv)[0] == 0
-    (s / "1_seed=1" / "summary.json").write_text("{")
-    for name in ("2_seed=2", "3_seed=3"):
+    (s / "1_seed-1" / "summary.json").write_text("{")
+    for name in ("2_seed-2", "3_seed-3"):
         (s / name / "summary.json").unlink()
         shutil.rmtree(s / name / "checkpoints")
-    (s / "3_seed=3" / ".hydra" / "config.yaml").write_text("seed: [")
+    (s / "3_seed-3" / ".hydra" / "config.yaml").write_text("seed: [")
     monkeypatch.setattr("trainer.sweep.pool.context", lambda: multiprocessing.get_context("fork"))
     code, text = command(main, "resume", "s")
     assert code == 1, text
     assert "Traceback" not in text
-    assert "damaged     1_seed=1: summary.json" in text
-    assert summary(s / "2_seed=2")["status"] == "finished"
-    assert "3_seed=3" in text.partition("jobs  ")[2]
+    assert "damaged     1_seed-1: summary.json" in text
+    assert summary(s / "2_seed-2")["status"] == "finished"
+    assert "3_seed-3" in text.partition("jobs  ")[2]
 
 
 @pytest.fixture

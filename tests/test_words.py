@@ -11,8 +11,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from trainer.composing import Loader
-from trainer.config import CONF, explain, register_resolvers
+from trainer.config import CONF, register_resolvers
 from trainer.errors import Refused
+from trainer.explain import explain
 from trainer.sweep.grid import Composer, expand, parse, values
 from trainer.sweep.space import space_of
 
@@ -35,7 +36,8 @@ def alone(loader, argv):
         del plain["hydra"], plain["sweep"]
         return OmegaConf.to_container(OmegaConf.create(plain), resolve=True)
     except Exception as error:
-        assert explain(error, argv), argv
+        if explain(error, argv) is None:
+            raise
         return None
 
 

@@ -99,12 +99,19 @@ def closing_facts(path: Path, data: dict[str, Any]) -> dict[str, str]:
     best, test = data["best"], data["test"]
     return {
         "status": data["status"] + (f" ({data['stopped']})" if data.get("stopped") else ""),
-        "best": f"{best['metric']} {number(best['value'])} in epoch {best['epoch']}" if best else "-",
+        "best": best_epoch(best) if best else "-",
         "test": "  ".join(f"{k} {number(v)}" for k, v in test.items()) if test else "-",
         "parameters": f"{data['parameters']:,}",
         "seconds": f"{data['seconds']:.1f}",
         "path": run_dir.shown(path),
     }
+
+
+def best_epoch(best: dict[str, Any]) -> str:
+    """The best epoch, by what, or why it is that one."""
+    if "note" in best:
+        return f"epoch {best['epoch']} ({best['note']})"
+    return f"{best['metric']} {number(best['value'])} in epoch {best['epoch']}"
 
 
 def number(value: float | None) -> str:

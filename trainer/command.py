@@ -21,7 +21,7 @@ def report(error: Exception, tracebacks: bool, overrides: list[str], otherwise: 
     if isinstance(error, BrokenPipeError):  # the reader has gone, as in `--help | head`
         drop_output()
         return EXIT["finished"]
-    from trainer.config import explain  # brings Hydra, which a command that goes well may have no need of
+    from trainer.explain import explain  # brings Hydra, which a command that goes well may have no need of
 
     line = explain(error, overrides) or otherwise
     if line is not None and other_process():  # the first process says it

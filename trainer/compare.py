@@ -4,7 +4,7 @@ Configuration, metrics, and what the runs were made with, side by side. Where a 
 the same folder, or below further paths) the repetitions are averaged and compared by a t-test; RUN_A and RUN_B may also
 be folders of runs that differ in their seed only.
 
-    python -m trainer.compare outputs/…_sweep/0_optim=sgd,seed=0 outputs/…_sweep/3_optim=adam,seed=0
+    python -m trainer.compare outputs/…_sweep/0_optim-sgd_seed-0 outputs/…_sweep/3_optim-adam_seed-0
     python -m trainer.compare outputs/sgd outputs/adam --json
 """
 

@@ -22,8 +22,8 @@ class Loader(ConfigLoaderImpl):
     """Composes what all jobs of a sweep share without asking whether each of their keys exists.
 
     Hydra composes a sweep's first configuration with the default choices where choices are swept, so it would refuse a
-    key that only these have. What a job takes is seen when the job is composed. Likewise where the data of a resumed run
-    lie now is no key of the default data.
+    key that only these have. What a job takes is seen when the job is composed. Likewise the place of a resumed run's
+    data is no key of the default data.
     """
 
     def load_configuration(

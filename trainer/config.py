@@ -1,4 +1,4 @@
-"""Between the command line and the constructors: flags, resolvers, help, and what is wrong with a configuration.
+"""Between the command line and the constructors: flags, resolvers, help, and the check of a configuration.
 
 The constructors' signatures are the schema: a key that is no argument is unknown, and a value must be of the
 argument's annotated type. This module does not import torch: it is on the way of ``--help``.
@@ -7,30 +7,25 @@ argument's annotated type. This module does not import torch: it is on the way o
 from __future__ import annotations
 
 import difflib
-import errno
 import inspect
-import re
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import InitVar, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra._internal.utils import _locate, get_args_parser
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from trainer import run_dir
 from trainer.distributed import other_process
-from trainer.errors import Refused, one_line
+from trainer.errors import Refused
+from trainer.names import job_name, safe
 
 MISSING = "???"  # OmegaConf's mark of a value that must be given
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-
-ELSEWHERE = "choose a place for the run that can be written: hydra.run.dir=DIR"
 
 # One example for each group on the help page; the rest of a line is read from conf/.
 EXAMPLES = {
@@ -70,11 +65,11 @@ Flags: --hydra-help lists Hydra's own; conga -sc install=bash installs shell com
 def register_resolvers(claimed: list[str]) -> None:
     """The resolvers that conf/config.yaml uses; directories that they make are added to `claimed`."""
 
-    def new_run_dir(resume: str | None, path: str) -> str:
+    def new_run_dir(resume: str | None, place: str, *names: Any) -> str:
         if resume is None and other_process():
             return "."  # the first process makes the directory, and tells the others
         if resume is None:
-            claimed.append(run_dir.claim(path))
+            claimed.append(run_dir.claim("_".join([place, *(safe(str(name)) for name in names)])))
             return claimed[-1]
         if not (Path(resume) / run_dir.CONFIG).is_file():
             raise Refused(f"train.resume={resume}: must be the directory of a run, with {run_dir.CONFIG} in it")
@@ -82,7 +77,9 @@ def register_resolvers(claimed: list[str]) -> None:
 
     # Cached: Hydra asks more than once, and each claim would be another directory.
     OmegaConf.register_new_resolver("run_dir", new_run_dir, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("job_dir", run_dir.job_name, replace=True)
+    OmegaConf.register_new_resolver(
+        "job_dir", lambda n, text: job_name(n, text.split(",") if text else []), replace=True
+    )
     OmegaConf.register_new_resolver("help", help_page, replace=True)
 
 
@@ -268,83 +265,3 @@ def unknown_key(key: str, value: Any, known: Iterable[str]) -> str:
     prefix = f"{group}." if group else ""
     listed = f"{group or 'the configuration'} has {', '.join(names)}" if names else f"this choice of {group} has none"
     return f"{key}={show(value)}: unknown key; " + (f"did you mean {prefix}{near[0]}? " if near else "") + listed
-
-
-def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
-    """One line for a person's mistake, or None if the error is not one."""
-    chain = list(_causes(error))
-    for cause in chain:
-        if isinstance(cause, Refused):
-            return _say_where_from(str(cause), overrides)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        options = error.options or sorted(f.stem for f in (CONF / group).glob("*.yaml"))  # none for one of a list
-        if group and options:
-            near = difflib.get_close_matches(choice, options, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            return f"{group}={choice}: no such choice; {hint}{group} can be {', '.join(options)}"
-    if "Config group override must be" in str(error):  # a null or a number, and Hydra does not say of which group
-        for override in overrides:
-            key, _, value = override.lstrip("+~").partition("=")
-            if (CONF / key).is_dir() and not (CONF / key / f"{value}.yaml").exists():
-                return f"{override}: must be one of {', '.join(sorted(f.stem for f in (CONF / key).glob('*.yaml')))}"
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be parsed as KEY=VALUE ({one_line(error)})"
-    if isinstance(error, ConfigCompositionException) and any(o.startswith("train.resume=") for o in overrides):
-        for override in overrides:  # judged against the defaults, a key of the run's own choices may look unknown
-            key = override.lstrip("+~").partition("=")[0]
-            if key not in ("train.resume", *run_dir.RESUMABLE) and not key.startswith("hydra"):
-                return run_dir.not_resumable(override)
-    if isinstance(error, ConfigCompositionException):
-        for cause in chain:
-            if isinstance(cause, ConfigAttributeError | ConfigKeyError) and OmegaConf.is_dict(cause.parent_node):
-                return _explain_key(cause, overrides)
-    for cause in chain:
-        if isinstance(cause, OSError):
-            return explain_os_error(cause)
-    if "Could not override 'experiment/tuned'" in str(error):
-        return "experiment/tuned: belongs to experiment=fashion_sfw; name both"
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return " ".join(str(error).split())
-    return None
-
-
-def _say_where_from(text: str, overrides: Sequence[str]) -> str:
-    """Adds to lines about unknown keys that nobody typed which experiment has them, and how to do without."""
-    experiment = next((o for o in overrides if o.startswith("experiment=")), None)
-    if experiment is None:
-        return text
-    typed = [key for key in (o.lstrip("+~").partition("=")[0] for o in overrides) if not (CONF / key).is_dir()]
-
-    def longer(line: re.Match[str]) -> str:
-        if any(f"{line[1]}.".startswith((f"{key}.", f"{key}[")) for key in typed):
-            return line[0]
-        return f"{line[0]}; {experiment} sets it, and '~{line[1]}' leaves it out"
-
-    return re.sub(r"([\w.\[\]]+)=.*: unknown key; .*", longer, text)
-
-
-def explain_os_error(error: OSError) -> str:
-    """The line about a file that the system refuses to read or write."""
-    text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{text}; what was written before is whole: free some space"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
-        return f"{text}; {ELSEWHERE}"
-    return text
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what caused it, and so on; OmegaConf keeps the cause of its errors as their context."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or (error.__context__ if isinstance(error, OmegaConfBaseException) else None)
-
-
-def _explain_key(error: OmegaConfBaseException, overrides: Sequence[str]) -> str:
-    key = error.full_key or ""
-    given = next((o for o in overrides if re.split("=", o.lstrip("+~"), maxsplit=1)[0] == key), None)
-    value = given.partition("=")[2] if given else "…"
-    return unknown_key(key, value, [k for k in map(str, error.parent_node) if k != "hydra"])

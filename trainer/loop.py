@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from trainer import checkpoint, coefficients
 from trainer.anomaly import NotFinite
+from trainer.best import decide
 from trainer.device import random_state, set_random_state
 from trainer.display import untrained_line
 from trainer.errors import Interrupted, Refused
@@ -146,36 +147,17 @@ def measure_epoch(t: Training) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]]) -> None:
     """Logs the epoch, then saves it: a row whose checkpoint was not written any more is dropped by a resume."""
-    p, early = t.progress, t.settings.early_stopping
+    p = t.progress
     p.epoch, p.position, p.sums, p.epoch_s, p.final = p.epoch + 1, 0, {}, 0.0, row
     for logger in t.loggers:
         logger.log(row, groups)
-    improved = False
-    if t.monitor in row:  # not in an epoch without evaluation
-        value = row[t.monitor]
-        if hasattr(t.schedule, "observe"):
-            t.schedule.observe(value, t.maximize)
-        improved = p.best is None or better(value, p.best["value"], t.maximize)
-        if improved:  # ties keep the earliest
-            p.best = {"metric": t.monitor, "value": value, "epoch": p.epoch, "mode": "max" if t.maximize else "min"}
-            save_best(t)
-    if t.stopper in row:
-        value = row[t.stopper]
-        if p.improved is None or better(value, p.improved["value"], t.stopper_maximize, early.min_delta):
-            p.improved = {"value": value, "epoch": p.epoch}
-    if t.judge is not None:
-        p.pruned = t.judge(row)
+    improved = decide(t, row)
+    if p.best is not None and p.best["epoch"] == p.epoch:
+        save_best(t)
     keep_epoch(t)
     save_last(t)
     record(t, write=time.perf_counter() - t.heartbeat_at > GLANCE_S)
     t.display.end_epoch(row, improved)
-
-
-def better(value: float, than: float, maximize: bool, by: float = 0.0) -> bool:
-    """Whether a number is better than another, by more than `by`; what is a number is better than NaN."""
-    if math.isnan(than):
-        return not math.isnan(value)
-    return value > than + by if maximize else value < than - by
 
 
 def evaluate(t: Training, split: str, model: nn.Module | None = None) -> dict[str, float]:
@@ -330,6 +312,8 @@ def restore(t: Training) -> bool:
     changed = checkpoint.changed_fact(state["facts"], t.dataset.facts.plain())
     if changed:
         raise Refused(f"{t.dataset.facts.name}: the data are not those that the run began with ({changed})")
+    if state["facts"].get("fingerprint") is None:
+        t.display.say(f"note        {checkpoint.UNCHECKED}")
     t.load_state(state)
     if t.progress.best is not None:
         try:

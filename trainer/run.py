@@ -20,11 +20,13 @@ from trainer import run_dir
 from trainer.announce import announce, closing_facts
 from trainer.assembly import GIVEN, assemble
 from trainer.command import EXIT, refuse
-from trainer.config import check_config, explain
+from trainer.config import check_config
 from trainer.display import Display, Logged
 from trainer.distributed import Lost, World, joined
 from trainer.errors import Held, Interrupted, Refused, one_line
+from trainer.explain import explain
 from trainer.files import append_line
+from trainer.provenance import git_facts, process_facts, versions
 from trainer.run_dir import Summary
 from trainer.stop import StopRequest
 
@@ -196,7 +198,7 @@ def carry_out(t: Training) -> int:
     from trainer.loop import end_loggers, fit, record
     from trainer.training import Diverged
 
-    process, facts = run_dir.process_facts(), {"versions": run_dir.versions(), "git": run_dir.git_facts()}
+    process, facts = process_facts(), {"versions": versions(), "git": git_facts()}
     record(t, status="running", test=None, **facts, process=process, error=None)
     p, say = t.progress, t.display.say
     try:

@@ -14,15 +14,10 @@ import contextlib
 import json
 import os
 import platform
-import re
-import shlex
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import blake2s
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +26,8 @@ from omegaconf import OmegaConf
 
 from trainer.errors import Held, Refused, one_line
 from trainer.files import YamlLoader, to_yaml, write_json, write_whole
+from trainer.provenance import now
+from trainer.typed import argument
 
 CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
 MOVABLE = ("data.path", "data.root")  # where the data lie; what they are stays
@@ -38,7 +35,6 @@ MOVABLE = ("data.path", "data.root")  # where the data lie; what they are stays
 RESUMABLE = ("train.epochs", "train.device", "train.threads", "train.checkpoint_steps", "train.max_minutes", *MOVABLE)
 PLACES = (*MOVABLE, "model.pretrained")  # keys that name a file
 
-LONGEST = 100  # characters in the name of a job's directory
 LOOK_S = 0.2  # for so long somebody who only looks may hold a directory
 SILENT_S = 600.0  # a process elsewhere whose heartbeat is older than this is taken for gone
 
@@ -56,15 +52,6 @@ def claim(path: str) -> str:
             candidate = f"{path}_{n}"
 
 
-def job_name(number: int, differences: str) -> str:
-    """`<number>_<differences>` as a safe folder name of bounded length; what is cut is told apart by a hash."""
-    safe = re.sub(r"[^\w.,=+-]+", "-", re.sub(r"[][(){}'\"]", "", differences), flags=re.ASCII).strip("-.")
-    name = f"{number}_{safe}".rstrip("_")
-    if len(name) > LONGEST:
-        name = f"{name[: LONGEST - 9]}-{blake2s(differences.encode(), digest_size=4).hexdigest()}"
-    return name
-
-
 def remove_if_empty(path: Path) -> None:
     """Removes the directory unless something is in it (or it is not there)."""
     with contextlib.suppress(OSError):
@@ -80,12 +67,9 @@ def shown(path: Path) -> str:
 
 def resume_command(path: Path) -> str:
     """The command that continues the run in `path`."""
-    text = shown(path)
-    if not re.fullmatch(r"[\w./+-]+", text):  # Hydra's grammar wants other characters in quotes of its own
-        text = '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + m[2].replace('"', '\\"'), text) + '"'
     processes = os.environ.get("LOCAL_WORLD_SIZE", "1")  # torchrun says so
-    start = ["python"] if processes == "1" else ["torchrun", f"--nproc-per-node={processes}"]
-    return shlex.join([*start, "-m", "trainer", f"train.resume={text}"])
+    start = "python" if processes == "1" else f"torchrun --nproc-per-node={processes}"
+    return f"{start} -m trainer {argument('train.resume', shown(path))}"
 
 
 @contextlib.contextmanager
@@ -312,22 +296,8 @@ def _read_yaml(path: Path) -> dict:
 
 # In the order in which summary.json shows them.
 FIELDS = (
-    *(
-        "status",
-        "stopped",
-        "epochs",
-        "steps",
-        "untrained",
-        "best",
-        "final",
-        "test",
-        "parameters",
-        "seconds",
-        "device",
-        "threads",
-        "seed",
-    ),
-    *("versions", "git", "process", "error"),
+    *("status", "stopped", "epochs", "steps", "untrained", "best", "final", "test", "parameters", "seconds"),
+    *("device", "threads", "seed", "versions", "git", "process", "error"),
 )
 
 
@@ -363,42 +333,6 @@ class Summary:
         if not (self.writes and write):
             return
         if "process" in self.data:
-            self.data["process"]["heartbeat"] = _now()
+            self.data["process"]["heartbeat"] = now()
         shown = {name: self.data[name] for name in FIELDS if name in self.data}
         write_json(self.path, shown, settle="status" in changes)
-
-
-def process_facts() -> dict[str, Any]:
-    """Who trains: host, pid, and since when."""
-    return {"host": platform.node(), "pid": os.getpid(), "started": _now(), "heartbeat": _now()}
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that decide a run's numbers."""
-    names = ("conga", "torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "omegaconf")
-    found = {"python": platform.python_version()}
-    for name in names:
-        with contextlib.suppress(ModuleNotFoundError):  # conga itself, where it runs from a bare checkout
-            found[name] = version(name)
-    return found
-
-
-def git_facts() -> dict[str, Any] | None:
-    """Commit and dirty flag of this code's checkout; None where it is none."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-
-    def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *args], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _now() -> str:
-    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")

@@ -315,7 +315,7 @@ def recorded(run: Path) -> list[Row]:
 def results(summary: Mapping[str, Any]) -> dict[str, float]:
     """The best value of the monitored metric, and the metrics of the test split."""
     best = {f"best/{summary['best']['metric']}": summary["best"]["value"]} if summary["best"] else {}
-    return best | numbers({f"test/{k}": v for k, v in (summary["test"] or {}).items()})
+    return numbers(best | {f"test/{k}": v for k, v in (summary["test"] or {}).items()})
 
 
 def hyper_parameters(run: Path) -> dict[str, bool | int | float | str]:

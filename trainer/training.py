@@ -122,8 +122,9 @@ class Progress:
     lr: float = 0.0  # of the last step
     epoch_s: float = 0.0  # spent training in the epoch under way
     seconds: float = 0.0  # spent in all, until this process took over
-    best: dict[str, Any] | None = None  # {metric, value, epoch, mode: min or max}
+    best: dict[str, Any] | None = None  # {metric, value, epoch, mode: min or max}, or see best.py
     improved: dict[str, Any] | None = None  # {value, epoch}: the last that early stopping counts as an improvement
+    undefined: list[str] = field(default_factory=list)  # columns of which the run has said that they are no numbers
     final: dict[str, Any] | None = None  # the last epoch's row
     pruned: str | None = None  # why a search ended the run
     untrained: dict[str, float] | None = None  # what train.eval_untrained found
@@ -194,7 +195,7 @@ class Training:
         if s.max_steps is not None and p.step >= s.max_steps and p.position == 0:
             return f"train.max_steps={s.max_steps}"
         patience = s.early_stopping.patience
-        judged = p.final is not None and self.stopper in p.final  # the last epoch was looked at
+        judged = p.final is not None and not math.isnan(p.final.get(self.stopper, math.nan))  # it was evaluated, …
         if patience is not None and judged and p.epoch - p.improved["epoch"] >= patience:
             return f"train.early_stopping.patience={patience}: {self.stopper} was best in epoch {p.improved['epoch']}"
         return p.pruned

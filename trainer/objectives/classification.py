@@ -199,6 +199,11 @@ class BinaryCrossEntropy(Classes):
             metrics["auroc"] = area_under_roc(kept["y"], kept["logits"])
         return metrics
 
+    def why_undefined(self, metric: str, y: Tensor) -> str | None:
+        if metric != "auroc" or (y != y[0]).any():
+            return None
+        return f"has one class ({self.facts.output_names[''][int(y[0])]})"
+
     def predict(self, model: nn.Module, x: Tensor) -> Tensor:
         """Probabilities (B, 2) of the two classes."""
         p_B = in_full(model(x))[:, 0].sigmoid()

@@ -11,6 +11,7 @@ An objective is one small object, built with the dataset's facts:
 - ``metrics``: the names of the metrics, the first of them ``loss``; ``evaluated``: those that only an evaluation has;
   ``higher_is_better``: those that `train.monitor` should maximize.
 - ``turns``: see below.
+- ``why_undefined(metric, y)``: why a metric is NaN on a split's targets, for the line that says so.
 - ``predict(model, x)``: what a model's user wants to know; ``truth(y)``: targets in the same terms.
 
 It sees the model and the whole batch, so that a step need not be "outputs against targets": an autoencoder compares
@@ -82,6 +83,10 @@ class Objective:
         """Sums over samples, as numbers -> metrics."""
         means = {k: v / sums["samples"] for k, v in sums.items() if k in self.metrics}
         return means | {"loss": sums["loss"] / sums["weight"] if sums["weight"] else math.nan}
+
+    def why_undefined(self, metric: str, y: Tensor) -> str | None:
+        """Why a metric is no number on a split with the raw targets y, as what follows "the split"; None if unknown."""
+        return None
 
     def predict(self, model: nn.Module, x: Tensor) -> Any:
         """What the model says of inputs ready for it; see the subclasses."""

@@ -45,6 +45,16 @@ class Regression(Supervised):
             metrics["r2"] = r_squared(kept["y"], kept["outputs"])
         return metrics
 
+    def why_undefined(self, metric: str, y: Tensor) -> str | None:
+        if metric != "r2":
+            return None
+        if len(y) == 1:
+            return "has one sample"
+        y_NK = y.reshape(len(y), -1)
+        same = (y_NK == y_NK[0]).all(0).tolist()
+        names = [name for name, is_same in zip(self.facts.output_names[""], same, strict=True) if is_same]
+        return f"has one value only of {', '.join(names)}" if names else None
+
     def predict(self, model: nn.Module, x: Tensor) -> Tensor:
         """Values (B, K) in the targets' own units."""
         return self.truth(in_full(model(x)))
@@ -100,10 +110,13 @@ class Huber(Regression):
 
 
 def r_squared(y: np.ndarray, outputs: np.ndarray) -> float:
-    """Coefficient of determination, the mean over outputs; NaN for one sample, or outputs that are no number."""
+    """Coefficient of determination, the mean over outputs; NaN if a target is constant, or outputs are no numbers.
+
+    Of a constant target nothing can be explained; scikit-learn would say 0 or 1.
+    """
     from sklearn.metrics import r2_score
 
-    if len(y) < 2 or not np.isfinite(outputs).all():
+    if (y == y[:1]).all(0).any() or not np.isfinite(outputs).all():
         return math.nan
     with np.errstate(over="ignore", invalid="ignore"):  # of a run that diverges
         return float(r2_score(y, outputs))

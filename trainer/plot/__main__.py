@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trainer.command import one_line_mistakes, refuse_arguments
 from trainer.errors import Refused
 from trainer.figures import check_picture, rendered, write_out
@@ -209,9 +211,10 @@ def curves_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Dr
 
 
 def monitored(records: Sequence[RunRecord], known: Sequence[str]) -> str:
-    """What most runs watch, or a column that there is."""
+    """What most runs watch and has a number, or a column that there is."""
     counts = Counter(str(record.config.get("train.monitor")) for record in records)
     names = [name for name, _ in counts.most_common() if name in known]
+    names = [name for name in names if any(np.isfinite(r.curves[name]).any() for r in records if name in r.curves)]
     return next(iter(names), next((name for name in known if name.endswith("loss")), known[-1]))
 
 

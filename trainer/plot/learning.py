@@ -100,7 +100,8 @@ def entries(record: RunRecord, splits: list[str]) -> tuple[list[Any], list[str]]
     texts = [SPLITS[split] for split in splits]
     if record.best is not None:
         handles.append(Line2D([], [], color=look.GREY, linewidth=0.9, linestyle=look.DASHES[2]))
-        texts.append(f"epoch {record.best['epoch']}, the best by {record.best['metric']}")
+        why = "the last" if "note" in record.best else f"the best by {record.best['metric']}"
+        texts.append(f"epoch {record.best['epoch']}, {why}")
     if record.status == "diverged":
         handles.append(Line2D([], [], color=look.GREY, **CROSS))
         texts.append("diverged")

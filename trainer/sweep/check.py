@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer.assembly import GIVEN, assemble
-from trainer.config import check_config, explain
+from trainer.config import check_config
 from trainer.display import Silent
 from trainer.distributed import World
 from trainer.errors import one_line
+from trainer.explain import explain
 from trainer.run_dir import Summary
 from trainer.stop import StopRequest
 

@@ -18,6 +18,7 @@ from typing import Any
 from trainer import run_dir
 from trainer.errors import Refused, one_line
 from trainer.files import write_json
+from trainer.names import job_name
 from trainer.run_dir import Summary
 from trainer.sweep.grid import Job
 
@@ -59,7 +60,7 @@ def place(folder: Path, jobs: Sequence[Job]) -> list[Path]:
     for job in jobs:
         key = identity(run_dir.located(job.config))
         if key not in there:
-            there[key] = folder / run_dir.job_name(number, ",".join(job.swept))
+            there[key] = folder / job_name(number, job.swept)
             run_dir.freeze(there[key], job.config, job.hydra, list(job.overrides))
             number += 1
     return list(dict.fromkeys(there[identity(run_dir.located(job.config))] for job in jobs))

@@ -19,8 +19,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, RangeSweep, Transformer
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from trainer.config import explain
 from trainer.errors import Refused, one_line
+from trainer.explain import explain
 from trainer.files import to_yaml
 from trainer.typed import is_plain
 
@@ -119,7 +119,7 @@ def values(override: Override) -> list[str]:
 
 
 def numbers_of(span: RangeSweep, line: str) -> list[int] | list[float]:
-    """The numbers of a range, its end left out; added up as decimal numbers, since in binary 0.1 + 0.1 + 0.1 is not 0.3.
+    """The numbers of a range, its end left out; added up as decimals, since in binary 0.1 + 0.1 + 0.1 is not 0.3.
 
     Raises:
         Refused: a step of 0, or no end of numbers.

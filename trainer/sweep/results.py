@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.announce import number
+from trainer.announce import listed, number
 from trainer.assembly import build
 from trainer.files import write_whole
 from trainer.run_dir import shown
@@ -93,6 +93,14 @@ def closing_lines(folder: Path, records: list[RunRecord], settings: Settings) ->
     for record in records:
         if record.error and record.status != "diverged":
             lines.append(f"{record.status:<11} {record.name}: {record.error}")
+    without = [record for record in records if record.status == "finished" and value(record, settings) is None]
+    if without:
+        metrics = dict.fromkeys(
+            settings.metric or (record.best or {}).get("metric", "the monitor") for record in without
+        )
+        lines.append(
+            f"{'unranked':<11} {listed([record.name for record in without])}: {', '.join(metrics)} is no number"
+        )
     if best := ranked(records, settings)[:1]:
         [(record, metric, found)] = best
         lines.append(f"{'best':<11} {metric} {number(found)}: {shown(record.path)}")

@@ -21,6 +21,7 @@ from hydra_plugins.conga.sweeps import Workers
 from trainer import run_dir
 from trainer.display import loading_progress
 from trainer.errors import Held, Refused
+from trainer.names import job_name
 from trainer.runs import find_runs
 from trainer.sweep import folder as sweep_folder
 from trainer.sweep import results, study
@@ -300,7 +301,7 @@ class Search(Planned):
     def place(self, number: int, params: dict[str, Any]) -> Path | None:
         """The directory of a trial; None where it cannot run, or need not."""
         p = self.plan
-        name = run_dir.job_name(number, ",".join(d.short(params[d.key]) for d in p.dimensions))
+        name = job_name(number, [d.short(params[d.key]) for d in p.dimensions])
         line = None
         try:
             job = self.composer.job([*p.constants, *p.overrides(params)], p.overrides(params))
