@@ -154,7 +154,7 @@ def test_a_gradient_of_full_rank_keeps_its_value(shape, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_rows_of_a_softmax_layers_vertex_add_up_to_0_too(dtype):
-    """The rows of its gradient add up to 0, since probabilities sum to 1; rounding made a unit vector of what is left."""
+    """The rows of its gradient add up to 0, as probabilities sum to 1; rounding made a unit vector of what is left."""
     torch.manual_seed(0)
     layer, x, y = torch.nn.Linear(20, 10, dtype=dtype), torch.randn(64, 20, dtype=dtype), torch.arange(64) % 10
     torch.nn.functional.cross_entropy(layer(x), y).backward()

@@ -12,8 +12,9 @@ import torch
 from conftest import assert_same_run, rows, summary, training_of
 from torch import nn
 
+from trainer.best import better
 from trainer.device import switches
-from trainer.loop import better, finish_epoch
+from trainer.loop import finish_epoch
 
 # 5 steps an epoch
 RUN = ["data.batch_size=300", "train.epochs=4", "train.threads=1", "train.device=cpu", "optim.lr=0.02"]
@@ -260,14 +261,16 @@ def test_early_stopping_restores_the_best_weights(cli, tmp_path):
 
 
 def test_a_metric_that_is_no_number_is_no_failure(cli, tmp_path):
-    """The coefficient of determination of a single sample: the run finishes, and says that it has no value."""
+    """The coefficient of determination of a single sample: the run finishes with its last epoch, and says why."""
     options = ["data=apartments", "data.val_size=1", "train.monitor=val/r2", "train.epochs=2", "hydra.run.dir=run"]
     for start in ("", "finished already"):
         code, text = cli(*options)
         assert code == 0, text
         assert text.startswith(start)
-        assert re.search(r"best +val/r2 - in epoch 1\n", text)
-    assert summary(tmp_path / "run")["best"] == {"metric": "val/r2", "value": None, "epoch": 1, "mode": "max"}
+        assert re.search(r"best +epoch 2 \(val/r2 was never a number: the last epoch\)\n", text)
+        assert ("the validation split has one sample" in text) == (not start)
+    best = {"metric": "val/r2", "value": None, "epoch": 2, "mode": "max"}
+    assert summary(tmp_path / "run")["best"].items() > best.items()
 
 
 def test_a_run_that_ends_before_its_first_evaluation_has_no_test_numbers(cli, tmp_path):
