@@ -2,16 +2,21 @@
 
 import copy
 import io
+import math
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import training_of
 from test_torch_optimizers import CONDITIONAL, PROJECTED, advance, every_optimizer, held
 
 from optim import CGD, LInf, Scion, sets
 from optim.projected import lion, muon, sgd
 from optim.schedules import cosine
 from optim.unconstrained import nearly_orthogonal
+from trainer.loop import check_finite
+from trainer.training import Diverged
 
 SETS = {
     type(C).__name__: C
@@ -138,6 +143,18 @@ def test_a_scheduler_drives_empty_groups_too():
     optimizer.step()
     schedule.step()
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.25)
+
+
+def test_a_run_does_not_look_for_numbers_in_a_weight_without_entries():
+    """torch refuses the largest entry of nothing."""
+    model = torch.nn.Sequential(torch.nn.Linear(4, 0), torch.nn.Linear(4, 2))
+    dataset = SimpleNamespace(splits={"train": 0}, facts=SimpleNamespace(sizes={"train": 4}), batch_size=4)
+    objective = SimpleNamespace(metrics=("loss",), evaluated=(), higher_is_better=())
+    t = training_of(model, dataset, objective, torch.optim.SGD(model.parameters(), lr=0.1))
+    check_finite(t)
+    torch.nn.init.constant_(model[1].bias, math.inf)
+    with pytest.raises(Diverged):
+        check_finite(t)
 
 
 # Muon in bfloat16

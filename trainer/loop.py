@@ -219,7 +219,8 @@ def check_finite(t: Training, *losses: float) -> None:
     """Raises Diverged where a loss, a weight or a number that the optimizer keeps of one is NaN or infinite."""
     kept = [value for state in t.optimizer.state.values() if isinstance(state, dict) for value in state.values()]
     numbers = [n for n in kept if isinstance(n, Tensor) and n.is_floating_point()]
-    largest = nn.utils.get_total_norm([p.detach() for p in t.model.parameters()] + numbers, norm_type=math.inf)
+    numbers = [n for n in (*(p.detach() for p in t.model.parameters()), *numbers) if n.numel()]
+    largest = nn.utils.get_total_norm(numbers, norm_type=math.inf)
     bad = not all(map(math.isfinite, [*losses, largest.item()]))
     if t.world.agreed(int(bad)):  # in the share of any process
         raise Diverged(t.progress)
