@@ -1,5 +1,7 @@
 """The words of a command line mean the same to a single run, to each job of a sweep, and to a search."""
 
+import re
+import shlex
 from decimal import Decimal
 
 import pytest
@@ -7,6 +9,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -16,6 +19,7 @@ from trainer.errors import Refused
 from trainer.explain import explain
 from trainer.sweep.grid import Composer, expand, parse, values
 from trainer.sweep.space import space_of
+from trainer.typed import argument
 
 MORE = "++train.more"  # a key of anybody's own
 
@@ -213,3 +217,54 @@ def test_search_words_that_parse(loader):
     [[dimension], _] = space_of([override])
     lines = [dimension.override(choice) for choice in dimension.choices]
     assert [o.value() for o in OverridesParser.create().parse_overrides(lines)] == ["a b", "null", "x"]
+
+
+ODD = [
+    *(
+        "odd names/Größe.csv",
+        "sweep/0_optim.lr=0.02,seed=1",
+        "photos (1)",
+        "~/runs",
+        "it's",
+        'say "so"',
+        "both'\"",
+        "a,b",
+    ),
+    *(
+        "back\\slash",
+        "end\\",
+        'end\\"',
+        "[x]",
+        "{x}",
+        "a:b",
+        "$HOME",
+        "${seed}",
+        "`ls`",
+        "a;b&c|d",
+        "*?!#%",
+        " a ",
+        "=",
+        "",
+    ),
+    *("007", "12", "1_2", "1e5", "-3", ".5", "1.", "+1", "inf", "NaN", "null", "True", "plain/x-1_a.b+c", "-x", "a\tb"),
+]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_the_words_that_are_suggested_mean_the_text(text):
+    """Through a POSIX shell's rules and Hydra's grammar, to what OmegaConf makes of it."""
+    [word] = shlex.split(argument("data.root", text))
+    value = OverridesParser.create().parse_override(word).value()
+    assert OmegaConf.create({"root": value, "seed": 3}).root == text
+    assert isinstance(value, str)
+
+
+@pytest.mark.parametrize("text", [text for text in ODD if set(text) & set("ß=(~'\",;&`!#")])
+def test_a_line_about_words_that_do_not_parse_says_how_to_write_them(loader, text):
+    """What it says last is pasted into a shell."""
+    with pytest.raises(HydraException) as refused:
+        loader.load_configuration("config", [f"data.root={text}"], RunMode.RUN)
+    line = explain(refused.value, []).removesuffix(" for a text")
+    [word] = shlex.split(re.search(r".* (?:write|for a list,) (.*)", line)[1])
+    value = OverridesParser.create().parse_override(word).value()
+    assert OmegaConf.create({"root": value}).root == text

@@ -1,4 +1,4 @@
-"""How Hydra composes here: as ever, but for what a sweep's jobs are judged by, and for ~.
+"""How Hydra composes here: as ever, but for keys that only swept choices have, data that moved, and ~.
 
 This module does not import torch: it is on the way of ``--help``.
 """
@@ -13,9 +13,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from trainer import run_dir
+from trainer.typed import typed_path
 
 
 class Loader(ConfigLoaderImpl):
@@ -38,7 +40,7 @@ class Loader(ConfigLoaderImpl):
         if any(override.startswith("train.resume=") for override in overrides):
             overrides = [f"++{o}" if o.partition("=")[0] in run_dir.MOVABLE else o for o in overrides]
         if run_mode != RunMode.MULTIRUN:
-            return super().load_configuration(config_name, overrides, *how)
+            return at_home(super().load_configuration(config_name, overrides, *how))
         parsed = OverridesParser.create().parse_overrides(overrides)
         of_jobs = [o for o in parsed if not o.is_sweep_override() and self.is_of_jobs(o)]
         shared = [o.input_line for o in parsed if o not in of_jobs]
@@ -47,7 +49,7 @@ class Loader(ConfigLoaderImpl):
             with suppress(ConfigCompositionException):
                 self._apply_overrides_to_config([override], config)
         config.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
-        return config
+        return at_home(config)
 
     def is_choice(self, override: Override) -> bool:
         """Whether an override chooses a file of a group, and sets no key."""
@@ -57,6 +59,18 @@ class Loader(ConfigLoaderImpl):
         """Whether an override sets a key of a run, and none of the sweep or of Hydra."""
         own = override.is_hydra_override() or override.key_or_group.split(".")[0] in ("hydra", "sweep")
         return not own and not self.is_choice(override)
+
+
+def at_home(config: DictConfig) -> DictConfig:
+    """With ~ as somebody's home where Hydra makes directories; it would make one called ~."""
+    for node in (config.hydra.run, config.hydra.sweep):
+        text = OmegaConf.to_container(node, resolve=False)["dir"]
+        if text.startswith("${") and not text.startswith("${run_dir:"):  # that one would make the directory
+            with suppress(OmegaConfBaseException):
+                text = node.dir
+        if text.startswith("~"):
+            node.dir = str(typed_path(text))
+    return config
 
 
 def install() -> None:

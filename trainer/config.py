@@ -7,7 +7,11 @@ argument's annotated type. This module does not import torch: it is on the way o
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
+import itertools
+import re
+import shlex
 import textwrap
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +26,7 @@ from trainer import run_dir
 from trainer.distributed import other_process
 from trainer.errors import Refused
 from trainer.names import job_name, safe
+from trainer.typed import typed_path
 
 MISSING = "???"  # OmegaConf's mark of a value that must be given
 
@@ -71,9 +76,9 @@ def register_resolvers(claimed: list[str]) -> None:
         if resume is None:
             claimed.append(run_dir.claim("_".join([place, *(safe(str(name)) for name in names)])))
             return claimed[-1]
-        if not (Path(resume) / run_dir.CONFIG).is_file():
+        if not (typed_path(str(resume)) / run_dir.CONFIG).is_file():
             raise Refused(f"train.resume={resume}: must be the directory of a run, with {run_dir.CONFIG} in it")
-        return resume
+        return str(typed_path(str(resume)))
 
     # Cached: Hydra asks more than once, and each claim would be another directory.
     OmegaConf.register_new_resolver("run_dir", new_run_dir, use_cache=True, replace=True)
@@ -102,7 +107,7 @@ def flags_first(arguments: list[str]) -> list[str]:
         Refused: an unknown flag, or something that would harm a run.
     """
     parser = get_args_parser()
-    parser.error = _refuse_flag
+    parser.error = functools.partial(_refuse_flag, arguments)
     parsed = parser.parse_intermixed_args(arguments)
     if parsed.experimental_rerun is not None:
         raise Refused("--experimental-rerun: would unpickle a file; use train.resume=RUN_DIR")
@@ -119,7 +124,18 @@ def flags_first(arguments: list[str]) -> list[str]:
     return [*flags, *parsed.overrides]
 
 
-def _refuse_flag(message: str) -> None:
+def _refuse_flag(arguments: Sequence[str], message: str) -> None:
+    """Raises Refused with the line about a flag that does not exist; perhaps it is a key of a group."""
+    of_all_data = OmegaConf.load(CONF / "config.yaml").data
+    for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        flag, _, value = word.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        for group in EXAMPLES if flag.startswith("--") and flag in message else ():
+            files = (file.read_text() for file in (CONF / group).glob("*.yaml"))
+            if any(re.search(rf"^{re.escape(name)}:", text, re.MULTILINE) for text in files) or (
+                group == "data" and name in of_all_data
+            ):
+                raise Refused(f"{word}: no such flag; write {shlex.quote(f'{group}.{name}={value or following}')}")
     raise Refused(f"{message}; --hydra-help lists the flags")
 
 
@@ -257,11 +273,18 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def unknown_key(key: str, value: Any, known: Iterable[str]) -> str:
-    """The line about a key that does not exist."""
+def unknown_key(key: str, value: Any, known: Iterable[str], deeper: Iterable[str] = ()) -> str:
+    """The line about a key that does not exist.
+
+    Args:
+        known: names that stand beside it.
+        deeper: keys of groups, for one that was typed without its group.
+    """
     group, _, name = key.rpartition(".")
     names = [k for k in known if not k.startswith("_")]
-    near = difflib.get_close_matches(name, names, n=1)
-    prefix = f"{group}." if group else ""
+    near = [f"{group}.{k}" if group else k for k in difflib.get_close_matches(name, names, n=1)]
+    near += [k for k in deeper if k.rpartition(".")[2] == name]
     listed = f"{group or 'the configuration'} has {', '.join(names)}" if names else f"this choice of {group} has none"
-    return f"{key}={show(value)}: unknown key; " + (f"did you mean {prefix}{near[0]}? " if near else "") + listed
+    if group == "constraint" and not names:
+        listed = "constraint is none; choose one, e.g. constraint=linf"
+    return f"{key}={show(value)}: unknown key; " + (f"did you mean {near[0]}? " if near else "") + listed

@@ -8,15 +8,18 @@ from __future__ import annotations
 import difflib
 import errno
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from trainer import run_dir
 from trainer.config import CONF, unknown_key
-from trainer.errors import Refused, one_line
+from trainer.errors import Refused
+from trainer.typed import argument, quoted
 
 ELSEWHERE = "choose a place for the run that can be written: hydra.run.dir=DIR"
 
@@ -40,7 +43,9 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
             if (CONF / key).is_dir() and not (CONF / key / f"{value}.yaml").exists():
                 return f"{override}: must be one of {', '.join(sorted(f.stem for f in (CONF / key).glob('*.yaml')))}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be parsed as KEY=VALUE ({one_line(error)})"
+        return _say_how_to_quote(error.override, str(error))
+    if several := re.search(r"Ambiguous value for argument '(.*)'$", str(error), re.MULTILINE):
+        return _say_several(several[1])
     if isinstance(error, ConfigCompositionException) and any(o.startswith("train.resume=") for o in overrides):
         for override in overrides:  # judged against the defaults, a key of the run's own choices may look unknown
             key = override.lstrip("+~").partition("=")[0]
@@ -58,6 +63,32 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
     if isinstance(error, HydraException | OmegaConfBaseException):
         return " ".join(str(error).split())
     return None
+
+
+def _say_how_to_quote(override: str, why: str) -> str:
+    """The line about an override that Hydra cannot parse, with words that it can, ready for a shell."""
+    key, equal, value = override.partition("=")
+    if not equal:
+        return f"{override}: must be KEY=VALUE"
+    of_function = re.search(r"while evaluating .*?: (.*)", why)
+    line = f"{override}: cannot be parsed as KEY=VALUE" + (f" ({of_function[1]})" if of_function else "")
+    try:
+        OverridesParser.create().parse_override(f"{key}={quoted(value)}")
+    except HydraException:  # the key is at fault
+        return f"{line}; {key} is no name of a key"
+    return f"{line}; if it is a text, write {argument(key, value)}"
+
+
+def _say_several(override: str) -> str:
+    """The line about commas in the value of a single run."""
+    key, _, value = override.partition("=")
+    if re.fullmatch(r"[+-]?\d+,\d+", value):
+        point = value.replace(",", ".")
+        return f"{override}: {value} means two values; write {key}={point}, or add -m to try each of them"
+    as_list, as_text = shlex.quote(f"{key}=[{value}]"), argument(key, value)
+    return (
+        f"{override}: several values; add -m to try each of them, or write {as_list} for a list, {as_text} for a text"
+    )
 
 
 def _say_where_from(text: str, overrides: Sequence[str]) -> str:
@@ -98,4 +129,12 @@ def _explain_key(error: OmegaConfBaseException, overrides: Sequence[str]) -> str
     key = error.full_key or ""
     given = next((o for o in overrides if re.split("=", o.lstrip("+~"), maxsplit=1)[0] == key), None)
     value = given.partition("=")[2] if given else "…"
-    return unknown_key(key, value, [k for k in map(str, error.parent_node) if k != "hydra"])
+    known = [k for k in map(str, error.parent_node) if k != "hydra"]
+    deeper = [f"{k}.{name}" for k in known for name in _names(error.parent_node, k)] if "." not in key else []
+    return unknown_key(key, value, known, deeper)
+
+
+def _names(node: DictConfig, key: str) -> list[str]:
+    """The keys below a key that has any."""
+    child = OmegaConf.select(node, key, throw_on_resolution_failure=False)
+    return list(map(str, child)) if OmegaConf.is_dict(child) else []

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
+
+from trainer.errors import Refused
 
 # What the grammar takes for a number, a truth or nothing, though only characters that need no quotes are in it.
 NO_TEXT = re.compile(
@@ -30,3 +33,15 @@ def quoted(text: str) -> str:
 def argument(key: str, text: str) -> str:
     """KEY=TEXT as it is pasted into a shell."""
     return shlex.quote(f"{key}={quoted(text)}")
+
+
+def typed_path(text: str) -> Path:
+    """A path with ~ as somebody's home.
+
+    Raises:
+        Refused: there is nobody of that name.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise Refused(f"{text}: there is no such home; a folder of this name is ./{text}") from None

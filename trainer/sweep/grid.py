@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 import random
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -135,7 +136,14 @@ def numbers_of(span: RangeSweep, line: str) -> list[int] | list[float]:
 
 
 def parse(loader: ConfigLoader, params: dict[str, Any] | None, arguments: Sequence[str]) -> list[Override]:
-    """What `hydra.sweeper.params` says, then the command line, which wins."""
+    """What `hydra.sweeper.params` says, then the command line, which wins.
+
+    Raises:
+        Refused: a decimal comma.
+    """
+    for word in arguments:
+        if comma := re.fullmatch(r"[^=]+=([+-]?\d+),(0\d+)", word):
+            raise Refused(f"{word}: {comma[1]},{comma[2]} means two values; write {comma[1]}.{comma[2]}")
     parser = OverridesParser.create(config_loader=loader)
     typed = parser.parse_overrides(list(arguments))
     wins = {(o.key_or_group, o.package) for o in typed if not has_mapping(o)}
