@@ -1,5 +1,7 @@
 """Where files are: a relative path is that of the folder where the run was started, whoever reads it, wherever."""
 
+import importlib
+
 import pytest
 import yaml
 from conftest import summary
@@ -126,3 +128,36 @@ def test_the_places_of_a_configuration(folders):
     assert config["data"]["path"] == "a.csv"
     config["model"]["pretrained"], config["data"]["path"] = True, "/a.csv"
     assert run_dir.located(config, run) == config
+
+
+def test_a_tilde_is_a_home_where_runs_go(inside, folders):
+    home = {"HOME": str(folders / "empty")}
+    assert inside("home", *CSV, 'hydra.run.dir="~/runs/first"', env=home)[0] == 0
+    assert inside("home", 'train.resume="~/runs/first"', "train.epochs=2", env=home)[0] == 0
+    assert summary(folders / "empty" / "runs" / "first")["epochs"] == 2
+    place = ['data.root="~/d"', "hydra.sweep.dir=${data.root}/sweep"]  # by a reference to another key
+    code, text = inside("home", "-m", *CSV, "seed=1,2", *place, "sweep.workers=1", env=home)
+    assert code == 0, text
+    assert (folders / "empty" / "d" / "sweep" / "sweep.json").exists()
+    code, text = inside("home", *CSV, 'hydra.run.dir="~nobody-of-this-name/x"', env=home)
+    assert (code, text.count("\n")) == (2, 1)
+    assert "there is no such home" in text
+    assert not list(folders.rglob("~*"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("evaluate RUN", "predict RUN x.csv", "robustness RUN", "weights RUN", "runs RUN", "plot RUN", "report RUN"),
+        *("compare RUN RUN", "sweep resume RUN", "sweep show RUN"),
+    ],
+)
+def test_a_tilde_is_a_home_to_every_command(command, monkeypatch, tmp_path, words):
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    name, *words = words.replace("RUN", "~/run").split()
+    package = {"runs": ".__main__", "plot": ".__main__", "report": ".__main__", "sweep": ".__main__"}.get(name, "")
+    main = importlib.import_module(f"trainer.{name}{package}").main
+    code, text = command(main, *words)
+    assert (code, text.count("\n")) == (2, 1)
+    assert str(tmp_path / "me" / "run") in text
+    assert "~" not in text

@@ -30,6 +30,7 @@ from trainer.runs.groups import Mean, mean
 from trainer.runs.read import RunRecord, canonical, differing, find_runs, metric_direction, natural
 from trainer.runs.show import as_csv, as_json, digits, output, text, write
 from trainer.runs.significance import Test, compare
+from trainer.typed import typed_path
 
 SEED = "seed"
 FACTS = ("epochs", "steps", "stopped", "parameters", "device", "threads")
@@ -82,12 +83,14 @@ class Metric:
 def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
     parser = argparse.ArgumentParser(prog="python -m trainer.compare", description=__doc__.partition("\n")[0])
-    parser.add_argument("a", type=Path, metavar="RUN_A", help="a run, or a folder of runs that differ in seed only")
-    parser.add_argument("b", type=Path, metavar="RUN_B", help="the same")
+    parser.add_argument(
+        "a", type=typed_path, metavar="RUN_A", help="a run, or a folder of runs that differ in seed only"
+    )
+    parser.add_argument("b", type=typed_path, metavar="RUN_B", help="the same")
     parser.add_argument(
         "paths",
         nargs="*",
-        type=Path,
+        type=typed_path,
         default=[],
         metavar="PATH",
         help="where to look for repetitions; default: beside each run",

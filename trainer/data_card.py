@@ -23,6 +23,7 @@ from trainer.config import CONF, check_config, register_resolvers
 from trainer.display import loading_progress
 from trainer.errors import Refused
 from trainer.figures import check_picture
+from trainer.typed import typed_path
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
     parser = argparse.ArgumentParser(prog="python -m trainer.data_card", description=__doc__.partition("\n")[0])
     parser.add_argument("overrides", nargs="*", metavar="data=… | data.KEY=…", help="as for a run")
-    parser.add_argument("--out", type=Path, help="the picture's file; default: outputs/data_card_NAME.png")
+    parser.add_argument("--out", type=typed_path, help="the picture's file; default: outputs/data_card_NAME.png")
     parser.error = refuse_arguments
     with one_line_mistakes():
         arguments = parser.parse_intermixed_args()

@@ -37,6 +37,7 @@ from trainer.command import one_line_mistakes, refuse_arguments
 from trainer.errors import Refused
 from trainer.files import write_json, write_whole
 from trainer.run_dir import shown
+from trainer.typed import typed_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +88,9 @@ class Evaluation:
 def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
     parser = argparse.ArgumentParser(prog="python -m trainer.evaluate", description=__doc__.partition("\n")[0])
-    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="the directory of a run, which may still be training")
+    parser.add_argument(
+        "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
+    )
     parser.add_argument(
         "settings", nargs="*", default=[], metavar="data.KEY=…", help="where the data are now: data.path=…, data.root=…"
     )
@@ -96,7 +99,7 @@ def main() -> None:
     )
     parser.add_argument("--split", help="train, val or test; default: test, where there is none val, then train")
     parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept; default: best")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write; default: RUN_DIR/evaluation")
+    parser.add_argument("--out", type=typed_path, metavar="DIR", help="where to write; default: RUN_DIR/evaluation")
     parser.add_argument("--format", choices=("parquet", "csv"), help="of predictions; default: parquet if it can be")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
     parser.error = refuse_arguments

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -25,6 +24,7 @@ from rich.table import Table
 
 from trainer.command import EXIT, one_line_mistakes, refuse_arguments
 from trainer.errors import Refused, one_line
+from trainer.typed import typed_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,9 +39,11 @@ NEXT = 2  # classes after the first in the table
 def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
     parser = argparse.ArgumentParser(prog="python -m trainer.predict", description=__doc__.partition("\n")[0])
-    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="the directory of a run, which may still be training")
     parser.add_argument(
-        "input", type=Path, metavar="INPUT", help="an image, a folder of images, .csv, .parquet or .npz"
+        "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
+    )
+    parser.add_argument(
+        "input", type=typed_path, metavar="INPUT", help="an image, a folder of images, .csv, .parquet or .npz"
     )
     parser.add_argument("--csv", action="store_true", help="print comma-separated values with all probabilities")
     parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept; default: best")

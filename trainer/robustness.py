@@ -25,6 +25,7 @@ from trainer.command import one_line_mistakes, refuse_arguments
 from trainer.display import loading_progress
 from trainer.errors import Refused
 from trainer.figures import check_picture, write_out
+from trainer.typed import typed_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +68,7 @@ class Row(NamedTuple):
 def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
     parser = argparse.ArgumentParser(prog="python -m trainer.robustness", description=__doc__.partition("\n\n")[2])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="a run's directory, or several")
+    parser.add_argument("runs", nargs="+", type=typed_path, metavar="RUN_DIR", help="a run's directory, or several")
     parser.add_argument("--split", default="test", help="whose samples are taken (test)")
     parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept (best)")
     parser.add_argument("--tests", default=",".join(TESTS), help=f"some of {','.join(TESTS)} (all)")
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=typed_path,
         help="the picture's file, with the CSV beside it; default: RUN_DIR/robustness/robustness.png, of several runs "
         "outputs/robustness.png, beside a CSV in each",
     )

@@ -29,6 +29,7 @@ from trainer.figures import check_picture, rendered, write_out
 from trainer.plot import look
 from trainer.plot.values import named, settings
 from trainer.run_dir import shown
+from trainer.typed import typed_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,12 +85,12 @@ class First:
 def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
     parser = argparse.ArgumentParser(prog="python -m trainer.weights", description=__doc__.partition("\n")[0])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="a run's directory, or several")
+    parser.add_argument("runs", nargs="+", type=typed_path, metavar="RUN_DIR", help="a run's directory, or several")
     parser.add_argument("--units", type=int, default=UNITS, help=f"at most so many of each run ({UNITS})")
     parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept (best)")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=typed_path,
         metavar="FILE",
         help="the picture's file; default: RUN_DIR/weights.png, of several runs outputs/weights.png",
     )

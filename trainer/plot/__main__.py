@@ -35,6 +35,7 @@ from trainer.run_dir import shown
 from trainer.runs.columns import Names, row, tests
 from trainer.runs.read import RunRecord, differing, find_runs
 from trainer.runs.where import parse
+from trainer.typed import typed_path
 
 KINDS = ("png", "svg", "pdf")
 NOTED = 5  # damaged runs that are named
@@ -55,9 +56,11 @@ def main() -> None:
         "best, seconds, parameters, epochs or steps. KEY is a key of the configuration (optim.lr, or lr where that is "
         "clear) or a choice (optim).",
     )
-    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="where to look; default: outputs")
+    parser.add_argument("paths", nargs="*", type=typed_path, metavar="PATH", help="where to look; default: outputs")
     parser.add_argument("--where", metavar="CONDITION", help="only these runs: 'optim=cgd and test/accuracy>0.9'")
-    parser.add_argument("--out", type=Path, metavar="FILE", help=".png, .svg or .pdf; default: a PNG in the first PATH")
+    parser.add_argument(
+        "--out", type=typed_path, metavar="FILE", help=".png, .svg or .pdf; default: a PNG in the first PATH"
+    )
     parser.add_argument("--title", metavar="TEXT")
     parser.add_argument("--size", metavar="WxH", help="in inches, such as 3.3x2.4 for a column of a paper")
     curves = parser.add_argument_group("curves, which are drawn by default")

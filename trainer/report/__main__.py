@@ -25,6 +25,7 @@ from trainer.run_dir import shown
 from trainer.runs.columns import Names, row
 from trainer.runs.read import RunRecord, find_runs
 from trainer.runs.where import parse
+from trainer.typed import typed_path
 
 NAME = "report.html"
 
@@ -32,8 +33,8 @@ NAME = "report.html"
 def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
     parser = argparse.ArgumentParser(prog="python -m trainer.report", description=__doc__.partition("\n")[0])
-    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="a run, a sweep, or a folder of them")
-    parser.add_argument("--out", type=Path, metavar="FILE.html", help=f"default: {NAME} in the first PATH")
+    parser.add_argument("paths", type=typed_path, nargs="+", metavar="PATH", help="a run, a sweep, or a folder of them")
+    parser.add_argument("--out", type=typed_path, metavar="FILE.html", help=f"default: {NAME} in the first PATH")
     parser.add_argument("--where", metavar="CONDITION", help="which runs, as for trainer.runs, such as 'optim=cgd'")
     parser.error = refuse_arguments
     with one_line_mistakes():

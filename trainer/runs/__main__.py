@@ -29,6 +29,7 @@ from trainer.runs.groups import grouped
 from trainer.runs.read import RunRecord, differing, find_runs
 from trainer.runs.sweep import sweep_rows
 from trainer.runs.where import parse
+from trainer.typed import typed_path
 
 REASONS = 20  # runs whose errors are told below the table
 EVERY_S = 2.0
@@ -52,7 +53,7 @@ def main() -> None:
         epilog="Columns are keys of the configuration (optim.lr, or lr where that is clear), choices (optim), name, "
         "path, status, error, best, best/epoch, test, test/accuracy, final/val/loss, …, epochs, seconds, parameters.",
     )
-    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="where to look; default: outputs")
+    parser.add_argument("paths", nargs="*", type=typed_path, metavar="PATH", help="where to look; default: outputs")
     parser.add_argument("--sort", metavar="KEYS", help="columns, by commas; -KEY for descending order")
     parser.add_argument("--descending", action="store_true", help="turn the order of --sort around")
     parser.add_argument(

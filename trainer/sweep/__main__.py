@@ -26,6 +26,7 @@ from trainer.config import CONF, register_resolvers
 from trainer.errors import Refused
 from trainer.run import train
 from trainer.sweep.folder import asked
+from trainer.typed import typed_path
 
 
 def main() -> None:
@@ -34,12 +35,12 @@ def main() -> None:
     parser.error = refuse_arguments
     what = parser.add_subparsers(dest="what", required=True)
     again = what.add_parser("resume", help="does what is left: finished jobs are skipped, interrupted ones go on")
-    again.add_argument("folder", type=Path, help="the directory of a sweep")
+    again.add_argument("folder", type=typed_path, help="the directory of a sweep")
     again.add_argument("overrides", nargs="*", help="changes, such as sweep.workers=1 or sweep.rerun_failed=true")
     show = what.add_parser(
         "show", help="writes sweep.csv and sweep.png, and says what is done, what failed, and the best"
     )
-    show.add_argument("folder", type=Path, help="the directory of a sweep")
+    show.add_argument("folder", type=typed_path, help="the directory of a sweep")
     for one in (again, show):
         one.error = refuse_arguments
     with one_line_mistakes():
