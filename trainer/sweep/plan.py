@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from trainer.errors import Refused, one_line
 from trainer.files import YamlLoader, to_yaml, write_whole
-from trainer.run_dir import shown
+from trainer.run_dir import located, shown
 from trainer.sweep.folder import SEARCH
 from trainer.sweep.grid import Composer
 from trainer.sweep.space import Dimension
@@ -73,7 +74,18 @@ class Plan:
             other += [d.key for d in self.dimensions if d not in dimensions] + sorted(there - here)
             raise Refused(
                 f"{shown(folder)}: holds another search ({other[0]} differs); choose another hydra.sweep.dir, "
-                f"or go on with that one: python -m trainer.sweep resume {shown(folder)}"
+                f"or go on with that one: python -m trainer.sweep resume {shlex.quote(shown(folder))}"
+            )
+
+    def check_place(self, folder: Path) -> None:
+        """Raises Refused where paths of its runs mean other files in this folder than in the one where it was begun."""
+        first = [d.override(d.choices[0] if d.choices else d.low) for d in self.dimensions]
+        job = self.composer().job([*self.constants, *first], ())
+        home = from_yaml(job.hydra)["hydra"]["runtime"]["cwd"]
+        if Path(home) != Path.cwd() and located(job.config) != job.config:
+            raise Refused(
+                f"{shown(folder)}: its relative paths are those of {home}; give the command there, "
+                f"or go on with it: python -m trainer.sweep resume {shlex.quote(shown(folder))}"
             )
 
     def overrides(self, params: dict[str, Any]) -> list[str]:

@@ -69,6 +69,7 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
         if there.exists():  # perhaps since a moment only
             plan = Plan.read(sweep.folder)
             plan.check_same(sweep.folder, dimensions, constants)
+            plan.check_place(sweep.folder)
         settle_metric(sweep, plan)
         sweep_folder.ask(sweep.folder, [d.key for d in dimensions], sweep.plain())
         if not there.exists():
