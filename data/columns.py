@@ -90,9 +90,14 @@ def of_numbers(path: Path, name: str, values: np.ndarray, kind: Kind | None) -> 
         ValueError: it should be of another kind, or holds infinite values.
     """
     found: Kind = "boolean" if values.dtype.kind == "b" else "number"
-    if kind not in (None, found):
-        raise file_error(path, f"column {name}, row 1: {values[0]} is no {kind}, and the run's data have one there")
     missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+    if missing.all():  # of any kind
+        return Column(name, kind or found, values, missing)
+    if kind not in (None, found):
+        row = int(np.argmin(missing))
+        raise file_error(
+            path, f"column {name}, row {row + 1:,}: {values[row]} is no {kind}, and the run's data have one there"
+        )
     infinite = np.flatnonzero(np.isinf(values)) if values.dtype.kind == "f" else ()
     if len(infinite):
         raise file_error(path, f"column {name} has {len(infinite):,} infinite values, in row {infinite[0] + 1:,} first")

@@ -90,8 +90,8 @@ def shared(splits: Mapping[str, Hashes], *, with_targets: bool) -> list[str]:
             place = np.searchsorted(known, keys[other])
             n = int((known[np.minimum(place, len(known) - 1)] == keys[other]).sum())
             if n:
-                were = "sample is" if n == 1 else "samples are"
-                notes.append(f"{n:,} of {len(keys[other]):,} {other} {were} in the {name} split, too")
+                verb = "is" if n == 1 else "are"
+                notes.append(f"{n:,} of {len(keys[other]):,} {other} samples {verb} in the {name} split, too")
     return notes
 
 

@@ -194,7 +194,7 @@ class ImageFolder(Source):
             etc = ", …" if len(bad) > 1 else ""
             left = f"left out {len(bad):,} that cannot be decoded of {total:,} images: {file} ({why}){etc}"
             raw.notes += (one_line(left),)
-        raw.notes += tuple(f"{n:,} of {total:,} images {remark}" for remark, n in remarks.items())
+        raw.notes += counts(remarks, total)
 
     def _decoded(self, files: np.ndarray) -> Iterator[tuple[int, list[Picture | Undecodable]]]:
         """(position of the first, images) for one stretch of `files` after another; Pillow decodes without the GIL."""
@@ -204,6 +204,11 @@ class ImageFolder(Source):
 
     def _workers(self) -> int:
         return max(1, cores() - 1) if self.workers == "auto" else self.workers
+
+
+def counts(remarks: Counter[str], total: int) -> tuple[str, ...]:
+    """Notes of how many of `total` images each remark is true."""
+    return tuple(f"{n:,} of {total:,} images {'has' if n == 1 else 'have'} {remark}" for remark, n in remarks.items())
 
 
 def cores() -> int:
@@ -227,7 +232,7 @@ def layout(path: Path, splits: str) -> tuple[dict[str, Path], list[str]]:
     if splits == "auto" and others:
         names, which = ", ".join(top.name for top in named), "is a class" if len(named) == 1 else "are classes"
         return {"train": path}, [
-            f"{names} {which} here, as {others[0]} is beside; data.splits=folders makes splits of it"
+            f"{names} {which} here, as {others[0]} is beside; data.splits=folders makes splits of such"
         ]
     folders: dict[str, Path] = {}
     instead = "; data.splits=classes takes the folders for classes"
@@ -240,11 +245,10 @@ def layout(path: Path, splits: str) -> tuple[dict[str, Path], list[str]]:
     if not folders_in(folders["train"]):
         raise file_error(folders["train"], f"holds no class folders{instead}")
     empty = [top for top in folders.values() if not folders_in(top)]
-    left = [*others, *(top.name for top in empty)]
-    why = "no class folders in it" if empty else "no split by its name"
-    return {split: top for split, top in folders.items() if top not in empty}, [
-        *([f"not read: {', '.join(left)} ({why})"] if left else [])
-    ]
+    left = [f"{name} (no split by its name)" for name in others]
+    left += [f"{top.name} (no class folders in it)" for top in empty]
+    notes = [f"not read: {', '.join(left)}"] if left else []
+    return {split: top for split, top in folders.items() if top not in empty}, notes
 
 
 def split_called(name: str) -> str | None:
@@ -267,10 +271,11 @@ def pictures_in(folder: Path, above: tuple[str, ...] = ()) -> Found:
                 inside = pictures_in(Path(entry.path), (*above, real))
                 found.files += inside.files
                 found.others += inside.others
-            elif entry.name.lower().endswith(ENDINGS):  # a link that leads nowhere is one that cannot be decoded
-                found.files.append(entry.path)
+            elif entry.name.lower().endswith(ENDINGS) and (entry.is_file() or entry.is_symlink()):
+                found.files.append(entry.path)  # a link that leads nowhere is one that cannot be decoded
             else:
-                found.others[kind_of(entry.name)] += 1
+                lost = entry.is_symlink() and not os.path.exists(entry.path)
+                found.others["link that leads nowhere" if lost else kind_of(entry.name)] += 1
     found.files.sort()
     return found
 

@@ -99,7 +99,7 @@ class Decoder:
         if image.mode.startswith("I"):  # Pillow would clip at 255
             image = Image.fromarray((sixteen_bits(image) >> 8).astype(np.uint8))
         if deep:
-            remarks += ("of 16 bits were read with 8",)
+            remarks += ("16 bits, and was read with 8",)
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")
         array = np.asarray(self._sized(image.convert(mode)))
@@ -118,7 +118,7 @@ class Decoder:
                 array = sixteen_bits(image)[:, :, None].astype(np.float32)
             else:
                 if deep:
-                    remarks += ("of 16 bits a colour were read with 8",)
+                    remarks += ("16 bits a colour, and was read with 8",)
                 if image.mode == "P" and "transparency" in image.info:
                     image = image.convert("RGBA")
                 colours = image.convert("RGB" if self.channels == 3 else "L")
@@ -198,7 +198,7 @@ def seen_before(image: Image.Image) -> tuple[str, ...]:
     several = image.format != "MPO" and getattr(image, "is_animated", False)
     if several:
         image.seek(0)
-    return ("of several frames: the first was read",) if several else ()
+    return ("several frames: the first was read",) if several else ()
 
 
 def transparency(image: Image.Image) -> tuple[str, ...]:
@@ -206,7 +206,7 @@ def transparency(image: Image.Image) -> tuple[str, ...]:
     if not (image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info):
         return ()
     opaque = image.convert("RGBA").getextrema()[3][0] == 255
-    return () if opaque else ("with transparent parts: these were read as if they were not",)
+    return () if opaque else ("transparent parts, which were read as if they were not",)
 
 
 def upright(image: Image.Image) -> Image.Image:

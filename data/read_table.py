@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PARQUET = (".parquet", ".pq")
 BLOCK = 2**18  # bytes that are looked at together
-WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "dot": ".", "point": ".", "semicolon": ";", "space": " "}
+WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "dot": ".", "semicolon": ";", "space": " "}
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def read_csv(path: Path, notation: Notation, texts: Collection[str]) -> pd.DataF
 
     table = read({name: str for name in names if name in texts})
     again = [name for name, column in table.items() if name not in texts and not as_written(column)]
-    whole = [name for name, column in table.items() if name not in texts and column.dtype.kind in "iu"]
+    whole = [name for name, column in table.items() if name not in texts and column.dtype.kind in "iuf"]
     if whole and zeros_in_front(path, notation.separator):
         again += whole
     if again:

@@ -283,7 +283,7 @@ def one_hot(columns: list[Column], categories: Mapping[str, tuple[str, ...]]) ->
             x[:, k], k = column.numbers(), k + 1
             continue
         place = {text: i for i, text in enumerate(categories[column.name])}
-        places = np.array([place.get(text, -1) for text in column.different])[column.values]
+        places = np.array([*(place.get(text, -1) for text in column.different), -1])[column.values]
         for i in range(len(place)):
             x[:, k + i] = places == i
         x[column.missing, k : k + len(place)] = np.nan

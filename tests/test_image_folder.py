@@ -4,11 +4,13 @@ import os
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from conftest import COMMON as SHARED
 from formats import draw, saved
 from PIL import Image, ImageOps
@@ -194,7 +196,9 @@ def test_an_image_that_cannot_be_decoded_can_be_left_out(tmp_path, memory_gb):
 
 BAD = {
     "cat/x.jpg": {
-        "cut": (CUT_JPEG, "cannot be decoded (truncated at byte 700); skip_bad=true"), "empty": (b"", "cannot be decoded (the file is empty)"), "html": (b"<html>", "(no picture of a format that is read)"),
+        "cut": (CUT_JPEG, "cannot be decoded (truncated at byte 700); skip_bad=true"),
+        "empty": (b"", "cannot be decoded (the file is empty)"),
+        "html": (b"<html>", "(no picture of a format that is read)"),
         "streamed": (CUT_JPEG, "cannot be decoded", {"memory_gb": 0.0}),
     },
     "line\nbreak/x.png": {"empty": (b"", "cannot be decoded")},
@@ -233,3 +237,168 @@ def test_what_is_missing_is_said_in_one_line(tmp_path, make, words):
         make(tmp_path).load()
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def counted(dataset):
+    """The notes about files that were not read."""
+    return [note for note in dataset.facts.notes if "not read" in note]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_files_are_those_that_torchvision_reads(tmp_path, seed):
+    """In every format that it knows, at any depth, behind links; what neither reads is counted by kind."""
+    rng, endings = np.random.default_rng(seed), ("jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp")
+    others = {"heic": 0, "pdf": 0}
+    for label in ("bee", "Ant", "cow"):
+        for k in range(int(rng.integers(6, 12))):
+            below = tmp_path / "photos" / label / "/".join(rng.choice(["x", "y z"], rng.integers(0, 3)))
+            below.mkdir(parents=True, exist_ok=True)
+            ending = endings[rng.integers(len(endings))]
+            image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+            (image.convert("L") if ending == "pgm" else image).save(below / f"{k}.{ending}")
+        for ending in others:
+            n = int(rng.integers(0, 3))
+            others[ending] += n
+            for k in range(n):
+                (tmp_path / "photos" / label / f"{k}.{ending}").write_bytes(b"")
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(tmp_path / "elsewhere" / "0.png")
+    (tmp_path / "photos" / "bee" / "link").symlink_to(tmp_path / "elsewhere")
+    theirs = torchvision.datasets.ImageFolder(tmp_path / "photos")
+    expected = sorted((path, y, np.asarray(theirs.loader(path)).tobytes()) for path, y in theirs.samples)
+    dataset = folder(tmp_path / "photos", memory_gb=0.0).load()
+    paths, y = dataset.splits["train"]
+    decode = folder(tmp_path / "photos").decoder
+    found = sorted(
+        (p, c, decode(p).transpose(1, 2, 0).tobytes()) for p, c in zip(paths.tolist(), y.tolist(), strict=True)
+    )
+    assert found == expected
+    assert dataset.facts.class_names == tuple(theirs.classes)
+    left = {kind: n for kind, n in others.items() if n}
+    words = ", ".join(f"{n} .{kind}" for kind, n in sorted(left.items(), key=lambda pair: -pair[1]))
+    total = sum(left.values())
+    were = "file was" if total == 1 else "files were"
+    assert counted(dataset) == ([f"{total} {were} not read: {words}"] if left else [])
+
+
+def test_links_in_a_circle_are_followed_once(tmp_path):
+    photos(tmp_path)
+    (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat")
+    (tmp_path / "cat" / "gone").symlink_to(tmp_path / "nowhere")
+    dataset = folder(tmp_path).load()
+    assert dataset.facts.sizes == {"train": 12}
+    assert counted(dataset) == ["2 files were not read: 1 link to a folder above, 1 link that leads nowhere"]
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes"),
+    [
+        ("Training Testing", {"train": 12, "test": 12}),
+        ("Train Test", {"train": 12, "test": 12}),
+        ("train Test dev", {"train": 12, "val": 12, "test": 12}),
+        ("TRAIN valid eval", {"train": 12, "val": 12, "test": 12}),
+        ("train_set validation_set test-set", {"train": 12, "val": 12, "test": 12}),
+        ("train2017 val2017", {"train": 12, "val": 12}),
+    ],
+)
+def test_folders_called_like_splits_are_splits(tmp_path, names, sizes):
+    for name in names.split():
+        photos(tmp_path / name)
+    dataset = folder(tmp_path).load()
+    assert dataset.facts.sizes == sizes
+    assert dataset.facts.class_names == ("cat", "dog")
+    assert folder(tmp_path, splits="classes").load().facts.class_names == tuple(sorted(names.split()))
+
+
+def test_a_folder_called_train_beside_others_is_a_class(tmp_path):
+    photos(tmp_path, ["train", "cat"])
+    dataset = folder(tmp_path).load()
+    assert dataset.facts.class_names == ("cat", "train")
+    assert dataset.facts.notes == ("train is a class here, as cat is beside; data.splits=folders makes splits of such",)
+    with pytest.raises(ValueError, match=r"train: holds no class folders; data.splits=classes"):
+        folder(tmp_path, splits="folders").load()
+
+
+def test_folders_of_no_split_are_named(tmp_path):
+    photos(tmp_path / "train")
+    photos(tmp_path / "extra")
+    (tmp_path / "test").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "test" / "0.png")
+    dataset = folder(tmp_path, splits="folders").load()
+    assert dataset.facts.sizes == {"train": 12}
+    assert dataset.facts.notes == ("not read: extra (no split by its name), test (no class folders in it)",)
+
+
+def deep_png(path, array):
+    """Writes 16 bits a channel, (H, W) or (H, W, 3), by hand: Pillow writes colours with 8 only."""
+    h, w, *colours = array.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    head = struct.pack(">IIBBBBB", w, h, 16, 2 if colours else 0, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm", "jp2"])
+def test_sixteen_bits_stay_sixteen_bits(tmp_path, ending):
+    twelve = draw(12, 8, 8, dtype=np.uint16) % 4096 + 500
+    for k, array in enumerate(twelve):
+        file = tmp_path / "ab"[k % 2] / f"{k:02}.{ending}"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(array).save(file, **({"irreversible": False} if ending == "jp2" else {}))
+    for memory_gb in (1.0, 0.0):
+        dataset = folder(tmp_path, channels=1, memory_gb=memory_gb).load()
+        x = dataset.batch("train", slice(0, 12))[0]
+        np.testing.assert_array_equal(x[:, 0].numpy(), np.concatenate([twelve[::2], twelve[1::2]]))
+        assert dataset.facts.value_range == (0, 65_535)
+
+
+def test_eight_and_sixteen_bits_are_brought_to_one_scale(tmp_path):
+    colours, plain = draw(8, 8, 3, dtype=np.uint16, seed=1), draw(8, 8, 3, seed=2)
+    deep_png(tmp_path / "a" / "0.png", colours)
+    (tmp_path / "b").mkdir()
+    Image.fromarray(plain).save(tmp_path / "b" / "0.png")
+    x = folder(tmp_path).load().splits["train"][0].numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(x[0], colours)
+    np.testing.assert_array_equal(x[1], plain.astype(int) * 257)  # 255 becomes 65,535
+
+
+def test_what_is_not_in_the_pixels_is_said(tmp_path):
+    photos(tmp_path)
+    frames = [Image.new("L", (8, 8), v) for v in (0, 90, 200)]
+    frames[0].save(tmp_path / "cat" / "a.gif", save_all=True, append_images=frames[1:])
+    Image.new("RGBA", (8, 8), (9, 9, 9, 100)).save(tmp_path / "cat" / "b.png")
+    Image.new("RGBA", (8, 8), (9, 9, 9, 255)).save(tmp_path / "cat" / "opaque.png")
+    assert folder(tmp_path).load().facts.notes == (
+        "1 of 15 images has several frames: the first was read",
+        "1 of 15 images has transparent parts, which were read as if they were not",
+    )
+
+
+def test_numbers_without_black_and_white_are_refused(tmp_path):
+    photos(tmp_path)
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "cat" / "x.tif")
+    with pytest.raises(ValueError, match=r"x\.tif: cannot be decoded \(holds fractions"):
+        folder(tmp_path).load()
+
+
+def test_a_picture_of_too_many_pixels_says_so(tmp_path, monkeypatch):
+    photos(tmp_path)
+    Image.new("L", (50, 50)).save(tmp_path / "cat" / "scan.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"scan.png: .* \(too many pixels: 2,500, and Pillow's limit is 2,000"):
+        folder(tmp_path).load()
+
+
+@pytest.mark.parametrize("memory_gb", [4.0, 0.0])
+def test_the_same_picture_in_two_splits_is_counted(tmp_path, memory_gb):
+    for part in ("train", "test"):
+        photos(tmp_path / part, n=4)
+    (tmp_path / "test" / "cat" / "0.png").write_bytes((tmp_path / "train" / "cat" / "0.png").read_bytes())
+    for i in range(1, 4):
+        Image.fromarray(draw(8, 8, 3, seed=90 + i)).save(tmp_path / "test" / "cat" / f"{i}.png")
+        Image.fromarray(draw(8, 8, 3, seed=80 + i)).save(tmp_path / "test" / "dog" / f"{i}.png")
+    Image.fromarray(draw(8, 8, 3, seed=70)).save(tmp_path / "test" / "dog" / "0.png")
+    notes = folder(tmp_path, memory_gb=memory_gb).load().facts.notes
+    assert notes == ("1 of 8 test samples is in the train split, too",)

@@ -19,7 +19,7 @@ import numpy as np
 from data import Facts
 from data.columns import as_column
 from data.gate import as_inputs, range_note
-from data.image_folder import AT_ONCE, ImageFolder, cores, kinds, pictures_in
+from data.image_folder import AT_ONCE, ImageFolder, cores, counts, kinds, pictures_in
 from data.npz import read_npz
 from data.pictures import ENDINGS, READ, Decoder, Undecodable
 from data.precision import COARSEST
@@ -178,7 +178,7 @@ def decoded(files: list[str], decode: Decoder, limits: tuple[float, float], inpu
     if not inputs.names:
         more = f", and {len(files) - 1:,} more" if len(files) > 1 else ""
         raise Refused(f"{inputs.unread[0]}{more}")
-    inputs.notes += tuple(f"{n:,} of {len(files):,} images {remark}" for remark, n in remarks.items())
+    inputs.notes += counts(remarks, len(files))
 
 
 def table_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
