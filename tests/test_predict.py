@@ -183,7 +183,10 @@ WINE = (
     *("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids"),
     *("nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines", "proline"),
 )
-AN_IMAGE = "expected an image (.jpg, .png, .webp, .bmp, .tif, .gif, .ppm, .jp2), a folder of images, or an .npz file with an array x of (N, 1, 8, 8)"
+AN_IMAGE = (
+    "expected an image (.jpg, .png, .webp, .bmp, .tif, .gif, .ppm, .jp2), a folder of images, or an .npz file with an "
+    "array x of (N, 1, 8, 8)"
+)
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ BAD = {
         "label -1": (GOOD | {"y_train": Y - 1}, "y_train: -1"), "1 axis": (GOOD | {"x_train": Y}, "1 axes"),
         "label 3": (GOOD | {"x_test": X, "y_test": Y + 1}, "y_test: the label 3 is out of range"),
         "shape": (GOOD | {"x_val": X[:, 1:], "y_val": Y}, "x_val has samples of float64 (2,)"),
-        "NaN": (GOOD | {"x_train": np.where(X == 4, np.nan, X)}, "x_train: 1 values are NaN or infinite, in sample 2 first"),
+        "NaN": (GOOD | {"x_train": np.where(X == 4, np.nan, X)}, "x_train: 1 values are NaN or infinite, in sample 2"),
         "target inf": (GOOD | {"y_train": np.where(Y, np.inf, 1)}, "y_train: 13 of the targets"),
         "target 1e300": (GOOD | {"y_train": np.where(Y, 1e300, 0.5)}, "y_train: "),
         "objects": (GOOD | {"x_train": np.array([{}] * 20)}, "plain arrays"), "header": (GOOD | {"x_train": WIDE}, ""),

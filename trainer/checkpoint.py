@@ -91,10 +91,11 @@ def changed_fact(before: dict[str, Any], now: dict[str, Any]) -> str | None:
 
     The fingerprint tells most, and is asked once sizes and shapes agree.
     """
+    skipped = {"notes"} | ({"name"} if before.get("fingerprint") else set())  # the same file may be called otherwise
     ordered = sorted(now, key=lambda key: isinstance(now[key], torch.Tensor))  # statistics last: they say least
     for key in ordered:
         value, old = now[key], before.get(key)
-        if key == "notes" or (key in LATER and old is None):
+        if key in skipped or (key in LATER and old is None):
             continue
         if key == "fingerprint":
             changed = difference(old, value) if old and value else None
