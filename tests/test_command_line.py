@@ -86,6 +86,7 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["epochs=3"], "epochs=3: unknown key; did you mean train.epochs?"),
         (["--epochs", "3"], "--epochs: no such flag; write train.epochs=3"),
         (["--batch-size", "8", "seed=1"], "--batch-size: no such flag; write data.batch_size=8"),
+        (["model._target_=mynet.MyNet"], "model._target_=mynet.MyNet: cannot import mynet; looked in /"),
         (["foo"], "foo: must be KEY=VALUE"),
         (["größe=3"], "größe=3: cannot be parsed as KEY=VALUE; größe is no name of a key"),
         (["seed=range(a)"], "cannot be parsed as KEY=VALUE (mismatch type argument start: str is incompatible"),
