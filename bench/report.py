@@ -39,7 +39,7 @@ def write_runs(root: Path) -> None:
     ).stdout
     rng = np.random.default_rng(0)
     for i in range(RUNS):
-        run = root / f"{i}_optim.lr={10 ** -(i % 20 / 5):.4g},seed={i // 20}"
+        run = root / f"{i}_optim.lr-{10 ** -(i % 20 / 5):.4g}_seed-{i // 20}"
         (run / ".hydra").mkdir(parents=True)
         text = config.replace("seed: 0", f"seed: {i // 20}", 1).replace(
             "  lr: 0.01", f"  lr: {10 ** -(i % 20 / 5):.4g}"

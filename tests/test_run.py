@@ -35,7 +35,7 @@ def test_the_main_job_reaches_its_accuracy(cli, tmp_path):
     code, text = cli("-m", *CGD, "seed=0,1,2,3,4")
     assert code == 0, text
     runs = sorted(tmp_path.glob("outputs/*/*_sweep/*/summary.json"))
-    assert [p.parent.name for p in runs] == [f"{i}_seed={i}" for i in range(5)]
+    assert [p.parent.name for p in runs] == [f"{i}_seed-{i}" for i in range(5)]
     assert np.mean([json.loads(p.read_text())["test"]["accuracy"] for p in runs]) >= 0.96
 
 
