@@ -123,17 +123,13 @@ def test_a_search_in_another_folder(inside, folders):
         "hydra/sweeper=optuna",
         *CSV,
         "optim=sgd,adam",
-        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.n_trials=1",
         "hydra.sweep.dir=../search",
     )
     assert inside("home", *search)[0] == 0
     code, text = inside("other", *search)
     assert (code, text.count("\n")) == (2, 1)
     assert f"its relative paths are those of {folders}/home" in text
-    assert inside("home", *search)[0] == 0
-    absolute = [f"data.path={folders}/home/table.csv" if w.startswith("data.path") else w for w in search]
-    absolute[-1] = "hydra.sweep.dir=../again"
-    assert inside("home", *absolute)[0] == inside("other", *absolute)[0] == 0
 
 
 def test_the_places_of_a_configuration(folders):

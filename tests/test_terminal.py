@@ -88,7 +88,7 @@ def test_a_sweep_is_one_table(zygote, tmp_path):
     code, text = watch(zygote, argv, tmp_path)
     assert code == 0, text
     shown = plain(text)
-    assert re.search(r"│ \d +│ seed=\d +│ +\d+/30 +│ val/loss \d\.\d{4} +│ running 0:\d\d +│", shown), shown
+    assert re.search(r"│ \d +│ seed-\d +│ +\d+/30 +│ val/loss \d\.\d{4} +│ running 0:\d\d +│", shown), shown
     assert re.search(r"0 of 3 done; about \d+:\d\d left", shown), shown
     assert len(re.findall(r"\[[123]/3\] \d_seed-\d  finished  val/loss \d\.\d{4}  [\d.]+ s", shown)) == 3
     assert "samples/s" not in shown

@@ -168,10 +168,12 @@ def check_node(key: str, node: Mapping[str, Any], given: Sequence[str]) -> None:
                 raise Refused(unknown_key(f"{key}.{name}", child, [k for k in node if k != name]))
             check_node(f"{key}.{name}", child, given)
     elif node["_target_"] is not None:
+        if not isinstance(node["_target_"], str):
+            raise Refused(f"{key}._target_={show(node['_target_'])}: must be the name of a class or a function")
         try:
             target = _locate(node["_target_"])  # get_object logs what it raises, in several lines
         except Exception as error:  # Hydra wraps whatever the import raises
-            line, module = " ".join(str(error).split()), str(node["_target_"]).partition(".")[0]
+            line, module = " ".join(str(error).split()), node["_target_"].partition(".")[0]
             if getattr(error.__cause__, "name", None) == module:
                 line = f"cannot import {module}; looked in {Path.cwd()}; start where it is, or set PYTHONPATH"
             raise Refused(f"{key}._target_={node['_target_']}: {line}") from error
