@@ -7,6 +7,7 @@ import yaml
 from conftest import summary
 
 from trainer import run_dir
+from trainer.errors import Refused
 
 TABLE = "a,b,label\n" + "".join(f"{i % 7},{i % 5},{'yes' if i % 7 > 3 else 'no'}\n" for i in range(60))
 OTHER = TABLE.replace("yes", "maybe")
@@ -159,6 +160,19 @@ def test_a_tilde_is_a_home_where_runs_go(inside, folders):
     assert (code, text.count("\n")) == (2, 1)
     assert "there is no such home" in text
     assert not list(folders.rglob("~*"))
+    (folders / "empty" / "own" / "experiment").mkdir(parents=True)
+    (folders / "empty" / "own" / "experiment" / "ours.yaml").write_text("# @package _global_\nseed: 7\n")
+    for flag in (["--config-dir=~/own"], ["--config-dir", "~/own"]):
+        assert "seed: 7" in inside("home", *flag, "experiment=ours", "--cfg", "job", env=home)[1]
+
+
+def test_a_tilde_is_a_home_from_python(monkeypatch, tmp_path):
+    from trainer.runs import load_curves, load_runs
+
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    for load in (load_runs, load_curves):
+        with pytest.raises(Refused, match=f"{tmp_path}/me/run"):
+            load("~/run")
 
 
 @pytest.mark.parametrize(

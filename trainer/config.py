@@ -121,6 +121,8 @@ def flags_first(arguments: list[str]) -> list[str]:
             raise Refused(f"{override}: must be a directory; . is this one")
         if key == "train.resume" and parsed.multirun:
             raise Refused(f"{override}: goes on with one run; leave out -m")
+    # Of a flag that names a folder, as --config-dir=~/own does.
+    flags = [re.sub(r"^(--[\w-]+=)?(~.*)", lambda m: f"{m[1] or ''}{typed_path(m[2])}", flag) for flag in flags]
     return [*flags, *parsed.overrides]
 
 

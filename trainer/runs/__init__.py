@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainer.runs.columns import known, row
 from trainer.runs.read import RunRecord, differing, find_runs, metric_direction
+from trainer.typed import typed_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,7 @@ def load_runs(*paths: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    records = find_runs([Path(path) for path in paths])
+    records = find_runs([typed_path(str(path)) for path in paths])
     return pd.DataFrame([row(record) for record in records], columns=known(records))
 
 
@@ -39,7 +40,7 @@ def load_curves(*paths: str | Path) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    records = [record for record in find_runs([Path(path) for path in paths]) if record.curves]
+    records = [record for record in find_runs([typed_path(str(path)) for path in paths]) if record.curves]
     names = list(dict.fromkeys(name for record in records for name in record.curves))
     lengths = [len(record.curves["epoch"]) for record in records]
     missing = [np.full(n, np.nan) for n in lengths]
