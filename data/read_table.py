@@ -65,7 +65,7 @@ def is_parquet(path: Path) -> bool:
 def read_table(path: Path, notation: Notation, texts: Collection[str] = ()) -> pd.DataFrame:
     """The file as a data frame whose column names are texts, each once.
 
-    A column has numbers or booleans, or else texts without blanks around them; what is missing is NaN. Whole numbers
+    ``attrs["notes"]`` says what was not read. A column has numbers or booleans, or else texts without blanks around them; what is missing is NaN. Whole numbers
     that are written with zeros in front of them come as texts, since they may be codes.
 
     Args:
@@ -89,7 +89,9 @@ def read_table(path: Path, notation: Notation, texts: Collection[str] = ()) -> p
     if table.empty:
         raise file_error(path, "has no rows")
     columns = {name: plain_column(column, notation.na, name in texts) for name, column in table.items()}
-    return pd.DataFrame(columns, copy=False)
+    plain = pd.DataFrame(columns, copy=False)
+    plain.attrs = table.attrs
+    return plain
 
 
 def column_names(path: Path, names: Collection[object]) -> list[str]:
@@ -169,11 +171,13 @@ def read_parquet(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     table = pd.read_parquet(path)
-    named = [name for name in table.index.names if name is not None]
-    if named:
-        table = table.reset_index([i for i, name in enumerate(table.index.names) if name is not None])
+    names = table.index.names
+    if any(name is not None for name in names):
+        table = table.reset_index([i for i, name in enumerate(names) if name is not None])
+    unread = None in names and not isinstance(table.index, pd.RangeIndex)
     table = table.reset_index(drop=True)
     table.columns = column_names(path, table.columns)
+    table.attrs = {"notes": ["an index without a name is not read"] if unread else []}
     return table
 
 

@@ -113,9 +113,11 @@ class Source:
 
     def split(self, raw: Raw) -> dict[str, Arrays]:
         """The parts of `raw` as splits: published ones stay, the others are cut from the training part."""
-        return {
-            name: tuple(array[index] for array in raw.parts[part]) for name, (part, index) in self.taken(raw).items()
-        }
+        taken = self.taken(raw)
+        left = sum(len(arrays[1]) for arrays in raw.parts.values()) - sum(len(index) for _, index in taken.values())
+        if left:
+            raw.notes += (f"data.limit={self.limit}: {left:,} samples are left out",)
+        return {name: tuple(array[index] for array in raw.parts[part]) for name, (part, index) in taken.items()}
 
     def taken(self, raw: Raw) -> dict[str, tuple[str, np.ndarray]]:
         """Split -> the part of `raw` that it is from, and which samples of it."""
@@ -174,9 +176,11 @@ class Source:
         if raw.task in ("classification", "binary"):
             classes = 2 if raw.task == "binary" else raw.num_outputs
             counts = tuple(torch.bincount(train[1], minlength=classes).tolist())
-            if self.limit is None and 0 in counts:
-                name = repr(raw.class_names[counts.index(0)]) if raw.class_names else counts.index(0)
-                raise ValueError(f"{raw.name}: the training split has no sample of class {name}")
+            absent = [raw.class_names[k] if raw.class_names else k for k, n in enumerate(counts) if n == 0]
+            if absent and self.limit is None:
+                raise ValueError(f"{raw.name}: the training split has no sample of class {absent[0]!r}")
+            if absent:
+                raw.notes += (f"data.limit={self.limit}: {len(absent):,} classes have no training sample",)
         mean, std = normalization(moments, self.normalize, raw.value_range, raw.fixed)
         target_mean, target_std = torch.tensor(0.0), torch.tensor(1.0)
         if self.normalize == "standard" and raw.task == "regression":

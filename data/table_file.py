@@ -98,6 +98,8 @@ class TableFile(Source):
         task = self._task(path, targets)
         labels = {} if task in ("regression", "multilabel") else {t.name: self._labels(path, t, task) for t in targets}
         y = [labels[t.name][1] if t.name in labels else _target(path, t) for t in targets]
+        unused = [name for name in left if name not in names]
+        notes += [*table.attrs.get("notes", ()), *([f"columns that are not used: {_few(unused)}"] if unused else [])]
         notes += [note for column in (*features, *targets) for note in self._codes(column)]
         categories = {c.name: _categories(path, c) for c in features if c.kind == "text"}
         if self.like is not None:

@@ -63,13 +63,13 @@ def test_weights_beside_chosen_features(tmp_path, features, names):
     ("cells", "words"),
     [
         ("-1 2 1", "column w: -1 is no weight; weights are numbers of at least 0"),
-        (" 2 1", "missing or NaN: column w has 1"),
-        ("nan 2 1", "missing or NaN: column w has 1"),
+        (" 2 1", "column w, row 1: the cell is empty"),
+        ("nan 2 1", "column w, row 1: 'nan' among numbers"),
         ("inf 2 1", "column w has 1 infinite"),
         ("0 0 0", "column w: every weight is 0"),
         ("a b c", "column w holds 'a', and numbers are needed"),
-        ("1 two 1", "column w holds 'two', and numbers are needed"),
-        ("2024-01-01 2024-01-02 2024-01-03", "column w holds '2024-01-01', and numbers are needed"),
+        ("1 two 1", "column w, row 2: 'two' among numbers"),
+        ("2024-01-01 2024-01-02 2024-01-03", "column w, row 1: '2024-01-01' is a date"),
         ("1e39 2 1", "column w: "),
     ],
 )

@@ -151,13 +151,15 @@ def class_counts(dataset: Dataset) -> list[tuple[str, list[int]]]:
 
 def columns(dataset: Dataset) -> Table:
     """Range, mean and deviation of the columns of a table, over the training split."""
+    kinds = dataset.facts.kinds or {}
     table = Table(title="columns of the training split", title_justify="left")
-    for header in ("column", "minimum", "maximum", "mean", "deviation"):
-        table.add_column(header, justify="left" if header == "column" else "right")
+    for header in ("column", *(["kind"] if kinds else []), "minimum", "maximum", "mean", "deviation"):
+        table.add_column(header, justify="left" if header in ("column", "kind") else "right")
     x = dataset.splits["train"][0].double()
     for k, name in enumerate(dataset.facts.column_names[:LISTED]):
         v = x[:, k]
-        table.add_row(escape(name), *map(numbers, (v.min(), v.max(), v.mean(), v.std(correction=0))))
+        kind = [kinds.get(name, "text")] if kinds else []  # a name of one category is no column's
+        table.add_row(escape(name), *kind, *map(numbers, (v.min(), v.max(), v.mean(), v.std(correction=0))))
     if x.shape[1] > LISTED:
         table.add_row(f"… {x.shape[1] - LISTED} more")
     return table
