@@ -19,7 +19,6 @@ from omegaconf import read_write
 
 from hydra_plugins.conga.sweeps import Workers
 from trainer import run_dir
-from trainer.display import loading_progress
 from trainer.errors import Held, Refused
 from trainer.names import job_name
 from trainer.runs import find_runs
@@ -28,11 +27,12 @@ from trainer.sweep import results, study
 from trainer.sweep.board import Board
 from trainer.sweep.check import survey
 from trainer.sweep.conduct import Planned
-from trainer.sweep.grid import Composer, Job, parse
-from trainer.sweep.plan import Plan, compose_bases, from_yaml
+from trainer.sweep.corners import make_plan
+from trainer.sweep.grid import Job, parse
+from trainer.sweep.plan import Plan, from_yaml
 from trainer.sweep.pruning import PRUNED, TRIAL, Trial
 from trainer.sweep.settings import Settings
-from trainer.sweep.space import Dimension, corners, every_combination, space_of
+from trainer.sweep.space import space_of
 from trainer.sweep.sweep import Sweep
 
 
@@ -105,71 +105,6 @@ def carry_out(sweep: Sweep, asked: Asked, plan: Plan) -> None:
     finally:
         for line in queue.closing_lines():
             print(line)
-
-
-def make_plan(sweep: Sweep, dimensions: list[Dimension], constants: list[str]) -> Plan:
-    """Composes and builds the corners of the space, to find what is wrong before the first run.
-
-    Raises:
-        Refused: none of them can run, or they do not agree on what is best.
-    """
-    sweep.pool.warm()
-    composer = Composer(sweep.context.config_loader, sweep.config)
-    bases = compose_bases(composer, dimensions, constants)
-    jobs, found, good = [], [], []
-    bad: dict[tuple[str, ...], str] = {}
-    points = corners(dimensions)
-    for point in points:
-        try:
-            jobs.append(composer.job([*constants, *point], point))
-        except Refused as error:
-            bad[point] = str(error)
-    with (
-        loading_progress(lambda: None) as progress,
-        sweep.pool.asking(survey, [job.config for job in jobs], sweep.settings.metric) as answers,
-    ):
-        for i, job in enumerate(jobs):
-            line, measure = next(answers)
-            progress("checking the corners", i + 1, len(jobs))
-            if line is None:
-                found.append(measure)
-                good.append(job)
-            else:
-                bad[job.swept] = line
-    refuse_corners(dimensions, points, bad)
-    if len(set(found)) > 1:
-        named = ", ".join(f"{metric} {'maximized' if up else 'minimized'}" for metric, up in sorted(set(found)))
-        raise Refused(f"sweep.metric=null: the runs do not agree on what is best ({named}); give one")
-    metric, maximize = found[0]
-    if sweep.settings.direction != "auto":
-        maximize = sweep.settings.direction == "maximize"
-    keys = {d.key for d in dimensions if d.choices}
-    suspects = [[o for o in point if o.partition("=")[0] in keys] for point in bad]
-    epochs = max(job.config["train"]["epochs"] for job in good)
-    return Plan(dimensions, constants, metric, maximize, epochs, suspects, bases)
-
-
-def refuse_corners(
-    dimensions: Sequence[Dimension], points: Sequence[tuple[str, ...]], bad: dict[tuple[str, ...], str]
-) -> None:
-    """Says which corners cannot run.
-
-    Raises:
-        Refused: none can, or none with one of the choices.
-    """
-    if len(bad) == len(points):
-        raise Refused(bad[points[0]])
-    if every_combination(dimensions):
-        for choice in (d.override(c) for d in dimensions for c in d.choices):
-            lines = [bad.get(point) for point in points if choice in point]
-            if None not in lines:
-                raise Refused(f"{lines[0]} (no run can have {choice})")
-    seen: set[tuple[str, str]] = set()
-    for point, line in bad.items():
-        what = line.partition("=")[0], line.partition(": ")[2]  # the same, whatever the number
-        if what not in seen:
-            print(f"note        {','.join(point)} cannot run: {line}")
-        seen.add(what)
 
 
 def settle_metric(sweep: Sweep, plan: Plan) -> None:
