@@ -65,8 +65,9 @@ def is_parquet(path: Path) -> bool:
 def read_table(path: Path, notation: Notation, texts: Collection[str] = ()) -> pd.DataFrame:
     """The file as a data frame whose column names are texts, each once.
 
-    ``attrs["notes"]`` says what was not read. A column has numbers or booleans, or else texts without blanks around them; what is missing is NaN. Whole numbers
-    that are written with zeros in front of them come as texts, since they may be codes.
+    A column has numbers or booleans, or else texts without blanks around them; what is missing is NaN. Whole numbers
+    that are written with zeros in front of them come as texts, since they may be codes. ``attrs["notes"]`` says what
+    was not read.
 
     Args:
         texts: columns that are read as texts whatever they hold.

@@ -4,9 +4,12 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 
 import pytest
 from conftest import ROOT, summary
+
+from trainer.command import plain_warnings
 
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 
@@ -283,3 +286,10 @@ def run_module(*argv, cwd=ROOT):
     return subprocess.run(
         [sys.executable, "-m", "trainer", *argv], check=True, capture_output=True, text=True, env=ENV, cwd=cwd
     ).stdout
+
+
+def test_a_warning_of_a_library_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # put back afterwards
+    plain_warnings()
+    warnings.warn("two\n  lines", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "conga: warning: two lines\n"

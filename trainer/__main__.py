@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from trainer.command import EXIT, FULL_ERROR, refuse, report
+from trainer.command import EXIT, FULL_ERROR, plain_warnings, refuse, report
 from trainer.composing import install
 from trainer.config import CONF, flags_first, register_resolvers
 from trainer.display import drop_output
@@ -54,6 +54,7 @@ def command_line() -> int:
     tracebacks = os.environ.get(FULL_ERROR) == "1"
     register_resolvers(claimed)
     install()
+    plain_warnings()
     # Hydra checks the keys of conf/hydra/launcher/*.yaml by their plugins', and warns that it will not do so one day.
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 

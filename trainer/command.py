@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 
 from trainer.display import drop_output
@@ -42,9 +43,19 @@ def refuse_arguments(message: str) -> None:
     raise Refused(f"{message}; --help lists what there is")
 
 
+def plain_warnings() -> None:
+    """Makes warnings of Python and of libraries one line each, without the place in their code."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"conga: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    warnings.showwarning = show
+
+
 @contextlib.contextmanager
 def one_line_mistakes() -> Iterator[None]:
     """Ends the process with the exit status that the README lists, and one line, where the command inside fails."""
+    plain_warnings()
     try:
         yield
         sys.stdout.flush()  # a reader that has gone is noticed here, and not when the interpreter ends
