@@ -91,7 +91,7 @@ def read_table(path: Path, notation: Notation, texts: Collection[str] = ()) -> p
         raise file_error(path, "has no rows")
     columns = {name: plain_column(column, notation.na, name in texts) for name, column in table.items()}
     plain = pd.DataFrame(columns, copy=False)
-    plain.attrs = table.attrs
+    plain.attrs = {"notes": table.attrs.get("notes", [])}
     return plain
 
 

@@ -26,7 +26,8 @@ def expand(name: str, path: str) -> Path:
     """
     found = home(name, path)
     if not found.exists():
-        raise ValueError(one_line(f"{name}={path}: no such file or folder"))
+        tried = "" if found.is_absolute() and str(found) == path else f"; looked for {found.absolute()}"
+        raise ValueError(one_line(f"{name}={path}: no such file or folder{tried}"))
     return found
 
 

@@ -6,7 +6,6 @@ Run: ``python -m trainer data=csv data.path=flats.csv 'data.targets=[rent]'``
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.columns import Column, Kind, as_column, has_codes, numbers_in
-from data.dataset import Facts
+from data.encoding import few, kinds_of, needed, one_hot, one_hot_names, unknown
 from data.gate import Arrays, Missing, Raw
 from data.read_table import Notation, read_table
 from data.source import Source
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_CATEGORIES = 1000  # of a column; each becomes a column of its own
-LISTED = 6  # names in a line
 
 
 @dataclass(kw_only=True)
@@ -80,67 +78,73 @@ class TableFile(Source):
 
     def read(self) -> Raw:
         path = expand("path", self.path)
-        kinds = {} if self.like is None else kinds_of(self.like)
-        texts = [name for name, kind in kinds.items() if kind == "text"]
-        table = read_table(path, self.notation, [*(self.text or ()), *([self.group] if self.group else []), *texts])
-        others = {"weights": self.weights, "group": self.group}
-        extra = [name for name in others.values() if name is not None]
-        check_names(path, table, [*self.targets, *(self.features or ()), *extra, *(self.text or ())])
-        left = [c for c in table.columns if c not in [*self.targets, *extra]]
-        names = list(self.features) if self.features is not None else left
-        if self.like is not None:
-            names = needed(self.like)
-            check_names(path, table, names)
-        if not names:
-            raise ValueError(f"features={_listed(self.features or ())}: leaves no column to predict from")
-        columns, notes = self._complete(path, table, [*names, *self.targets, *extra], names, kinds)
-        features, targets = [columns[n] for n in names], [columns[t] for t in self.targets]
+        columns, names, notes = self._columns(path)
+        features, targets = [columns[name] for name in names], [columns[name] for name in self.targets]
         task = self._task(path, targets)
         labels = {} if task in ("regression", "multilabel") else {t.name: self._labels(path, t, task) for t in targets}
-        y = [labels[t.name][1] if t.name in labels else _target(path, t) for t in targets]
-        unused = [name for name in left if name not in names]
-        notes += [*table.attrs.get("notes", ()), *([f"columns that are not used: {_few(unused)}"] if unused else [])]
-        notes += [note for column in (*features, *targets) for note in self._codes(column)]
-        categories = {c.name: _categories(path, c) for c in features if c.kind == "text"}
-        if self.like is not None:
-            notes += unknown(features, self.like)
-            categories = {c.name: self.like.encoders[c.name] for c in features if c.kind == "text"}
-        weights = [] if self.weights is None else [_target(path, columns[self.weights])]
+        y = [labels[t.name][1] if t.name in labels else _numbers(path, t) for t in targets]
         classes = {name: texts for name, (texts, _) in labels.items()}
         one_class = classes.get(self.targets[0]) if task in ("classification", "binary") else None
-        if self.weights is not None:
-            notes.append(f"each row counts in the loss by its {self.weights}")
+        texts = {c.name: self._categories(path, c) for c in features if c.kind == "text"}
+        weights = [] if self.weights is None else [_numbers(path, columns[self.weights])]
+        called = {
+            "x": str(path),
+            "y": f"{path}: column {', '.join(self.targets)}",
+            "w": f"{path}: column {self.weights}",
+        }
         return Raw(
             name=path.stem,
             task=task,
-            parts={"train": (one_hot(features, categories), np.stack(y, 1), *weights)},
+            parts={"train": (one_hot(features, texts), np.stack(y, 1), *weights)},
             num_outputs=None if self.like is None else self.like.num_outputs,
             class_names=tuple(self.targets) if task == "multilabel" else one_class,
-            column_names=one_hot_names(features, categories),
+            column_names=one_hot_names(features, texts),
             target_names=tuple(self.targets),
-            encoders=categories | ({} if one_class else classes),
+            encoders=texts | ({} if one_class else classes),
             kinds={c.name: c.kind for c in (*features, *targets)},
-            fixed=np.concatenate([np.full(len(categories.get(c.name, "1")), c.name in categories) for c in features]),
+            fixed=np.concatenate([np.full(len(texts.get(c.name, "1")), c.name in texts) for c in features]),
             groups=None if self.group is None else columns[self.group].labels()[1],
-            where=lambda part, what: (
-                f"{path}: column {', '.join(self.targets)}"
-                if what == "y"
-                else (f"{path}: column {self.weights}" if what == "w" else str(path))
-            ),
-            notes=tuple(notes),
+            where=lambda part, what: called[what],
+            notes=(*notes, *([] if self.like is None else unknown(features, self.like))),
         )
 
+    def _columns(self, path: Path) -> tuple[dict[str, Column], list[str], list[str]]:
+        """The columns that are used, the names of those to predict from, and notes.
+
+        Raises:
+            ValueError: a column is not there, or has cells that cannot be used.
+        """
+        of_run = {} if self.like is None else kinds_of(self.like)
+        texts = {
+            *(self.text or ()),
+            *([self.group] if self.group else ()),
+            *(n for n, k in of_run.items() if k == "text"),
+        }
+        table = read_table(path, self.notation, texts)
+        extra = [name for name in (self.weights, self.group) if name is not None]
+        left = [name for name in table.columns if name not in [*self.targets, *extra]]
+        names = needed(self.like) if self.like is not None else list(left if self.features is None else self.features)
+        check_names(path, table, [*self.targets, *names, *extra, *(self.text or ())])
+        if not names:
+            raise ValueError(f"features={_listed(self.features or ())}: leaves no column to predict from")
+        columns = {n: self._column(path, table[n], of_run.get(n)) for n in [*names, *self.targets, *extra]}
+        columns, notes = self._complete(path, columns, names)
+        unused = [name for name in left if name not in names]
+        notes += [*table.attrs["notes"], *([f"columns that are not used: {few(unused)}"] if unused else [])]
+        if self.like is None:
+            notes += [note for name in [*names, *self.targets] for note in self._codes(columns[name])]
+        if self.weights is not None:
+            notes.append(f"each row counts in the loss by its {self.weights}")
+        return columns, names, notes
+
     def _complete(
-        self, path: Path, table: pd.DataFrame, used: list[str], features: list[str], kinds: Mapping[str, Kind]
+        self, path: Path, columns: dict[str, Column], features: list[str]
     ) -> tuple[dict[str, Column], list[str]]:
-        """The columns that are used, without rows that `missing` leaves out, and notes about those.
+        """The columns without rows that `missing` leaves out, and notes about those.
 
         Raises:
             ValueError: a value is missing that must be there.
         """
-        columns = {n: self._column(path, table[n], kinds.get(n)) for n in used}
-        if self.group is not None:
-            columns[self.group] = as_column(path, table[self.group], self.notation, "text")
         lack = {name: int(column.missing.sum()) for name, column in columns.items() if column.missing.any()}
         listed = ", ".join(f"{name} {n:,}" for name, n in lack.items())
         if self.missing == "drop" and lack:
@@ -162,6 +166,8 @@ class TableFile(Source):
 
     def _column(self, path: Path, cells: pd.Series, kind: Kind | None) -> Column:
         """A column that is used, by what a run says of it, or by its own cells."""
+        if cells.name == self.group:
+            return as_column(path, cells, self.notation, "text")
         numbers = [self.weights, *(self.targets if self.task in ("regression", "multilabel") else ())]
         kind = "text" if cells.name in (self.text or ()) else kind
         codes = "number" if self.text is not None or cells.name in numbers else "text"
@@ -197,18 +203,36 @@ class TableFile(Source):
         if self.like is not None:
             known = self.like.class_names if task != "multitask" else self.like.encoders[column.name]
             if new := [name for name in classes if name not in known]:
-                raise file_error(path, f"column {column.name} holds {_few(new)}, which the run does not have")
+                raise file_error(path, f"column {column.name} holds {few(new)}, which the run does not have")
             return known, np.array([known.index(name) for name in classes])[codes]
         needed = "2 classes are needed" if task == "binary" else "at least 2 classes are needed"
         if len(classes) < 2 or (task == "binary" and len(classes) > 2):
             raise file_error(path, f"column {column.name} holds {len(classes)} different values, and {needed}")
         return classes, codes
 
+    def _categories(self, path: Path, column: Column) -> tuple[str, ...]:
+        """The different texts of a column to predict from.
+
+        Raises:
+            ValueError: so many that they are no categories.
+        """
+        if self.like is not None:
+            return self.like.encoders[column.name]
+        present = column.kept(~column.missing)
+        texts, rows = present.labels()[0], len(present.values)
+        if len(texts) > MOST_CATEGORIES or (rows >= FEW and len(texts) > rows / 2):
+            raise file_error(
+                path,
+                f"column {column.name} holds {len(texts):,} different texts in {rows:,} rows, too many for "
+                "categories; make numbers of them, or leave the column out",
+            )
+        return texts
+
     def _codes(self, column: Column) -> list[str]:
         """A note about a column that is of texts only because some of its numbers have zeros in front."""
         import pandas as pd
 
-        if column.kind != "text" or column.name in (self.text or ()) or self.like is not None:
+        if column.kind != "text" or column.name in (self.text or ()):
             return []
         texts = pd.Series(column.different, dtype=object)
         if not (has_codes(texts) and numbers_in(texts, self.notation).notna().all()):
@@ -226,7 +250,7 @@ class TableFile(Source):
         gone = np.array(raw.column_names, dtype=object)[~keep]
         if len(gone):
             rows = sum(int((np.nan_to_num(x[:, ~keep]) > 0).any(1).sum()) for name, (x, *_) in splits.items())
-            raw.notes += (f"{rows:,} rows have texts that the training split lacks: {_few(gone)}; all zeros there",)
+            raw.notes += (f"{rows:,} rows have texts that the training split lacks: {few(gone)}; all zeros there",)
         raw.fixed = raw.fixed[keep]
         raw.column_names = tuple(np.array(raw.column_names, dtype=object)[keep])
         raw.encoders = {
@@ -248,61 +272,7 @@ def check_names(path: Path, table: pd.DataFrame, names: list[str]) -> None:
             raise file_error(path, f"has no column {name}; {hint}it has {', '.join(table.columns)}")
 
 
-def kinds_of(facts: Facts) -> dict[str, Kind]:
-    """What each column of a run's table was; of a run of before, by its categories."""
-    if facts.kinds is not None:
-        return dict(facts.kinds)
-    return {name: "text" if name in facts.encoders else "number" for name in needed(facts)}
-
-
-def needed(facts: Facts) -> list[str]:
-    """The columns that a run predicts from."""
-    of_one_hot = {f"{column}={text}": column for column, texts in facts.encoders.items() for text in texts}
-    return list(dict.fromkeys(of_one_hot.get(name, name) for name in facts.column_names))
-
-
-def unknown(columns: list[Column], facts: Facts) -> list[str]:
-    """Notes about texts that a run was not trained on."""
-    notes = []
-    for column in columns:
-        if column.kind == "text":
-            present = column.kept(~column.missing).labels()
-            new = {i: text for i, text in enumerate(present[0]) if text not in facts.encoders[column.name]}
-            rows = int(np.isin(present[1], list(new)).sum())
-            if new:
-                listed = _few(list(new.values()))
-                have = "row has a text" if rows == 1 else "rows have texts"
-                notes.append(f"column {column.name}: {rows:,} {have} that the run was not trained on: {listed}")
-    return notes
-
-
-def one_hot(columns: list[Column], categories: Mapping[str, tuple[str, ...]]) -> np.ndarray:
-    """Columns side by side (N, features): numbers, and 0 or 1 for each of a column's categories; NaN if missing."""
-    names = one_hot_names(columns, categories)
-    x, k = np.empty((len(columns[0].values), len(names)), order="F"), 0
-    for column in columns:
-        if column.name not in categories:
-            x[:, k], k = column.numbers(), k + 1
-            continue
-        place = {text: i for i, text in enumerate(categories[column.name])}
-        places = np.array([*(place.get(text, -1) for text in column.different), -1])[column.values]
-        for i in range(len(place)):
-            x[:, k + i] = places == i
-        x[column.missing, k : k + len(place)] = np.nan
-        k += len(place)
-    return x
-
-
-def one_hot_names(columns: list[Column], categories: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The names of what :func:`one_hot` makes."""
-    return tuple(
-        name
-        for c in columns
-        for name in ([f"{c.name}={text}" for text in categories[c.name]] if c.name in categories else [c.name])
-    )
-
-
-def _target(path: Path, column: Column) -> np.ndarray:
+def _numbers(path: Path, column: Column) -> np.ndarray:
     if column.kind == "text":
         raise file_error(
             path, f"column {column.name} holds {column.different[column.values[0]]!r}, and numbers are needed"
@@ -310,29 +280,8 @@ def _target(path: Path, column: Column) -> np.ndarray:
     return column.values
 
 
-def _categories(path: Path, column: Column) -> tuple[str, ...]:
-    """The different texts of a column.
-
-    Raises:
-        ValueError: so many that they are no categories.
-    """
-    present = column.kept(~column.missing)
-    texts, rows = present.labels()[0], len(present.values)
-    if len(texts) > MOST_CATEGORIES or (rows >= FEW and len(texts) > rows / 2):
-        raise file_error(
-            path,
-            f"column {column.name} holds {len(texts):,} different texts in {rows:,} rows, too many for "
-            "categories; make numbers of them, or leave the column out",
-        )
-    return texts
-
-
 def _or_na(notation: Notation) -> str:
     return f" or one of data.na=[{','.join(notation.na)}]" if notation.na else ""
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
 def _listed(names: object) -> str:

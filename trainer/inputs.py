@@ -18,6 +18,7 @@ import numpy as np
 
 from data import Facts
 from data.columns import as_column
+from data.encoding import kinds_of, needed, one_hot, unknown
 from data.gate import as_inputs, range_note
 from data.image_folder import AT_ONCE, ImageFolder, cores, counts, kinds, pictures_in
 from data.npz import read_npz
@@ -25,7 +26,7 @@ from data.pictures import ENDINGS, READ, Decoder, Undecodable
 from data.precision import COARSEST
 from data.read_table import Notation, is_parquet, read_table
 from data.storage import one_line
-from data.table_file import TableFile, kinds_of, needed, one_hot, unknown
+from data.table_file import TableFile
 from trainer.errors import Refused
 
 LISTED = 6  # names in a line
