@@ -359,7 +359,10 @@ def raw_images(evaluation: Evaluation, mistakes: list[Mistake]) -> tuple[np.ndar
         images = x[index].cpu()
     else:  # file names: decoded again, and the normalization of their bytes undone
         images = (dataset.batch(evaluation.split, index)[0].cpu() * facts.std + facts.mean).round()
-    return images.numpy(), facts.value_range or (images.min().item(), images.max().item())
+    limits = facts.value_range
+    if limits is None or limits[1] > 255:  # of 16 bits a camera uses a part only
+        limits = images.min().item(), images.max().item()
+    return images.numpy(), limits
 
 
 if __name__ == "__main__":
