@@ -23,7 +23,6 @@ from data.gate import as_inputs, range_note
 from data.image_folder import AT_ONCE, ImageFolder, cores, counts, kinds, pictures_in
 from data.npz import read_npz
 from data.pictures import ENDINGS, READ, Decoder, Undecodable
-from data.precision import COARSEST
 from data.read_table import Notation, is_parquet, read_table
 from data.storage import one_line
 from data.table_file import TableFile
@@ -113,25 +112,13 @@ def array_inputs(path: Path, facts: Facts, batch: int) -> Inputs:
 
 
 def ready(x: np.ndarray, facts: Facts, entry: Callable[[int], str], where: str) -> np.ndarray:
-    """Inputs (N, ...) through the gate of all data, and no coarser than the run's own differ.
-
-    Each sample is judged by itself, so that a prediction does not depend on what else is in a file.
+    """Inputs (N, ...) through the gate of all data, each by itself; what is missing is filled in as in the run.
 
     Raises:
-        ValueError: values are missing, infinite, or such as 32 bits cannot tell apart.
+        ValueError: values are missing, infinite, or beyond the range of 32 bits.
     """
-    exact, x = x, as_inputs(x, entry, where, may_miss=facts.fill is not None, apart=False)
-    if facts.fill is not None:
-        x = np.where(np.isnan(x), facts.fill.numpy(), x)
-    if exact.dtype.itemsize > 2 and facts.std.numel() > 1:  # the deviations of the run's columns are known
-        lost = np.abs(np.nan_to_num(exact - x)) > COARSEST * facts.std.numpy()
-        if lost.any():
-            i, k = np.argwhere(lost.reshape(len(x), -1))[0]
-            raise ValueError(
-                f"{where}: {entry(k)} of sample {i + 1:,} is {exact.reshape(len(x), -1)[i, k]:.17g}, which 32 bits "
-                "round by more than a hundredth of the deviation in the run's data"
-            )
-    return x
+    x = as_inputs(x, entry, where, may_miss=facts.fill is not None, apart=False)
+    return x if facts.fill is None else np.where(np.isnan(x), facts.fill.numpy(), x)
 
 
 def image_inputs(path: Path, facts: Facts, source: Any) -> Inputs:
