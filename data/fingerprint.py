@@ -30,7 +30,7 @@ def hashes(x: np.ndarray) -> np.ndarray:
     found = np.empty(len(x), np.uint64)
     step = max(1, BLOCK // words.shape[1])
     for start in range(0, len(x), step):
-        found[start : start + step] = words[start : start + step].astype(np.uint64) @ weights
+        found[start : start + step] = np.einsum("ij,j->i", words[start : start + step].astype(np.uint64), weights)
     return found
 
 
