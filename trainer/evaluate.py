@@ -315,7 +315,8 @@ def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
     if facts.task == "regression":
         name, figure = ("series", draw.series) if len(facts.input_shape) == 2 else ("residuals", draw.residuals)
         yield f"{name}.png", draw.png(figure, title, facts.output_names[""], predictions, truth)
-        yield from line.pictures(evaluation.run, evaluation.checkpoint)
+        if not evaluation.run.new_data:  # these are of how it was trained
+            yield from line.pictures(evaluation.run, evaluation.checkpoint)
         return
     if facts.task == "multilabel":
         yield "per_label.png", draw.png(draw.label_bars, title, evaluation.scores)
