@@ -163,8 +163,14 @@ def test_a_range_counts_in_decimals(loader, text, expected):
         [[dimension], _] = space_of([override])
         ends = sorted((float(expected[0]), float(expected[-1])))
         assert [dimension.low, dimension.high] == ends
+
+
+def test_a_range_of_a_search_ends_where_a_grid_ends(loader):
+    pytest.importorskip("optuna", reason="searches are Optuna's, an optional package")
+    for text, ends in (("range(0.1,0.4,step=0.1)", (0.1, 0.3)), ("range(10,1,-4)", (2, 10)), ("range(3)", (0, 2))):
+        [[dimension], _] = space_of(parse(loader, None, [f"optim.lr={text}"]))
         kept = dimension.distribution()
-        assert (kept.low, kept.high) == tuple(ends)
+        assert (kept.low, kept.high) == ends
 
 
 @pytest.mark.parametrize("text", ["range(0,1,0)", "range(0,inf)", "range(0.5,nan)"])
