@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from data.read_table import WORDS, Notation, as_text_of
+from data.read_table import CODE, WORDS, Notation, as_text_of
 from data.storage import file_error
 
 if TYPE_CHECKING:
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 Kind = Literal["number", "boolean", "text"]
 
 LOOKED_AT = 10_000  # cells of which a notation is guessed
-DATE = r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?|\d\d?[./]\d\d?[./]\d{2}(\d\d)?( \d\d?:\d\d.*)?"
-CODE = r"[+-]?0[0-9]+"  # zeros in front: a number, or one name of several
+DATE = (
+    r"(\d{4}-\d\d?-\d\d?|\d\d?[./-]\d\d?[./-]\d{2}(\d\d)?|\d\d?[ .-]?[A-Za-z]{3,9}[ .,-]{0,2}\d{2}(\d\d)?)"
+    r"([T ]+\d\d?:\d\d.*)?|\d\d?:\d\d(:\d\d)?"
+)
+# What people read as a number: digits with marks between them, a sign or brackets, perhaps a short unit.
+LIKE = r"[^\w\s]{0,3}\s*[-+−–(]?\s*\d[\d.,'’ \xa0\u202f_]*\)?\s*[^\d\s]{0,4}"
 # Texts by which people mean that a value is missing.
 MISSING_WORDS = {"na", "n/a", "#n/a", "nan", "none", "null", "nil", "missing", "unknown", "?", "-", "--", ".", "*"}
 YAML_WORDS = ("null", "nan", "inf", "true", "false")  # which Hydra takes for values of another type
@@ -74,16 +78,16 @@ def as_column(
     """
     name, is_number = str(cells.name), cells.dtype.kind in "biuf"
     if is_number and kind != "text":
-        return of_numbers(path, name, cells.to_numpy(), kind)
+        return of_numbers(path, name, cells.to_numpy(), kind, notation)
     if is_number:
         cells = cells.astype(object).map(as_text_of, na_action="ignore")
     elif str(cells.dtype) != "str" and (other := {type(v).__name__ for v in cells.dropna()} - {"str"}):
-        hint = f"only numbers and texts can be used; data.text=[{name}] takes it for texts"
+        hint = f"only numbers and texts can be used; {key('text', [name])} takes it for texts"
         raise file_error(path, f"column {name} holds {', '.join(sorted(other))}; {hint}")
     return of_texts(path, name, cells, notation, kind, codes)
 
 
-def of_numbers(path: Path, name: str, values: np.ndarray, kind: Kind | None) -> Column:
+def of_numbers(path: Path, name: str, values: np.ndarray, kind: Kind | None, notation: Notation) -> Column:
     """A column of numbers or booleans.
 
     Raises:
@@ -91,6 +95,8 @@ def of_numbers(path: Path, name: str, values: np.ndarray, kind: Kind | None) -> 
     """
     found: Kind = "boolean" if values.dtype.kind == "b" else "number"
     missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+    if found == "number" and notation.na_numbers:
+        missing |= np.isin(values, notation.na_numbers)
     if missing.all():  # of any kind
         return Column(name, kind or found, values, missing)
     if kind not in (None, found):
@@ -117,14 +123,17 @@ def of_texts(
     codes, different = pd.factorize(cells, sort=True)
     different, missing = pd.Series(different, dtype=object), codes < 0
     texts = different.to_numpy(object)
-    says = different.str.lower().isin(["true", "false"]) if len(different) else different.astype(bool)
+    if not len(different):  # of any kind
+        return Column(name, kind or "number", np.full(len(codes), -1), missing, texts)
+    says = different.str.lower().isin(["true", "false"])
     numbers = numbers_in(different, notation)
-    if len(different) and kind in (None, "boolean") and says.all():
+    if kind in (None, "boolean") and says.all():
         return Column(name, "boolean", spread(different.str.lower() == "true", codes), missing)
     if kind is None and zeros == "text" and numbers.notna().all() and has_codes(different):
         kind = "text"
     if kind in (None, "number") and numbers.notna().all():
-        return Column(name, "number", spread(numbers, codes), missing)
+        check_units(path, name, different, codes, notation)
+        return of_numbers(path, name, np.where(missing, np.nan, spread(numbers, codes)), kind, notation)
     if kind in ("number", "boolean"):
         wrong = numbers.isna() if kind == "number" else ~says
         raise file_error(
@@ -149,6 +158,23 @@ def first(name: str, different: pd.Series, codes: np.ndarray, wrong: pd.Series) 
     """Column, row and text of the first cell whose text is `wrong`, in words."""
     row = int(np.flatnonzero((codes >= 0) & wrong.to_numpy()[codes])[0])
     return f"column {name}, row {row + 1:,}: {different[codes[row]]!r}"
+
+
+def first_of(codes: np.ndarray, wrong: pd.Series) -> int:
+    """Which of the different texts is the first `wrong` one."""
+    return int(codes[np.flatnonzero((codes >= 0) & wrong.to_numpy()[codes])[0]])
+
+
+def check_units(path: Path, name: str, different: pd.Series, codes: np.ndarray, notation: Notation) -> None:
+    """Raises ValueError where numbers have several units, or some have one and others have none."""
+    if not notation.units:
+        return
+    of = [next((u for u in notation.units if t.endswith(u) or t.startswith(u)), "none") for t in different]
+    if len(set(of)) > 1:
+        other = first(
+            name, different, codes, different.index.to_series().map(dict(enumerate(of))) != of[codes[codes >= 0][0]]
+        )
+        raise file_error(path, f"{other} has another unit than the rows before it; bring them to one")
 
 
 def numbers_in(texts: pd.Series, notation: Notation) -> pd.Series:
@@ -187,7 +213,7 @@ def check_texts(path: Path, name: str, different: pd.Series, codes: np.ndarray, 
         """Of the cells that do not seem to say that a value is missing."""
         return float(found.to_numpy(bool) @ weights / (weights @ says)) if says.any() else 0.0
 
-    as_texts = f"data.text=[{name}] takes the column for texts"
+    as_texts = f"{key('text', [name])} takes the column for texts"
     plain = share(numbers_in(looked_at, notation).notna())
     shares = [(share(numbers_in(looked_at, other).notna()), keys) for keys, other in notations(looked_at, notation)]
     best = max(found for found, _ in shares)
@@ -198,12 +224,15 @@ def check_texts(path: Path, name: str, different: pd.Series, codes: np.ndarray, 
         cell = first(name, different, codes, odd)
         raise file_error(path, f"{cell} is a number in another notation; {' or '.join(fewest)} reads it; {as_texts}")
     if plain >= 0.5:
-        cell, text = first(name, different, codes, odd), str(different[odd.to_numpy().argmax()])
+        cell, text = first(name, different, codes, odd), str(different[first_of(codes, odd)])
         means = f"{key('na', [text])} says that it is missing" if text.lower() in MISSING_WORDS else "mend it"
         raise file_error(path, f"{cell} among numbers; {means}; {as_texts}")
     if share(looked_at.str.fullmatch(DATE)) >= 0.5:
         cell = first(name, different, codes, different.str.fullmatch(DATE))
-        raise file_error(path, f"{cell} is a date, which is not read as one; make numbers of it; {as_texts}")
+        raise file_error(path, f"{cell} is a date or a time, which is not read as such; make numbers of it; {as_texts}")
+    if share(looked_at.str.fullmatch(LIKE)) >= 0.5:
+        cell = first(name, different, codes, different.str.fullmatch(LIKE))
+        raise file_error(path, f"{cell} looks like a number; write plain ones; {as_texts}")
 
 
 def notations(texts: pd.Series, notation: Notation) -> Iterator[tuple[list[str], Notation]]:
@@ -217,7 +246,7 @@ def notations(texts: pd.Series, notation: Notation) -> Iterator[tuple[list[str],
             keys.append(f"data.thousands={names[thousands]}" if thousands in names else key("thousands", thousands))
         if keys:
             yield keys, other
-        if units:
+        if len(units) == 1:  # of several, nobody could add the numbers up
             yield [*keys, key("units", units)], replace(other, units=units)
 
 
@@ -235,7 +264,9 @@ def affixes(texts: pd.Series) -> tuple[str, ...]:
 def key(name: str, value: str | Collection[str]) -> str:
     """A key of the data with texts as its value, as they are typed in a shell."""
     texts = [value] if isinstance(value, str) else value
-    plain = all(re.fullmatch(r"[A-Za-z/%][\w./%-]*", text) and text.lower() not in YAML_WORDS for text in texts)
+    plain = all(
+        re.fullmatch(r"[A-Za-z/%][\w./%-]*", text, re.ASCII) and text.lower() not in YAML_WORDS for text in texts
+    )
     inside = ",".join(texts if plain else ("'" + text.replace("'", r"\'") + "'" for text in texts))
     inside = inside if isinstance(value, str) else f"[{inside}]"
     return f"data.{name}={inside}" if plain else f'"data.{name}={inside}"'

@@ -5,6 +5,8 @@ A cell without anything in it is missing; a text such as NA is missing only if s
 
 from __future__ import annotations
 
+import codecs
+import re
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,8 +21,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PARQUET = (".parquet", ".pq")
+EXCEL = (".xlsx", ".xls", ".ods")
+CODE = r"[+-]?(0[0-9]+|[0-9]{16,})"  # zeros in front, or more digits than float64 has: a number, or a name of several
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+EXACT = 2**53  # from here on, float64 has not every whole number
 BLOCK = 2**18  # bytes that are looked at together
-WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "dot": ".", "semicolon": ";", "space": " "}
+WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "dot": ".", "semicolon": ";", "space": " ", "pipe": "|"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class Notation:
         decimal: between the whole part of a number and its fraction.
         thousands: between groups of three digits; None: nothing.
         units: what is cut off before or after a number, such as %.
-        na: texts that mean a missing value.
+        na: texts and numbers that mean a missing value.
+        encoding: of a CSV file.
 
     Characters may be named: tab, comma, dot, semicolon, space.
     """
@@ -42,6 +49,7 @@ class Notation:
     thousands: str | None = None
     units: tuple[str, ...] = ()
     na: tuple[str, ...] = ()
+    encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
         for name in ("separator", "decimal", "thousands"):
@@ -52,7 +60,19 @@ class Notation:
         if self.decimal == self.thousands or self.decimal.isalnum():
             raise ValueError(f"decimal={self.decimal}: must be no letter or digit, and another than thousands")
         object.__setattr__(self, "units", tuple(map(str, self.units)))
-        object.__setattr__(self, "na", tuple(map(str, self.na)))
+        spelled = (("nan", "NaN", "NAN") if value != value else (str(value),) for value in self.na)  # YAML's own NaN
+        object.__setattr__(self, "na", tuple(text for texts in spelled for text in texts))
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise ValueError(
+                f"encoding={self.encoding}: must be one that Python knows, such as utf-8, cp1252"
+            ) from None
+
+    @property
+    def na_numbers(self) -> list[float]:
+        """The numbers among the texts that mean a missing value."""
+        return [float(text) for text in self.na if re.fullmatch(NUMBER, text)]
 
 
 def is_parquet(path: Path) -> bool:
@@ -77,10 +97,17 @@ def read_table(path: Path, notation: Notation, texts: Collection[str] = ()) -> p
     """
     import pandas as pd  # half a second: only for a run that needs it
 
+    if path.suffix.lower() in EXCEL:
+        raise file_error(path, "is a workbook; save its sheet as CSV")
+    if path.is_dir() and not is_parquet(path):
+        raise file_error(path, "not a readable table: a folder is one if it holds .parquet files")
     try:
         table = read_parquet(path) if is_parquet(path) else read_csv(path, notation, texts)
     except ImportError as error:
         raise file_error(path, "reading Parquet needs pyarrow: pip install -e '.[parquet]'") from error
+    except UnicodeError as error:
+        how = "save it as such, or say what it is: data.encoding=cp1252 (Windows), utf-16, …"
+        raise file_error(path, f"not a readable table in {notation.encoding} ({error.reason}); {how}") from error
     except pd.errors.ParserWarning:
         raise file_error(path, "not a readable table (rows are longer than the names in the first line)") from None
     except Exception as error:  # damage surfaces as a dozen types, from pandas', pyarrow's and zlib's to KeyError
@@ -91,7 +118,7 @@ def read_table(path: Path, notation: Notation, texts: Collection[str] = ()) -> p
         raise file_error(path, "has no rows")
     columns = {name: plain_column(column, notation.na, name in texts) for name, column in table.items()}
     plain = pd.DataFrame(columns, copy=False)
-    plain.attrs = {"notes": table.attrs.get("notes", [])}
+    plain.attrs = {"notes": []} | table.attrs
     return plain
 
 
@@ -116,10 +143,14 @@ def read_csv(path: Path, notation: Notation, texts: Collection[str]) -> pd.DataF
     """A CSV file; columns that are not all numbers or all booleans come as it writes them."""
     import pandas as pd
 
-    how = {"sep": notation.separator, "skipinitialspace": True, "index_col": False}
+    how = {"sep": notation.separator, "skipinitialspace": True, "index_col": False, "encoding": notation.encoding}
+    how["keep_default_na"] = False
     # pandas gives names that stand there twice a number, and takes a first column without a name for labels.
-    names = column_names(path, pd.read_csv(path, **how | {"header": None, "nrows": 1, "dtype": str}).iloc[0])
-    how |= {"names": names, "header": 0, "keep_default_na": False, "na_values": ["", *notation.na]}
+    first = pd.read_csv(path, **how | {"header": None, "nrows": 1, "dtype": str}).iloc[0]
+    names = column_names(path, ["" if name is np.nan else name for name in first])
+    how |= {"names": names, "header": 0, "na_values": ["", *notation.na]}
+    if len(names) == 1:  # where an empty cell is an empty line
+        how["skip_blank_lines"] = False
 
     def read(dtype: dict[str, type]) -> pd.DataFrame:
         with warnings.catch_warnings():
@@ -130,15 +161,27 @@ def read_csv(path: Path, notation: Notation, texts: Collection[str]) -> pd.DataF
 
     table = read({name: str for name in names if name in texts})
     again = [name for name, column in table.items() if name not in texts and not as_written(column)]
-    whole = [name for name, column in table.items() if name not in texts and column.dtype.kind in "iuf"]
-    if whole and zeros_in_front(path, notation.separator):
-        again += whole
+    if len(names) == 1 and table[names[0]].isna().iloc[-1:].all():  # empty lines behind the last row are none
+        how["nrows"] = int(np.flatnonzero(table[names[0]].notna().to_numpy())[-1:].sum()) + 1
+        table = read({name: str for name in names if name in texts})
+    numbers = [name for name, column in table.items() if name not in texts and column.dtype.kind in "iuf"]
+    whole = numbers if numbers and zeros_in_front(path, notation) else [n for n in numbers if inexact(table[n])]
+    again += whole
     if again:
         written = read(dict.fromkeys(again, str))
         for name in again:
-            if name not in whole or written[name].str.fullmatch(r"\s*[+-]?0[0-9]+\s*").any():
+            if name not in whole or written[name].str.strip().str.fullmatch(CODE).any():
                 table[name] = written[name]
+    marks = {";": "semicolon", "\t": "tab", "|": "pipe"}
+    other = [word for mark, word in marks.items() if len(first) == 1 and mark in str(first.iloc[0])]
+    table.attrs = {"separator": other[0]} if other else {}
     return table
+
+
+def inexact(column: pd.Series) -> bool:
+    """Whether whole numbers were read as float64 that does not have each of them."""
+    values = column.to_numpy()
+    return values.dtype.kind == "f" and bool((np.abs(values[np.isfinite(values)]) >= EXACT).any())
 
 
 def as_written(column: pd.Series) -> bool:
@@ -150,9 +193,10 @@ def as_written(column: pd.Series) -> bool:
     return pd.api.types.infer_dtype(column, skipna=True) in ("string", "empty")
 
 
-def zeros_in_front(path: Path, separator: str) -> bool:
+def zeros_in_front(path: Path, notation: Notation) -> bool:
     """Whether there may be a cell with a whole number such as 007; false for most files, so that none is read again."""
-    if path.suffix.lower() not in (".csv", ".txt", ".tsv", ""):
+    separator, utf8 = notation.separator, codecs.lookup(notation.encoding).name in ("utf-8", "utf-8-sig", "cp1252")
+    if path.suffix.lower() not in (".csv", ".txt", ".tsv", "") or not utf8:
         return True  # compressed, perhaps
     mark = ord(separator) if separator.isascii() else 0
     with path.open("rb") as file:
@@ -171,15 +215,49 @@ def read_parquet(path: Path) -> pd.DataFrame:
     """A Parquet file, or a folder of parts; an index that has a name is a column, as in a CSV file."""
     import pandas as pd
 
-    table = pd.read_parquet(path)
+    notes = []
+    whole = path.is_file()
+    table = pd.read_parquet(path, dtype_backend="numpy_nullable") if whole else read_parts(path, notes)
     names = table.index.names
     if any(name is not None for name in names):
         table = table.reset_index([i for i, name in enumerate(names) if name is not None])
-    unread = None in names and not isinstance(table.index, pd.RangeIndex)
+    if None in names and not isinstance(table.index, pd.RangeIndex):
+        notes.append("an index without a name is not read")
     table = table.reset_index(drop=True)
     table.columns = column_names(path, table.columns)
-    table.attrs = {"notes": ["an index without a name is not read"] if unread else []}
+    table.attrs = {"notes": notes}
     return table
+
+
+def read_parts(path: Path, notes: list[str]) -> pd.DataFrame:
+    """A folder of Parquet files as one table; columns that only some have, and texts of folders called ``key=text``."""
+    import pyarrow as pa
+    import pyarrow.dataset
+
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in PARQUET and f.is_file())
+    read = [f for f in files if not any(part.startswith(("_", ".")) for part in f.relative_to(path).parts)]
+    if len(read) < len(files):
+        notes.append(f"{len(files) - len(read):,} files of the folder are not read: their names begin with _ or .")
+    keys = dict.fromkeys(p.split("=")[0] for f in read for p in f.relative_to(path).parts[:-1] if "=" in p)
+    folders = pa.dataset.partitioning(pa.schema([(key, pa.string()) for key in keys]), flavor="hive")
+    schemas = [pa.parquet.read_schema(f) for f in read]
+    schema = pa.unify_schemas([*schemas, folders.schema], promote_options="permissive")
+    parts = pa.dataset.dataset(
+        [str(f) for f in read], schema=schema, partitioning=folders, partition_base_dir=str(path)
+    )
+    return parts.to_table().to_pandas(types_mapper=nullable)
+
+
+def nullable(kind: object) -> object:
+    """pandas' type for whole numbers and booleans of pyarrow, which holds missing ones, too."""
+    import pandas as pd
+
+    names = {"int": "Int", "uint": "UInt"}
+    text = str(kind)
+    if text == "bool":
+        return pd.BooleanDtype()
+    stem = text.rstrip("0123456789")
+    return pd.api.types.pandas_dtype(names[stem] + text[len(stem) :]) if stem in names else None
 
 
 def plain_column(column: pd.Series, na: tuple[str, ...], as_text: bool) -> pd.Series:
@@ -189,9 +267,12 @@ def plain_column(column: pd.Series, na: tuple[str, ...], as_text: bool) -> pd.Se
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
     if pd.api.types.is_extension_array_dtype(column.dtype) and column.dtype.kind in "biuf":
-        whole = not column.isna().any()
-        plain = column.dtype.kind == "b" or (column.dtype.kind in "iu" and whole)
-        column = column.astype(column.dtype.numpy_dtype if plain and whole else object if plain else np.float64)
+        missing = column.isna().any()
+        # Where a number is missing, pandas' others become float64; those that would lose digits are texts instead.
+        lossy = column.dtype.kind in "iu" and missing and bool((column.abs() >= EXACT).any())
+        as_text = as_text or lossy
+        as_object = missing and (as_text or column.dtype.kind == "b")
+        column = column.astype(object if as_object else np.float64 if missing else column.dtype.numpy_dtype)
     if column.dtype.kind in "biuf" and not as_text:
         return column
     kind = pd.api.types.infer_dtype(column, skipna=True)

@@ -149,6 +149,8 @@ class Source:
             if any(not w.any() for w in weights):
                 raise ValueError(f"{raw.name}: every weight of the {name} split is 0")
         if self.missing == "mean":
+            if self.like is not None and self.like.fill is None:
+                raise ValueError("missing=mean: the run has no means; it was trained with another data.missing")
             splits = fill_in(raw, splits, None if self.like is None else self.like.fill.numpy())
             raw.fill = None if raw.fill is None else torch.from_numpy(raw.fill)
         self.identify(raw, {} if self.generated else {name: sample_hashes(*arrays) for name, arrays in splits.items()})

@@ -11,7 +11,8 @@ from torch import Tensor
 
 Normalize = Literal["none", "scale", "global", "channel", "pixel", "standard"]
 
-PART = 2048  # samples turned into float64 at a time
+PART = 2048  # samples turned into float64 at a time,
+PART_NUMBERS = 2**18  # or more, where they are small
 
 
 class Moments:
@@ -26,7 +27,7 @@ class Moments:
 
     def add(self, x: Tensor) -> Moments:
         """Takes in samples `x` (N, ...) of any dtype."""
-        for part in x.split(PART):
+        for part in x.split(max(PART, PART_NUMBERS // max(1, math.prod(x.shape[1:])))):
             self.low = torch.minimum(self.low, part.amin(0))
             self.high = torch.maximum(self.high, part.amax(0))
             part = part.double()

@@ -23,6 +23,7 @@ from data.targets import FEW, GivenTask, class_task
 if TYPE_CHECKING:
     import pandas as pd
 
+Name = str | int  # of a column; pandas calls them by numbers where nobody does
 MOST_CATEGORIES = 1000  # of a column; each becomes a column of its own
 
 
@@ -44,30 +45,33 @@ class TableFile(Source):
         text: the columns that are texts whatever they hold, such as codes; null: those that are no numbers.
         missing: what becomes of rows with a missing value: ``refuse``; ``drop`` them, counted; ``mean``: an input is
             the mean of the training split.
-        separator, decimal, thousands, units, na: see :class:`data.read_table.Notation`.
+        separator, decimal, thousands, units, na, encoding: see :class:`data.read_table.Notation`.
     """
 
     path: str
-    targets: str | list[str]
-    features: list[str] | None
-    weights: str | None
+    targets: Name | list[Name]
+    features: list[Name] | None
+    weights: Name | None
     task: GivenTask
     separator: str
-    group: str | None = None
-    text: list[str] | None = None
+    group: Name | None = None
+    text: list[Name] | None = None
     missing: Missing = "refuse"
     decimal: str = "."
     thousands: str | None = None
     units: list[str] | None = None
     na: list[str | int | float] | None = None
+    encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.targets = [self.targets] if isinstance(self.targets, str) else list(self.targets)
+        self.targets = as_names(self.targets if isinstance(self.targets, list) else [self.targets])
+        self.features, self.text = as_names(self.features), as_names(self.text)
+        self.weights, self.group = (None if n is None else str(n) for n in (self.weights, self.group))
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets={_listed(self.targets)}: must be one or more columns, each once")
         units, na = tuple(self.units or ()), tuple(self.na or ())
-        self.notation = Notation(self.separator, self.decimal, self.thousands, units, na)
+        self.notation = Notation(self.separator, self.decimal, self.thousands, units, na, self.encoding)
         for name in ("weights", "group"):
             column = getattr(self, name)
             if column is not None and column in [*self.targets, *(self.features or ())]:
@@ -78,8 +82,8 @@ class TableFile(Source):
 
     def read(self) -> Raw:
         path = expand("path", self.path)
-        columns, names, notes = self._columns(path)
-        features, targets = [columns[name] for name in names], [columns[name] for name in self.targets]
+        columns, used, notes = self._columns(path)
+        features, targets = [columns[name] for name in used], [columns[name] for name in self.targets]
         task = self._task(path, targets)
         labels = {} if task in ("regression", "multilabel") else {t.name: self._labels(path, t, task) for t in targets}
         y = [labels[t.name][1] if t.name in labels else _numbers(path, t) for t in targets]
@@ -87,6 +91,9 @@ class TableFile(Source):
         one_class = classes.get(self.targets[0]) if task in ("classification", "binary") else None
         texts = {c.name: self._categories(path, c) for c in features if c.kind == "text"}
         weights = [] if self.weights is None else [_numbers(path, columns[self.weights])]
+        names = one_hot_names(features, texts)
+        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+            raise file_error(path, f"column {twice[0]} is called like a text of another column; rename it")
         called = {
             "x": str(path),
             "y": f"{path}: column {', '.join(self.targets)}",
@@ -98,7 +105,7 @@ class TableFile(Source):
             parts={"train": (one_hot(features, texts), np.stack(y, 1), *weights)},
             num_outputs=None if self.like is None else self.like.num_outputs,
             class_names=tuple(self.targets) if task == "multilabel" else one_class,
-            column_names=one_hot_names(features, texts),
+            column_names=names,
             target_names=tuple(self.targets),
             encoders=texts | ({} if one_class else classes),
             kinds={c.name: c.kind for c in (*features, *targets)},
@@ -170,7 +177,7 @@ class TableFile(Source):
             return as_column(path, cells, self.notation, "text")
         numbers = [self.weights, *(self.targets if self.task in ("regression", "multilabel") else ())]
         kind = "text" if cells.name in (self.text or ()) else kind
-        codes = "number" if self.text is not None or cells.name in numbers else "text"
+        codes = "number" if self.text == [] or cells.name in numbers else "text"
         return as_column(path, cells, self.notation, kind, codes=codes)
 
     def _task(self, path: Path, targets: list[Column]) -> str:
@@ -220,6 +227,8 @@ class TableFile(Source):
             return self.like.encoders[column.name]
         present = column.kept(~column.missing)
         texts, rows = present.labels()[0], len(present.values)
+        if not rows:
+            raise file_error(path, f"column {column.name} has no value; leave it out")
         if len(texts) > MOST_CATEGORIES or (rows >= FEW and len(texts) > rows / 2):
             raise file_error(
                 path,
@@ -260,6 +269,11 @@ class TableFile(Source):
         return {name: (np.ascontiguousarray(x[:, keep]), *rest) for name, (x, *rest) in splits.items()}
 
 
+def as_names(names: list[Name] | None) -> list[str] | None:
+    """Names of columns as texts."""
+    return None if names is None else [str(name) for name in names]
+
+
 def check_names(path: Path, table: pd.DataFrame, names: list[str]) -> None:
     """Raises ValueError for the first of `names` that is no column."""
     for name in names:
@@ -267,8 +281,8 @@ def check_names(path: Path, table: pd.DataFrame, names: list[str]) -> None:
             lower = {column.lower(): column for column in table.columns}
             near = difflib.get_close_matches(name.lower(), lower, n=1)
             hint = f"did you mean {lower[near[0]]}? " if near else ""
-            if len(table.columns) == 1 and (other := [s for s in ";\t|" if s in table.columns[0]]):
-                hint = f"is the separator another one, data.separator={'tab' if other[0] == chr(9) else 'semicolon'}? "
+            if "separator" in table.attrs:
+                hint = f"is the separator another one, data.separator={table.attrs['separator']}? "
             raise file_error(path, f"has no column {name}; {hint}it has {', '.join(table.columns)}")
 
 

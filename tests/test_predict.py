@@ -207,7 +207,7 @@ AN_IMAGE = (
         ("digits", "text.csv", f"text.csv: {AN_IMAGE}, given a .csv"),
         ("wine", "a=b.csv", "a=b.csv: has no column malic_acid, ash, "),
         ("wine", "text.csv", "text.csv: column ash, row 1: '1,5' is no number, and the run's data have one there"),
-        ("wine", "missing.csv", "missing.csv: row 2 has no value in column ash"),
+        ("wine", "missing.csv", "missing.csv: row 1 (the first is 0, as in the column row) has no value in column ash"),
         ("wine", "wine.npz", "wine.npz: expected x to be numbers of (N, 13), given float64 of (2, 3)"),
         ("wine", "torn.png", "torn.png: expected a table (.csv, .parquet) with the columns alcohol, "),
         ("wine", "empty", "empty: expected a table (.csv, .parquet) with the columns alcohol, "),

@@ -7,6 +7,7 @@ import pickle
 import zipfile
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from conftest import COMMON as SHARED
@@ -296,3 +297,84 @@ def test_fractions_as_classes_in_parquet(tmp_path):
     frame({"a": np.arange(4), "y": np.array([0.1, 0.2] * 2, np.float32)}).to_parquet(tmp_path / "t.parquet")
     raw = admitted(table(tmp_path, name="t.parquet", task="classification"))
     assert raw.parts["train"][1].tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_numbers_that_mean_missing(tmp_path, kind):
+    """Whatever else is in the column, and however they are written."""
+    values = np.arange(40.0)
+    values[::8] = -999
+    columns = frame({"a": values, "b": values.astype(int), "y": np.arange(40) / 7})
+    columns.to_csv(tmp_path / "t.csv", index=False)
+    columns.to_parquet(tmp_path / "t.parquet")
+    facts = table(tmp_path, name=f"t.{kind}", missing="drop", na=[-999]).load().facts
+    assert facts.sizes == {"train": 35}
+    assert facts.notes == ("left out 5 of 40 rows with missing values: a 5, b 5",)
+    content = "a|y\n" + "".join(f"{('1,234.5', '-999.00', '2.5')[i % 3]}|{i}.5\n" for i in range(30))
+    dataset = table(tmp_path, content, separator="pipe", thousands="comma", missing="drop", na=[-999]).load()
+    assert sorted(set(dataset.splits["train"][0][:, 0].tolist())) == [2.5, 1234.5]
+
+
+def test_numbers_that_64_bits_cannot_hold_are_names(tmp_path):
+    codes = [2**60, 2**60 + 1, None] + [2**60, 2**60 + 1] * 10
+    columns = frame({"a": range(23), "code": pandas.array(codes, dtype="Int64")}).dropna()
+    columns.loc[0, "a"] = 0
+    for name, write in (("t.csv", columns.to_csv), ("t.parquet", columns.to_parquet)):
+        write(tmp_path / name, index=False)
+        facts = table(tmp_path, name=name, targets=["code"], task="classification").load().facts
+        assert facts.class_names == (str(2**60), str(2**60 + 1))
+    columns = frame({"a": range(23), "code": pandas.array(codes, dtype="Int64")})
+    for name, write in (("t.csv", columns.to_csv), ("t.parquet", columns.to_parquet)):
+        write(tmp_path / name, index=False)
+        how = {"targets": ["code"], "task": "classification", "missing": "drop"}
+        assert table(tmp_path, name=name, **how).load().facts.class_names == (str(2**60), str(2**60 + 1))
+
+
+def test_empty_lines_of_one_column_are_missing_cells(tmp_path):
+    from data.read_table import Notation, read_table
+
+    for content, rows in (("a\n1\n\n2\n", [1, None, 2]), ("a\n1\n2\n\n\n", [1, 2]), ("a\n\n3\n", [None, 3])):
+        (tmp_path / "p.csv").write_text(content)
+        found = read_table(tmp_path / "p.csv", Notation())["a"]
+        assert [None if value != value else value for value in found] == rows
+
+
+def test_a_column_called_like_a_text_of_another(tmp_path):
+    content = "c,c=D,y\n" + "".join(f"{'AD'[i % 2]},{i},{i}.5\n" for i in range(20))
+    with pytest.raises(ValueError, match="column c=D is called like a text of another column; rename it"):
+        table(tmp_path, content).load()
+
+
+def test_a_folder_of_parts(tmp_path):
+    """Columns that only some parts have, folders that are columns, and parts that are not read."""
+    parts = tmp_path / "t.parquet"
+    for code, rows in (("01234", range(10)), ("1234", range(10, 20))):
+        (parts / f"zip={code}").mkdir(parents=True)
+        columns = frame({"a": rows, "y": np.array(rows) / 3} | ({"b": rows} if code == "1234" else {}))
+        columns.to_parquet(parts / f"zip={code}" / "0.parquet", index=False)
+        columns.to_parquet(parts / f"zip={code}" / "_x.parquet", index=False)
+    with pytest.raises(ValueError, match="column b, row 1: the cell is empty"):
+        table(tmp_path, name="t.parquet").load()
+    facts = table(tmp_path, name="t.parquet", features=["a", "zip"]).load().facts
+    assert facts.column_names == ("a", "zip=01234", "zip=1234")
+    assert facts.sizes == {"train": 20}
+    assert "2 files of the folder are not read: their names begin with _ or ." in facts.notes
+
+
+def test_encodings(tmp_path):
+    content = "größe,y\n" + "".join(f"{i},{i}.5\n" for i in range(9))
+    with pytest.raises(ValueError, match=r"not a readable table in utf-8 .* data\.encoding=cp1252"):
+        table(tmp_path, content.encode("cp1252")).load()
+    for encoding in ("cp1252", "utf-16", "utf-8"):
+        assert table(tmp_path, content.encode(encoding), encoding=encoding).load().facts.column_names == ("größe",)
+    with pytest.raises(ValueError, match="encoding=klingon"):
+        table(tmp_path, content, encoding="klingon")
+
+
+def test_columns_of_any_name(tmp_path):
+    content = "NA,0,Zip Code,y\n" + "".join(f"{i},{i},{'x' if i == 3 else i},{i}.5\n" for i in range(20))
+    assert table(tmp_path, content, features=["NA", 0]).load().facts.column_names == ("NA", "0")
+    with pytest.raises(ValueError, match=r"\"data.text=\['Zip Code'\]\" takes the column for texts"):
+        table(tmp_path, content).load()
+    with pytest.raises(ValueError, match="is the separator another one, data.separator=tab?"):
+        table(tmp_path, content.replace(",", "\t")).load()

@@ -107,18 +107,21 @@ def array_inputs(path: Path, facts: Facts, batch: int) -> Inputs:
     if len(x) == 0:
         raise Refused(f"{path}: {name} is empty: {shape(*x.shape)}")
     notes = tuple(range_note(name, x.min(), x.max(), facts.value_range))
-    x = ready(x, facts, lambda k: f"entry {k}", f"{path}: {name}")
-    return Inputs("sample", list(range(len(x))), split(x, batch), notes)
+    x, filled = ready(x, facts, lambda k: f"entry {k}", f"{path}: {name}")
+    return Inputs("sample", list(range(len(x))), split(x, batch), (*notes, *filled))
 
 
-def ready(x: np.ndarray, facts: Facts, entry: Callable[[int], str], where: str) -> np.ndarray:
-    """Inputs (N, ...) through the gate of all data, each by itself; what is missing is filled in as in the run.
+def ready(x: np.ndarray, facts: Facts, entry: Callable[[int], str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Inputs (N, ...) through the gate of all data, each by itself, and a note of missing ones that were filled in.
 
     Raises:
         ValueError: values are missing, infinite, or beyond the range of 32 bits.
     """
     x = as_inputs(x, entry, where, may_miss=facts.fill is not None, apart=False)
-    return x if facts.fill is None else np.where(np.isnan(x), facts.fill.numpy(), x)
+    if facts.fill is None or not (n := int(np.isnan(x).sum())):
+        return x, ()
+    notes = (f"missing inputs are the mean of the run's training split: {n:,}",)
+    return np.where(np.isnan(x), facts.fill.numpy(), x), notes
 
 
 def image_inputs(path: Path, facts: Facts, source: Any) -> Inputs:
@@ -193,11 +196,11 @@ def table_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
             raise Refused(unread[0] + (f", and {len(unread) - 1:,} rows more" if len(unread) > 1 else ""))
         rows, columns = rows[~missing], [column.kept(~missing) for column in columns]
     categories = {c.name: facts.encoders[c.name] for c in columns if c.kind == "text"}
-    x = ready(one_hot(columns, categories), facts, lambda k: f"column {facts.column_names[k]}", str(path))
-    return Inputs("row", rows.tolist(), split(x, batch), tuple(unknown(columns, facts)), unread)
+    x, filled = ready(one_hot(columns, categories), facts, lambda k: f"column {facts.column_names[k]}", str(path))
+    return Inputs("row", rows.tolist(), split(x, batch), (*unknown(columns, facts), *filled), unread)
 
 
 def missing_line(path: Path, columns: list[Any], row: int) -> str:
     """The line about a row with a missing value."""
     names = [column.name for column in columns if column.missing[row]]
-    return one_line(f"{path}: row {row + 1:,} has no value in column {listed(names)}")
+    return one_line(f"{path}: row {row} (the first is 0, as in the column row) has no value in column {listed(names)}")
