@@ -56,8 +56,11 @@ class Column:
 
     def labels(self) -> tuple[tuple[str, ...], np.ndarray]:
         """The different values as texts, in the order of numbers or of texts; and where each row's is among them."""
-        used, codes = np.unique(self.values, return_inverse=True)  # rows may have been left out
-        return tuple(self.different[used] if self.kind == "text" else map(as_text_of, used)), codes
+        if self.kind != "text":
+            used, codes = np.unique(self.values, return_inverse=True)
+            return tuple(map(as_text_of, used)), codes
+        used = np.bincount(self.values, minlength=len(self.different)) > 0  # rows may have been left out
+        return tuple(self.different[used]), (np.cumsum(used) - 1)[self.values]
 
     def kept(self, rows: np.ndarray) -> Column:
         """The column with some of its rows."""

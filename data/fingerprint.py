@@ -87,8 +87,9 @@ def shared(splits: Mapping[str, Hashes], *, with_targets: bool) -> list[str]:
     for i, name in enumerate(names[:-1]):
         known = np.sort(keys[name])
         for other in names[i + 1 :]:
-            place = np.searchsorted(known, keys[other])
-            n = int((known[np.minimum(place, len(known) - 1)] == keys[other]).sum())
+            asked = np.sort(keys[other])  # in order they are found several times faster
+            place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+            n = int((known[place] == asked).sum())
             if n:
                 verb = "is" if n == 1 else "are"
                 notes.append(f"{n:,} of {len(keys[other]):,} {other} samples {verb} in the {name} split, too")

@@ -28,8 +28,8 @@ class Moments:
     def add(self, x: Tensor) -> Moments:
         """Takes in samples `x` (N, ...) of any dtype."""
         for part in x.split(max(PART, PART_NUMBERS // max(1, math.prod(x.shape[1:])))):
-            self.low = torch.minimum(self.low, part.amin(0))
-            self.high = torch.maximum(self.high, part.amax(0))
+            low, high = torch.aminmax(part, dim=0)
+            self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
             part = part.double()
             mean, k = part.mean(0), len(part)
             squares, delta, n = (part - mean).square_().sum(0), mean - self.mean, self.n + k

@@ -256,10 +256,11 @@ class TableFile(Source):
         train = np.nan_to_num(splits["train"][0][:, raw.fixed]).any(0)
         keep = np.ones(len(raw.fixed), bool)
         keep[np.flatnonzero(raw.fixed)] = train
+        if keep.all():
+            return splits
         gone = np.array(raw.column_names, dtype=object)[~keep]
-        if len(gone):
-            rows = sum(int((np.nan_to_num(x[:, ~keep]) > 0).any(1).sum()) for name, (x, *_) in splits.items())
-            raw.notes += (f"{rows:,} rows have texts that the training split lacks: {few(gone)}; all zeros there",)
+        rows = sum(int((np.nan_to_num(x[:, ~keep]) > 0).any(1).sum()) for x, *_ in splits.values())
+        raw.notes += (f"{rows:,} rows have texts that the training split lacks: {few(gone)}; all zeros there",)
         raw.fixed = raw.fixed[keep]
         raw.column_names = tuple(np.array(raw.column_names, dtype=object)[keep])
         raw.encoders = {
