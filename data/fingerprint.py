@@ -71,7 +71,9 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
         return "the samples are the same, in another order"
     if before["inputs"] == now["inputs"]:
         same_order = all(old[name][1] == new[name][1] for name in old)
-        return "the targets were changed; the inputs are the same" + ("" if same_order else ", in another order")
+        return "the targets or weights were changed; the inputs are the same" + (
+            "" if same_order else ", in another order"
+        )
     changed = [name for name in old if old[name][1] != new[name][1]]
     return f"the values of the inputs were changed ({', '.join(changed)})"
 

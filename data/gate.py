@@ -71,8 +71,8 @@ def admit(raw: Raw, missing: Missing = "refuse") -> Raw:
         drop_incomplete(raw)
     notes = []
     for part, (x, y, *weights) in raw.parts.items():
-        if len(x) != len(y):
-            raise ValueError(f"{raw.called(part, 'y')}: {len(y):,} targets for {len(x):,} samples")
+        if y.ndim == 0 or len(x) != len(y):
+            raise ValueError(f"{raw.called(part, 'y')}: {y.size:,} targets for {len(x):,} samples")
         if x.dtype != object:
             hint = "data.missing=drop leaves such samples out, data.missing=mean fills in the mean"
             own, x = x, as_inputs(x, raw.entry, raw.called(part, "x"), may_miss=missing == "mean", hint=hint)
@@ -146,18 +146,25 @@ def drop_incomplete(raw: Raw) -> None:
             raw.notes += (f"left out {(~whole).sum():,} of {len(x):,} samples of {part} with missing values",)
 
 
-def fill_in(raw: Raw, splits: dict[str, Arrays], fill: np.ndarray | None = None) -> dict[str, Arrays]:
+def fill_in(raw: Raw, splits: dict[str, Arrays], of_run: Any = None) -> dict[str, Arrays]:
     """Missing inputs as the mean of the training split, which ``raw.fill`` then holds; said in the notes.
 
     Args:
-        fill: the means, of other data than a run's own.
+        of_run: facts with the means, of other data than a run's own.
 
     Raises:
         ValueError: a column without a value in the training split.
     """
     if next(iter(splits.values()))[0].dtype.kind != "f":
         return splits
-    raw.fill = means(raw, splits["train"][0]) if fill is None else fill
+    if of_run is None:
+        raw.fill = means(raw, splits["train"][0])
+    elif of_run.fill is not None:
+        raw.fill = of_run.fill.numpy()
+    elif any(np.isnan(x).any() for x, *_ in splits.values()):
+        raise ValueError("missing=mean: the run has no means, as nothing was filled in when it was trained")
+    else:
+        return splits
     holes = {name: int(np.isnan(x).sum()) for name, (x, *_) in splits.items()}
     if any(holes.values()):
         listed = ", ".join(f"{n:,} in {name}" for name, n in holes.items() if n)
@@ -178,8 +185,11 @@ def means(raw: Raw, x: np.ndarray) -> np.ndarray:
     return (np.nansum(x, 0, dtype=np.float64) / count).astype(np.float32)
 
 
-def range_note(name: str, low: float, high: float, limits: tuple[float, float] | None) -> list[str]:
-    """A note where inputs are not on the scale of a run's pixels."""
-    if limits is None or not (low < limits[0] or high > limits[1] or high <= 1 < limits[1]):
+def range_note(name: str, x: np.ndarray, limits: tuple[float, float] | None) -> list[str]:
+    """A note where inputs (N, ...) are not on the scale of a run's pixels: `limits`, if these were bytes."""
+    low, high = np.fmin.reduce(x, None), np.fmax.reduce(x, None)
+    if limits is None:
+        return [f"{name} holds bytes, and the run's data were none"] if x.dtype == np.uint8 and x.ndim == 4 else []
+    if low >= limits[0] and high <= limits[1] and not (high <= 1 < limits[1] and x.dtype != np.uint8):
         return []
-    return [f"{name} hold {low:g} to {high:g}; the run's data were in {limits[0]:g} to {limits[1]:g}"]
+    return [f"{name} holds {low:g} to {high:g}; the run's data were in {limits[0]:g} to {limits[1]:g}"]

@@ -28,7 +28,7 @@ from data.dataset import Dataset
 from data.fingerprint import hashes
 from data.gate import Raw
 from data.pictures import ENDINGS, READ, Decoder, Picture, Undecodable, is_deep
-from data.source import Progress, Source, silent
+from data.source import Progress, Source, absent_classes, silent
 from data.statistics import Moments
 from data.storage import expand, file_error, one_line
 from data.streamed import StreamedDataset
@@ -36,9 +36,9 @@ from data.streamed import StreamedDataset
 DEEP_RANGE = (0, 65_535)  # of pixels with 16 bits
 AT_ONCE = 64  # images decoded between two signs of progress
 SPLITS = {  # what people call a folder of one split, with numbers, "set" or "data" behind it
-    "train": r"train(ing)?",
+    "train": r"train(ing|val)?|tr|trn",
     "val": r"val|valid|validate|validation|dev|devel|development",
-    "test": r"test(ing|s)?|eval|evaluation|holdout",
+    "test": r"test(ing|s)?|tst|eval|evaluation|holdout|heldout",
 }
 
 
@@ -91,11 +91,16 @@ class ImageFolder(Source):
         path = expand("path", self.path)
         if not path.is_dir():
             raise file_error(path, "no folder")
-        folders, notes = layout(path, self.splits)
+        folders, notes = layout(path, self.splits, new=self.like is not None)
         others = Counter() if folders == {"train": path} else beside(path)
-        classes = tuple(folder.name for folder in class_folders(folders["train"]))
         if self.like is not None:
             classes = self.like.class_names
+        else:
+            classes = tuple(called(folder) for folder in class_folders(folders["train"]))
+            if self.splits == "auto" and all(map(split_called, classes)):
+                raise file_error(
+                    folders["train"], f"holds splits, {', '.join(classes)}, and no classes; give one above"
+                )
         if len(classes) < 2:
             raise file_error(folders["train"], f"holds one class folder only, {classes[0]}; two are the least")
         parts = {}
@@ -103,7 +108,7 @@ class ImageFolder(Source):
             files, labels = [], []
             others += beside(folder)
             for found in class_folders(folder):
-                if found.name not in classes:
+                if called(found) not in classes:
                     owner = folders["train"] if self.like is None else "the run"
                     raise file_error(found, f"a class that {owner} does not have")
                 inside = pictures_in(found)
@@ -112,7 +117,7 @@ class ImageFolder(Source):
                     raise file_error(found, f"an empty class folder: holds no {READ}{listed}")
                 files += inside.files
                 others += inside.others
-                labels += [classes.index(found.name)] * len(inside.files)
+                labels += [classes.index(called(found))] * len(inside.files)
             parts[part] = (np.array(files, dtype=object), np.array(labels, dtype=np.int64))
         if others:
             n = others.total()
@@ -169,6 +174,7 @@ class ImageFolder(Source):
             kept[name] = (x, y) if good.all() else (x[good], y[good])
             seen[name] = marks[good], hashes(y[good])
         self._say(raw, bad, remarks, total)
+        raw.notes += absent_classes(raw, kept) if self.like is None else ()
         self.identify(raw, seen)
         tensors = {name: (torch.from_numpy(x) if keep else x, torch.from_numpy(y)) for name, (x, y) in kept.items()}
         facts = self.facts(raw, next(iter(tensors.values())), moments, self.sizes(tensors))
@@ -216,45 +222,63 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def layout(path: Path, splits: str) -> tuple[dict[str, Path], list[str]]:
+def layout(path: Path, splits: str, *, new: bool = False) -> tuple[dict[str, Path], list[str]]:
     """The folder of each split, or the whole as ``train``; and notes about folders that could mean something else.
+
+    Args:
+        new: whether these are other data than a run's, of which none are for training.
 
     Raises:
         ValueError: the top folders look like splits and are not.
     """
     tops = folders_in(path)
-    named = {top: split for top in tops if (split := split_called(top.name))}
-    others = [top.name for top in tops if top not in named]
+    named = {top: split for top in tops if (split := split_of(top))}
+    others = [top.name for top in tops if top not in named and (splits != "auto" or pictures_in(top).files)]
     if splits == "classes" or not named:
         if splits == "folders":
             raise file_error(path, "data.splits=folders: holds no folder train")
         return {"train": path}, []
     if splits == "auto" and others:
         names, which = ", ".join(top.name for top in named), "is a class" if len(named) == 1 else "are classes"
-        return {"train": path}, [
-            f"{names} {which} here, as {others[0]} is beside; data.splits=folders makes splits of such"
-        ]
+        note = f"{names} {which} here, as {others[0]} is beside; data.splits=folders makes splits of such"
+        return {"train": path}, [note]
     folders: dict[str, Path] = {}
     instead = "; data.splits=classes takes the folders for classes"
     for top, split in named.items():
         if split in folders:
             raise file_error(path, f"{folders[split].name} and {top.name} are both for {split}; keep one{instead}")
         folders[split] = top
-    if "train" not in folders:
+    if "train" not in folders and not new:
         raise file_error(path, f"has a folder {next(iter(named)).name} but no folder train{instead}")
-    if not folders_in(folders["train"]):
+    if not new and not folders_in(folders["train"]):
         raise file_error(folders["train"], f"holds no class folders{instead}")
     empty = [top for top in folders.values() if not folders_in(top)]
-    left = [f"{name} (no split by its name)" for name in others]
-    left += [f"{top.name} (no class folders in it)" for top in empty]
+    left = [f"{top.name} (no split by its name)" for top in tops if top not in named]
+    left += [f"{top.name} (no class folders, {len(pictures_in(top).files):,} pictures)" for top in empty]
     notes = [f"not read: {', '.join(left)}"] if left else []
     return {split: top for split, top in folders.items() if top not in empty}, notes
 
 
+def split_of(folder: Path) -> str | None:
+    """The split that a folder is by its name, or by a word in it if it holds folders, as seg_train does."""
+    if split := split_called(folder.name):
+        return split
+    words = [split_called(word) for word in re.findall(r"[a-z]+|[A-Z][a-z]+|[A-Z]+", folder.name)]
+    found = [split for split in words if split]
+    return found[0] if len(found) == 1 and folders_in(folder) else None
+
+
 def split_called(name: str) -> str | None:
-    """The split that a folder's name means; None if none."""
+    """The split that a name means as a whole; None if none."""
     plain = re.sub(r"[^a-z]", "", name.lower())
-    return next((s for s, names in SPLITS.items() if re.fullmatch(rf"({names})(set|data|split|images)?", plain)), None)
+    return next(
+        (s for s, names in SPLITS.items() if re.fullmatch(rf"({names})(set|data|split|images|imgs)?", plain)), None
+    )
+
+
+def called(folder: Path) -> str:
+    """The class of a folder, its name as text: bytes that are no UTF-8 are written out."""
+    return folder.name.encode("utf-8", "backslashreplace").decode()
 
 
 def pictures_in(folder: Path, above: tuple[str, ...] = ()) -> Found:
@@ -265,17 +289,18 @@ def pictures_in(folder: Path, above: tuple[str, ...] = ()) -> Found:
         return found
     with os.scandir(folder) as entries:
         for entry in entries:
+            lost = entry.is_symlink() and not os.path.exists(entry.path)
             if hidden(entry.name):
                 found.others["hidden"] += 1
-            elif entry.is_dir():
+            elif not lost and entry.is_dir():
                 inside = pictures_in(Path(entry.path), (*above, real))
                 found.files += inside.files
                 found.others += inside.others
-            elif entry.name.lower().endswith(ENDINGS) and (entry.is_file() or entry.is_symlink()):
+            elif entry.name.lower().endswith(ENDINGS) and (lost or entry.is_file()):
                 found.files.append(entry.path)  # a link that leads nowhere is one that cannot be decoded
             else:
-                lost = entry.is_symlink() and not os.path.exists(entry.path)
-                found.others["link that leads nowhere" if lost else kind_of(entry.name)] += 1
+                kind = kind_of(entry.name) if lost or entry.is_file() else "no file (a pipe, a device)"
+                found.others["link that leads nowhere" if lost else kind] += 1
     found.files.sort()
     return found
 
@@ -315,4 +340,4 @@ def class_folders(folder: Path) -> list[Path]:
 
 def hidden(name: str) -> bool:
     """What file managers and notebooks leave behind, such as ._1.jpg and .ipynb_checkpoints."""
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+    return name.startswith(".") or name in ("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini")

@@ -41,16 +41,17 @@ class Npz(Source):
     def read(self) -> Raw:
         path = expand("path", self.path)
         arrays = read_npz(path)
-        parts = {
-            name: _part(path, arrays, name)
-            for name in PARTS
-            if name == "train" or {f"x_{name}", f"y_{name}"} & set(arrays)
-        }
-        x, y, *_ = parts["train"]
+        if self.like is not None and {"x", "y"} <= set(arrays):
+            arrays |= {"x_test": arrays.pop("x"), "y_test": arrays.pop("y")}
+        here = [name for name in PARTS if {f"x_{name}", f"y_{name}"} & set(arrays)]
+        here = here if "train" in here or (here and self.like is not None) else ["train", *here]
+        parts = {name: _part(path, arrays, name) for name in here}
+        x, y, *_ = parts[here[0]]
+        unread = [name for name in arrays if name not in {f"{a}_{part}" for a in "xyw" for part in here}]
         for name, (other, *_) in parts.items():
             if other.shape[1:] != x.shape[1:] or (other.dtype == np.uint8) != (x.dtype == np.uint8):
                 theirs, ours = (f"{a.dtype} {a.shape[1:]}" for a in (other, x))
-                raise file_error(path, f"x_{name} has samples of {theirs}, x_train of {ours}")
+                raise file_error(path, f"x_{name} has samples of {theirs}, x_{here[0]} of {ours}")
         task = _guess(y) if self.task == "auto" else self.task
         if self.like is not None:
             task = self.like.task
@@ -61,9 +62,12 @@ class Npz(Source):
             name=path.stem,
             task=task,
             parts=parts,
-            notes=("each sample counts in the loss by its weight",) if "w_train" in arrays else (),
+            notes=(
+                *(["each sample counts in the loss by its weight"] if "w_train" in arrays else []),
+                *([f"arrays that are not read: {', '.join(unread)}"] if unread else []),
+            ),
             num_outputs=None if self.like is None else self.like.num_outputs,
-            value_range=(0, 255) if x.dtype == np.uint8 else None,
+            value_range=(0, 255) if x.dtype == np.uint8 and x.ndim == 4 else None,
             target_names=names if task in ("regression", "multitask") else None,
             where=lambda part, what: f"{path}: {what}_{part}",
         )
@@ -71,11 +75,12 @@ class Npz(Source):
 
 def _guess(y: np.ndarray) -> str | None:
     """The task that targets `y` speak of by themselves."""
-    if y.dtype.kind not in "buif" or not y.size or not np.isfinite(y).all():
+    shape, y = y.ndim, y[~np.isnan(y)] if y.dtype.kind == "f" and y.ndim else y  # what is missing says nothing
+    if y.dtype.kind not in "buif" or not y.size or not shape or np.isinf(y).any():
         return "regression"  # which refuses them
     if y.dtype.kind == "f":
         return "regression" if (y != np.floor(y)).any() else None
-    return class_task(int(y.max()) + 1) if y.ndim == 1 else None
+    return class_task(int(y.max()) + 1) if shape == 1 else None
 
 
 def _part(path: Path, arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, ...]:

@@ -90,16 +90,17 @@ class Decoder:
         """(C, H, W) uint8, and remarks."""
         mode, longer = "RGB" if self.channels == 3 else "L", max(self.width, self.height)
         remarks = seen_before(image)
-        deep = bits_of(image) == 16
+        deep = bits_of(image) > 8
         # A JPEG is decoded at the smallest scale that will do, also if it is still to be turned upright.
         image.draft(mode, (longer, longer))
         image.load()
         remarks += transparency(image)
-        image = upright(image)
+        image, turned = upright(image)
+        remarks += turned
         if image.mode.startswith("I"):  # Pillow would clip at 255
             image = Image.fromarray((sixteen_bits(image) >> 8).astype(np.uint8))
         if deep:
-            remarks += ("16 bits, and was read with 8",)
+            remarks += ("16 bits, of which 8 were read",)
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")
         array = np.asarray(self._sized(image.convert(mode)))
@@ -108,17 +109,18 @@ class Decoder:
     def _deep(self, image: Image.Image, content: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
         """(C, H, W) float32 from 0 to 65,535, and remarks."""
         remarks = seen_before(image)
-        deep = bits_of(image) == 16
+        deep = bits_of(image) > 8
         image.load()
         remarks += transparency(image)
         array = upright_colours(image, content) if deep and not image.mode.startswith("I") else None
         if array is None:
-            image = upright(image)
+            image, turned = upright(image)
+            remarks += turned
             if image.mode.startswith("I"):
                 array = sixteen_bits(image)[:, :, None].astype(np.float32)
             else:
                 if deep:
-                    remarks += ("16 bits a colour, and was read with 8",)
+                    remarks += ("16 bits a colour, of which 8 were read",)
                 if image.mode == "P" and "transparency" in image.info:
                     image = image.convert("RGBA")
                 colours = image.convert("RGB" if self.channels == 3 else "L")
@@ -134,16 +136,42 @@ class Decoder:
 
 
 def bits_of(image: Image.Image) -> int:
-    """Bits of a channel, 8 or 16, of a picture that was opened and not yet loaded.
+    """Bits of a channel of a picture that was opened and not yet loaded: 8, or more.
 
     Raises:
-        ValueError: numbers that have no black and white.
+        ValueError: numbers that have no black and white, or that Pillow would read wrongly.
     """
-    if image.mode == "F":
-        raise ValueError("holds fractions, which have no black and white; give them as arrays, data=npz")
+    if image.format == "TIFF":
+        return bits_of_tiff(image)
+    if image.format == "JPEG2000":
+        return bits_of_jpeg2000(image)
     tiles = str([tile.args for tile in getattr(image, "tile", ())])
-    of_ppm = [int(number) for number in re.findall(r", (\d+)\)", tiles)] if image.format == "PPM" else [0]
-    return 16 if image.mode.startswith("I") or ";16" in tiles or max(of_ppm, default=0) > 255 else 8
+    of_ppm = max((int(n) for n in re.findall(r", (\d+)\)", tiles)), default=0) if image.format == "PPM" else 0
+    return 16 if image.mode.startswith("I") or of_ppm > 255 or (image.format == "PNG" and ";16" in tiles) else 8
+
+
+def bits_of_tiff(image: Image.Image) -> int:
+    """As :func:`bits_of`; of the many kinds of TIFF, those of more than 8 bits that Pillow reads as they are meant."""
+    tags = image.tag_v2  # the numbers below are those of TIFF 6.0
+    bits, samples, white_is_0 = max(tags.get(258, (1,))), tags.get(277, 1), tags.get(262, 1) == 0
+    kind = max(tags.get(339, (1,)))
+    if image.mode == "F" or kind == 3:
+        raise ValueError("holds fractions, which have no black and white; give them as arrays, data=npz")
+    odd = kind == 2 or bits not in (1, 2, 4, 8, 16, 32)
+    if odd or (bits > 8 and (white_is_0 or (samples > 1 and tags.get(284, 1) == 2))):
+        what = f"{bits} bits a sample" + (", signed" if kind == 2 else ", 0 for white" if white_is_0 else "")
+        raise ValueError(f"a TIFF of a kind that is not read ({what}, {samples} samples); save it as PNG")
+    return bits
+
+
+def bits_of_jpeg2000(image: Image.Image) -> int:
+    """As :func:`bits_of`, from the marker SIZ of the code stream (ISO 15444-1, A.5.1)."""
+    place = image.fp.tell()
+    image.fp.seek(0)
+    head = image.fp.read(4096)
+    image.fp.seek(place)
+    at = head.find(b"\xff\x51")
+    return 8 if at < 0 or at + 40 >= len(head) else (head[at + 40] & 127) + 1
 
 
 def sixteen_bits(image: Image.Image) -> np.ndarray:
@@ -166,7 +194,7 @@ def upright_colours(image: Image.Image, content: bytes) -> np.ndarray | None:
     from torchvision.io import ImageReadMode, decode_image
 
     tensor = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
-    turned = [np.asarray(upright(_plane(p.numpy(), image))) for p in tensor.to(torch.float32)]
+    turned = [np.asarray(upright(_plane(p.numpy(), image))[0]) for p in tensor.to(torch.float32)]
     return np.stack(turned, 2)
 
 
@@ -188,7 +216,7 @@ def is_deep(path: str) -> bool:
                 return head[24] == 16
             file.seek(0)
             with Image.open(file, formats=tuple(FORMATS)) as image:
-                return bits_of(image) == 16
+                return bits_of(image) > 8
     except Exception:  # what is wrong with it is said when it is decoded
         return False
 
@@ -209,11 +237,14 @@ def transparency(image: Image.Image) -> tuple[str, ...]:
     return () if opaque else ("transparent parts, which were read as if they were not",)
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF data say."""
-    image.getexif()  # the image keeps it
-    image.info.pop("exif", None)  # else Pillow writes it anew, which fails on tags that nobody asks for
-    return ImageOps.exif_transpose(image)
+def upright(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """The image turned as its EXIF data say, and a remark if these are damaged."""
+    try:
+        image.getexif()  # the image keeps it
+        image.info.pop("exif", None)  # else Pillow writes it anew, which fails on tags that nobody asks for
+        return ImageOps.exif_transpose(image), ()
+    except Exception:  # damage surfaces as many types
+        return image, ("damaged EXIF data, and may not stand upright",)
 
 
 def why_not(error: Exception, content: bytes) -> str:

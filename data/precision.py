@@ -59,7 +59,7 @@ def check_apart(flat: np.ndarray, largest: np.ndarray, entry: Callable[[int], st
     """
     with np.errstate(invalid="ignore", over="ignore"):
         spread = _deviation(flat)
-    tiny = (spread > 0) & (largest < np.finfo(np.float32).tiny)
+    tiny = (largest > 0) & (largest < np.finfo(np.float32).tiny)
     if tiny.any():
         k = int(np.argmax(tiny))
         raise ValueError(

@@ -149,10 +149,10 @@ class Source:
             if any(not w.any() for w in weights):
                 raise ValueError(f"{raw.name}: every weight of the {name} split is 0")
         if self.missing == "mean":
-            if self.like is not None and self.like.fill is None:
-                raise ValueError("missing=mean: the run has no means; it was trained with another data.missing")
-            splits = fill_in(raw, splits, None if self.like is None else self.like.fill.numpy())
+            splits = fill_in(raw, splits, of_run=self.like)
             raw.fill = None if raw.fill is None else torch.from_numpy(raw.fill)
+        if self.like is None:
+            raw.notes += absent_classes(raw, splits)
         self.identify(raw, {} if self.generated else {name: sample_hashes(*arrays) for name, arrays in splits.items()})
         tensors = {name: tuple(map(torch.from_numpy, arrays)) for name, arrays in splits.items()}
         first = next(iter(tensors.values()))  # the training split, or new data
@@ -169,7 +169,7 @@ class Source:
         """The facts of `raw`, from the training split's targets and the moments of its inputs."""
         shape = tuple(moments.mean.shape)
         if self.like is not None:
-            return self.facts_like(raw, self.like, shape, moments, sizes)
+            return self.facts_like(raw, self.like, shape, sizes)
         self.check_augment(raw.task, shape)
         if len(train) > 2 and (self.augment.mixup or self.augment.cutmix):
             name = "mixup" if self.augment.mixup else "cutmix"
@@ -200,7 +200,7 @@ class Source:
         )
 
     @staticmethod
-    def facts_like(raw: Raw, like: Facts, shape: tuple[int, ...], moments: Moments, sizes: dict[str, int]) -> Facts:
+    def facts_like(raw: Raw, like: Facts, shape: tuple[int, ...], sizes: dict[str, int]) -> Facts:
         """The facts `like` those of a run, of other data.
 
         Raises:
@@ -211,8 +211,8 @@ class Source:
         for name in theirs:
             if theirs[name] != ours[name]:
                 raise ValueError(f"{raw.name}: its {name} are {theirs[name]}, and the run's {ours[name]}")
-        low, high = moments.low.min().item(), moments.high.max().item()
-        notes = (*raw.notes, *range_note("the inputs", low, high, like.value_range))
+        x = next(iter(raw.parts.values()))[0]
+        notes = (*raw.notes, *(range_note("the file", x, like.value_range) if x.dtype != object else ()))
         return dataclasses.replace(like, name=raw.name, sizes=sizes, fingerprint=raw.fingerprint, notes=notes)
 
     def check_augment(self, task: str, shape: tuple[int, ...]) -> None:
@@ -226,6 +226,20 @@ class Source:
     def sizes(splits: dict[str, Arrays]) -> dict[str, int]:
         """Samples in each split."""
         return {name: len(arrays[1]) for name, arrays in splits.items()}
+
+
+def absent_classes(raw: Raw, splits: dict[str, Arrays]) -> tuple[str, ...]:
+    """Notes about classes that a split to validate or to test on does not have."""
+    if raw.task not in ("classification", "binary"):
+        return ()
+    names = raw.class_names or tuple(map(str, range(2 if raw.task == "binary" else raw.num_outputs)))
+    notes = []
+    for split, (_, y, *_) in splits.items():
+        absent = [name for name, n in zip(names, np.bincount(y, minlength=len(names)), strict=False) if not n]
+        if absent and split != "train":
+            etc = f" and {len(absent) - 6:,} more classes" if len(absent) > 6 else ""
+            notes.append(f"the {split} split has no sample of {', '.join(absent[:6])}{etc}")
+    return tuple(notes)
 
 
 def whole(raw: Raw) -> dict[str, Arrays]:

@@ -41,7 +41,9 @@ def as_targets(
     checked = {part: _as_numbers(y, where(part)) for part, y in parts.items()}
     columns = {y.shape[1] for y in checked.values()}
     if columns != {len(names)}:
-        raise ValueError(f"{where('train')}: {sorted(columns)} columns of targets, not the same in each split")
+        raise ValueError(
+            f"{where(next(iter(parts)))}: {sorted(columns)} columns of targets, not the same in each split"
+        )
     if task == "regression":
         called = [f"target {name}" for name in names]
         return {part: to_float32(y, called.__getitem__, where(part)) for part, y in checked.items()}, len(names)
@@ -51,7 +53,9 @@ def as_targets(
         bad = y[(y != np.floor(y)) | (y < 0)] if y.dtype.kind == "f" else y[y < 0]
         if len(bad):
             raise ValueError(f"{where(part)}: {bad[0]:g} is no class; classes are whole numbers from 0")
-    classes = _classes(task, checked["train"], outputs, where("train"))
+    classes = _classes(task, next(iter(checked.values())), outputs, where(next(iter(checked))))
+    if task == "classification" and classes[0] < 2:
+        raise ValueError(f"{where('train')}: holds one class only; two are the least")
     for part, y in checked.items():
         for column, count in enumerate(classes):
             bad = y[y[:, column] >= count, column]

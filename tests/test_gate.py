@@ -236,7 +236,7 @@ def test_a_fingerprint_says_what_has_changed():
     assert "another order" in difference(print_of, fingerprint(splits_of(x[order], y[order])))
     edited = y.copy()
     edited[4] = (edited[4] + 1) % 3
-    assert "targets were changed" in difference(print_of, fingerprint(splits_of(x, edited)))
+    assert "targets or weights were changed" in difference(print_of, fingerprint(splits_of(x, edited)))
     negated = x.copy()
     negated[3, :2] *= -1
     assert difference(print_of, fingerprint(splits_of(negated, y))) == "the values of the inputs were changed (train)"

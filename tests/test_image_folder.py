@@ -326,7 +326,7 @@ def test_folders_of_no_split_are_named(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "test" / "0.png")
     dataset = folder(tmp_path, splits="folders").load()
     assert dataset.facts.sizes == {"train": 12}
-    assert dataset.facts.notes == ("not read: extra (no split by its name), test (no class folders in it)",)
+    assert dataset.facts.notes == ("not read: extra (no split by its name), test (no class folders, 1 pictures)",)
 
 
 def deep_png(path, array):
@@ -402,3 +402,66 @@ def test_the_same_picture_in_two_splits_is_counted(tmp_path, memory_gb):
     Image.fromarray(draw(8, 8, 3, seed=70)).save(tmp_path / "test" / "dog" / "0.png")
     notes = folder(tmp_path, memory_gb=memory_gb).load().facts.notes
     assert notes == ("1 of 8 test samples is in the train split, too",)
+
+
+def test_kinds_of_tiff_that_pillow_reads_wrongly_are_refused(tmp_path):
+    """12 bits, signed numbers, 0 for white with 16 bits: said, not guessed."""
+    photos(tmp_path)
+    deep = draw(8, 8, dtype=np.uint16)
+    for tag, value, words in ((258, 12, "12 bits a sample"), (339, 2, "signed"), (262, 0, "0 for white")):
+        file = tmp_path / "cat" / "x.tif"
+        Image.fromarray(deep).save(file, tiffinfo={339: 1})
+        file.write_bytes(with_tag(file.read_bytes(), tag, value))
+        with pytest.raises(
+            ValueError, match=rf"x\.tif: cannot be decoded \(a TIFF of a kind that is not read .*{words}"
+        ):
+            folder(tmp_path, channels=1).load()
+
+
+def with_tag(content, tag, value):
+    """A little-endian TIFF with another number in one of its tags."""
+    [start] = struct.unpack_from("<I", content, 4)
+    [count] = struct.unpack_from("<H", content, start)
+    for k in range(count):
+        place = start + 2 + 12 * k
+        if struct.unpack_from("<H", content, place)[0] == tag:
+            return content[: place + 8] + struct.pack("<H", value) + content[place + 10 :]
+    raise AssertionError(f"no tag {tag}")
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0junkjunkjunk", b"Exif\0\0MM\0*\0\0"])
+def test_damaged_exif_data_do_not_cost_a_picture(tmp_path, exif):
+    arrays = photos(tmp_path)
+    for ending in ("png", "webp"):
+        Image.fromarray(arrays[0].transpose(1, 2, 0)).save(tmp_path / "cat" / f"x.{ending}", exif=exif, lossless=True)
+    dataset = folder(tmp_path).load()
+    assert dataset.facts.sizes == {"train": 14}
+    assert any("damaged EXIF data" in note for note in dataset.facts.notes)
+
+
+def test_pipes_are_no_pictures(tmp_path):
+    photos(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "cat" / "x.png").symlink_to(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "cat" / "y.png")
+    (tmp_path / "cat" / "loop").symlink_to("loop")
+    dataset = folder(tmp_path).load()
+    assert dataset.facts.sizes == {"train": 12}
+    assert "2 no file (a pipe, a device)" in counted(dataset)[0]
+
+
+@pytest.mark.parametrize("names", ["seg_train seg_test", "MyTrain MyTest", "train_imgs test_imgs"])
+def test_words_in_names_of_folders_of_folders(tmp_path, names):
+    for name in names.split():
+        photos(tmp_path / name)
+    assert folder(tmp_path).load().facts.sizes == {"train": 12, "test": 12}
+    for name in ("train", "test"):
+        photos(tmp_path / "nested" / "train" / name)
+    with pytest.raises(ValueError, match="holds splits, test, train, and no classes"):
+        folder(tmp_path / "nested").load()
+
+
+def test_a_class_that_a_test_split_lacks_is_said(tmp_path):
+    photos(tmp_path / "train")
+    photos(tmp_path / "test", ["cat"])
+    assert folder(tmp_path).load().facts.notes[0] == "the test split has no sample of dog"

@@ -50,7 +50,7 @@ def edited(frame, what):
     ("what", "words"),
     [
         ("order", "the samples are the same, in another order"),
-        ("targets", "the targets were changed; the inputs are the same"),
+        ("targets", "the targets or weights were changed; the inputs are the same"),
         ("values", "the values of the inputs were changed ("),
     ],
 )

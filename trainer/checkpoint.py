@@ -91,7 +91,9 @@ def changed_fact(before: dict[str, Any], now: dict[str, Any]) -> str | None:
 
     The fingerprint tells most, and is asked once sizes and shapes agree.
     """
-    skipped = {"notes"} | ({"name"} if before.get("fingerprint") else set())  # the same file may be called otherwise
+    skipped = {"notes"}
+    if before.get("fingerprint") and now.get("fingerprint"):  # which says more; and a file may be called otherwise
+        skipped |= {"name", "sizes", "class_counts"}
     ordered = sorted(now, key=lambda key: isinstance(now[key], torch.Tensor))  # statistics last: they say least
     for key in ordered:
         value, old = now[key], before.get(key)
@@ -105,6 +107,8 @@ def changed_fact(before: dict[str, Any], now: dict[str, Any]) -> str | None:
             same = value.shape == old.shape and torch.allclose(value, old.to(value.device), rtol=1e-4, atol=1e-7)
             if not same:
                 return f"another {key} of the training split"
+        elif key == "value_range" and value != old:
+            return "its pictures have 16 bits, of which an earlier version read 8"
         elif value != old:
             return f"{key} was {old}, is {value}"
     return None

@@ -50,6 +50,9 @@ LISTED = 24  # classes in the table on the screen; the file has all
 WORST = 25  # images
 PROBABILITIES = 100  # classes up to which each sample's row has all of them
 REPORT = "report.json"
+# Settings of data that say nothing of new ones.
+OF_THE_RUN = ("limit", "normalize", "augment", "features", "batch_size", "group", "split_seed", "test_fraction")
+OF_THE_RUN += ("val_fraction", "val_size", "val_from")
 # Everything that an evaluation may write besides: what an earlier one left and this one has no use for is removed.
 FILES = (
     *("per_class.csv", "per_target.csv", "predictions.parquet", "predictions.csv", "confusion_matrix.png"),
@@ -183,6 +186,8 @@ def data_settings(words: Sequence[str], new_data: bool) -> dict[str, Any]:
             if is_place
             else OverridesParser.create().parse_override(word).value()
         )
+    if idle := next((key for key in settings if key in OF_THE_RUN), None):
+        raise Refused(f"data.{idle}: new data are evaluated as a whole and as the run's were, so this means nothing")
     if new_data and not settings:
         raise Refused("--new-data: needs data.path=… (or data.root=…), where other data are")
     return settings

@@ -23,6 +23,7 @@ from data.gate import as_inputs, range_note
 from data.image_folder import AT_ONCE, ImageFolder, cores, counts, kinds, pictures_in
 from data.npz import read_npz
 from data.pictures import ENDINGS, READ, Decoder, Undecodable
+from data.precision import to_float32
 from data.read_table import Notation, is_parquet, read_table
 from data.storage import one_line
 from data.table_file import TableFile
@@ -57,6 +58,8 @@ def read_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
     """
     if not path.exists():
         raise Refused(f"{path}: no such file or folder")
+    if not path.is_file() and not path.is_dir():
+        raise Refused(f"{path}: is no file or folder, but a pipe or a device")
     if path.suffix.lower() == ".npz":
         return array_inputs(path, facts, batch)
     if len(facts.input_shape) == 3 and (path.is_dir() or path.suffix.lower() in ENDINGS):
@@ -106,7 +109,7 @@ def array_inputs(path: Path, facts: Facts, batch: int) -> Inputs:
         raise Refused(f"{path}: expected {name} to be numbers of {wanted}, given {x.dtype} of {shape(*x.shape)}")
     if len(x) == 0:
         raise Refused(f"{path}: {name} is empty: {shape(*x.shape)}")
-    notes = tuple(range_note(name, x.min(), x.max(), facts.value_range))
+    notes = tuple(range_note(name, x, facts.value_range))
     x, filled = ready(x, facts, lambda k: f"entry {k}", f"{path}: {name}")
     return Inputs("sample", list(range(len(x))), split(x, batch), (*notes, *filled))
 
@@ -117,11 +120,16 @@ def ready(x: np.ndarray, facts: Facts, entry: Callable[[int], str], where: str) 
     Raises:
         ValueError: values are missing, infinite, or beyond the range of 32 bits.
     """
+    own, notes = x, []
     x = as_inputs(x, entry, where, may_miss=facts.fill is not None, apart=False)
-    if facts.fill is None or not (n := int(np.isnan(x).sum())):
-        return x, ()
-    notes = (f"missing inputs are the mean of the run's training split: {n:,}",)
-    return np.where(np.isnan(x), facts.fill.numpy(), x), notes
+    try:
+        to_float32(own, entry, where)
+    except ValueError as error:  # predicted all the same: a row is not judged by those beside it
+        notes.append(str(error))
+    if facts.fill is not None and (n := int(np.isnan(x).sum())):
+        notes.append(f"missing inputs are the mean of the run's training split: {n:,}")
+        x = np.where(np.isnan(x), facts.fill.numpy(), x)
+    return x, tuple(notes)
 
 
 def image_inputs(path: Path, facts: Facts, source: Any) -> Inputs:

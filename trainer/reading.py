@@ -18,6 +18,7 @@ from torch import nn
 from data import Dataset, Facts
 from trainer import checkpoint, run_dir
 from trainer.assembly import build, refusing
+from trainer.config import check_node
 from trainer.device import autocast, pick_device
 from trainer.display import loading_progress
 from trainer.errors import Refused, one_line
@@ -55,6 +56,7 @@ class Run:
         Raises:
             Refused: it cannot be read, or is not what the run was trained on.
         """
+        check_node("data", self.config["data"] | self.given, ())
         source = build("data", self.config["data"] | self.given)
         with refusing("data"), loading_progress(lambda: None) as progress:
             if self.new_data:
