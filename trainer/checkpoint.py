@@ -92,8 +92,8 @@ def changed_fact(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     The fingerprint tells most, and is asked once sizes and shapes agree.
     """
     skipped = {"notes"}
-    if before.get("fingerprint") and now.get("fingerprint"):  # which says more; and a file may be called otherwise
-        skipped |= {"name", "sizes", "class_counts"}
+    if before.get("fingerprint") and now.get("fingerprint"):  # then a file may be called otherwise
+        skipped |= {"name"}
     ordered = sorted(now, key=lambda key: isinstance(now[key], torch.Tensor))  # statistics last: they say least
     for key in ordered:
         value, old = now[key], before.get(key)
