@@ -1,6 +1,7 @@
-"""Seconds to load 60,000 + 10,000 images of 28 x 28 from gzipped IDX files, on one core.
+"""Seconds to load 60,000 + 10,000 images of 28 x 28 from gzipped IDX files, on one core; and a table, beside pandas.
 
 Fashion-MNIST where $CONGA_DATA (or /usr/share/datasets/fashion-mnist) has it, else random images in the same format.
+The table has 1,000,000 rows of 14 columns of fractions, 4 of whole numbers, one of texts, and a class.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.harness import interleave, print_rates
+from bench.harness import interleave, print_rates, print_ratios
 from data.mnist import Mnist, read_idx
+from data.table_file import TableFile
 
+ROWS = 1_000_000
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -38,6 +41,26 @@ def run() -> None:
         work = {"load, split, statistics": source.load, "of it, decompressing": lambda: read_idx(images, 3)}
         print_rates(interleave(work, 5), 1, "s", invert=True)
     torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        table(Path(folder) / "table.csv")
+
+
+def table(path: Path) -> None:
+    """Prints how often as long as pandas' read_csv it takes to read, check, split and remember a table."""
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    columns = {f"x{i}": rng.normal(size=ROWS) for i in range(14)}
+    columns |= {f"k{i}": rng.integers(0, 1000, ROWS) for i in range(4)}
+    columns |= {"city": rng.choice(["Ulm", "Bonn", "Kiel"], ROWS), "y": rng.choice(["a", "b", "c"], ROWS)}
+    pd.DataFrame(columns).to_csv(path, index=False)
+    source = TableFile(
+        path=str(path), targets="y", features=None, weights=None, task="auto", separator=",", root="", batch_size=32,
+        test_fraction=0.2, val_fraction=0.1, val_size=None, val_from="random", split_seed=0, limit=None,
+        normalize="standard", augment={},
+    )  # fmt: skip
+    times = interleave({"pandas' read_csv": lambda: pd.read_csv(path), "conga": source.load}, 7)
+    print_ratios(times, "conga")
 
 
 def _held(folder: Path) -> bool:

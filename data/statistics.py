@@ -28,7 +28,8 @@ class Moments:
     def add(self, x: Tensor) -> Moments:
         """Takes in samples `x` (N, ...) of any dtype."""
         for part in x.split(max(PART, PART_NUMBERS // max(1, math.prod(x.shape[1:])))):
-            low, high = torch.aminmax(part, dim=0)
+            # Together is twice as fast for floats, and seven times slower for bytes.
+            low, high = part.aminmax(dim=0) if part.is_floating_point() else (part.amin(0), part.amax(0))
             self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
             part = part.double()
             mean, k = part.mean(0), len(part)
