@@ -233,6 +233,7 @@ def read_parts(path: Path, notes: list[str]) -> pd.DataFrame:
     """A folder of Parquet files as one table; columns that only some have, and texts of folders called ``key=text``."""
     import pyarrow as pa
     import pyarrow.dataset
+    import pyarrow.parquet
 
     files = sorted(f for f in path.rglob("*") if f.suffix.lower() in PARQUET and f.is_file())
     read = [f for f in files if not any(part.startswith(("_", ".")) for part in f.relative_to(path).parts)]

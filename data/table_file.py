@@ -260,7 +260,8 @@ class TableFile(Source):
             return splits
         gone = np.array(raw.column_names, dtype=object)[~keep]
         rows = sum(int((np.nan_to_num(x[:, ~keep]) > 0).any(1).sum()) for x, *_ in splits.values())
-        raw.notes += (f"{rows:,} rows have texts that the training split lacks: {few(gone)}; all zeros there",)
+        have = "row has a text" if rows == 1 else "rows have texts"
+        raw.notes += (f"{rows:,} {have} that the training split lacks: {few(gone)}; all zeros there",)
         raw.fixed = raw.fixed[keep]
         raw.column_names = tuple(np.array(raw.column_names, dtype=object)[keep])
         raw.encoders = {
