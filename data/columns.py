@@ -191,7 +191,7 @@ def numbers_in(texts: pd.Series, notation: Notation) -> pd.Series:
     decimal = re.escape(notation.decimal)
     whole, group = "[0-9]+", notation.thousands
     if group is not None:
-        whole = rf"(?:[0-9]{{1,3}}(?:{re.escape(group)}[0-9]{{3}})+|[0-9]+)"
+        whole = rf"(?:[1-9][0-9]{{0,2}}(?:{re.escape(group)}[0-9]{{3}})+|[0-9]+)"
     pattern = rf"[+-]?(?:{whole}(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][+-]?[0-9]+)?"
     plain = texts.where(texts.str.fullmatch(pattern))
     if group is not None:

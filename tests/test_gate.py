@@ -114,6 +114,7 @@ def test_whole_numbers_that_are_lost_are_counted(tmp_path):
         (["a", "", "b"], {}, "column a, row 2: the cell is empty"),
         (["1,5", "1.5", "2,5"], {"decimal": "comma"}, "row 2: '1.5' among numbers"),
         (["1,5", "1,234", "2,345"], {"thousands": "comma"}, "row 1: '1,5'"),
+        (["0.006", "1.234", "2.345"], {"thousands": "dot", "decimal": "comma"}, "row 1: '0.006'"),
     ],
 )
 def test_cells_that_could_be_several_things_are_refused(tmp_path, cells, how, words):
