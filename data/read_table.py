@@ -60,7 +60,9 @@ class Notation:
         if self.decimal.isalnum():
             raise ValueError(f"decimal={self.decimal}: must be no letter or digit")
         if self.decimal == self.thousands:
-            raise ValueError(f"thousands={self.thousands}: stands before fractions, too; give both, thousands and decimal")
+            raise ValueError(
+                f"thousands={self.thousands}: stands before fractions, too; give both, thousands and decimal"
+            )
         object.__setattr__(self, "units", tuple(map(str, self.units)))
         spelled = (("nan", "NaN", "NAN") if value != value else (str(value),) for value in self.na)  # YAML's own NaN
         object.__setattr__(self, "na", tuple(text for texts in spelled for text in texts))
