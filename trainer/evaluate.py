@@ -32,7 +32,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trainer import run_dir
 from trainer.command import one_line_mistakes, refuse_arguments
 from trainer.errors import Refused
 from trainer.files import write_json, write_whole
@@ -50,9 +49,6 @@ LISTED = 24  # classes in the table on the screen; the file has all
 WORST = 25  # images
 PROBABILITIES = 100  # classes up to which each sample's row has all of them
 REPORT = "report.json"
-# Settings of data that say nothing of new ones.
-OF_THE_RUN = ("limit", "normalize", "augment", "features", "batch_size", "group", "split_seed", "test_fraction")
-OF_THE_RUN += ("val_fraction", "val_size", "val_from")
 # Everything that an evaluation may write besides: what an earlier one left and this one has no use for is removed.
 FILES = (
     *("per_class.csv", "per_target.csv", "predictions.parquet", "predictions.csv", "confusion_matrix.png"),
@@ -145,7 +141,7 @@ def carry_out(
     Raises:
         Refused: the run cannot be read, or the files cannot be written.
     """
-    from trainer.reading import load_run
+    from trainer.reading import data_settings, load_run
 
     kind = table_format(format)
     read = load_run(run, checkpoint, device)
@@ -162,35 +158,6 @@ def carry_out(
     with writing(out):
         write(evaluation, out, files)
     return evaluation, out, list(files)
-
-
-def data_settings(words: Sequence[str], new_data: bool) -> dict[str, Any]:
-    """Settings of the data as they are typed, ``data.KEY=VALUE``; relative paths are those of the present directory.
-
-    Raises:
-        Refused: no such words, or other settings than a place where the same data should be.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    settings: dict[str, Any] = {}
-    for word in words:
-        key, _, value = word.partition("=")
-        if not value or not (key in run_dir.MOVABLE or (new_data and key.startswith("data."))):
-            places = " or ".join(f"{place}=…" for place in run_dir.MOVABLE)
-            raise Refused(
-                f"{word}: must be {places}, where the run's data are now; --new-data takes other settings, too"
-            )
-        is_place = key in run_dir.MOVABLE
-        settings[key.removeprefix("data.")] = (
-            str(Path(value).expanduser().absolute())
-            if is_place
-            else OverridesParser.create().parse_override(word).value()
-        )
-    if idle := next((key for key in settings if key in OF_THE_RUN), None):
-        raise Refused(f"data.{idle}: new data are evaluated as a whole and as the run's were, so this means nothing")
-    if new_data and not settings:
-        raise Refused("--new-data: needs data.path=… (or data.root=…), where other data are")
-    return settings
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ Shared by the commands that read runs: ``trainer.evaluate``, ``trainer.predict``
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,11 @@ from trainer.objectives import Objective
 
 if TYPE_CHECKING:
     from trainer.training import Precision
+
+
+# Settings of data that say nothing of new ones.
+OF_THE_RUN = ("limit", "normalize", "augment", "features", "batch_size", "group", "split_seed", "test_fraction")
+OF_THE_RUN += ("val_fraction", "val_size", "val_from")
 
 
 @dataclass
@@ -99,6 +105,35 @@ class Run:
         if split not in self.facts.sizes:
             raise Refused(f"--split={split}: the data of {self.path} have {', '.join(self.facts.sizes)}")
         return split
+
+
+def data_settings(words: Sequence[str], new_data: bool) -> dict[str, Any]:
+    """Settings of the data as they are typed, ``data.KEY=VALUE``; relative paths are those of the present directory.
+
+    Raises:
+        Refused: no such words, or other settings than a place where the same data should be.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if not value or not (key in run_dir.MOVABLE or (new_data and key.startswith("data."))):
+            places = " or ".join(f"{place}=…" for place in run_dir.MOVABLE)
+            raise Refused(
+                f"{word}: must be {places}, where the run's data are now; --new-data takes other settings, too"
+            )
+        is_place = key in run_dir.MOVABLE
+        settings[key.removeprefix("data.")] = (
+            str(Path(value).expanduser().absolute())
+            if is_place
+            else OverridesParser.create().parse_override(word).value()
+        )
+    if idle := next((key for key in settings if key in OF_THE_RUN), None):
+        raise Refused(f"data.{idle}: new data are evaluated as a whole and as the run's were, so this means nothing")
+    if new_data and not settings:
+        raise Refused("--new-data: needs data.path=… (or data.root=…), where other data are")
+    return settings
 
 
 def load_run(path: Path, kind: str = "best", device: str = "auto") -> Run:
