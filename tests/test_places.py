@@ -191,3 +191,17 @@ def test_a_tilde_is_a_home_to_every_command(command, monkeypatch, tmp_path, word
     assert (code, text.count("\n")) == (2, 1)
     assert str(tmp_path / "me" / "run") in text
     assert "~" not in text
+
+
+def test_a_run_that_cannot_be_locked_says_so_in_its_first_line(cli, tmp_path):
+    where = "; this file system has no locks: a second process in this directory would not be noticed"
+    argv = ["train.epochs=1", "data.limit=100"]
+    for folder, env in (("locked", {}), ("free", {"CONGA_TEST_NO_LOCKS": "1"})):
+        code, text = cli(*argv, f"hydra.run.dir={folder}", env=env)
+        assert code == 0, text
+        first = f"run         {folder}{where if env else ''}\n"
+        assert text.startswith(first)
+        assert (tmp_path / folder / "train.log").read_text().startswith(first)
+    code, text = cli("-m", "seed=0,1", *argv, "hydra.sweep.dir=s", env={"CONGA_TEST_NO_LOCKS": "1"})
+    assert code == 0, text
+    assert (tmp_path / "s" / "0_seed-0" / "train.log").read_text().splitlines()[0].endswith(where)

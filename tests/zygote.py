@@ -5,6 +5,8 @@ of JSON: {"argv", "cwd", "output", "env", "limit", "trip"} -> {"pid"}; {"wait": 
 """
 
 import contextlib
+import errno
+import fcntl
 import gc
 import io
 import json
@@ -99,6 +101,11 @@ def stub(path, asked: float) -> int:
     return 0
 
 
+def no_lock(handle: int, how: int) -> None:
+    """What a file system over the network does."""
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
 def child(request: dict) -> None:
     """Becomes the run; never returns."""
     output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -113,6 +120,8 @@ def child(request: dict) -> None:
         trainer.device.has_fp16 = lambda: True
     if "CONGA_TEST_STUB" in request["env"]:
         trainer.sweep.sweep.run_job = stub
+    if "CONGA_TEST_NO_LOCKS" in request["env"]:
+        fcntl.flock = no_lock
     if request["trip"]:
         lay_tripwire(*request["trip"])
     if request["limit"]:

@@ -17,14 +17,21 @@ if TYPE_CHECKING:
 SHOWN = 12  # parameters in the table on the screen; the log has all of them
 
 
-def announce(t: Training) -> None:
-    """The lines before the first epoch: what is trained, on what, how and where."""
+UNLOCKED = "this file system has no locks: a second process in this directory would not be noticed"
+
+
+def announce(t: Training, alone: bool) -> None:
+    """The lines before the first epoch: what is trained, on what, how and where.
+
+    Args:
+        alone: whether another process that trains there would be noticed.
+    """
     from models.size import layer_sizes
 
     say, facts = t.display.say, t.dataset.facts
     sizes = ", ".join(f"{n:,} {split}" for split, n in facts.sizes.items())
     choices = {g: t.config[g].get("_target_") for g in ("optim", "constraint", "schedule")}
-    say(f"run         {run_dir.shown(t.run)}")
+    say(f"run         {run_dir.shown(t.run)}" + ("" if alone else f"; {UNLOCKED}"))
     say(f"data        {facts.name}: {sizes}; input {' x '.join(map(str, facts.input_shape))}, {facts.task}")
     for note in facts.notes:
         say(f"note        {note}")

@@ -6,12 +6,14 @@ argument's annotated type. This module does not import torch: it is on the way o
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import inspect
 import itertools
 import re
 import shlex
+import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -194,16 +196,21 @@ def check_call(key: str, values: Mapping[str, Any], target: Callable[..., Any], 
         Refused: naming `key`.NAME and the value.
     """
     prefix = f"{key}." if key else ""
-    parameters = inspect.signature(target).parameters
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):  # something built in, which does not say what it takes
+        return
     named = [n for n, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     own = [name for name in named if name not in given]
     takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
-    hints = argument_types(target, own)
+    hints = argument_types(target)
     for name, value in values.items():
         if name in given or (name not in own and not takes_any):
             raise Refused(unknown_key(f"{prefix}{name}", value, own))
         hint = hints.get(name, Any)
-        if value != MISSING and not conforms(value, hint):
+        if value == MISSING:
+            continue
+        if not conforms(value, hint):
             raise Refused(f"{prefix}{name}={show(value)}: must be {describe(hint)}")
         if is_dataclass(hint):
             check_call(f"{prefix}{name}", value, hint, ())
@@ -213,16 +220,28 @@ def check_call(key: str, values: Mapping[str, Any], target: Callable[..., Any], 
             raise Refused(f"{prefix}{name}: missing; must be {describe(hints.get(name, Any))}")
 
 
-def argument_types(target: Callable[..., Any], names: Sequence[str]) -> dict[str, Any]:
-    """The annotated types of the arguments `names` of a function or class; other annotations need not resolve."""
-    if is_dataclass(target):  # its fields may come from bases in other modules
-        hints = get_type_hints(target)
-        return {name: hint.type if isinstance(hint, InitVar) else hint for name, hint in hints.items()}
-    function = target.__init__ if inspect.isclass(target) else target
-    wanted = {k: v for k, v in getattr(function, "__annotations__", {}).items() if k in names}
-    if not wanted:
-        return {}
-    return get_type_hints(types.SimpleNamespace(__annotations__=wanted), globalns=function.__globals__)
+def argument_types(target: Callable[..., Any]) -> dict[str, Any]:
+    """The annotated types of the arguments of a function or class, without those that do not resolve."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    written = []  # (annotations, where their names are looked up)
+    if inspect.isclass(target):
+        for base in reversed(target.__mro__) if is_dataclass(target) else ():  # fields may come from other modules
+            written.append((vars(base).get("__annotations__", {}), vars(sys.modules[base.__module__])))
+        called = target.__new__ if target.__init__ is object.__init__ else target.__init__
+    else:
+        called = target if inspect.isroutine(target) else target.__call__
+    called = inspect.unwrap(called)
+    written.append((getattr(called, "__annotations__", {}), getattr(called, "__globals__", {})))
+    hints = {}
+    for annotations, names in written:
+        for name, annotation in annotations.items():
+            # Evaluating a text can raise anything; mostly its name was imported under TYPE_CHECKING. Unchecked then.
+            with contextlib.suppress(Exception):
+                one = types.SimpleNamespace(__annotations__={name: annotation})
+                hint = get_type_hints(one, globalns=names)[name]
+                hints[name] = hint.type if isinstance(hint, InitVar) else hint
+    return hints
 
 
 def conforms(value: Any, hint: Any) -> bool:

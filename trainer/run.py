@@ -49,9 +49,9 @@ def train(cfg: DictConfig) -> int:
         if world.size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise Refused(ONE_RUN)
         path = Path(world.of_main(HydraConfig.get().runtime.output_dir))
-        with run_dir.locked(path) if world.main else contextlib.nullcontext():
+        with run_dir.locked(path) if world.main else contextlib.nullcontext(True) as alone:
             try:
-                return start_or_resume(config, path, stop, world)
+                return start_or_resume(config, path, stop, world, alone=alone)
             except Interrupted as error:  # before the first step
                 summary = Summary.read(path)
                 if world.main and summary.data.get("status") == "running":  # a process that was killed left it so
@@ -84,13 +84,17 @@ def run_job(path: Path, asked: float = math.inf) -> int:
     """
     try:
         home = run_dir.started_in(path)  # relative paths in the configuration are meant there
-        with contextlib.chdir(home if home and home.is_dir() else "."), StopRequest() as stop, run_dir.locked(path):
+        with (
+            contextlib.chdir(home if home and home.is_dir() else "."),
+            StopRequest() as stop,
+            run_dir.locked(path) as alone,
+        ):
             config = run_dir.frozen(path)
             summary = Summary.read(path).data
             failed = summary.get("status") == "failed" and (path / "summary.json").stat().st_mtime > asked
             if failed or run_dir.is_over(summary, config):
                 return EXIT[summary["status"]]
-            return start_or_resume(config, path, stop, World(), Logged)
+            return start_or_resume(config, path, stop, World(), Logged, alone=alone)
     except Held:
         return EXIT["held"]
     except Interrupted as error:  # before the first step; what it was before, it stays
@@ -115,9 +119,13 @@ def lost(path: Path, world: World) -> int:
 
 
 def start_or_resume(
-    config: dict, path: Path, stop: StopRequest, world: World, show: type[Display] | None = None
+    config: dict, path: Path, stop: StopRequest, world: World, show: type[Display] | None = None, *, alone: bool
 ) -> int:
-    """Trains the run in `path`, from its start or from where it was left; a run that has ended is only shown."""
+    """Trains the run in `path`, from its start or from where it was left; a run that has ended is only shown.
+
+    Args:
+        alone: whether another process that trains there would be noticed.
+    """
     frozen, changes = run_dir.frozen(path), {}
     if config["train"]["resume"] is not None:
         changes = changed_keys(config)
@@ -157,7 +165,7 @@ def start_or_resume(
             run_dir.record_changes(path, changes)
         if done and not restored:
             training.display.say("checkpoints/last.pt is gone: the run starts again from step 0")
-        return carry_out(training)
+        return carry_out(training, alone)
 
 
 def refuse_other(config: dict, frozen: dict | None, path: Path) -> None:
@@ -193,8 +201,8 @@ def changed_keys(config: dict) -> dict[str, Any]:
     return changes
 
 
-def carry_out(t: Training) -> int:
-    """Trains an assembled run to its end, whatever that is, and returns the exit status."""
+def carry_out(t: Training, alone: bool) -> int:
+    """Trains an assembled run to its end, whatever that is, and returns the exit status; `alone` is for its log."""
     from trainer.loop import end_loggers, fit, record
     from trainer.training import Diverged
 
@@ -202,7 +210,7 @@ def carry_out(t: Training) -> int:
     record(t, status="running", test=None, **facts, process=process, error=None)
     p, say = t.progress, t.display.say
     try:
-        announce(t)
+        announce(t, alone)
         fit(t)
     except (Interrupted, KeyboardInterrupt) as error:
         t.display.stop()

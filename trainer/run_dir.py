@@ -73,11 +73,14 @@ def resume_command(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait: float = LOOK_S) -> Iterator[None]:
-    """Holds the directory for this process; the lock goes with the process, however it ends.
+def locked(path: Path, wait: float = LOOK_S) -> Iterator[bool]:
+    """Holds the directory for this process, if it can be locked; the lock goes with the process, however it ends.
 
     Args:
         wait: seconds until somebody else must have let go.
+
+    Yields:
+        whether another process would be noticed.
 
     Raises:
         Held: another process holds it.
@@ -85,11 +88,12 @@ def locked(path: Path, wait: float = LOOK_S) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:  # Windows: no lock of this kind
-        yield
+        yield False
         return
     handle = os.open(path, os.O_RDONLY)
     _held.add(handle)
     try:
+        noticed = True
         try:
             _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, wait)
         except BlockingIOError:
@@ -100,8 +104,8 @@ def locked(path: Path, wait: float = LOOK_S) -> Iterator[None]:
                 + "; wait for it, or choose another hydra.run.dir"
             ) from None
         except OSError:  # a file system without such locks (NFS locks no folder): as on Windows
-            pass
-        yield
+            noticed = False
+        yield noticed
     finally:
         _held.discard(handle)
         os.close(handle)
