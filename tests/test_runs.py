@@ -410,7 +410,7 @@ def test_what_the_system_refuses_to_read_is_damaged(tmp_path, monkeypatch):
     def refuse(path, *args, **kwargs):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("trainer.runs.frozen.open", refuse, raising=False)
+    monkeypatch.setattr("trainer.stored.open", refuse, raising=False)
     record = only(tmp_path)
     assert (record.status, record.error) == ("damaged", ".hydra/config.yaml: Permission denied")
 

@@ -5,6 +5,10 @@ class Refused(Exception):
     """A person's mistake. The text is one line: the key or file, the value given, what would be right."""
 
 
+class Damaged(Refused):
+    """A file is not what a run writes. The text is one line that names the file."""
+
+
 class Held(Refused):
     """Another process trains in the directory."""
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer import coefficients
+from trainer.errors import Damaged
 from trainer.evaluation import to_host
 from trainer.figures import rendered
 from trainer.plot.look import log_axis
-from trainer.runs.curves import FILE, numbers
-from trainer.runs.frozen import Damaged, read_bytes
+from trainer.runs import curves
 from trainer.runs.read import find_runs
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def pictures(run: Run, checkpoint: str) -> Iterator[tuple[str, bytes]]:
 def recorded(run: Run, names: list[str]) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
     """Epochs, and what was measured at each; None where no epoch has ended, or none with coefficients."""
     try:
-        found = numbers(read_bytes(run.path, FILE) or b"")
+        found = curves.numbers(curves.read(run.path) or b"")
     except Damaged:  # the model is whole, and is what was asked for
         return None
     if any(name not in found for name in names):

@@ -12,6 +12,7 @@ from typing import Any
 from trainer.errors import Refused
 from trainer.files import append_line, write_whole
 from trainer.run_dir import shown
+from trainer.stored import MOST_TABLE, read_bytes
 
 Row = dict[str, Any]
 
@@ -87,7 +88,7 @@ class Table:
         """Opens the file at the end of an epoch, dropping what comes after."""
         kept = self._rows(epochs_done) if epochs_done else []
         content = "".join(self._line(row) + "\n" for row in [self.columns, *kept]).encode()
-        if not self.path.exists() or self.path.read_bytes() != content:
+        if read_bytes(self.path, MOST_TABLE) != content:
             write_whole(self.path, content)
 
     def add(self, rows: list[Row]) -> None:
@@ -98,8 +99,11 @@ class Table:
             )
 
     def _rows(self, epochs_done: int) -> list[list[str]]:
-        text = self.path.read_text(errors="replace") if self.path.exists() else ""
-        rows = list(csv.reader(io.StringIO(text)))[1:]
+        text = (read_bytes(self.path, MOST_TABLE) or b"").decode(errors="replace")
+        try:
+            rows = list(csv.reader(io.StringIO(text)))[1:]
+        except csv.Error:  # a cell without an end
+            rows = []
         each = sum(row[:1] == ["1"] for row in rows)
         rows = rows[: each * epochs_done]
         whole = [len(row) == len(self.columns) and self._is_whole(row) for row in rows]

@@ -11,22 +11,18 @@ This module imports neither torch nor Hydra: it is on the way of ``--help``.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-
-from trainer.errors import Held, Refused, one_line
-from trainer.files import YamlLoader, to_yaml, write_json, write_whole
-from trainer.provenance import now
+from trainer.errors import Damaged, Held, Refused
+from trainer.files import to_yaml, write_whole
+from trainer.stored import read_mapping
+from trainer.summary import Summary
 from trainer.typed import argument
 
 CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
@@ -72,6 +68,13 @@ def resume_command(path: Path) -> str:
     return f"{start} -m trainer {argument('train.resume', shown(path))}"
 
 
+def _owner(path: Path) -> dict[str, Any]:
+    """What the summary of a run says of its process; {} if it says nothing."""
+    with contextlib.suppress(Damaged):  # who holds a directory is no matter of its files
+        return Summary.read(path).process
+    return {}
+
+
 @contextlib.contextmanager
 def locked(path: Path, wait: float = LOOK_S) -> Iterator[bool]:
     """Holds the directory for this process, if it can be locked; the lock goes with the process, however it ends.
@@ -97,7 +100,7 @@ def locked(path: Path, wait: float = LOOK_S) -> Iterator[bool]:
         try:
             _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, wait)
         except BlockingIOError:
-            owner = Summary.read(path).data.get("process", {})
+            owner = _owner(path)
             raise Held(
                 f"{path}: another process is training in this directory"
                 + (f" (pid {owner['pid']} on {owner['host']})" if owner else "")
@@ -183,14 +186,17 @@ def frozen(path: Path) -> dict | None:
     Raises:
         Refused: the file is damaged, or there are a run's files without it.
     """
-    if not (path / CONFIG).exists():
+    config = read_mapping(path / CONFIG)
+    if config is None:
         left = [name for name in ("summary.json", "metrics.csv", "train.log", "checkpoints") if (path / name).exists()]
         if left:
             raise Refused(f"{path}: holds {left[0]} but no {CONFIG}, so it is no run of ours; choose another directory")
         return None
-    config = _read_yaml(path / CONFIG)
-    if not isinstance(config.get("train"), dict):
-        raise Refused(f"{path / CONFIG}: not the configuration of a run (it has no train.epochs)")
+    if not isinstance(config.get("train"), dict) or not isinstance(config["train"].get("epochs"), int):
+        raise Damaged(f"{path / CONFIG}: not the configuration of a run (it has no train.epochs)")
+    for group in {place.partition(".")[0] for place in PLACES}:
+        if not isinstance(config.get(group), dict):
+            raise Damaged(f"{path / CONFIG}: not the configuration of a run ({group} is no mapping)")
     return config
 
 
@@ -230,17 +236,15 @@ def started_in(path: Path) -> Path | None:
     Raises:
         Refused: the file that says so is damaged.
     """
-    if not (path / HYDRA).exists():
-        return None
     try:
-        return Path(_read_yaml(path / HYDRA)["hydra"]["runtime"]["cwd"])
+        return Path((read_mapping(path / HYDRA) or {})["hydra"]["runtime"]["cwd"])
     except (KeyError, TypeError):
         return None
 
 
 def resumed_changes(path: Path) -> dict[str, Any]:
     """What earlier resumes changed: dotted key -> value."""
-    return _read_yaml(path / RESUMED) if (path / RESUMED).exists() else {}
+    return read_mapping(path / RESUMED) or {}
 
 
 def record_changes(path: Path, changes: dict[str, Any]) -> None:
@@ -256,12 +260,13 @@ def with_changes(config: dict, changes: dict[str, Any]) -> dict:
     Raises:
         Refused: a key that a resumed run cannot change.
     """
-    node = OmegaConf.create(config)
+    config = dict(config)
     for key, value in changes.items():
         if key not in RESUMABLE:
             raise Refused(not_resumable(f"{key}={value}"))
-        OmegaConf.update(node, key, value)
-    return OmegaConf.to_container(node)
+        group, _, name = key.partition(".")
+        config[group] = config[group] | {name: value}
+    return config
 
 
 def not_resumable(override: str) -> str:
@@ -286,57 +291,3 @@ def difference(new: Any, old: Any, key: str = "") -> str | None:
         return None
     same = new == old and isinstance(new, bool) == isinstance(old, bool)  # 1 is 1.0, but not true
     return None if same else f"{key} is {old} there and {new} here"
-
-
-def _read_yaml(path: Path) -> dict:
-    try:
-        node = yaml.load(path.read_text(), YamlLoader) or {}
-    except Exception as error:  # whatever a damaged file makes the parser raise
-        raise Refused(f"{path}: not readable as YAML ({one_line(error)})") from error
-    if not isinstance(node, dict):
-        raise Refused(f"{path}: should hold a mapping, and holds a {type(node).__name__}")
-    return node
-
-
-# In the order in which summary.json shows them.
-FIELDS = (
-    *("status", "stopped", "epochs", "steps", "untrained", "best", "final", "test", "parameters", "seconds"),
-    *("device", "threads", "seed", "versions", "git", "process", "error"),
-)
-
-
-@dataclass
-class Summary:
-    """``summary.json``: what a run is and how far it came, rewritten whole at every change."""
-
-    path: Path
-    data: dict[str, Any] = field(default_factory=dict)
-    writes: bool = True  # of several processes, one does
-
-    @classmethod
-    def read(cls, run: Path) -> Summary:
-        """The summary of the run in `run`; empty where there is none yet.
-
-        Raises:
-            Refused: the file is damaged.
-        """
-        path = run / "summary.json"
-        try:
-            data = json.loads(path.read_bytes())
-            if not isinstance(data, dict):
-                raise ValueError(f"should hold an object, and holds a {type(data).__name__}")
-        except FileNotFoundError:
-            data = {}
-        except ValueError as error:
-            raise Refused(f"{path}: not readable as JSON ({one_line(error)})") from error
-        return cls(path, data)
-
-    def update(self, *, write: bool = True, **changes: Any) -> None:
-        """Changes fields and writes the file. A power cut may take back how far a run is, not what has become of it."""
-        self.data |= changes
-        if not (self.writes and write):
-            return
-        if "process" in self.data:
-            self.data["process"]["heartbeat"] = now()
-        shown = {name: self.data[name] for name in FIELDS if name in self.data}
-        write_json(self.path, shown, settle="status" in changes)

@@ -35,6 +35,7 @@ from trainer import run_dir
 from trainer.errors import Interrupted, Refused, one_line
 from trainer.files import write_whole
 from trainer.loggers import Csv, Row
+from trainer.stored import MOST_TABLE, read_object, read_text
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -165,7 +166,7 @@ class Wandb:
         os.environ.setdefault("WANDB_CACHE_DIR", str((run / "wandb" / "cache").absolute()))
         import wandb
 
-        kept = read_json(run / "wandb" / "run.json") or {"id": secrets.token_hex(4)}
+        kept = read_object(run / "wandb" / "run.json") or {"id": secrets.token_hex(4)}
         write_json(run / "wandb" / "run.json", kept)
         before = list((run / "wandb").glob(f"offline-run-*-{kept['id']}"))
         self.run = wandb.init(
@@ -226,7 +227,7 @@ class Mlflow:
         from mlflow.tracking import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        kept = read_json(run / "mlflow.json") or {"id": secrets.token_hex(8), "uri": absolute(self.uri)}
+        kept = read_object(run / "mlflow.json") or {"id": secrets.token_hex(8), "uri": absolute(self.uri)}
         write_json(run / "mlflow.json", kept)  # before the run is made: a kill in between leaves no second one
         path = Path(kept["uri"].removeprefix("sqlite:///")) if kept["uri"].startswith("sqlite:///") else None
         self.lock = file_lock(path, self.LOCK_S) if path else contextlib.nullcontext()
@@ -308,8 +309,8 @@ def numbers(row: Row) -> dict[str, float]:
 
 def recorded(run: Path) -> list[Row]:
     """The rows of ``metrics.csv``."""
-    with (run / "metrics.csv").open(newline="") as file:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    text = read_text(run / "metrics.csv", MOST_TABLE) or ""
+    return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(io.StringIO(text, newline=""))]
 
 
 def results(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -350,11 +351,6 @@ def file_lock(path: Path, timeout: float) -> contextlib.AbstractContextManager:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(f"{path}.lock", timeout=timeout)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The file's content, or None where there is none."""
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.errors import Damaged
 from trainer.run_dir import CONFIG, RESUMED, shown
 from trainer.runs.columns import row
 from trainer.runs.read import canonical, differing, metric_direction
+from trainer.stored import opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,9 +124,7 @@ def _yaml(run: Path) -> str | None:
 def _ends(path: Path, most: int) -> str | None:
     """A file's text, or None; of one longer than `most` bytes, whole lines of its beginning and of its end."""
     try:
-        if not path.is_file():  # a pipe would be waited for
-            return f"({path.name} is no file)" if path.exists() else None
-        with path.open("rb") as file:
+        with opened(path) as file:
             size = file.seek(0, 2)
             file.seek(0)
             if size <= most:
@@ -134,8 +134,8 @@ def _ends(path: Path, most: int) -> str | None:
             tail = file.read(2 * most // 3)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        return f"({path.name} cannot be read: {error.strerror or error})"
+    except (Damaged, OSError) as error:
+        return f"({path.name} cannot be read: {str(error).removeprefix(f'{path}: ')})"
     head = head[: head.rfind(b"\n") + 1] or head + b"\n"
     tail = tail[tail.find(b"\n") + 1 :] or tail
     left_out = f"\n… {size - len(head) - len(tail):,} bytes left out here; the whole is in {path} …\n\n"

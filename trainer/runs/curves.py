@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import csv
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.runs.frozen import Damaged
+from trainer.errors import Damaged
+from trainer.stored import MOST_TABLE, read_bytes
 
 if TYPE_CHECKING:
     import numpy as np
 
 FILE = "metrics.csv"
 NUMBERS = re.compile(rb"[-+0-9.einfa,\n]*")  # what float's repr is made of: "inf" and "nan", too
+
+
+def read(run: Path) -> bytes | None:
+    """The file of the run in `run`, or None if missing.
+
+    Raises:
+        Damaged: it cannot be read.
+    """
+    return read_bytes(run / FILE, MOST_TABLE)
 
 
 def check(content: bytes) -> int:

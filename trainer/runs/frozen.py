@@ -1,7 +1,7 @@
 """The configuration of a run from its ``.hydra/``, fast enough for a thousand runs and safe on any file.
 
 A thousand runs of a sweep differ in few lines, so each top-level block of ``config.yaml`` is parsed once for each text
-that it has. No YAML tag makes an object, and an alias, with which a few lines can stand for billions, is refused.
+that it has.
 """
 
 from __future__ import annotations
@@ -12,18 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from trainer.files import YamlLoader
+from trainer.errors import Damaged
 from trainer.run_dir import CONFIG, HYDRA, MOVABLE, RESUMED
+from trainer.stored import MOST_YAML, as_mapping, as_text, parse_yaml, read_bytes
 
 # A line that begins a key of the file itself; what is indented, or an item of a list, belongs to the one before.
 BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
 CHOICES = re.compile(r"^(?P<indent> +)choices:\s*\n(?P<block>(?:(?P=indent) +.*\n?)+)", re.MULTILINE)
-
-
-class Damaged(Exception):
-    """A file of a run is not what a run writes. The text is one line that names the file."""
 
 
 def load_config(folder: Path) -> dict[str, Any]:
@@ -36,7 +31,7 @@ def load_config(folder: Path) -> dict[str, Any]:
     if text is None:
         raise Damaged(f"{CONFIG}: gone")
     config = _blocks(text, CONFIG)
-    if not any(key.startswith("train.") for key in config):
+    if "train.epochs" not in config:
         raise Damaged(f"{CONFIG}: not the configuration of a run (it has no train.epochs)")
     if (text := _text(folder, RESUMED)) is not None:
         changes = _blocks(text, RESUMED)
@@ -51,27 +46,9 @@ def load_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_bytes(folder: Path, name: str) -> bytes | None:
-    """The content of a run's file, or None where there is none.
-
-    Raises:
-        Damaged: it cannot be read.
-    """
-    try:
-        with open(folder / name, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise Damaged(f"{name}: {error.strerror or error}") from error
-
-
 def _text(folder: Path, name: str) -> str | None:
-    content = read_bytes(folder, name)
-    try:
-        return None if content is None else content.decode()
-    except UnicodeDecodeError as error:
-        raise Damaged(f"{name}: not text in UTF-8") from error
+    content = read_bytes(folder / name, MOST_YAML)
+    return None if content is None else as_text(content, name)
 
 
 def _blocks(text: str, name: str) -> dict[str, Any]:
@@ -89,19 +66,7 @@ def _blocks(text: str, name: str) -> dict[str, Any]:
 @lru_cache(maxsize=1 << 14)
 def _parse(text: str, name: str) -> tuple[tuple[str, Any], ...]:
     """Dotted keys and values of a mapping in YAML."""
-    try:
-        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, YamlLoader)):
-            raise Damaged(f"{name}: has an alias (*), which no run writes")
-        value = yaml.load(text, YamlLoader)  # a SafeLoader
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        raise Damaged(f"{name}: not readable as YAML ({getattr(error, 'problem', None) or 'damaged'}{line})") from error
-    except (ValueError, RecursionError) as error:  # 5,000 digits, 5,000 brackets
-        raise Damaged(f"{name}: not readable as YAML ({type(error).__name__})") from error
-    if not isinstance(value, dict):
-        raise Damaged(f"{name}: should hold a mapping, and holds {'nothing' if value is None else 'none'}")
-    return tuple(_flat(value, ""))
+    return tuple(_flat(as_mapping(parse_yaml(text, name), name), ""))
 
 
 def _flat(value: dict, prefix: str) -> list[tuple[str, Any]]:

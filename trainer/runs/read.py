@@ -6,25 +6,24 @@ reason; nothing in a run's files can make the reader fail.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import Refused
+from trainer.errors import Damaged, Refused
 from trainer.run_dir import CONFIG, is_held
 from trainer.runs import curves
-from trainer.runs.frozen import Damaged, load_config, read_bytes
+from trainer.runs.frozen import load_config
+from trainer.stored import read_object
+from trainer.summary import WRITTEN, fields
 
 if TYPE_CHECKING:
     import numpy as np
 
-WRITTEN = ("running", "finished", "diverged", "failed", "interrupted")  # by a run itself, in summary.json
 STATUSES = (*WRITTEN, "queued", "damaged")
 # The last part of the names that the objectives maximize.
 HIGH = ("accuracy", "balanced_accuracy", "top5", "f1", "auroc", "r2")
@@ -49,7 +48,7 @@ class RunRecord:
     def curves(self) -> dict[str, np.ndarray]:
         """Columns of ``metrics.csv``, NaN where nothing was measured; {} where there are none, or damaged ones."""
         try:
-            content = read_bytes(self.path, curves.FILE)
+            content = curves.read(self.path)
             return curves.numbers(content) if content else {}
         except Damaged:  # told by `status` and `error`
             return {}
@@ -180,7 +179,7 @@ def _fill(record: RunRecord) -> None:
         except Damaged as error:
             problems.append(str(error))
     if problems:
-        record.status, record.error = "damaged", _printable(problems[0])
+        record.status, record.error = "damaged", _printable(problems[0].removeprefix(f"{record.path}/"))
 
 
 def _read_config(record: RunRecord) -> None:
@@ -188,98 +187,21 @@ def _read_config(record: RunRecord) -> None:
 
 
 def _read_summary(record: RunRecord) -> None:
-    name = "summary.json"
-    content = read_bytes(record.path, name)
-    if content is None:
+    data, wrong = fields(record.path)
+    if not data and wrong is None:
         return
-    try:
-        data = json.loads(content)
-        if b"\\ud" in content.lower():  # halves of characters, which nothing can print
-            data = json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
-    except (ValueError, RecursionError) as error:
-        raise Damaged(f"{name}: {'not readable as JSON' if content.strip() else 'empty'}") from error
-    if not isinstance(data, dict):
-        raise Damaged(f"{name}: should hold an object, and holds a {type(data).__name__}")
-    wrong = [key for key, value in data.items() if key in SHAPES and not SHAPES[key](value)]
-    record.summary = {key: value for key, value in data.items() if key not in wrong}
-    data = record.summary
+    record.summary = data
     record.best, record.test, record.final = data.get("best"), data.get("test") or {}, data.get("final") or {}
     record.status = data.get("status", "damaged")
     record.error = _printable(" ".join(data["error"].split())) if data.get("error") else None
     if record.status == "running" and not is_held(record.path, data.get("process") or {}):
         record.status = "interrupted"
-    if wrong or "status" not in data:
-        raise Damaged(f"{name}: {wrong[0] if wrong else 'status'} is not what a run writes there")
-
-
-def _is_number(value: Any) -> bool:
-    is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
-    return value is None or isinstance(value, float) or is_whole
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
-
-
-def _is_text(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _are_numbers(value: Any) -> bool:
-    return value is None or (isinstance(value, dict) and all(map(_is_number, value.values())))
-
-
-def _is_best(value: Any) -> bool:
-    if value is None:
-        return True
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("metric"), str)
-        and _is_number(value.get("value"))
-        and _is_count(value.get("epoch"))
-        and _is_text(value.get("mode"))
-    )
-
-
-def _is_mapping(value: Any) -> bool:
-    return value is None or isinstance(value, dict)
-
-
-def _is_process(value: Any) -> bool:
-    if value is None:
-        return True
-    try:
-        beat = datetime.fromisoformat(value["heartbeat"])
-        return (
-            isinstance(value["host"], str) and _is_count(value["pid"]) and value["pid"] < 1 << 31 and bool(beat.tzinfo)
-        )
-    except (KeyError, TypeError, ValueError):
-        return False
-
-
-# Field of summary.json -> whether a value is one.
-SHAPES = {
-    "status": lambda value: value in WRITTEN,
-    "error": _is_text,
-    "stopped": _is_text,
-    "device": _is_text,
-    "best": _is_best,
-    "final": _are_numbers,
-    "untrained": _are_numbers,
-    "test": _are_numbers,
-    "epochs": _is_count,
-    "steps": _is_count,
-    "parameters": _is_count,
-    "threads": _is_count,
-    "seconds": _is_number,
-    "versions": _is_mapping,
-    "git": _is_mapping,
-    "process": _is_process,
-}
+    if wrong is not None:
+        raise Damaged(wrong)
 
 
 def _read_metrics(record: RunRecord) -> None:
-    content = read_bytes(record.path, curves.FILE)
+    content = curves.read(record.path)
     if content is None:
         return
     rows = curves.check(content)
@@ -291,8 +213,8 @@ def _read_metrics(record: RunRecord) -> None:
 def _swept(folder: Path) -> tuple[str, ...]:
     """What a sweep's ``sweep.json`` says was swept; the jobs are runs of their own, whatever it holds."""
     try:
-        swept = json.loads((folder / "sweep.json").read_bytes())["swept"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        swept = (read_object(folder / "sweep.json") or {}).get("swept")
+    except Damaged:
         return ()
     return tuple(swept) if isinstance(swept, list) and all(isinstance(key, str) for key in swept) else ()
 
