@@ -1,17 +1,24 @@
-"""Files that survive a power cut: at any instant either the old or the new version is whole."""
+"""Files that survive a power cut: at any instant either the old or the new version is whole.
+
+What is at a name is never followed elsewhere: a link is replaced by a file, and nothing is added through one.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import yaml
 from omegaconf._utils import get_yaml_loader
+
+ALONE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # neither flag exists on Windows
 
 
 class YamlLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -60,7 +67,8 @@ def write_whole(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp" if shared else f".{path.name}.tmp")
     with _named(path):
         try:
-            with open(temporary, "wb") as file:
+            temporary.unlink(missing_ok=True)  # what a kill left, or a link that somebody put there
+            with open(temporary, "xb") as file:
                 if callable(content):
                     content(file)
                 else:
@@ -85,8 +93,11 @@ def append_line(path: Path, line: str, *, settle: bool = True) -> None:
 
     Args:
         settle: whether to flush it to the disk; otherwise a power cut may take it.
+
+    Raises:
+        OSError: also where a link is, or no regular file.
     """
-    with _named(path), open(path, "ab+", buffering=0) as file:
+    with _named(path), open(path, "ab+", buffering=0, opener=at_end) as file:
         start = file.tell()
         content = line.encode() + b"\n"
         if start > 0:
@@ -102,6 +113,24 @@ def append_line(path: Path, line: str, *, settle: bool = True) -> None:
             raise
         if start == 0 and settle:
             _sync_folder(path.parent)
+
+
+def at_end(path: str | os.PathLike[str], flags: int) -> int:
+    """An opener for what is added to: of a regular file, which a link is not, and without waiting.
+
+    Raises:
+        OSError: something else is there.
+    """
+    try:
+        handle = os.open(path, flags | ALONE, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            error.strerror = "is a link, and nothing is written through one"
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return handle
 
 
 def finite(value: Any) -> Any:

@@ -31,6 +31,7 @@ def profiled(t: Training) -> Iterator[torch.profiler.profile | None]:
 
     def write(profiler: torch.profiler.profile) -> None:
         temporary = t.run / f".{NAME}.tmp"
+        temporary.unlink(missing_ok=True)  # not through a link
         profiler.export_chrome_trace(str(temporary))
         os.replace(temporary, t.run / NAME)
         t.display.say(f"profile     {run_dir.shown(t.run / NAME)}: open it in https://ui.perfetto.dev")

@@ -105,6 +105,7 @@ def run_job(path: Path, asked: float = math.inf) -> int:
             if not isinstance(error, Refused):
                 append_line(path / "train.log", traceback.format_exc().rstrip())
             append_line(path / "train.log", f"failed: {line}")
+        with contextlib.suppress(OSError, Refused):
             Summary.read(path).update(status="failed", error=line)
         return EXIT["failed"]
 
@@ -126,8 +127,9 @@ def start_or_resume(
     Args:
         alone: whether another process that trains there would be noticed.
     """
+    run_dir.check_own(path)
     frozen, changes = run_dir.frozen(path), {}
-    if config["train"]["resume"] is not None:
+    if config["train"].get("resume") is not None:  # a damaged configuration may lack it, as check_config will say
         changes = changed_keys(config)
     else:
         check_config(config, assemble, GIVEN)

@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from trainer.errors import Damaged, Held, Refused
-from trainer.files import to_yaml, write_whole
+from trainer.files import at_end, to_yaml, write_whole
 from trainer.stored import read_mapping
 from trainer.summary import Summary
 from trainer.typed import argument
@@ -30,6 +30,9 @@ MOVABLE = ("data.path", "data.root")  # where the data lie; what they are stays
 # What a resumed run may change: how long and where it trains, not what it trains.
 RESUMABLE = ("train.epochs", "train.device", "train.threads", "train.checkpoint_steps", "train.max_minutes", *MOVABLE)
 PLACES = (*MOVABLE, "model.pretrained")  # keys that name a file
+
+ADDED = ("train.log", "metrics.csv", "metrics_groups.csv")  # files to which a run adds lines
+OWN = (*ADDED, ".hydra", "checkpoints", "evaluation", "tensorboard", "wandb")  # and folders into which it writes
 
 LOOK_S = 0.2  # for so long somebody who only looks may hold a directory
 SILENT_S = 600.0  # a process elsewhere whose heartbeat is older than this is taken for gone
@@ -46,6 +49,32 @@ def claim(path: str) -> str:
         except FileExistsError:
             n += 1
             candidate = f"{path}_{n}"
+
+
+def inside(folder: Path, path: Path) -> bool:
+    """Whether what `path` leads to lies in the directory `folder`, which itself may be reached through links."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def check_own(run: Path) -> None:
+    """Raises Refused where what a run writes into or adds to is a link out of its directory, or no file."""
+    for name in OWN:
+        path = run / name
+        if not inside(run, path):
+            raise Refused(
+                f"{path}: is a link out of the run directory, and a run writes nothing elsewhere; put what it leads to "
+                "in its place (the run directory itself may be a link)"
+            )
+        if name in ADDED and (path.is_symlink() or (path.exists() and not path.is_file())):
+            raise Refused(f"{path}: is not a regular file; remove it")
+
+
+def open_log(run: Path) -> BinaryIO:
+    """Takes lines for the log of the run in `run`; nowhere, where no log can be: the run itself will say so."""
+    try:
+        return open(run / "train.log", "ab", buffering=0, opener=at_end)
+    except OSError:
+        return open(os.devnull, "ab", buffering=0)
 
 
 def remove_if_empty(path: Path) -> None:

@@ -183,7 +183,7 @@ def settle(path: Path, code: int) -> str:
     status = summary.data.get("status")
     if status in ("finished", "diverged", "failed"):
         return status
-    if run_dir.is_held(path, summary.data.get("process", {})):  # only the process that we watch it by has gone
+    if run_dir.is_held(path, summary.process):  # only the process that we watch it by has gone
         return "held"
     if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):  # perhaps before its first step
         if status == "running":

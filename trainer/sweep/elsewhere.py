@@ -19,6 +19,7 @@ import contextlib
 import copy
 import os
 import platform
+import re
 import shutil
 import signal
 import threading
@@ -37,7 +38,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from trainer.command import EXIT
 from trainer.errors import Refused, one_line
+from trainer.files import write_whole
 from trainer.run_dir import Summary, remove_if_empty
+from trainer.stored import MOST_NOTE, read_text
 from trainer.sweep import keeper
 from trainer.sweep.folder import state
 from trainer.sweep.pool import Ended, Place
@@ -145,11 +148,11 @@ class Launch:
         self.running |= dict.fromkeys(begun, ("", now))
         self.began |= bool(begun)
         for path, (before, since) in list(self.running.items()):
-            note = (self.folder / path.name).read_text()
+            note = read_text(self.folder / path.name, MOST_NOTE) or ""
             if note != before:
                 self.running[path] = note, now
-            if note.startswith("ended "):
-                ended.append(Ended(path, int(note.split()[1])))
+            if over := re.fullmatch(r"ended (-?\d{1,3})", note):
+                ended.append(Ended(path, int(over[1])))
             elif (returned or told) and now - since > SILENT_S and state(path) != "running":
                 ended.append(Ended(path, LOST))
         for one in ended:
@@ -159,7 +162,7 @@ class Launch:
     def tell(self, signum: int) -> None:
         """Sends all runs a signal; none begins any more."""
         if self.folder.exists():
-            (self.folder / ".told").write_text(str(int(signum)))
+            write_whole(self.folder / ".told", str(int(signum)).encode())
 
     def forget(self) -> None:
         """Ends it: none begins any more, and nobody looks at what is noted."""

@@ -16,14 +16,31 @@ from pathlib import Path
 from typing import Any
 
 from trainer import run_dir
-from trainer.errors import Refused, one_line
+from trainer.config import check_call
+from trainer.errors import Damaged, Refused
 from trainer.files import write_json
 from trainer.names import job_name
 from trainer.run_dir import Summary
+from trainer.stored import read_object
 from trainer.sweep.grid import Job
+from trainer.sweep.settings import Settings
 
 ASKED = "sweep.json"
 SEARCH = "search.json"  # beside it, where optuna proposes the jobs
+STUDY = "study.log"  # and what it knows of them
+OURS = (SEARCH, STUDY, ".launched", "sweep.csv", "sweep.png")  # what else a sweep writes
+# What a resume needs of sweep.json: key -> type.
+SHAPE = {
+    "swept": list,
+    "config.sweep": dict,
+    "config.hydra.sweep": dict,
+    "config.hydra.sweeper._target_": str,
+    "config.hydra.launcher._target_": str,
+    "config.hydra.runtime.choices.hydra/launcher": str,
+    "config.hydra.overrides.hydra": list,
+    "config.hydra.job.name": str,
+    "config.hydra.job.env_set": dict,
+}
 
 
 @contextmanager
@@ -47,7 +64,13 @@ def number_of(path: Path) -> int:
 
 def identity(config: dict[str, Any]) -> str:
     """Equal for equal configurations."""
-    return json.dumps(config, sort_keys=True)
+
+    def ordered(value: Any) -> Any:  # json's own order fails where a key is a number and another a text
+        if isinstance(value, dict):
+            return {str(key): ordered(value[key]) for key in sorted(value, key=str)}
+        return [ordered(one) for one in value] if isinstance(value, list) else value
+
+    return json.dumps(ordered(config))
 
 
 def place(folder: Path, jobs: Sequence[Job]) -> list[Path]:
@@ -83,15 +106,17 @@ def _configurations(folder: Path) -> dict[str, Path]:
 
 def check_folder(folder: Path) -> None:
     """Raises Refused where a directory is that of something else."""
-    if not folder.exists() or (folder / ASKED).exists():
+    if not folder.exists():
+        return
+    if (folder / ASKED).exists():
+        asked(folder)  # says what is wrong with it, before anything is planned
         return
     if not folder.is_dir():
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: must be a directory")
     if (folder / run_dir.CONFIG).exists():
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: is the directory of one run; choose another")
-    others = sorted(
-        p.name for p in folder.iterdir() if not p.is_dir() or number_of(p) < 0
-    )  # a kill may leave jobs alone
+    # A kill, or whoever removed a damaged sweep.json, may leave the rest alone.
+    others = sorted(p.name for p in folder.iterdir() if p.name not in OURS and not (p.is_dir() and number_of(p) >= 0))
     if others:
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: holds {others[0]}, and is no sweep; choose another")
 
@@ -114,33 +139,54 @@ def asked(folder: Path) -> dict[str, Any]:
     Raises:
         Refused: no sweep, or a damaged one.
     """
+    path = folder / ASKED
     try:
-        content = json.loads((folder / ASKED).read_bytes())
-        if not isinstance(content.get("swept"), list) or not isinstance(content.get("config"), dict):
-            raise ValueError("has no swept and config")
-    except (FileNotFoundError, NotADirectoryError):
-        raise Refused(f"{folder}: must be the directory of a sweep, with {ASKED} in it") from None
-    except (ValueError, AttributeError) as error:
-        raise Refused(f"{folder / ASKED}: not readable ({one_line(error)})") from error
+        content = read_object(path) if folder.is_dir() else None
+        if content is None:
+            jobs = folder.is_dir() and jobs_of(folder)
+            again = "; its jobs are there: give the sweep's command again, hydra.sweep.dir=… too" if jobs else ""
+            raise Refused(f"{folder}: must be the directory of a sweep, with {ASKED} in it{again}")
+        for key, kind in SHAPE.items():
+            found: Any = content
+            for name in key.split("."):
+                found = found.get(name) if isinstance(found, dict) else None
+            if not isinstance(found, kind) or (kind is list and not all(isinstance(word, str) for word in found)):
+                raise Damaged(f"{path}: not readable ({key} is not what a sweep writes there)")
+        settings = {name: value for name, value in content["config"]["sweep"].items() if name != "_target_"}
+        try:
+            check_call("config.sweep", settings, Settings, ())
+        except Refused as error:
+            raise Damaged(f"{path}: not readable ({error})") from error
+    except Damaged as error:
+        raise Damaged(f"{error}; remove it and give the sweep's command again: jobs that are done stay so") from error
     return content
 
 
 def state(path: Path) -> str:
     """Of a job: queued, running, finished, diverged, failed, interrupted or damaged."""
     try:
-        summary = Summary.read(path).data
+        summary = Summary.read(path)
     except Refused:
         return "damaged"
-    status = summary.get("status", "queued")
+    status = summary.data.get("status", "queued")
     if status in ("finished", "diverged"):
         return status
-    if run_dir.is_held(path, summary.get("process", {})):  # whatever it says yet
+    if run_dir.is_held(path, summary.process):  # whatever it says yet
         return "running"
     return "interrupted" if status == "running" else status
 
 
-def drop_checkpoints(path: Path) -> None:
-    """Removes a finished run's checkpoints; its numbers stay."""
-    for file in (path / "checkpoints").glob("*.pt"):
-        file.unlink(missing_ok=True)  # another process of the sweep may do the same
-    run_dir.remove_if_empty(path / "checkpoints")
+def drop_checkpoints(folder: Path, run: Path) -> bool:
+    """Removes the checkpoints of a finished run of the sweep in `folder`; its numbers stay.
+
+    Returns:
+        whether it may: what lies outside of the sweep's directory, where a link leads, is not removed.
+    """
+    place = run / "checkpoints"
+    if not run_dir.inside(folder, place):
+        return False
+    for file in place.glob("*.pt"):
+        if re.fullmatch(r"(last|best|epoch_\d+)\.pt", file.name) and not file.is_dir():
+            file.unlink(missing_ok=True)  # another process of the sweep may do the same
+    run_dir.remove_if_empty(place)
+    return True

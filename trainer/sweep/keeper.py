@@ -20,6 +20,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from trainer.files import write_whole
+from trainer.run_dir import open_log
+from trainer.stored import MOST_NOTE, read_text
 
 BEAT_S = 2.0  # between two signs of life
 TICK_S = 0.1
@@ -40,7 +42,7 @@ def keep(config: DictConfig) -> int | None:
     command = [sys.executable, "-m", "trainer.sweep.keeper", str(path), str(config.threads or "")]
     # A session of its own: what is sent to all processes of a terminal is not for the run; it has its standard input,
     # which is closed when this process ends.
-    with noted() as (signals, pass_on), open(path / "train.log", "ab") as log:
+    with noted() as (signals, pass_on), open_log(path) as log:
         how = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log, "env": env, "start_new_session": True}
         child = subprocess.Popen(command, **how)
         beat, sent = time.monotonic(), 0
@@ -62,10 +64,10 @@ def keep(config: DictConfig) -> int | None:
 
 def told(launched: Path) -> int | None:
     """The signal that runs are to get, 0 for none; None where nothing was said. A folder that has gone says 0."""
-    try:
-        return int((launched / ".told").read_text() or 0)
-    except FileNotFoundError:
+    text = read_text(launched / ".told", MOST_NOTE)
+    if text is None:
         return None if launched.exists() else 0
+    return int(text or 0)
 
 
 def note(launched: Path, path: Path, text: str) -> None:

@@ -13,16 +13,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.errors import Refused, one_line
-from trainer.files import YamlLoader, to_yaml, write_whole
-from trainer.run_dir import located, shown
-from trainer.sweep.folder import SEARCH
+from trainer.config import check_call
+from trainer.errors import Damaged, Refused, one_line
+from trainer.files import to_yaml, write_whole
+from trainer.run_dir import OVERRIDES, located, shown
+from trainer.stored import MOST_YAML, as_mapping, parse_yaml, read_object, read_text
+from trainer.sweep.folder import SEARCH, jobs_of
 from trainer.sweep.grid import Composer
 from trainer.sweep.space import Dimension
+
+
+@dataclass(frozen=True)
+class Base:
+    """What group choices compose to, as YAML: the runs' part of it, and Hydra's own."""
+
+    choices: list[str]
+    config: str
+    hydra: str
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Plan:
         maximize: whether high values are good.
         epochs: of its longest run.
         suspects: choices that go together badly with some numbers, or with all.
-        bases: for each combination of group choices, what they compose to, as YAML: `choices`, `config`, `hydra`.
+        bases: for each combination of group choices, what they compose to.
     """
 
     dimensions: list[Dimension]
@@ -45,7 +55,7 @@ class Plan:
     maximize: bool
     epochs: int
     suspects: list[list[str]]
-    bases: list[dict[str, Any]]
+    bases: list[Base]
 
     def write(self, folder: Path) -> None:
         """Keeps it in the search's directory."""
@@ -59,12 +69,27 @@ class Plan:
             Refused: the file is missing or damaged.
         """
         try:
-            content = json.loads((folder / SEARCH).read_bytes())
-            return cls(**content | {"dimensions": [Dimension.plain(d) for d in content["dimensions"]]})
-        except FileNotFoundError:
-            raise Refused(f"{shown(folder)}: holds no search ({SEARCH} is missing); give its command again") from None
-        except (ValueError, TypeError, KeyError) as error:
-            raise Refused(f"{folder / SEARCH}: not readable ({one_line(error)})") from error
+            content = read_object(folder / SEARCH)
+            if content is None:
+                raise Refused(f"{shown(folder)}: holds no search ({SEARCH} is missing); give its command again")
+            try:
+                check_call("", content, cls, ())
+                for node in content["dimensions"]:
+                    check_call("dimensions", node, Dimension, ())
+                for node in content["bases"]:
+                    check_call("bases", node, Base, ())
+                    for text in (node["config"], node["hydra"]):
+                        as_mapping(parse_yaml(text, "bases"), "bases")
+                dimensions = [Dimension.plain(node) for node in content["dimensions"]]
+                for dimension in dimensions:
+                    dimension.distribution()  # raises for ends in the wrong order, and the like
+                bases = [Base(**node) for node in content["bases"]]
+                plan = cls(**content | {"dimensions": dimensions, "bases": bases})
+            except (Refused, ValueError) as error:
+                raise Damaged(f"{folder / SEARCH}: not readable ({one_line(error)})") from error
+        except Damaged as error:
+            raise Damaged(f"{error}; remove it and give the search's command again: its runs stay") from error
+        return plan
 
     def check_same(self, folder: Path, dimensions: list[Dimension], constants: list[str]) -> None:
         """Raises Refused where a command asks for another search than the one that the directory has."""
@@ -77,11 +102,18 @@ class Plan:
                 f"or go on with that one: python -m trainer.sweep resume {shlex.quote(shown(folder))}"
             )
 
+    def check_jobs(self, folder: Path) -> None:
+        """Raises Refused where a search whose plan is gone has left runs that are not of this one."""
+        for path in jobs_of(folder):
+            missing = set(self.constants) - set(overrides_of(path))
+            if missing or len(overrides_of(path)) != len(self.constants) + len(self.dimensions):
+                raise Refused(f"{shown(folder)}: {SEARCH} is gone, and {path.name} is a run of another search")
+
     def check_place(self, folder: Path) -> None:
         """Raises Refused where paths of its runs mean other files in this folder than in the one where it was begun."""
         first = [d.override(d.choices[0] if d.choices else d.low) for d in self.dimensions]
         job = self.composer().job([*self.constants, *first], ())
-        home = from_yaml(job.hydra)["hydra"]["runtime"]["cwd"]
+        home = parse_yaml(job.hydra, SEARCH)["hydra"]["runtime"]["cwd"]
         if Path(home) != Path.cwd() and located(job.config) != job.config:
             raise Refused(
                 f"{shown(folder)}: its relative paths are those of {home}; give the command there, "
@@ -101,27 +133,40 @@ class Plan:
         return Kept(self.bases)
 
 
+def overrides_of(run: Path) -> list[str]:
+    """The words that a run was composed of.
+
+    Raises:
+        Damaged: the file is not what a run writes.
+    """
+    path = run / OVERRIDES
+    text = read_text(path, MOST_YAML)
+    words = None if text is None else parse_yaml(text, path)
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise Damaged(f"{path}: must be a list of words")
+    return words
+
+
 class Kept(Composer):
     """Composes from bases that a plan keeps."""
 
-    def __init__(self, bases: Sequence[dict[str, Any]]):
-        self.texts = {tuple(base["choices"]): base for base in bases}
+    def __init__(self, bases: Sequence[Base]):
+        self.texts = {tuple(base.choices): base for base in bases}
         self.made: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
         groups = {o.key_or_group for lines in self.texts for o in parsed(lines)}
         self.is_group, self.base = groups.__contains__, self._base
 
     def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
         if choices not in self.made:
-            text = self.texts[choices]
-            self.made[choices] = tuple(OmegaConf.create(from_yaml(text[part])) for part in ("config", "hydra"))
+            base = self.texts[choices]
+            nodes = [parse_yaml(text, SEARCH) for text in (base.config, base.hydra)]
+            self.made[choices] = tuple(OmegaConf.create(as_mapping(node, SEARCH)) for node in nodes)
             for config in self.made[choices]:
                 OmegaConf.set_struct(config, True)  # a key that is not there is a mistake
         return self.made[choices]
 
 
-def compose_bases(
-    composer: Composer, dimensions: Sequence[Dimension], constants: Sequence[str]
-) -> list[dict[str, Any]]:
+def compose_bases(composer: Composer, dimensions: Sequence[Dimension], constants: Sequence[str]) -> list[Base]:
     """Every combination of group choices, composed.
 
     Raises:
@@ -139,13 +184,8 @@ def compose_bases(
         lines = [o for o in parsed([*constants, *combination]) if composer.is_group(o.key_or_group)]
         choices = tuple(o.input_line for o in lines if not isinstance(o.value(), dict))
         config, hydra = (OmegaConf.to_container(part, enum_to_str=True) for part in composer.base(choices))
-        bases.append({"choices": list(choices), "config": to_yaml(config), "hydra": to_yaml(hydra)})
+        bases.append(Base(list(choices), to_yaml(config), to_yaml(hydra)))
     return bases
-
-
-def from_yaml(text: str) -> Any:
-    """What `to_yaml` wrote."""
-    return yaml.load(text, YamlLoader)
 
 
 def parsed(lines: Sequence[str]) -> list[Any]:

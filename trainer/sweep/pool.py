@@ -180,11 +180,11 @@ def work(task: Callable[[Path, float], int], path: Path, place: Place, lifeline:
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_follow, args=(lifeline,), daemon=True).start()
-    log = os.open(path / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = run_dir.open_log(path)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
     if place.gpu is not None and not _names_its_gpu(path):
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
     if place.threads is not None:
@@ -197,7 +197,7 @@ def work(task: Callable[[Path, float], int], path: Path, place: Place, lifeline:
 def _names_its_gpu(path: Path) -> bool:
     """Whether a run says itself which of all GPUs it wants."""
     with contextlib.suppress(Refused):  # a damaged configuration: the run will say so
-        return re.fullmatch(r"cuda:\d+", run_dir.frozen(path)["train"]["device"]) is not None
+        return re.fullmatch(r"cuda:\d+", str(run_dir.frozen(path)["train"].get("device"))) is not None
     return False
 
 

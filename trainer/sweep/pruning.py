@@ -7,14 +7,15 @@ is trained again after a kill gets the judgement that it had.
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import Refused, one_line
+from trainer.config import check_call
+from trainer.errors import Damaged, Refused
 from trainer.files import write_json
+from trainer.stored import read_object
 from trainer.sweep import study as studies
 
 TRIAL = ".hydra/trial.json"
@@ -50,12 +51,18 @@ class Trial:
         Raises:
             Refused: the file is damaged.
         """
-        try:
-            return cls(**json.loads((run / TRIAL).read_bytes()))
-        except FileNotFoundError:
+        content = read_object(run / TRIAL)
+        if content is None:
             return None
-        except (ValueError, TypeError) as error:
-            raise Refused(f"{run / TRIAL}: not readable ({one_line(error)})") from error
+        try:
+            check_call("", content, cls, ())
+            if not isinstance(content["pruner"].get("_target_", 0), str | None):
+                raise Refused("pruner._target_: must be text or null")
+        except Refused as error:
+            raise Damaged(
+                f"{run / TRIAL}: not readable ({error}); remove it, and the run goes on without pruning"
+            ) from error
+        return cls(**content)
 
 
 class Judge:
@@ -68,8 +75,9 @@ class Judge:
     def __init__(self, folder: Path, trial: Trial):
         self.metric, self.storage = trial.metric, studies.storage_in(folder)
         self.study = studies.open_study(folder, studies.make_pruner(trial.pruner, trial.epochs))
-        study_id = self.storage.get_study_id_from_name(studies.NAME)
-        self.id = self.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+        with studies.telling_damage(folder):  # it may not know the trial
+            study_id = self.storage.get_study_id_from_name(studies.NAME)
+            self.id = self.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
 
     def __call__(self, row: Mapping[str, Any]) -> str | None:
         """Why a run whose last epoch has the numbers `row` should end, if it should."""

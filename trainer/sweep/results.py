@@ -53,14 +53,18 @@ def ranked(records: list[RunRecord], settings: Settings) -> list[tuple[RunRecord
     return sorted(judged, key=lambda one: sign * one[2])
 
 
-def keep_best(folder: Path, settings: Settings) -> None:
-    """Removes the checkpoints of finished runs that are not among the `sweep.keep_checkpoints` best."""
+def keep_best(folder: Path, settings: Settings) -> list[RunRecord]:
+    """Removes the checkpoints of finished runs that are not among the `sweep.keep_checkpoints` best.
+
+    Returns:
+        runs whose checkpoints stay, since they lie elsewhere.
+    """
     if settings.keep_checkpoints == "all":
-        return
+        return []
     finished = [record for record in find_runs([folder]) if record.status in ("finished", "diverged")]
     beyond = [record for record, *_ in ranked(finished, settings)[settings.keep_checkpoints :]]
-    for record in [*beyond, *(record for record in finished if record.status == "diverged")]:
-        drop_checkpoints(record.path)
+    beyond += [record for record in finished if record.status == "diverged"]
+    return [record for record in beyond if not drop_checkpoints(folder, record.path)]
 
 
 def write(folder: Path) -> list[RunRecord]:

@@ -19,7 +19,7 @@ from omegaconf import read_write
 
 from hydra_plugins.conga.sweeps import Workers
 from trainer import run_dir
-from trainer.errors import Held, Refused
+from trainer.errors import Damaged, Held, Refused
 from trainer.names import job_name
 from trainer.runs import find_runs
 from trainer.sweep import folder as sweep_folder
@@ -29,7 +29,7 @@ from trainer.sweep.check import survey
 from trainer.sweep.conduct import Planned
 from trainer.sweep.corners import make_plan
 from trainer.sweep.grid import Job, parse
-from trainer.sweep.plan import Plan, from_yaml
+from trainer.sweep.plan import Plan, overrides_of
 from trainer.sweep.pruning import PRUNED, TRIAL, Trial
 from trainer.sweep.settings import Settings
 from trainer.sweep.space import space_of
@@ -60,7 +60,7 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
     dimensions, constants = space_of(parse(sweep.context.config_loader, asked.params, arguments))
     constants = [line for line in constants if not line.startswith("sweep.")]  # of no run, but of all together
     there = sweep.folder / sweep_folder.SEARCH
-    if not there.exists() and sweep_folder.jobs_of(sweep.folder):
+    if not there.exists() and not all((job / TRIAL).exists() for job in sweep_folder.jobs_of(sweep.folder)):
         raise Refused(f"{run_dir.shown(sweep.folder)}: holds the jobs of a grid; choose another hydra.sweep.dir")
     plan = Plan.read(sweep.folder) if there.exists() else make_plan(sweep, dimensions, constants)
     study.make_pruner(asked.pruner, plan.epochs)
@@ -70,6 +70,8 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
             plan = Plan.read(sweep.folder)
             plan.check_same(sweep.folder, dimensions, constants)
             plan.check_place(sweep.folder)
+        else:
+            plan.check_jobs(sweep.folder)
         settle_metric(sweep, plan)
         sweep_folder.ask(sweep.folder, [d.key for d in dimensions], sweep.plain())
         if not there.exists():
@@ -161,12 +163,15 @@ class Search(Planned):
         self.folder, self.plan, self.asked, self.settings, self.impossible = folder, plan, asked, settings, impossible
         self.composer = plan.composer()
         self.distributions = {d.key: d.distribution() for d in plan.dimensions}
-        self.study = study.open_study(folder, study.make_pruner(asked.pruner, plan.epochs), maximize=plan.maximize)
         self.numbers = {p: sweep_folder.number_of(p) for p in sweep_folder.jobs_of(folder) if (p / TRIAL).exists()}
+        if self.numbers and not study.is_there(folder):
+            raise Damaged(f"{folder / study.LOG}: gone or empty; {study.MEND}")
+        self.study = study.open_study(folder, study.make_pruner(asked.pruner, plan.epochs), maximize=plan.maximize)
         self.known: dict[str, Path] = {}  # by their configurations
         for path in self.numbers:
             with contextlib.suppress(Refused):  # a damaged one costs itself, and is like no other
                 self.known[sweep_folder.identity(run_dir.frozen(path))] = path
+        self.check_study()
         self.twin: tuple[int, Path] | None = None  # a trial that waits for one that is the same
         self.told: set[Path] = set()
         self.board: Board | None = None
@@ -174,6 +179,15 @@ class Search(Planned):
         self.recover()
         for path in self.results:
             self.tell(path)
+
+    def check_study(self) -> None:
+        """Raises Damaged where the study does not know a trial that has a run."""
+        known = {
+            t.number for t in self.study.get_trials(deepcopy=False) if t.params.keys() == self.distributions.keys()
+        }
+        for path, number in self.numbers.items():
+            if number not in known:
+                raise Damaged(f"{self.folder / study.LOG}: does not know the trial of {path.name}; {study.MEND}")
 
     def recover(self) -> None:
         """Takes up trials that were asked for by a process that was killed before they had a directory."""
@@ -306,8 +320,9 @@ class Search(Planned):
         pruned = sum((record.summary.get("stopped") or "").startswith(PRUNED) for record in records)
         lines = [f"{'pruned':<11} {pruned} of {len(records)} runs"] if pruned else []
         for record, *_ in results.ranked(records, self.settings)[:1]:
-            overrides = from_yaml((record.path / run_dir.OVERRIDES).read_text())
-            sources = from_yaml((record.path / run_dir.HYDRA).read_text())["hydra"]["runtime"]["config_sources"]
-            own = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
-            lines.append(f"{'repeat':<11} python -m trainer {shlex.join([*own, *overrides])}")
+            with contextlib.suppress(Refused, KeyError, TypeError):  # damaged since it ended; its numbers are shown
+                sources = run_dir.read_mapping(record.path / run_dir.HYDRA)["hydra"]["runtime"]["config_sources"]
+                own = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
+                words = shlex.join([*own, *overrides_of(record.path)])
+                lines.append(f"{'repeat':<11} python -m trainer {words}")
         return lines

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.assembly import build
 from trainer.config import check_node
-from trainer.errors import Refused, one_line
+from trainer.errors import Damaged, Refused, one_line
+from trainer.files import at_end
+from trainer.stored import MOST_TABLE
+from trainer.sweep.folder import STUDY
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -25,7 +28,11 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.storages import JournalStorage
 
-LOG, NAME = "study.log", "search"
+LOG, NAME = STUDY, "search"
+MEND = (
+    "the runs beside it are whole; put it back, or search anew in another hydra.sweep.dir; "
+    "without it, train.resume=RUN goes on and prunes nothing"
+)
 PRUNER, SAMPLER = "hydra.sweeper.pruner", "hydra.sweeper.sampler"
 
 
@@ -47,7 +54,7 @@ class Lock:
 
     def acquire(self) -> bool:
         """Waits for the lock; then cuts off half a line that somebody who was killed, or a full disk, left."""
-        self.handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        self.handle = at_end(self.path, os.O_RDWR | os.O_CREAT)
         with contextlib.suppress(ImportError, OSError):  # no such locks here: appending is safe without, too
             import fcntl
 
@@ -75,17 +82,27 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def is_there(folder: Path) -> bool:
+    """Whether the directory of a search has a file that may hold its study."""
+    path = folder / LOG
+    return path.exists() and path.stat().st_size > 0
+
+
 def storage_in(folder: Path) -> JournalStorage:
     """Where the study in a sweep's directory is kept.
 
     Raises:
         Refused: the file is damaged.
     """
+    path = folder / LOG
+    os.close(at_end(path, os.O_RDWR | os.O_CREAT))  # a regular file; optuna would wait for a pipe
+    if path.stat().st_size > MOST_TABLE:
+        raise Damaged(f"{path}: has more than {MOST_TABLE:,} bytes; {MEND}")
     with quiet(), telling_damage(folder):
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
-        return JournalStorage(JournalFileBackend(str(folder / LOG), lock_obj=Lock(folder / LOG)))
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=Lock(path)))
 
 
 def open_study(folder: Path, pruner: BasePruner, *, maximize: bool | None = None) -> Study:
@@ -112,8 +129,10 @@ def telling_damage(folder: Path) -> Iterator[None]:
     """Raises Refused for what optuna makes of a damaged file."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        raise Refused(f"{folder / LOG}: damaged ({one_line(error)}); the runs beside it are whole") from error
+    except (OSError, Refused):
+        raise
+    except Exception as error:  # KeyError, AssertionError, …
+        raise Damaged(f"{folder / LOG}: damaged ({one_line(error)}); {MEND}") from error
 
 
 def make_sampler(node: dict[str, Any], number: int) -> BaseSampler:

@@ -18,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from trainer import run_dir
+from trainer.announce import listed
 from trainer.assembly import build
 from trainer.config import check_node
 from trainer.display import loading_progress
@@ -136,7 +137,9 @@ class Sweep:
         pool = self.pool if ours else Elsewhere(self.launcher, self.folder, self.config, most)
         pool.open(where)
         code = conduct(queue, pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
-        results.keep_best(self.folder, self.settings)
+        if elsewhere := results.keep_best(self.folder, self.settings):
+            names = listed([record.name for record in elsewhere])
+            print(f"{'kept':<11} the checkpoints of {names}: a link leads out of {run_dir.shown(self.folder)}")
         for line in results.closing_lines(self.folder, results.write(self.folder), self.settings):
             print(line)
         if code == 128 + signal.SIGINT or queue.left:
@@ -187,7 +190,7 @@ def places(s: Settings, gpus: int, jobs: int) -> list[Place]:
 def on_cpu(queue: Planned) -> bool:
     """Whether all jobs that are left say that they compute on CPUs."""
     with contextlib.suppress(Refused):  # a damaged configuration: its job will say so
-        return bool(queue.todo) and all(run_dir.frozen(path)["train"]["device"] == "cpu" for path in queue.todo)
+        return bool(queue.todo) and all(run_dir.frozen(path)["train"].get("device") == "cpu" for path in queue.todo)
     return False
 
 
