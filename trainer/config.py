@@ -234,8 +234,8 @@ def argument_types(target: Callable[..., Any]) -> dict[str, Any]:
     called = inspect.unwrap(called)
     written.append((getattr(called, "__annotations__", {}), getattr(called, "__globals__", {})))
     hints = {}
-    for annotations, names in written:
-        for name, annotation in annotations.items():
+    for texts, names in written:
+        for name, annotation in texts.items():
             # Evaluating a text can raise anything; mostly its name was imported under TYPE_CHECKING. Unchecked then.
             with contextlib.suppress(Exception):
                 one = types.SimpleNamespace(__annotations__={name: annotation})
