@@ -39,6 +39,7 @@ import trainer.sweep.pool
 import trainer.sweep.sweep
 from data import digits
 from models import layer_list, mlp  # noqa: F401
+from trainer.begin import begin
 
 
 def compose_once() -> None:
@@ -112,6 +113,7 @@ def child(request: dict) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    begin()  # as `python -m trainer` does, which this is not
     os.chdir(request["cwd"])
     os.environ.update(request["env"])
     # Jobs of a sweep are forks, too, of a process that is warm already; the server of their own would start anew.

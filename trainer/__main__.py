@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,41 +18,36 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from trainer.command import EXIT, FULL_ERROR, plain_warnings, refuse, report
+from trainer.begin import signals_raise
+from trainer.command import EXIT, FULL_ERROR, interrupted_by, plain_warnings, refuse, report, shown, status, whole
 from trainer.composing import install
-from trainer.config import CONF, flags_first, register_resolvers
-from trainer.display import drop_output
+from trainer.config import CONF, flags_first, only_answers, register_resolvers
 from trainer.distributed import other_process
-from trainer.errors import Refused, one_line
+from trainer.errors import one_line
 from trainer.run import train
 from trainer.run_dir import remove_if_empty
 
 
 def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
-    try:
-        code = command_line()
-        # Torch's threads may abort a process while Python ends; of several, the first one has written everything.
-        if other_process():
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        sys.exit(code)
-    finally:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader has gone: noticed here, and not when the interpreter ends
-            drop_output()
+    code = command_line()
+    # Torch's threads may abort a process while Python ends; of several, the first one has written everything.
+    if other_process():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def command_line() -> int:
     """Runs what sys.argv asks for and returns the exit status."""
-    claimed: list[str] = []  # directories made for runs
+    made: list[str] = []  # directories for runs, which were not there
     codes: list[int] = []  # exit status of each job
     modes: set[RunMode] = set()
+    answers = True  # a text that was asked for, until it is known that something is to be trained
     tracebacks = os.environ.get(FULL_ERROR) == "1"
-    register_resolvers(claimed)
-    install()
+    register_resolvers(made)
+    install(made)
     plain_warnings()
     # Hydra checks the keys of conf/hydra/launcher/*.yaml by their plugins', and warns that it will not do so one day.
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
@@ -69,22 +63,23 @@ def command_line() -> int:
             raise SystemExit(codes[-1])
 
     try:
-        sys.argv[1:] = flags_first(sys.argv[1:])
-    except Refused as error:
-        return refuse(str(error))
-    with errors_passed_on():
-        try:
+        with signals_raise(), errors_passed_on():
+            sys.argv[1:] = flags_first(sys.argv[1:])
+            answers = only_answers(sys.argv[1:])
             job()
-        except KeyboardInterrupt:
-            return refuse("interrupted", 128 + signal.SIGINT)
-        except Exception as error:  # from Hydra, while it composes: a mistake on the command line or in YAML
-            return report(error, tracebacks, sys.argv[1:], otherwise=one_line(error))
-        finally:
-            for path in claimed:  # a refused run leaves no empty directory behind
-                remove_if_empty(Path(path))
-    if RunMode.MULTIRUN in modes:
-        return 0 if set(codes) <= {EXIT["finished"], EXIT["diverged"]} else EXIT["failed"]
-    return codes[0] if codes else 0
+    except SystemExit as end:  # of a sweep, or after --help
+        codes.append(status(end))
+    except KeyboardInterrupt as error:
+        return refuse("interrupted", 128 + interrupted_by(error))
+    except Exception as error:  # from Hydra, while it composes: a mistake on the command line or in YAML
+        return report(error, tracebacks, sys.argv[1:], otherwise=one_line(error))
+    finally:
+        for path in reversed(made):  # a refused run leaves no empty directory behind
+            remove_if_empty(Path(path))
+    code = codes[-1] if codes else 0
+    if RunMode.MULTIRUN in modes and code <= 128:
+        code = 0 if set(codes) <= {EXIT["finished"], EXIT["diverged"]} else EXIT["failed"]
+    return whole(code) if answers else shown(code)
 
 
 @contextlib.contextmanager

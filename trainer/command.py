@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from trainer.display import drop_output
+from trainer.begin import Stopped, finish, signals_raise
 from trainer.distributed import other_process
 from trainer.errors import Refused
+from trainer.text import printable, printable_lines
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 EXIT = {"finished": 0, "failed": 1, "refused": 2, "diverged": 3, "held": 75}  # the last: of a job
@@ -19,22 +21,19 @@ EXIT = {"finished": 0, "failed": 1, "refused": 2, "diverged": 3, "held": 75}  # 
 
 def report(error: Exception, tracebacks: bool, overrides: list[str], otherwise: str | None = None) -> int:
     """Prints a person's mistake as one line, what is none as `otherwise` or a traceback; returns the exit status."""
-    if isinstance(error, BrokenPipeError):  # the reader has gone, as in `--help | head`
-        drop_output()
-        return EXIT["finished"]
     from trainer.explain import explain  # brings Hydra, which a command that goes well may have no need of
 
     line = explain(error, overrides) or otherwise
     if line is not None and other_process():  # the first process says it
         return EXIT["refused"]
     if line is None or tracebacks:
-        traceback.print_exception(error)
+        print(printable_lines("".join(traceback.format_exception(error)).rstrip()), file=sys.stderr)
     return EXIT["failed"] if line is None else refuse(line)
 
 
 def refuse(line: str, code: int = EXIT["refused"]) -> int:
-    """Prints the one line that says what is wrong; returns the exit status."""
-    print(f"conga: {line}", file=sys.stderr)
+    """Prints the one line that says what is wrong (the many jobs of a sweep have several); returns the exit status."""
+    print(f"conga: {printable_lines(line)}", file=sys.stderr)
     return code
 
 
@@ -47,19 +46,52 @@ def plain_warnings() -> None:
     """Makes warnings of Python and of libraries one line each, without the place in their code."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        print(f"conga: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"conga: warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
 
     warnings.showwarning = show
 
 
+def whole(code: int) -> int:
+    """The exit status of a command whose product is what it prints: `code`, but for output that was lost."""
+    line = finish()
+    return code if line is None else refuse(line, code or EXIT["failed"])
+
+
+def shown(code: int) -> int:
+    """The exit status `code` of a command that trains, with a warning where what it showed was lost."""
+    line = finish()
+    if line is not None and not other_process():
+        print(f"conga: warning: {line}", file=sys.stderr)
+    return code
+
+
+def status(end: SystemExit) -> int:
+    """Its exit status."""
+    return end.code if isinstance(end.code, int) else int(bool(end.code))
+
+
 @contextlib.contextmanager
-def one_line_mistakes() -> Iterator[None]:
-    """Ends the process with the exit status that the README lists, and one line, where the command inside fails."""
+def one_line_mistakes(close: Callable[[int], int] = whole) -> Iterator[None]:
+    """Ends the process with the exit status that the README lists, and one line, where the command inside fails.
+
+    Args:
+        close: what becomes of its exit status where output was lost: `whole` or `shown`.
+    """
     plain_warnings()
+    code = EXIT["finished"]
     try:
-        yield
-        sys.stdout.flush()  # a reader that has gone is noticed here, and not when the interpreter ends
-    except KeyboardInterrupt:
-        sys.exit(refuse("interrupted", 130))
+        with signals_raise():
+            yield
+    except SystemExit as end:
+        code = status(end)
+    except KeyboardInterrupt as error:
+        sys.exit(refuse("interrupted", 128 + interrupted_by(error)))
     except Exception as error:
         sys.exit(report(error, tracebacks=os.environ.get(FULL_ERROR) == "1", overrides=sys.argv[1:]))
+    if code := close(code):
+        sys.exit(code)
+
+
+def interrupted_by(error: KeyboardInterrupt) -> int:
+    """The signal's number."""
+    return error.signum if isinstance(error, Stopped) else signal.SIGINT

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.display import screen
 from trainer.errors import Refused
 from trainer.run_dir import CONFIG, shown
 from trainer.runs.columns import missing, row
@@ -107,7 +107,7 @@ def main() -> None:
             rows = [[r.get(column) for column in COLUMNS] for r in flat(a, b)]
             write((as_csv if arguments.csv else as_json)(COLUMNS, rows))
         else:
-            output(Console(highlight=False), (*heads(a, b), *tables(a, b), *notes(a, b)))
+            output(screen(), (*heads(a, b), *tables(a, b), *notes(a, b)))
 
 
 def side(path: Path, elsewhere: Sequence[Path]) -> Side:
@@ -227,7 +227,7 @@ def tables(a: Side, b: Side) -> Iterator[Table | Text]:
         for metric in found:
             p = () if not _is_repeated(a, b) else ("-" if metric.test.p is None else f"{metric.test.p:.2g}",)
             by = "-" if metric.difference is None else f"{'+' * (metric.difference > 0)}{digits(metric.difference)}"
-            table.add_row(Text(metric.name), text(metric.a), text(metric.b), by, *p)
+            table.add_row(Text(text(metric.name)), text(metric.a), text(metric.b), by, *p)
         yield table
     other = facts(a, b)
     if other:
@@ -243,7 +243,7 @@ def _side_by_side(title: str, rows: Sequence[tuple[str, Any, Any]]) -> Table:
     for head in (title, "A", "B"):
         table.add_column(head, overflow="fold")
     for key, x, y in rows:
-        table.add_row(Text(key), *(Text(text(value, key)) for value in (x, y)))
+        table.add_row(Text(text(key)), *(Text(text(value, key)) for value in (x, y)))
     return table
 
 

@@ -6,6 +6,8 @@ This module does not import torch: it is on the way of ``--help``.
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
 
 import hydra._internal.hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -28,6 +30,8 @@ class Loader(ConfigLoaderImpl):
     data is no key of the default data.
     """
 
+    made: ClassVar[list[str]] = []  # gets the directories that Hydra will make for a run, where they are not there
+
     def load_configuration(
         self,
         config_name: str | None,
@@ -40,7 +44,7 @@ class Loader(ConfigLoaderImpl):
         if any(override.startswith("train.resume=") for override in overrides):
             overrides = [f"++{o}" if o.partition("=")[0] in run_dir.MOVABLE else o for o in overrides]
         if run_mode != RunMode.MULTIRUN:
-            return at_home(super().load_configuration(config_name, overrides, *how))
+            return self.placed(super().load_configuration(config_name, overrides, *how))
         parsed = OverridesParser.create().parse_overrides(overrides)
         of_jobs = [o for o in parsed if not o.is_sweep_override() and self.is_of_jobs(o)]
         shared = [o.input_line for o in parsed if o not in of_jobs]
@@ -49,7 +53,22 @@ class Loader(ConfigLoaderImpl):
             with suppress(ConfigCompositionException):
                 self._apply_overrides_to_config([override], config)
         config.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
-        return at_home(config)
+        return self.placed(config)
+
+    def placed(self, config: DictConfig) -> DictConfig:
+        """With ~ as somebody's home where Hydra makes directories; it would make one called ~."""
+        for node in (config.hydra.run, config.hydra.sweep):
+            text = OmegaConf.to_container(node, resolve=False)["dir"]
+            if not isinstance(text, str) or text.startswith("${run_dir:"):  # that one would make the directory
+                continue
+            if text.startswith("${"):
+                with suppress(OmegaConfBaseException):
+                    text = node.dir
+            if text.startswith("~"):
+                node.dir = text = str(typed_path(text))
+            if "${" not in text:
+                self.made.extend(run_dir.missing(Path(text).absolute()))
+        return config
 
     def is_choice(self, override: Override) -> bool:
         """Whether an override chooses a file of a group, and sets no key."""
@@ -61,18 +80,7 @@ class Loader(ConfigLoaderImpl):
         return not own and not self.is_choice(override)
 
 
-def at_home(config: DictConfig) -> DictConfig:
-    """With ~ as somebody's home where Hydra makes directories; it would make one called ~."""
-    for node in (config.hydra.run, config.hydra.sweep):
-        text = OmegaConf.to_container(node, resolve=False)["dir"]
-        if text.startswith("${") and not text.startswith("${run_dir:"):  # that one would make the directory
-            with suppress(OmegaConfBaseException):
-                text = node.dir
-        if text.startswith("~"):
-            node.dir = str(typed_path(text))
-    return config
-
-
-def install() -> None:
+def install(made: list[str]) -> None:
     """Has Hydra compose with :class:`Loader`, for which it has no setting."""
+    Loader.made = made
     hydra._internal.hydra.ConfigLoaderImpl = Loader

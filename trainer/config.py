@@ -25,6 +25,7 @@ from hydra._internal.utils import _locate, get_args_parser
 from omegaconf import OmegaConf
 
 from trainer import run_dir
+from trainer.begin import signals_wait
 from trainer.distributed import other_process
 from trainer.errors import Refused
 from trainer.names import job_name, safe
@@ -69,15 +70,18 @@ Flags: --hydra-help lists Hydra's own; conga -sc install=bash installs shell com
 """
 
 
-def register_resolvers(claimed: list[str]) -> None:
-    """The resolvers that conf/config.yaml uses; directories that they make are added to `claimed`."""
+def register_resolvers(made: list[str]) -> None:
+    """The resolvers that conf/config.yaml uses; directories that they make are added to `made`."""
 
     def new_run_dir(resume: str | None, place: str, *names: Any) -> str:
         if resume is None and other_process():
             return "."  # the first process makes the directory, and tells the others
         if resume is None:
-            claimed.append(run_dir.claim("_".join([place, *(safe(str(name)) for name in names)])))
-            return claimed[-1]
+            with signals_wait():  # else one that is made might not be known
+                path = "_".join([place, *(safe(str(name)) for name in names)])
+                made.extend(run_dir.missing(Path(path).parent))
+                made.append(run_dir.claim(path))
+            return made[-1]
         if not (typed_path(str(resume)) / run_dir.CONFIG).is_file():
             raise Refused(f"train.resume={resume}: must be the directory of a run, with {run_dir.CONFIG} in it")
         return str(typed_path(str(resume)))
@@ -126,6 +130,13 @@ def flags_first(arguments: list[str]) -> list[str]:
     # Of a flag that names a folder, as --config-dir=~/own does.
     flags = [re.sub(r"^(--[\w-]+=)?(~.*)", lambda m: f"{m[1] or ''}{typed_path(m[2])}", flag) for flag in flags]
     return [*flags, *parsed.overrides]
+
+
+def only_answers(arguments: list[str]) -> bool:
+    """Whether a command line only asks for something to read, as with --help or --cfg job."""
+    asked = get_args_parser().parse_intermixed_args(arguments)
+    flags = (asked.help, asked.hydra_help, asked.cfg, asked.info, asked.shell_completion)
+    return any(flags)
 
 
 def _refuse_flag(arguments: Sequence[str], message: str) -> None:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from trainer.assembly import GIVEN, assemble, build, refusing
 from trainer.command import one_line_mistakes, refuse_arguments
 from trainer.config import CONF, check_config, register_resolvers
-from trainer.display import loading_progress
+from trainer.display import loading_progress, screen, tell
 from trainer.errors import Refused
 from trainer.figures import check_picture
 from trainer.typed import typed_path
@@ -48,7 +47,7 @@ def main() -> None:
         check_picture(arguments.out)
         dataset = load(composed(arguments.overrides))
         out = arguments.out or Path("outputs") / f"data_card_{dataset.facts.name}.png"
-        console = Console(highlight=False)
+        console = screen()
         for table in tables(dataset):
             console.print(table)
         for note in dataset.facts.notes:
@@ -58,7 +57,7 @@ def main() -> None:
             picture(dataset).savefig(out, dpi=110)
         except OSError as error:
             raise Refused(f"--out={out}: {error.strerror or error}") from error
-        print(f"picture  {out}")
+        tell(f"picture  {out}")
 
 
 def composed(overrides: list[str]) -> dict[str, Any]:

@@ -6,11 +6,17 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.files import append_line
+from trainer.text import printable, printable_lines
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.segment import Segment
+    from rich.text import Text
 
 LINE_EVERY_S = 10.0  # while data are loaded, where there is no terminal
 
@@ -31,12 +37,13 @@ class Display:
 
     def say(self, line: str) -> None:
         """Shows and logs a line."""
+        line = printable(line)
         self.note(line)
         self._print(line)
 
     def note(self, line: str) -> None:
         """Logs a line, or several."""
-        append_line(self.log, line, settle=False)  # every number of an epoch is in metrics.csv, too
+        append_line(self.log, printable_lines(line), settle=False)  # every number of an epoch is in metrics.csv, too
 
     def start_epoch(self, epoch: int, step: int, position: int) -> None:
         """Epoch `epoch` (from 0) begins, or goes on, at step `step` of the run and `position` of the epoch."""
@@ -57,10 +64,7 @@ class Display:
         """Gives the terminal back."""
 
     def _print(self, line: str) -> None:
-        try:
-            print(line, flush=True)
-        except BrokenPipeError:  # the reader has gone (`| head`); the run and its log go on
-            drop_output()
+        print(line, flush=True)
 
 
 class TerminalDisplay(Display):
@@ -69,11 +73,10 @@ class TerminalDisplay(Display):
     interval = 0.25
 
     def __init__(self, log: Path, epochs: int, steps: int, steps_per_epoch: int):
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         super().__init__(log, epochs, steps, steps_per_epoch)
-        self.console = Console(highlight=False)
+        self.console = screen()
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -93,7 +96,9 @@ class TerminalDisplay(Display):
         self.bars.reset(self.epoch_bar, completed=position, live=self.live, count=f"{position}/{self.steps_per_epoch}")
 
     def pulse(self, step: int, position: int, live: dict[str, float], samples_per_s: float) -> None:
-        numbers = [f"{name} {value:.4f}" for name, value in live.items()]
+        from rich.markup import escape
+
+        numbers = [f"{escape(printable(name))} {value:.4f}" for name, value in live.items()]
         self.live = "  ".join([*numbers, f"{samples_per_s:,.0f} samples/s"])
         self.bars.update(self.run_bar, completed=step)
         self.bars.update(self.epoch_bar, completed=position, live=self.live, count=f"{position}/{self.steps_per_epoch}")
@@ -104,7 +109,7 @@ class TerminalDisplay(Display):
         self.stop()
         table = Table(show_header=False)
         for name, value in facts.items():
-            append_line(self.log, f"{name:<11} {value}", settle=False)
+            self.note(printable(f"{name:<11} {value}"))
             table.add_row(name, value)
         self.console.print(table, markup=False)
 
@@ -115,9 +120,26 @@ class TerminalDisplay(Display):
         self.console.print(line, markup=False, soft_wrap=True)
 
 
-def drop_output() -> None:
-    """Sends standard output nowhere from now on."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def tell(*lines: str) -> None:
+    """Prints lines in which nothing is hidden."""
+    print(*map(printable, lines), sep="\n", flush=True)
+
+
+def screen(**how: Any) -> Console:
+    """Standard output as rich fills it, with no text in which something is hidden."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class Screen(Console):
+        def render_str(self, text: str, **how: Any) -> Text:
+            return super().render_str(printable(text), **how)
+
+        def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+            if isinstance(renderable, Text) and (text := printable_lines(renderable.plain)) != renderable.plain:
+                renderable = renderable.blank_copy(text)
+            return super().render(renderable, options)
+
+    return Screen(highlight=False, **how)
 
 
 @contextlib.contextmanager
@@ -133,15 +155,16 @@ def loading_progress(check: Callable[[], None]) -> Iterator[Callable[[str, int, 
         check()
         if on_terminal():
             if bars is None:
+                from rich.markup import escape
                 from rich.progress import Progress
 
                 bars = Progress(transient=True)
                 bars.start()
-                bars.add_task(what, total=total)
+                bars.add_task(escape(printable(what)), total=total)
             bars.update(bars.task_ids[0], completed=done)
         elif time.perf_counter() - shown_at > LINE_EVERY_S:
             shown_at = time.perf_counter()
-            print(f"{what}: {done:,} of {total:,}", flush=True)
+            tell(f"{what}: {done:,} of {total:,}")
 
     try:
         yield show

@@ -28,11 +28,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.display import screen
 from trainer.errors import Refused
 from trainer.files import write_json, write_whole
 from trainer.run_dir import shown
@@ -105,7 +105,7 @@ def main() -> None:
     with one_line_mistakes():
         arguments = parser.parse_intermixed_args()
         evaluation, out, files = carry_out(**vars(arguments))
-        console = Console(highlight=False)
+        console = screen()
         for note in evaluation.run.data_notes:
             console.print(f"note     {note}", markup=False, soft_wrap=True)
         console.print(evaluation.title, markup=False, soft_wrap=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 
 from hydra.core.hydra_config import HydraConfig
-from rich.console import Console
 from rich.table import Table
 
 from trainer.assembly import build
 from trainer.command import one_line_mistakes, refuse_arguments
 from trainer.data_card import composed, load
+from trainer.display import screen
 from trainer.errors import Refused
 
 
@@ -35,7 +35,7 @@ def main() -> None:
         else:
             HydraConfig.instance().cfg = None  # errors need not name the data
             shape, outputs = sides(arguments.input), arguments.outputs
-        Console(highlight=False).print(summary_table(config["model"], shape, outputs), markup=False)
+        screen().print(summary_table(config["model"], shape, outputs), markup=False)
 
 
 def sides(text: str) -> tuple[int, ...]:

@@ -18,12 +18,13 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.command import EXIT, one_line_mistakes, refuse_arguments
+from trainer.command import EXIT, one_line_mistakes, refuse, refuse_arguments
+from trainer.display import screen
 from trainer.errors import Refused, one_line
+from trainer.text import printable
 from trainer.typed import typed_path
 
 if TYPE_CHECKING:
@@ -64,13 +65,13 @@ def main() -> None:
         except (ValueError, OSError) as error:  # what the data's own readers raise names the file
             raise Refused(one_line(error)) from error
         for note in inputs.notes:
-            print(f"note: {note}", file=sys.stderr)
+            print(f"note: {printable(note)}", file=sys.stderr)
         if arguments.csv:
             write_csv(run.facts, inputs, predictions)
         else:
-            Console(highlight=False).print(as_table(run.facts, inputs, predictions))
+            screen().print(as_table(run.facts, inputs, predictions))
         for line in inputs.unread:
-            print(f"conga: not predicted: {line}", file=sys.stderr)
+            refuse(f"not predicted: {line}")
         if inputs.unread:
             sys.exit(EXIT["failed"])
 

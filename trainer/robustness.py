@@ -17,12 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from trainer.command import one_line_mistakes, refuse_arguments
-from trainer.display import loading_progress
+from trainer.display import loading_progress, screen, tell
 from trainer.errors import Refused
 from trainer.figures import check_picture, write_out
 from trainer.typed import typed_path
@@ -112,12 +111,12 @@ def carry_out(arguments: argparse.Namespace) -> None:
     of_samples = f"{rows[0].samples:,} samples of the {arguments.split} split"
     figure(rows, names, unit, of_samples).savefig(picture, format=out.suffix.removeprefix("."), dpi=110)
     write_out(out, picture.getvalue())
-    console = Console(highlight=False)
+    console = screen()
     console.print(f"{title_of(rows[0].metric)}; {of_samples}; noise and attacks in units {unit}", markup=False)
     console.print(table(rows, names))
     for note in notes:
         console.print(f"note: {note}", markup=False)
-    print(f"table    {out.with_suffix('.csv')}\npicture  {out}")
+    tell(f"table    {out.with_suffix('.csv')}", f"picture  {out}")
 
 
 def wanted(text: str) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from trainer.announce import announce, closing_facts
 from trainer.assembly import GIVEN, assemble
 from trainer.command import EXIT, refuse
 from trainer.config import check_config
-from trainer.display import Display, Logged
+from trainer.display import Display, Logged, tell
 from trainer.distributed import Lost, World, joined
 from trainer.errors import Held, Interrupted, Refused, one_line
 from trainer.explain import explain
@@ -57,10 +57,8 @@ def train(cfg: DictConfig) -> int:
                 if world.main and summary.data.get("status") == "running":  # a process that was killed left it so
                     summary.update(status="interrupted")
                 if world.main:
-                    print(
-                        "interrupted before the first step"
-                        + (f"; to go on:\n  {run_dir.resume_command(path)}" if summary.data else "")
-                    )
+                    goes_on = ["; to go on:", f"  {run_dir.resume_command(path)}"] if summary.data else [""]
+                    tell(f"interrupted before the first step{goes_on[0]}", *goes_on[1:])
                 return error.code
             except Lost:
                 return lost(path, world)
@@ -142,9 +140,8 @@ def start_or_resume(
     if run_dir.is_over(summary.data, effective):
         if world.main:
             run_dir.record_changes(path, {key: changes[key] for key in run_dir.MOVABLE if key in changes})
-            print(f"{status} already; nothing to do")
-            for name, value in closing_facts(path, summary.data).items():
-                print(f"{name:<11} {value}")
+            facts = closing_facts(path, summary.data)
+            tell(f"{status} already; nothing to do", *(f"{name:<11} {value}" for name, value in facts.items()))
         return EXIT[status]
 
     given = {"frozen": frozen or config, "path": path, "summary": summary, "stop": stop, "world": world, "show": show}

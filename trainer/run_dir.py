@@ -40,15 +40,22 @@ SILENT_S = 600.0  # a process elsewhere whose heartbeat is older than this is ta
 
 def claim(path: str) -> str:
     """Makes a new directory: `path`, else `path`_2, `path`_3, …; atomic, so no two callers get the same one."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     candidate, n = path, 1
     while True:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
             os.mkdir(candidate)
             return candidate
         except FileExistsError:
             n += 1
             candidate = f"{path}_{n}"
+        except FileNotFoundError:  # a process that was refused has just removed the empty folder that it had made
+            continue
+
+
+def missing(path: Path) -> list[str]:
+    """Of a directory and those above it the ones that are not there, the outermost first."""
+    return [str(one) for one in reversed([path, *path.parents]) if not os.path.lexists(one)]
 
 
 def inside(folder: Path, path: Path) -> bool:

@@ -8,14 +8,14 @@ import threading
 import time
 from types import FrameType
 
+from trainer.begin import SIGNALS, may_take
 from trainer.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TIME_IS_OVER = 0
 
 
 class StopRequest:
-    """While entered, SIGINT and SIGTERM only leave a note, which the loop reads between steps.
+    """While entered, SIGINT, SIGTERM and SIGHUP only leave a note, which the loop reads between steps.
 
     A second SIGINT raises KeyboardInterrupt where the program is. What asks is a signal's number, or TIME_IS_OVER.
     """
@@ -26,7 +26,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses handlers
-            self._previous = {s: signal.signal(s, self._note) for s in SIGNALS}
+            self._previous = {s: signal.signal(s, self._note) for s in SIGNALS if may_take(s)}
         else:
             self._previous = {}
         return self

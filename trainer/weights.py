@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.display import screen, tell
 from trainer.errors import Refused
 from trainer.figures import check_picture, rendered, write_out
 from trainer.plot import look
@@ -119,8 +119,8 @@ def carry_out(arguments: argparse.Namespace) -> None:
     labels = labelled([find_runs([path])[0] for path in paths])
     kind = out.suffix[1:].lower()
     write_out(out, rendered(rows_figure, layers, labels, arguments.units, kind=kind, dpi=look.DPI, look=look.LOOK))
-    Console(highlight=False).print(table(layers, labels))
-    print(f"picture  {shown(out.absolute())}")
+    screen().print(table(layers, labels))
+    tell(f"picture  {shown(out.absolute())}")
 
 
 def first_layer(run: Run) -> First | None:

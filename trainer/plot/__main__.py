@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.display import tell
 from trainer.errors import Refused
 from trainer.figures import check_picture, rendered, write_out
 from trainer.plot import look
@@ -92,9 +93,7 @@ def main() -> None:
         ](arguments, records)
         out = arguments.out or arguments.paths[0] / f"{name}.png"
         write_out(out, rendered(draw, *given, kind=out.suffix[1:].lower(), dpi=look.DPI, look=look.LOOK))
-        for note in notes:
-            print(f"note     {note}")
-        print(f"picture  {shown(out.absolute())}")
+        tell(*(f"note     {note}" for note in notes), f"picture  {shown(out.absolute())}")
 
 
 Drawing = tuple[Any, ...]  # the name of a file, the function that draws, what it is given

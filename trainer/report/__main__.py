@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.display import tell
 from trainer.errors import Refused
 from trainer.files import write_whole
 from trainer.report.page import page
@@ -58,7 +59,7 @@ def main() -> None:
         counts = ", ".join(f"{n} {status}" for status, n in Counter(record.status for record in records).most_common())
         runs = "1 run" if len(records) == 1 else f"{len(records):,} runs"
         name = os.fsencode(shown(out)).decode(errors="replace")  # which need not be text
-        print(f"written  {name}: {runs} ({counts}), {len(content) / 1e6:.1f} MB; open it in a browser")
+        tell(f"written  {name}: {runs} ({counts}), {len(content) / 1e6:.1f} MB; open it in a browser")
 
 
 def chosen(paths: Sequence[Path], where: str | None) -> list[RunRecord]:

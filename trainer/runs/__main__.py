@@ -21,6 +21,7 @@ from rich.live import Live
 from rich.text import Text
 
 from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.display import screen
 from trainer.errors import Refused
 from trainer.run_dir import shown
 from trainer.runs import show
@@ -197,7 +198,7 @@ def write(arguments: argparse.Namespace, view: View) -> None:
         show.write((show.as_csv if arguments.csv else show.as_json)(columns, rows))
     else:
         to_terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
-        console = Console(highlight=False, **({} if to_terminal else {"width": 10_000}))
+        console = screen(**({} if to_terminal else {"width": 10_000}))
         show.output(console, parts(view, console.width if to_terminal else None))
 
 
@@ -221,7 +222,7 @@ def watch(arguments: argparse.Namespace) -> None:
     Raises:
         Refused: standard output is no terminal.
     """
-    console = Console(highlight=False)
+    console = screen()
     if not console.is_terminal:
         raise Refused("--watch: needs a terminal; leave it out, or see --csv and --json")
     view = read(arguments)

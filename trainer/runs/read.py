@@ -20,6 +20,7 @@ from trainer.runs import curves
 from trainer.runs.frozen import load_config
 from trainer.stored import read_object
 from trainer.summary import WRITTEN, fields
+from trainer.text import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +72,7 @@ def find_runs(paths: Sequence[Path]) -> list[RunRecord]:
     for path, root in zip(paths, roots, strict=True):
         for folder, problem in _walk(path, seen):
             name = os.path.relpath(root / folder.relative_to(path), base)
-            record = RunRecord(folder, _printable(folder.resolve().name if name == "." else name))
+            record = RunRecord(folder, printable(folder.resolve().name if name == "." else name))
             if problem is None:
                 _fill(record)
             else:
@@ -179,7 +180,7 @@ def _fill(record: RunRecord) -> None:
         except Damaged as error:
             problems.append(str(error))
     if problems:
-        record.status, record.error = "damaged", _printable(problems[0].removeprefix(f"{record.path}/"))
+        record.status, record.error = "damaged", printable(problems[0].removeprefix(f"{record.path}/"))
 
 
 def _read_config(record: RunRecord) -> None:
@@ -193,7 +194,7 @@ def _read_summary(record: RunRecord) -> None:
     record.summary = data
     record.best, record.test, record.final = data.get("best"), data.get("test") or {}, data.get("final") or {}
     record.status = data.get("status", "damaged")
-    record.error = _printable(" ".join(data["error"].split())) if data.get("error") else None
+    record.error = printable(" ".join(data["error"].split())) if data.get("error") else None
     if record.status == "running" and not is_held(record.path, data.get("process") or {}):
         record.status = "interrupted"
     if wrong is not None:
@@ -217,9 +218,3 @@ def _swept(folder: Path) -> tuple[str, ...]:
     except Damaged:
         return ()
     return tuple(swept) if isinstance(swept, list) and all(isinstance(key, str) for key in swept) else ()
-
-
-def _printable(text: str) -> str:
-    """One line, without half characters (of names that are not UTF-8) and without control characters."""
-    text = os.fsencode(text).decode(errors="replace")
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

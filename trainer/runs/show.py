@@ -21,6 +21,7 @@ from rich.text import Text
 from trainer.files import finite
 from trainer.runs.columns import FACTS, Row
 from trainer.runs.groups import Mean
+from trainer.text import printable, printable_lines
 
 STYLES = {"finished": "green", "running": "cyan", "diverged": "red", "failed": "red", "damaged": "bold red"}
 NAME = 12  # characters of a run's name that a narrow screen keeps
@@ -51,11 +52,8 @@ def text(value: Any, column: str = "") -> str:
     if isinstance(value, int) and column == "parameters":
         return f"{value:,}"
     if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False)
-    shown = str(value)
-    return (
-        shown if shown.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
-    )
+        return printable(json.dumps(value, ensure_ascii=False))
+    return printable(str(value))
 
 
 def digits(value: float) -> str:
@@ -164,17 +162,14 @@ def _narrow(head: str) -> str:
 
 
 def output(console: Console, parts: Iterable[RenderableType]) -> None:
-    """Prints tables and lines, which are not broken; that the reader has gone is an error as everywhere."""
-    with console.capture() as captured:  # rich itself would end the process with status 1
-        for part in parts:
-            console.print(part, soft_wrap=isinstance(part, Text))
-    write(captured.get())
+    """Prints tables and lines, which are not broken."""
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, Text))
 
 
 def write(content: str) -> None:
-    """Writes to standard output; a character that it cannot hold becomes a question mark."""
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(content.encode(encoding, "replace").decode(encoding))
+    """Writes to standard output what a program reads; a person's screen gets it printable."""
+    sys.stdout.write(printable_lines(content) if sys.stdout.isatty() else content)
 
 
 def flat(sheet: Sheet) -> tuple[list[str], list[list[Any]]]:

@@ -20,7 +20,7 @@ from hydra.core.utils import setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.command import one_line_mistakes, refuse_arguments, shown
 from trainer.composing import Loader
 from trainer.config import CONF, register_resolvers
 from trainer.errors import Refused
@@ -43,7 +43,7 @@ def main() -> None:
     show.add_argument("folder", type=typed_path, help="the directory of a sweep")
     for one in (again, show):
         one.error = refuse_arguments
-    with one_line_mistakes():
+    with one_line_mistakes(shown):
         given = parser.parse_args()
         if given.what == "resume":
             resume(given.folder, given.overrides)

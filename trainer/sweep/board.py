@@ -10,7 +10,7 @@ from typing import Any
 
 from trainer import run_dir
 from trainer.announce import number
-from trainer.display import drop_output, on_terminal
+from trainer.display import on_terminal, screen, tell
 from trainer.errors import Refused
 from trainer.run_dir import Summary
 
@@ -44,10 +44,7 @@ class Board:
 
     def say(self, line: str) -> None:
         """Shows a line."""
-        try:
-            print(line, flush=True)
-        except BrokenPipeError:  # the reader has gone (`| head`); the sweep goes on
-            drop_output()
+        tell(line)
 
     def started(self, path: Path) -> None:
         """A job has begun."""
@@ -101,11 +98,10 @@ class Table(Board):
     """A table that lives under the lines: the jobs under way, how far they are, and the time left for all."""
 
     def __init__(self, *args: Any):
-        from rich.console import Console
         from rich.live import Live
 
         super().__init__(*args)
-        self.console = Console(highlight=False)
+        self.console = screen()
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
 
     def open(self) -> None:

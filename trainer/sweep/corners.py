@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.display import loading_progress
+from trainer.display import loading_progress, tell
 from trainer.errors import Refused
 from trainer.sweep.check import survey
 from trainer.sweep.grid import Composer
@@ -74,5 +74,5 @@ def refuse_corners(
     for point, line in bad.items():
         what = line.partition("=")[0], line.partition(": ")[2]  # the same, whatever the number
         if what not in seen:
-            print(f"note        {','.join(point)} cannot run: {line}")
+            tell(f"note        {','.join(point)} cannot run: {line}")
         seen.add(what)

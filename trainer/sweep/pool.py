@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer import run_dir
+from trainer.begin import SIGNALS, signals_wait
 from trainer.errors import Refused
-from trainer.stop import SIGNALS
 
 WARM = "trainer.sweep.warm"  # what the process that forks the others imports
 
@@ -83,7 +83,9 @@ class Pool:
         """Starts the process that the others are forked from, unless it is there; it imports torch meanwhile."""
         if isinstance(self.context, ForkServerContext):
             resource_tracker.ensure_running()  # unblocks signals, so it must be there already
-            with _signals_are_not_for_children():
+            # They come to all processes of a group, from Ctrl-C or from `timeout`: the server and its forks keep them
+            # blocked, and this one, which gets them afterwards, tells the jobs itself.
+            with signals_wait():
                 forkserver.ensure_running()
 
     @property
@@ -139,20 +141,6 @@ class Pool:
         finally:
             process.kill()
             process.join()
-
-
-@contextlib.contextmanager
-def _signals_are_not_for_children() -> Iterator[None]:
-    """A process that is started meanwhile has SIGINT and SIGTERM blocked, and so have its forks.
-
-    They come to all processes of a group, from Ctrl-C or from `timeout`. This one gets them afterwards, and
-    tells the jobs itself.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _lives: list[Connection] = []

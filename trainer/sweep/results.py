@@ -10,6 +10,7 @@ import numpy as np
 
 from trainer.announce import listed, number
 from trainer.assembly import build
+from trainer.display import tell
 from trainer.files import write_whole
 from trainer.run_dir import shown
 from trainer.runs import RunRecord, find_runs, metric_direction
@@ -87,7 +88,7 @@ def show_all(folder: Path) -> None:
     """
     node = asked(folder)["config"]["sweep"]
     records = write(folder)
-    print(*closing_lines(folder, records, build("sweep", node)), sep="\n")
+    tell(*closing_lines(folder, records, build("sweep", node)))
 
 
 def closing_lines(folder: Path, records: list[RunRecord], settings: Settings) -> list[str]:

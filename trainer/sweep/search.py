@@ -19,6 +19,7 @@ from omegaconf import read_write
 
 from hydra_plugins.conga.sweeps import Workers
 from trainer import run_dir
+from trainer.display import tell
 from trainer.errors import Damaged, Held, Refused
 from trainer.names import job_name
 from trainer.runs import find_runs
@@ -95,7 +96,7 @@ def resume(sweep: Sweep, asked: Asked) -> None:
 def carry_out(sweep: Sweep, asked: Asked, plan: Plan) -> None:
     """Asks and tells until all trials are done, then says how to repeat the best."""
     if plan.metric.startswith("test/") and asked.pruner["_target_"] is not None:
-        print(f"note        {plan.metric} is measured once, at the end of a run: nothing is pruned")
+        tell(f"note        {plan.metric} is measured once, at the end of a run: nothing is pruned")
 
     def impossible(job: Job) -> str | None:
         with sweep.pool.asking(survey, [job.config], plan.metric) as answers:
@@ -105,8 +106,7 @@ def carry_out(sweep: Sweep, asked: Asked, plan: Plan) -> None:
     try:
         sweep.run(queue)
     finally:
-        for line in queue.closing_lines():
-            print(line)
+        tell(*queue.closing_lines())
 
 
 def settle_metric(sweep: Sweep, plan: Plan) -> None:

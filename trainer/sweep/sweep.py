@@ -21,7 +21,7 @@ from trainer import run_dir
 from trainer.announce import listed
 from trainer.assembly import build
 from trainer.config import check_node
-from trainer.display import loading_progress
+from trainer.display import loading_progress, tell
 from trainer.errors import Refused
 from trainer.run import ONE_RUN, run_job
 from trainer.sweep import folder as sweep_folder
@@ -139,11 +139,10 @@ class Sweep:
         code = conduct(queue, pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
         if elsewhere := results.keep_best(self.folder, self.settings):
             names = listed([record.name for record in elsewhere])
-            print(f"{'kept':<11} the checkpoints of {names}: a link leads out of {run_dir.shown(self.folder)}")
-        for line in results.closing_lines(self.folder, results.write(self.folder), self.settings):
-            print(line)
+            tell(f"{'kept':<11} the checkpoints of {names}: a link leads out of {run_dir.shown(self.folder)}")
+        tell(*results.closing_lines(self.folder, results.write(self.folder), self.settings))
         if code == 128 + signal.SIGINT or queue.left:
-            print(f"to go on:\n  python -m trainer.sweep resume {shlex.quote(run_dir.shown(self.folder))}")
+            tell("to go on:", f"  python -m trainer.sweep resume {shlex.quote(run_dir.shown(self.folder))}")
         if code:
             raise SystemExit(code)
 

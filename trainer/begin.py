@@ -1,0 +1,127 @@
+"""How a process of a command begins and ends: its three streams can be used, and a signal leaves no traceback.
+
+Nothing here imports more than Python has: it comes before everything else (``trainer/__init__.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, TextIO
+
+# What asks a command to stop. SIGHUP, which Windows lacks: its terminal has gone.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal, where nothing is trained yet or nothing ever is."""
+
+    def __init__(self, signum: int):
+        super().__init__()
+        self.signum = signum
+
+
+class Stream(io.FileIO):
+    """Standard output or error. What cannot be written is dropped, since a run is worth more than what it shows."""
+
+    lost: OSError | None = None  # why, the first time
+
+    def write(self, content: Any) -> int | None:
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.lost = self.lost or error
+            return len(content)
+
+
+def begin() -> None:
+    """Opens what is closed of the three streams, makes two of them fit for any text, and takes the signals."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file that is opened would get this number, and what is printed
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdin is None:
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)))
+    sys.stdout, sys.stderr = _stream(sys.stdout, 1), _stream(sys.stderr, 2)
+    sys.unraisablehook = _unraisable
+    for signum in SIGNALS:
+        if may_take(signum):
+            signal.signal(signum, _end)
+
+
+def may_take(signum: int) -> bool:
+    """Whether a signal is to be handled: that the terminal has gone is ignored where nohup says so."""
+    return signum != getattr(signal, "SIGHUP", None) or signal.getsignal(signum) != signal.SIG_IGN
+
+
+def _stream(before: TextIO | None, number: int) -> TextIO:
+    raw = Stream(number, "w", closefd=False)
+    at_once = number == 2 or raw.isatty() or getattr(before, "write_through", False)  # the last: python -u
+    encoding = before.encoding if before else "utf-8"
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=at_once)
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    """Ends the process on the spot: while modules are imported, or when all is done, there is nothing to put away."""
+    with contextlib.suppress(OSError):  # nobody reads
+        os.write(2, b"conga: interrupted\n")
+    os._exit(128 + signum)
+
+
+def _raise(signum: int, frame: FrameType | None) -> None:
+    for one in SIGNALS:  # a second one does not wait
+        if may_take(one):
+            signal.signal(one, _end)
+    raise Stopped(signum)
+
+
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """A signal that came where Python can raise nothing, as in a destructor, ends the process all the same."""
+    if isinstance(unraisable.exc_value, Stopped):
+        _end(unraisable.exc_value.signum, None)
+    sys.__unraisablehook__(unraisable)
+
+
+@contextlib.contextmanager
+def signals_raise() -> Iterator[None]:
+    """While entered, a signal raises Stopped where the program is; a second one ends the process."""
+    if threading.current_thread() is not threading.main_thread():  # elsewhere Python refuses handlers
+        yield
+        return
+    before = {s: signal.signal(s, _raise) for s in SIGNALS if may_take(s)}
+    try:
+        yield
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+@contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """While entered, signals are kept back, from this thread and from processes that it starts."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def finish() -> str | None:
+    """Flushes standard output; what of it was lost, in a line, but nothing where its reader has gone."""
+    sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    lost = getattr(raw, "lost", None)
+    if lost is None or lost.errno in (errno.EPIPE, errno.EIO):  # as in `| head`, or a terminal that was closed
+        return None
+    return f"standard output: {lost.strerror}; not all of it was written"
