@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from hand_made import CHOICES, with_keys, write_run
-from matplotlib.colors import to_hex, to_rgb, to_rgba
+from matplotlib.colors import to_hex, to_rgb
 
 from trainer.plot import __main__ as plot
 from trainer.plot import look, points, sweep
@@ -327,22 +327,31 @@ def test_parallel_coordinates(make, records):
     make([], status="diverged", optim__lr=1.0, choices={"optim": "sgd"})
     figure = parallel_figure(records(), ["optim", "optim.lr"], "test/accuracy")
     (axis,) = figure.axes
-    lines = {tuple(np.round(line.get_ydata(), 9)): line for line in axis.lines if len(line.get_xdata()) == 3}
-    # adam, cgd, sgd in order; 1e-3 … 1 by logarithms; 0.5 … 0.9
-    assert set(lines) == {(1, 0, 0), (0, round(1 / 3, 9), 1), (0.5, round(2 / 3, 9), 0.5), (1, 1, axis_end(lines))}
-    lost = lines[1, 1, axis_end(lines)]
-    assert lost.get_linestyle() == "--"
-    assert len(set(to_rgba(lost.get_color())[:3])) == 1  # grey
-    best, worst = lines[0, round(1 / 3, 9), 1], lines[1, 0, 0]
-    assert best.get_zorder() > worst.get_zorder()
-    assert sum(to_rgb(best.get_color())) > sum(to_rgb(worst.get_color()))
+    lost, kept = axis.collections
+    (gone,), lines = ([tuple(np.round(path.vertices[:, 1], 9)) for path in c.get_paths()] for c in (lost, kept))
+    # adam, cgd, sgd in order; 1e-3 … 1 by logarithms; 0.5 … 0.9; the best is drawn last, on top
+    assert lines == [(1, 0, 0), (0.5, round(2 / 3, 9), 0.5), (0, round(1 / 3, 9), 1)]
+    assert gone[:2] == (1, 1)
+    assert gone[2] < 0  # below the axis
+    assert lost.get_linestyle()[0][1] is not None  # dashed
+    assert len(set(lost.get_colors()[0][:3])) == 1  # grey
+    colours = kept.get_colors()
+    assert sum(colours[-1][:3]) > sum(colours[0][:3])
     assert any("diverged (1)" in text.get_text() for text in axis.texts)
 
 
-def axis_end(lines):
-    """Where lines of runs without a value end: below the axis."""
-    (end,) = {y[-1] for y in lines if y[-1] < 0}
-    return end
+def test_many_lines_are_as_they_are_one_by_one(make, records):
+    """From some number on they are one artist: the same points, colours and dashes; dots and crosses besides."""
+    for i in range(25):
+        make([0.5 + i, 0.25] if i else [0.5], optim__lr=float(i), status="diverged" if i in (3, 4) else "finished")
+    figure = curves_figure(records(), "epoch", ["val/loss"], by=["optim.lr"])
+    (lines, dots), axis = figure.axes[0].collections[:2], figure.axes[0]
+    found = [line.tolist() for line in lines.get_segments()]
+    assert sorted(found) == [[[1, 0.5]], *([[1, 0.5 + i], [2, 0.25]] for i in range(1, 25))]
+    assert len({tuple(colour) for colour in lines.get_colors()}) == 25
+    assert dots.get_offsets().tolist() == [[1, 0.5]]
+    assert sorted(crosses(axis)) == [[[2, 0.25]], [[2, 0.25]]]
+    assert axis.dataLim.extents.tolist() == [1, 0.25, 2, 24.5]
 
 
 # Sweeps

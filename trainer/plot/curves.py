@@ -198,25 +198,53 @@ def draw_lines(axis: Axes, lines: Sequence[Line], how: Look, banded: bool) -> No
     """Lines with their bands; a cross where one ends because the run diverged."""
     from matplotlib.ticker import MaxNLocator
 
-    many = len(lines) > LISTED
-    for line in lines:
-        colour, dash = how.colours[line.setting], how.dashes[line.setting]
-        if not len(line.x):
-            continue
-        mean = line.sd is not None
-        thin = 0.8 if many else 1.2
-        single = {"marker": "o", "markersize": 3} if len(line.x) == 1 and not line.diverged else {}
-        axis.plot(
-            *(line.x, line.y), color=colour, linestyle=dash, linewidth=1.7 if mean else thin,
-            alpha=1.0 if mean else 0.55 if many or banded else 0.9, zorder=3 if mean else 2, **single,
-        )  # fmt: skip
-        if mean and line.n[1] > 1:
+    many, drawn = len(lines) > LISTED, [line for line in lines if len(line.x)]
+    means, runs = ([line for line in drawn if (line.sd is not None) is mean] for mean in (True, False))
+    stroke(axis, runs, how, linewidth=0.8 if many else 1.2, alpha=0.55 if many or banded else 0.9, zorder=2)
+    stroke(axis, means, how, linewidth=1.7, alpha=1.0, zorder=3)
+    for line in means:
+        if line.n[1] > 1:
+            colour = how.colours[line.setting]
             axis.fill_between(line.x, line.y - line.sd, line.y + line.sd, color=colour, alpha=0.2, linewidth=0)
-        if line.diverged:
-            axis.plot(line.x[-1:], line.y[-1:], color=colour, **CROSS)
+    lost = [line for line in runs if line.diverged]
+    mark(axis, lost, [line.y[-1] for line in lost], how)
     axis.grid(True)
     if all((line.x == line.x.astype(int)).all() for line in lines):
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def stroke(axis: Axes, lines: Sequence[Line], how: Look, *, linewidth: float, alpha: float, zorder: int) -> None:
+    """Lines, and a dot for one of a single point; many as one artist, since matplotlib takes a millisecond for each."""
+    from matplotlib.collections import LineCollection
+
+    if len(lines) <= LISTED:
+        for line in lines:
+            single = {"marker": "o", "markersize": 3} if len(line.x) == 1 and not line.diverged else {}
+            axis.plot(
+                *(line.x, line.y), color=how.colours[line.setting], linestyle=how.dashes[line.setting],
+                linewidth=linewidth, alpha=alpha, zorder=zorder, **single,
+            )  # fmt: skip
+        return
+    colours, dashes = ([of[line.setting] for line in lines] for of in (how.colours, how.dashes))
+    points = [np.column_stack((line.x, line.y)) for line in lines]
+    axis.add_collection(
+        LineCollection(
+            points, colors=colours, linestyles=dashes, linewidths=linewidth, alpha=alpha, zorder=zorder,
+            capstyle="projecting" if {*dashes} == {"-"} else "butt", joinstyle="round",
+        )
+    )  # fmt: skip
+    single = [i for i, line in enumerate(lines) if len(line.x) == 1 and not line.diverged]
+    if single:
+        where = np.concatenate([points[i] for i in single]).T
+        axis.scatter(*where, s=9, color=[colours[i] for i in single], alpha=alpha, linewidths=1, zorder=zorder)
+    axis.autoscale_view()
+
+
+def mark(axis: Axes, lines: Sequence[Line], heights: Sequence[float], how: Look, **options: Any) -> None:
+    """Crosses at these heights where lines end."""
+    for colour in dict.fromkeys(how.colours[line.setting] for line in lines):
+        own = [(line.x[-1], y) for line, y in zip(lines, heights, strict=True) if how.colours[line.setting] == colour]
+        axis.plot(*zip(*own, strict=True), color=colour, **CROSS, **options)
 
 
 def set_axes(axis: Axes, lines: Sequence[Line], how: Look, log: tuple[bool | None, bool | None], falls: bool) -> None:
@@ -249,11 +277,9 @@ def set_axes(axis: Axes, lines: Sequence[Line], how: Look, log: tuple[bool | Non
         if not any((line.x > 0).any() for line in lines):
             raise Refused("--log-x: no number is positive")
         look.log_axis(axis, "x")
-    bottom, top = axis.get_ylim()
-    for line in lines:  # what leaves the picture is marked at its edge
-        if line.diverged and len(line.x) and not bottom <= line.y[-1] <= top:
-            edge = top if line.y[-1] > top else bottom
-            axis.plot(line.x[-1:], [edge], color=how.colours[line.setting], clip_on=False, **CROSS)
+    bottom, top = axis.get_ylim()  # what leaves the picture is marked at its edge
+    left = [line for line in lines if line.diverged and len(line.x) and not bottom <= line.y[-1] <= top]
+    mark(axis, left, [top if line.y[-1] > top else bottom for line in left], how, clip_on=False)
 
 
 def legend_entries(how: Look, lines: Sequence[Line]) -> list[tuple[Any, str]]:

@@ -33,6 +33,7 @@ def parallel_figure(
     size: tuple[float, float] | None = None,
 ) -> Figure:
     """Lines of the runs that finished, coloured by the metric, the best on top; those that diverged dashed and grey."""
+    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
     shown = [r for r in records if r.status == "diverged" or math.isfinite(finished_value(r, metric))]
@@ -46,22 +47,20 @@ def parallel_figure(
     order = sorted(range(len(shown)), key=lambda i: (math.isfinite(values[i]), values[i] if better else -values[i]))
     alpha = 0.9 if len(shown) <= 60 else 0.65
     heights = [heights_of(scale, [setting(shown[i], scale.key) for i in order]) for scale in scales]
-    for rank, i in enumerate(order):
-        y = [of_axis[rank] for of_axis in heights]
-        if math.isfinite(values[i]):
-            y.append(float(norm(values[i])) if better else 1 - float(norm(values[i])))
-            axis.plot(
-                range(len(y)), y, color=shades(norm(values[i])), alpha=alpha, linewidth=1.2, zorder=2 + rank / 1e4
-            )
-        else:
-            axis.plot(
-                range(len(y) + 1), [*y, DIVERGED], color=look.GREY, alpha=0.5, linewidth=0.9, linestyle=(0, (3, 2))
-            )
+    lines = np.column_stack([*heights, np.full(len(order), DIVERGED)])
+    places = np.broadcast_to(np.arange(len(keys) + 1.0), lines.shape)
+    lost = len(shown) - len(finite)
+    shares = norm([values[i] for i in order[lost:]]) if finite else np.zeros(0)
+    lines[lost:, -1] = shares if better else 1 - shares
+    points = np.stack((places, lines), axis=-1)
+    dashed = {"colors": look.GREY, "alpha": 0.5, "linewidths": 0.9, "linestyles": [(0, (3, 2))]}
+    axis.add_collection(LineCollection(points[:lost], joinstyle="round", zorder=2, **dashed))
+    solid = {"colors": shades(shares), "alpha": alpha, "linewidths": 1.2, "capstyle": "projecting"}
+    axis.add_collection(LineCollection(points[lost:], joinstyle="round", zorder=2, **solid))
     for place, scale in enumerate(scales):
         places, texts = scale.ticks()
         draw_axis(axis, place, texts, [height(scale, t, placed=True) for t in places])
     draw_metric(axis, len(keys), norm, better, finite)
-    lost = len(shown) - len(finite)
     if lost:
         axis.text(len(keys) + 0.06, DIVERGED, f"diverged ({lost})", va="center", color="0.35", fontsize=8)
     name_axes(axis, [*keys, words(metric)], DIVERGED if lost else -0.05)
@@ -83,7 +82,8 @@ def at_best(metric: str) -> str:
 
 def heights_of(scale: Scale, values: Sequence[object]) -> list[float]:
     """Where lines cross an axis, the last above; many that share a value are spread around it, so that all are seen."""
-    found = [height(scale, value) for value in values]
+    of_value = {value: height(scale, value) for value in scale.values}
+    found = [of_value[value] for value in values]
     if len(found) < MANY or len(scale.values) > FEW:
         return found
     reach = min(0.05, 0.3 / len(scale.values))

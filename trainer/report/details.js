@@ -1,6 +1,18 @@
 "use strict";
 // One run: its configuration and log as they lie on the disk, and what it differs in from another.
 
+// Each run's configuration and log, [[configuration, log], …], once they are unpacked.
+const packed = Uint8Array.from(atob(byId("texts").textContent), (letter) => letter.charCodeAt(0));
+const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+const texts = new Response(unpacked).json();
+
+async function renderTexts(run) {
+  const [config, log] = (await texts)[run.index];
+  if (run !== state.chosen) return; // another one meanwhile
+  byId("config").textContent = config ?? "There is no configuration.";
+  byId("run-log").textContent = log ?? "There is no train.log.";
+}
+
 function renderDetails() {
   const [run, other] = [state.chosen, state.other];
   byId("chosen").value = run.index;
@@ -15,8 +27,7 @@ function renderDetails() {
     element("code", { textContent: run.path }),
     ...(run.error ? [element("span", { className: "reason", textContent: run.error })] : []),
   );
-  byId("config").textContent = run.yaml ?? "There is no configuration.";
-  byId("run-log").textContent = run.log ?? "There is no train.log.";
+  renderTexts(run);
   byId("difference").replaceChildren(...(other ? [settingsTable(run, other), valuesTable(run, other)] : []));
 }
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trainer.errors import Damaged
 from trainer.run_dir import CONFIG, RESUMED, shown
 from trainer.runs.columns import row
-from trainer.runs.read import canonical, differing, metric_direction
+from trainer.runs.read import canonicals, differing, metric_direction
 from trainer.stored import opened
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from trainer.runs.read import RunRecord
 
 # What keeps a page of many runs at a few megabytes. All runs together get so much; each gets its share, within bounds.
@@ -23,6 +23,7 @@ ROWS, ROWS_LEAST, ROWS_MOST = 200_000, 100, 5_000  # of metrics.csv
 LOG, LOG_LEAST, LOG_MOST = 2_000_000, 4_000, 100_000  # bytes of train.log
 CONFIG_MOST = 100_000  # bytes of a configuration file; one that a trainer wrote has a few thousand
 DIGITS = 6  # of a number in a curve
+WHOLE = 2**53  # integers below are exact in a browser
 
 
 def payload(records: Sequence[RunRecord]) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def _run(record: RunRecord, shared: dict[str, Any], rows: int, log: int) -> dict
         "config": own if record.config else None,
         "yaml": _yaml(record.path),
         "log": _ends(record.path / "train.log", log),
-        "curves": {name: _numbers(column[kept] if kept else column) for name, column in curves.items()},
+        "curves": _numbers({name: column[kept] if kept else column for name, column in curves.items()}),
         "rows": length if kept else None,
     }
 
@@ -76,11 +77,9 @@ def _lower_is_better(record: RunRecord) -> set[str]:
 
 def _shared(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What all configurations say alike."""
-    first, *others = configs or [{}]
-    said = {key: canonical(value) for key, value in first.items()}
-    for config in others:
-        said = {key: text for key, text in said.items() if key in config and canonical(config[key]) == text}
-    return {key: first[key] for key in said}
+    first = configs[0] if configs else {}
+    common = [key for key in first if all(key in config for config in configs)]
+    return {key: first[key] for key in common if len(canonicals(config[key] for config in configs)) == 1}
 
 
 def _plain(value: Any) -> Any:
@@ -94,20 +93,23 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | bool | int) else str(value)
 
 
-def _numbers(column: np.ndarray) -> list[float | int | None]:
-    """A curve with the digits that a picture can show; what is no number is null."""
-
-    def short(value: float) -> float | int | None:
-        if not math.isfinite(value):
-            return None
-        return int(value) if _is_whole(value) else float(f"{value:.{DIGITS}g}")
-
-    return [short(value) for value in column.tolist()]
+def _numbers(curves: dict[str, np.ndarray]) -> dict[str, list[float | int | None]]:
+    """Curves with the digits that a picture can show; what is no number is null."""
+    if not curves:
+        return {}
+    numbers = np.concatenate(list(curves.values()))  # at once: a run has a dozen curves
+    values, n = numbers.tolist(), len(numbers) // len(curves)
+    shown: list[float | int | None] = [*map(float, (f"%.{DIGITS}g " * len(values) % (*values,)).split())]
+    for i in np.flatnonzero(~np.isfinite(numbers)).tolist():
+        shown[i] = None
+    for i in np.flatnonzero((numbers == np.trunc(numbers)) & (abs(numbers) < WHOLE)).tolist():
+        shown[i] = int(values[i])
+    return {name: shown[i * n : (i + 1) * n] for i, name in enumerate(curves)}
 
 
 def _is_whole(value: float) -> bool:
-    """Whether it is an integer that a browser's numbers hold exactly."""
-    return value.is_integer() and abs(value) < 2**53
+    """Whether it is an integer that a browser holds exactly."""
+    return value.is_integer() and abs(value) < WHOLE
 
 
 def _kept(length: int, most: int) -> list[int] | None:

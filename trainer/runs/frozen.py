@@ -40,10 +40,19 @@ def load_config(folder: Path) -> dict[str, Any]:
         found = CHOICES.search(text, max(0, text.find("\n  runtime:")))
         if found is None:
             raise Damaged(f"{HYDRA}: does not say which choices were made (hydra.runtime.choices)")
-        for group, choice in _parse(found["block"], HYDRA):
-            if not group.startswith("hydra/") and group != "sweep":  # how jobs are made is no part of a run
-                config[group.partition("@")[0]] = choice
+        config |= _choices(found["block"])
     return config
+
+
+@lru_cache(maxsize=1 << 10)
+def _choices(block: str) -> dict[str, Any]:
+    """Group -> choice, without those that say how jobs are made, which is no part of a run."""
+    chosen = _parse(block, HYDRA)
+    return {
+        group.partition("@")[0]: choice
+        for group, choice in chosen
+        if not group.startswith("hydra/") and group != "sweep"
+    }
 
 
 def _text(folder: Path, name: str) -> str | None:

@@ -115,7 +115,13 @@ def _told(records: Sequence[RunRecord], key: str) -> bool:
 
 
 def _values(records: Iterable[RunRecord], key: str) -> int:
-    return len({canonical(record.config[key]) for record in records if key in record.config})
+    found = (record.config[key] for record in records if key in record.config)
+    return len(canonicals(found))
+
+
+def canonicals(values: Iterable[Any]) -> set[str]:
+    """The different ones among values; of one that many runs share (see ``frozen.py``) the text is made once."""
+    return {canonical(value) for value in {id(value): value for value in values}.values()}
 
 
 def canonical(value: Any) -> str:
