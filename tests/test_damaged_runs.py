@@ -1,10 +1,16 @@
 """Run directories that something happened to: what is noticed, what is said, and that nothing is lost."""
 
+import io
 import shutil
+import zipfile
 
 import pytest
 import torch
-from conftest import rows
+from conftest import rows, summary
+
+from trainer import checkpoint, evaluate, predict, weights
+from trainer.errors import Refused
+from trainer.seal import check_seal
 
 
 @pytest.fixture
@@ -56,6 +62,100 @@ def test_damaged_checkpoint(cli, copied, damage):
     code, text = cli(f"train.resume={run}", "train.epochs=3")
     assert code == 2
     assert "there is no whole best.pt either" in text
+
+
+def same(a, b):
+    """Whether two states hold equal tensors and values."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return a == b
+
+
+def test_every_single_bit_of_a_checkpoint_counts(tmp_path):
+    """A flipped bit anywhere is found before torch sees the file; torch alone reads it as it reads its own."""
+    path = tmp_path / "last.pt"
+    state = {"model": torch.nn.Linear(2, 1).state_dict(), "facts": {}, "n": [1, 2.5, "text"]}
+    checkpoint.save(path, "last", state)
+    content = path.read_bytes()
+    whole = checkpoint.load(path, "last", "cpu")
+    assert same(torch.load(path, weights_only=True), whole)
+    assert same({key: whole[key] for key in state}, state)
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            sealed = check_seal(io.BytesIO(flipped))
+        except Exception:  # of a dozen types, as checkpoint.load says
+            continue
+        assert not sealed, bit  # then the seal itself is damaged, without which no checkpoint of today is read
+        path.write_bytes(flipped)
+        with pytest.raises(Refused, match="its last bytes are damaged"):
+            checkpoint.load(path, "last", "cpu")
+
+
+def test_the_bit_that_makes_a_folder_of_a_tensor(cli, copied):
+    """Bit 4 of the external attributes in the archive's directory: torch then reads no bytes of that tensor."""
+    run = copied("train.epochs=2")
+    last = run / "checkpoints" / "last.pt"
+    content = bytearray(last.read_bytes())
+    with zipfile.ZipFile(last) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("data/0"))
+        entry = content.index(name.encode(), archive.start_dir) - 46
+    content[entry + 38] ^= 1 << 4
+    last.write_bytes(content)
+    code, text = cli(f"train.resume={run}", "train.epochs=3")
+    assert code == 2, text
+    assert "last.pt: not a readable checkpoint" in text
+
+
+def test_a_checkpoint_of_before_is_read_with_a_note(cli, command, copied):
+    run = copied("train.epochs=2")
+    for path in (run / "checkpoints").iterdir():
+        torch.save(torch.load(path, weights_only=True) | {"format": "conga checkpoint 1"}, path)
+    note = "of an earlier version, without a seal: its tensors are checked, its headers are not"
+    assert note in command(evaluate.main, str(run))[1]
+    code, text = cli(f"train.resume={run}", "train.epochs=3")
+    assert code == 0
+    assert note in text
+
+
+def test_a_checkpoint_of_another_run_is_noticed_by_readers(command, copied):
+    """Of another configuration, and of the same with other numbers."""
+    run, other = copied("train.epochs=2"), copied("train.epochs=2", "seed=1", name="other")
+    for kind in ("best", "last"):
+        path = run / "checkpoints" / f"{kind}.pt"
+        path.write_bytes((other / "checkpoints" / f"{kind}.pt").read_bytes())
+        for main, *more in ((evaluate.main,), (weights.main,), (predict.main, "x.npz")):
+            code, text = command(main, str(run), *more, f"--checkpoint={kind}")
+            assert code == 2, text
+            assert f"{kind}.pt: a checkpoint of another run (seed is 1 there and 0 here)" in text
+        state = torch.load(path, weights_only=True)
+        checkpoint.save(path, kind, state | {"config": state["config"] | {"seed": 0}})
+        code, text = command(evaluate.main, str(run), f"--checkpoint={kind}")
+        assert code == 2, text
+        assert f"{kind}.pt: a checkpoint of another run ({'best' if kind == 'best' else 'final'}." in text
+
+
+def test_metrics_of_another_run_are_noticed(cli, copied):
+    run, other = copied("train.epochs=2"), copied("train.epochs=2", "seed=1", name="other")
+    (run / "metrics.csv").write_bytes((other / "metrics.csv").read_bytes())
+    code, text = cli(f"train.resume={run}", "train.epochs=3")
+    assert code == 2, text
+    assert "metrics.csv: of another run; its row of epoch 2 is not the one in last.pt" in text
+
+
+def test_a_lost_summary_is_made_again(cli, copied):
+    run = copied("train.epochs=2")
+    before = summary(run)
+    (run / "summary.json").unlink()
+    code, text = cli(f"train.resume={run}")
+    assert code == 0, text
+    assert "note        summary.json is gone; it is made again from last.pt" in text
+    after = summary(run)
+    for key in ("status", "epochs", "steps", "best", "final", "test", "parameters", "seed"):
+        assert after[key] == before[key], key
 
 
 def test_a_pickle_is_not_executed(cli, copied, tmp_path):

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import linear_outputs, row, softmax, summary
 from formats import write_images
 from PIL import Image
 from sklearn import metrics
 
-from trainer import evaluate, pictures
+from trainer import checkpoint, evaluate, pictures
 
 LINEAR = ("model=linear", "train.epochs=2", "optim=adam")
 CLASSES = 7
@@ -267,10 +268,12 @@ def wound(run, what):
         if what == "other data":
             state["facts"]["sizes"] = {"train": 1, "test": 1}
         elif what == "another version":
-            state["config"]["model"]["widht"] = 3
+            config = yaml.safe_load((run / ".hydra" / "config.yaml").read_text())
+            state["config"]["model"]["widht"] = config["model"]["widht"] = 3
+            (run / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
         else:
             state["model"]["weight"] = torch.zeros(1)
-        torch.save(state, run / "checkpoints" / "best.pt")
+        checkpoint.save(run / "checkpoints" / "best.pt", "best", state)
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_missing_values_become_the_mean_of_the_training_split(tmp_path, kind):
         np.testing.assert_allclose(dataset.splits[split][0], np.where(np.isnan(x[i]), means, x[i]), rtol=1e-6)
     total = ", ".join(f"{holes[index[s]].sum()} in {s}" for s in ("train", "val", "test") if holes[index[s]].any())
     assert f"missing inputs are the mean of the training split: {total}" in dataset.facts.notes
-    given = read_inputs(tmp_path / f"t.{kind}", dataset.facts, source, 7) if kind == "csv" else None
+    given = read_inputs(tmp_path / f"t.{kind}", dataset.facts, lambda: source, 7) if kind == "csv" else None
     if given is not None:
         np.testing.assert_allclose(np.concatenate(list(given.parts)), np.where(np.isnan(x), means, x), rtol=1e-6)
 

@@ -22,7 +22,7 @@ class Focal(CrossEntropy):
 
 
 def test_an_objective_of_ones_own_is_a_class_and_a_yaml(cli, tmp_path):
-    """In a folder of one's own, `--config-dir`; its keys are checked as ours are, and a resume needs no flag."""
+    """In a folder of one's own, `--config-dir`; its keys are checked as ours are; a resume needs `--trust` only."""
     (tmp_path / "own" / "objective").mkdir(parents=True)
     (tmp_path / "own" / "objective" / "focal.yaml").write_text("_target_: test_own_objective.Focal\ngamma: 2.0\n")
     run = ["objective=focal", "data=iris", "data.test_fraction=0", "data.val_fraction=0", "model=linear", "optim.lr=0"]
@@ -33,7 +33,7 @@ def test_an_objective_of_ones_own_is_a_class_and_a_yaml(cli, tmp_path):
     assert summary(tmp_path / "run")["final"]["train/loss"] == pytest.approx(
         -((1 - p) ** 2 * np.log(p)).mean(), rel=1e-5
     )
-    assert cli("train.resume=run", "train.epochs=2")[0] == 0
+    assert cli("train.resume=run", "train.epochs=2", "--trust")[0] == 0
     assert summary(tmp_path / "run")["epochs"] == 2
     code, text = cli("--config-dir=own", *run, "objective.gama=1")
     assert (code, text.count("\n")) == (2, 1), text

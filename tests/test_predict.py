@@ -250,8 +250,8 @@ def test_a_mistake_on_the_command_line(predict, arguments, line):
 @pytest.mark.slow
 def test_a_reader_that_goes_away(trained, tmp_path):
     run = trained("data=digits", *LINEAR)
-    np.savez(tmp_path / "x.npz", x=np.zeros((20_000, 1, 8, 8), np.uint8))
+    np.savez(tmp_path / "x.npz", x=np.full((20_000, 1, 8, 8), 200, np.uint8))
     line = f"{sys.executable} -m trainer.predict {run} x.npz --csv | head -n 2; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "0"
-    assert done.stderr == "note: x holds 0 to 0; the run's data were in 0 to 16\n"
+    assert done.stderr == "note: x holds 200 to 200; the run's data were in 0 to 16\n"

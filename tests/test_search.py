@@ -156,7 +156,7 @@ def queue(folder, composer, lines, *, n, sampler=TPE, maximize=False, impossible
         workers=1, jobs_per_gpu=1, fail_fast=False, retries=0, rerun_failed=False, keep_checkpoints="all",
         metric="val/loss", direction="maximize" if maximize else "minimize",
     )  # fmt: skip
-    return Search(folder, plan, Asked(n, sampler, NONE, None), settings, impossible)
+    return Search(folder, plan, Asked(n, sampler, NONE, None), settings, impossible, None)
 
 
 def config_of(run):

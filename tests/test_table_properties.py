@@ -129,7 +129,7 @@ def test_a_table_is_the_same_as_csv_and_as_parquet(tmp_path_factory, frame, miss
 
 def rows(path, facts, missing="mean"):
     """All inputs that a prediction of the file would take."""
-    return np.concatenate(list(read_inputs(path, facts, source(path, missing=missing), 7).parts))
+    return np.concatenate(list(read_inputs(path, facts, lambda: source(path, missing=missing), 7).parts))
 
 
 @QUIET

@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from trainer import trust
 from trainer.begin import signals_raise
 from trainer.command import EXIT, FULL_ERROR, interrupted_by, plain_warnings, refuse, report, shown, status, whole
 from trainer.composing import install
@@ -56,15 +57,16 @@ def command_line() -> int:
     def job(cfg: DictConfig) -> None:
         modes.add(HydraConfig.get().mode)
         try:
-            codes.append(train(cfg))
+            codes.append(train(cfg, trusted))
         except Exception as error:  # with Hydra's own sweeper it costs this job only
             codes.append(report(error, tracebacks, sys.argv[1:]))
         if codes[-1] > 128:  # a signal ends a sweep, too
             raise SystemExit(codes[-1])
 
+    trusted = trust.FLAG in sys.argv[1:]
     try:
         with signals_raise(), errors_passed_on():
-            sys.argv[1:] = flags_first(sys.argv[1:])
+            sys.argv[1:] = flags_first([word for word in sys.argv[1:] if word != trust.FLAG])
             answers = only_answers(sys.argv[1:])
             job()
     except SystemExit as end:  # of a sweep, or after --help

@@ -6,19 +6,22 @@ best.pt  the model and the facts of its dataset, for whoever uses the model
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
 from data.fingerprint import difference
-from trainer.errors import Refused, one_line
-from trainer.files import write_whole
+from trainer import run_dir
+from trainer.errors import Damaged, Refused, one_line
+from trainer.files import finite, write_whole
+from trainer.seal import check_seal, seal
+from trainer.stored import opened
 
-FORMAT = "conga checkpoint 1"
+FORMAT = "conga checkpoint 2"
+UNSEALED = "conga checkpoint 1"  # of earlier versions: read, with a note
 LATER = ("steps", "kinds", "fill", "fingerprint")  # facts that checkpoints of earlier versions lack
-UNCHECKED = "the checkpoint is of an earlier version, without a fingerprint: sizes and statistics of the data agree"
 
 
 def save(path: Path, kind: str, state: dict[str, Any], *, settle: bool = True) -> None:
@@ -38,6 +41,7 @@ def save(path: Path, kind: str, state: dict[str, Any], *, settle: bool = True) -
         finally:
             if sink.error:
                 raise sink.error from None
+        seal(file)
 
     write_whole(path, write, settle=settle)
 
@@ -65,25 +69,55 @@ def load(path: Path, kind: str, device: torch.device | str) -> dict[str, Any]:
     """The state in `path`, its tensors on `device`.
 
     Raises:
-        Refused: missing, damaged (every byte is checked), or no checkpoint of ours.
+        Refused: missing, damaged (every byte is checked before torch sees the file), or no checkpoint of ours.
     """
     try:
-        if path.stat().st_size == 0:
-            raise ValueError("the file is empty")
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            raise ValueError(f"{damaged} is damaged")
+        with opened(path) as file:
+            sealed = check_seal(file)
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise Refused(f"{path}: no such checkpoint") from None
+    except Damaged:  # a pipe, a device, a folder
+        raise
     except Exception as error:  # damage surfaces as a dozen types, from zipfile's and torch's to KeyError
         raise Refused(f"{path}: not a readable checkpoint ({one_line(error)})") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") not in (FORMAT, UNSEALED):
         raise Refused(f"{path}: a PyTorch file, but not a checkpoint of this program ({FORMAT})")
+    if state["format"] == FORMAT and not sealed:
+        raise Refused(f"{path}: not a readable checkpoint (its last bytes are damaged)")
     if state.get("kind") != kind:
         raise Refused(f"{path}: holds what belongs into {state.get('kind')}.pt")
     return state
+
+
+def notes(state: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a checkpoint of an earlier version lacks, to be said where it is read."""
+    lacks = []
+    if state["format"] == UNSEALED:
+        lacks.append("a seal: its tensors are checked, its headers are not")
+    if state["facts"].get("fingerprint") is None:
+        lacks.append("a fingerprint: sizes and statistics of the data agree")
+    return tuple(f"the checkpoint is of an earlier version, without {what}" for what in lacks)
+
+
+def other_run(state: Mapping[str, Any], config: Mapping[str, Any], summary: Mapping[str, Any]) -> str | None:
+    """What in a checkpoint cannot be of the run with this configuration and summary, in words.
+
+    Args:
+        summary: read before the checkpoint, which may so be ahead of it, as it is after a kill.
+    """
+    if other := run_dir.difference(config, state["config"]):
+        return other
+    if state["kind"] == "best":
+        name, mine, theirs = "best", state["best"], summary.get("best")
+    elif state["kind"] == "last":
+        name, mine, theirs = "final", state["progress"]["final"], summary.get("final")
+    else:
+        return None
+    if not theirs or (mine and mine["epoch"] > theirs["epoch"]):
+        return None
+    shared = {key: value for key, value in theirs.items() if key != "note"}
+    return run_dir.difference(finite({key: (mine or {}).get(key) for key in shared}), shared, name)
 
 
 def changed_fact(before: dict[str, Any], now: dict[str, Any]) -> str | None:

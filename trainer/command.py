@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import signal
@@ -10,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 
+from trainer import trust
 from trainer.begin import Stopped, finish, signals_raise
 from trainer.distributed import other_process
 from trainer.errors import Refused
@@ -35,6 +37,11 @@ def refuse(line: str, code: int = EXIT["refused"]) -> int:
     """Prints the one line that says what is wrong (the many jobs of a sweep have several); returns the exit status."""
     print(f"conga: {printable_lines(line)}", file=sys.stderr)
     return code
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Adds the switch for directories that name classes of their own; see ``trainer.trust``."""
+    parser.add_argument(trust.FLAG, dest="trusted", action="store_true", help=trust.HELP)
 
 
 def refuse_arguments(message: str) -> None:

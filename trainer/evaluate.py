@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.command import add_trust, one_line_mistakes, refuse_arguments
 from trainer.display import screen
 from trainer.errors import Refused
 from trainer.files import write_json, write_whole
@@ -101,12 +101,13 @@ def main() -> None:
     parser.add_argument("--out", type=typed_path, metavar="DIR", help="where to write; default: RUN_DIR/evaluation")
     parser.add_argument("--format", choices=("parquet", "csv"), help="of predictions; default: parquet if it can be")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
+    add_trust(parser)
     parser.error = refuse_arguments
     with one_line_mistakes():
         arguments = parser.parse_intermixed_args()
         evaluation, out, files = carry_out(**vars(arguments))
         console = screen()
-        for note in evaluation.run.data_notes:
+        for note in evaluation.run.all_notes:
             console.print(f"note     {note}", markup=False, soft_wrap=True)
         console.print(evaluation.title, markup=False, soft_wrap=True)
         for table in tables(evaluation):
@@ -127,12 +128,14 @@ def carry_out(
     summary: Mapping[str, Any] | None = None,
     settings: Sequence[str] = (),
     new_data: bool = False,
+    trusted: bool = False,
 ) -> tuple[Evaluation, Path, list[str]]:
     """Evaluates the run in the directory `run` and writes the files; also what ``logger=pictures`` does.
 
     Args:
         summary: what ``summary.json`` is going to say, of a run that has just ended.
         settings: ``data.KEY=VALUE``, of the same data elsewhere, or of other data.
+        trusted: whether the run may name classes that are not this program's own.
         new_data: evaluates on every sample of other data; into RUN_DIR/evaluation_new_data.
 
     Returns:
@@ -144,7 +147,7 @@ def carry_out(
     from trainer.reading import data_settings, load_run
 
     kind = table_format(format)
-    read = load_run(run, checkpoint, device)
+    read = load_run(run, checkpoint, device, trusted=trusted)
     read.given, read.new_data = data_settings(settings, new_data), new_data
     if new_data and split is not None:
         raise Refused(f"--split={split}: new data are evaluated as a whole; leave it out")

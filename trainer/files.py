@@ -68,7 +68,7 @@ def write_whole(
     with _named(path):
         try:
             temporary.unlink(missing_ok=True)  # what a kill left, or a link that somebody put there
-            with open(temporary, "xb") as file:
+            with open(temporary, "x+b") as file:
                 if callable(content):
                     content(file)
                 else:

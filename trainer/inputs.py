@@ -46,10 +46,11 @@ class Inputs:
     unread: list[str] = field(default_factory=list)  # a line for each input that cannot be predicted
 
 
-def read_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
-    """The inputs in `path`, for a model trained on data with `facts` that were read by `source`.
+def read_inputs(path: Path, facts: Facts, source: Callable[[], Any], batch: int) -> Inputs:
+    """The inputs in `path`, for a model trained on data with `facts` that `source` read.
 
     Args:
+        source: makes what reads the run's data, for pictures and tables; arrays need none.
         batch: how many rows or samples make a part.
 
     Raises:
@@ -63,10 +64,10 @@ def read_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
     if path.suffix.lower() == ".npz":
         return array_inputs(path, facts, batch)
     if len(facts.input_shape) == 3 and (path.is_dir() or path.suffix.lower() in ENDINGS):
-        return image_inputs(path, facts, source)
+        return image_inputs(path, facts, source())
     is_table = len(facts.input_shape) == 1 and facts.column_names
     if is_table and path.suffix.lower() not in ENDINGS and (is_parquet(path) or not path.is_dir()):
-        return table_inputs(path, facts, source, batch)
+        return table_inputs(path, facts, source(), batch)
     given = "a folder" if path.is_dir() else f"a {path.suffix or 'file without an ending'}"
     raise Refused(f"{path}: expected {expected(facts)}, given {given}")
 

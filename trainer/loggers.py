@@ -15,6 +15,7 @@ from trainer.run_dir import shown
 from trainer.stored import MOST_TABLE, read_bytes
 
 Row = dict[str, Any]
+METRICS = "metrics.csv"
 
 
 class Csv:
@@ -31,7 +32,7 @@ class Csv:
         Raises:
             Refused: rows that the checkpoint goes with are missing or damaged.
         """
-        self.epochs = Table(run / "metrics.csv", columns)
+        self.epochs = Table(run / METRICS, columns)
         self.groups = Table(run / "metrics_groups.csv", group_columns)
         for table in (self.epochs, self.groups):
             if table.columns:
@@ -74,8 +75,15 @@ class Pictures:
             return None
         from trainer import evaluate  # brings matplotlib, pandas and scikit-learn, which a run has no need of
 
-        _, out, files = evaluate.carry_out(self.run, device=summary["device"], summary=summary)
+        _, out, files = evaluate.carry_out(self.run, device=summary["device"], summary=summary, trusted=True)
         return f"{shown(out)}: {', '.join(name for name in files if name.endswith('.png'))}"
+
+
+def check_row(run: Path, columns: list[str], row: Row) -> None:
+    """Raises Refused where ``metrics.csv`` is not that of the run whose last epoch has the numbers `row`."""
+    table = Table(run / METRICS, columns)
+    if table.path.exists() and table.rows(row["epoch"])[-1] != [_text(row.get(column)) for column in columns]:
+        raise Refused(f"{table.path}: of another run; its row of epoch {row['epoch']} is not the one in last.pt")
 
 
 class Table:
@@ -86,7 +94,7 @@ class Table:
 
     def start(self, epochs_done: int) -> None:
         """Opens the file at the end of an epoch, dropping what comes after."""
-        kept = self._rows(epochs_done) if epochs_done else []
+        kept = self.rows(epochs_done) if epochs_done else []
         content = "".join(self._line(row) + "\n" for row in [self.columns, *kept]).encode()
         if read_bytes(self.path, MOST_TABLE) != content:
             write_whole(self.path, content)
@@ -98,7 +106,12 @@ class Table:
                 self.path, "\n".join(self._line([_text(row.get(column)) for column in self.columns]) for row in rows)
             )
 
-    def _rows(self, epochs_done: int) -> list[list[str]]:
+    def rows(self, epochs_done: int) -> list[list[str]]:
+        """The cells of so many epochs.
+
+        Raises:
+            Refused: they are not there, or damaged.
+        """
         text = (read_bytes(self.path, MOST_TABLE) or b"").decode(errors="replace")
         try:
             rows = list(csv.reader(io.StringIO(text)))[1:]

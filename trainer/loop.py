@@ -24,6 +24,7 @@ from trainer.device import random_state, set_random_state
 from trainer.display import untrained_line
 from trainer.errors import Interrupted, Refused
 from trainer.evaluation import added, measure, predict_split, to_numbers
+from trainer.loggers import check_row
 from trainer.predictions import CHOOSING
 from trainer.profile import profiled
 from trainer.recorded import compile_alone
@@ -313,9 +314,13 @@ def restore(t: Training) -> bool:
     changed = checkpoint.changed_fact(state["facts"], t.dataset.facts.plain())
     if changed:
         raise Refused(f"{t.dataset.facts.name}: the data are not those that the run began with ({changed})")
-    if state["facts"].get("fingerprint") is None:
-        t.display.say(f"note        {checkpoint.UNCHECKED}")
+    for note in checkpoint.notes(state):
+        t.display.say(f"note        {note}")
     t.load_state(state)
+    if t.progress.final is not None:
+        check_row(t.run, t.columns(), t.progress.final)
+    if not t.summary.data.get("status"):
+        t.display.say("note        summary.json is gone; it is made again from last.pt")
     if t.progress.best is not None:
         try:
             load_best(t, may_be_ahead=True)

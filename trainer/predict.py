@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.command import EXIT, one_line_mistakes, refuse, refuse_arguments
+from trainer.command import EXIT, add_trust, one_line_mistakes, refuse, refuse_arguments
 from trainer.display import screen
 from trainer.errors import Refused, one_line
 from trainer.text import printable
@@ -49,22 +49,21 @@ def main() -> None:
     parser.add_argument("--csv", action="store_true", help="print comma-separated values with all probabilities")
     parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept; default: best")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
+    add_trust(parser)
     parser.error = refuse_arguments
     with one_line_mistakes():
         arguments = parser.parse_args()
-        from trainer.assembly import build
         from trainer.inputs import read_inputs
         from trainer.reading import load_run
 
-        run = load_run(arguments.run, arguments.checkpoint, arguments.device)
+        run = load_run(arguments.run, arguments.checkpoint, arguments.device, trusted=arguments.trusted)
         run.must_predict()
-        source = build("data", run.config["data"])
         try:
-            inputs = read_inputs(arguments.input, run.facts, source, batch_size(run.facts))
+            inputs = read_inputs(arguments.input, run.facts, lambda: run.source, batch_size(run.facts))
             predictions = predict(run, inputs)
         except (ValueError, OSError) as error:  # what the data's own readers raise names the file
             raise Refused(one_line(error)) from error
-        for note in inputs.notes:
+        for note in (*run.notes, *inputs.notes):
             print(f"note: {printable(note)}", file=sys.stderr)
         if arguments.csv:
             write_csv(run.facts, inputs, predictions)

@@ -17,13 +17,14 @@ import torch
 from torch import nn
 
 from data import Dataset, Facts
-from trainer import checkpoint, run_dir
+from trainer import checkpoint, run_dir, trust
 from trainer.assembly import build, refusing
 from trainer.config import check_node
 from trainer.device import autocast, pick_device
 from trainer.display import loading_progress
 from trainer.errors import Refused, one_line
 from trainer.objectives import Objective
+from trainer.run_dir import Summary
 
 if TYPE_CHECKING:
     from trainer.training import Precision
@@ -47,6 +48,8 @@ class Run:
     precision: Precision
     epoch: int  # that the checkpoint is of: so many were finished
     position: int = 0  # steps of the epoch after it; best.pt has none
+    notes: tuple[str, ...] = ()  # on the checkpoint
+    trust: bool = False  # whether the run may name classes that are not this program's own
     given: dict[str, Any] = field(default_factory=dict)  # settings of the data instead of the run's own
     new_data: bool = False  # whether they mean other data, and not the same elsewhere
 
@@ -62,8 +65,7 @@ class Run:
         Raises:
             Refused: it cannot be read, or is not what the run was trained on.
         """
-        check_node("data", self.config["data"] | self.given, ())
-        source = build("data", self.config["data"] | self.given)
+        source = self.source
         with refusing("data"), loading_progress(lambda: None) as progress:
             if self.new_data:
                 return source.load_like(self.facts, progress).to(self.device, self.dtype)
@@ -76,11 +78,23 @@ class Run:
             )
         return dataset.to(self.device, self.dtype)
 
+    @cached_property
+    def source(self) -> Any:
+        """What reads the run's dataset, or other data that are given.
+
+        Raises:
+            Refused: it is not this program's own, or does not take a setting.
+        """
+        node = self.config["data"] | self.given
+        if not self.trust:
+            trust.check(self.path / run_dir.CONFIG, "data", node)
+        check_node("data", node, ())
+        return build("data", node)
+
     @property
-    def data_notes(self) -> tuple[str, ...]:
-        """What is to be said of the data of an evaluation."""
-        notes = self.dataset.facts.notes if self.new_data else ()
-        return notes if self.new_data or self.facts.fingerprint is not None else (checkpoint.UNCHECKED,)
+    def all_notes(self) -> tuple[str, ...]:
+        """What is to be said of the checkpoint and the data of an evaluation."""
+        return self.notes + (self.dataset.facts.notes if self.new_data else ())
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -136,8 +150,11 @@ def data_settings(words: Sequence[str], new_data: bool) -> dict[str, Any]:
     return settings
 
 
-def load_run(path: Path, kind: str = "best", device: str = "auto") -> Run:
+def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: bool = False) -> Run:
     """The run in the directory `path`, with the weights of its checkpoint `kind`: ``best``, ``last`` or ``epoch_N``.
+
+    Args:
+        trusted: whether it may name classes that are not this program's own.
 
     Raises:
         Refused: no run, no such checkpoint yet, a damaged one; the text names the file.
@@ -153,8 +170,13 @@ def load_run(path: Path, kind: str = "best", device: str = "auto") -> Run:
         there = ", ".join(sorted(p.stem for p in (path / "checkpoints").glob("*.pt")))
         hint = f"there is --checkpoint={there}" if there else "the run has not finished an epoch"
         raise Refused(f"{file}: no such checkpoint; {hint}")
+    frozen, summary = run_dir.frozen(path), Summary.read(path).data
     state = checkpoint.load(file, kind.partition("_")[0], where)
-    config = run_dir.effective(state["config"], path)
+    if other := checkpoint.other_run(state, frozen, summary):
+        raise Refused(f"{file}: a checkpoint of another run ({other})")
+    if not trusted:
+        check_own(path, frozen)
+    config = run_dir.effective(frozen, path)
     try:
         facts, precision = Facts(**state["facts"]), config["train"]["precision"]
         model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs)
@@ -174,4 +196,11 @@ def load_run(path: Path, kind: str = "best", device: str = "auto") -> Run:
         epoch, position = state["epoch"], 0
     else:
         epoch, position = state["progress"]["epoch"], state["progress"]["position"]
-    return Run(path, config, facts, model.eval(), objective, where, precision, epoch, position)
+    notes = checkpoint.notes(state)
+    return Run(path, config, facts, model.eval(), objective, where, precision, epoch, position, notes, trusted)
+
+
+def check_own(path: Path, config: dict[str, Any]) -> None:
+    """Raises Refused where the run in `path` has a model or an objective that is not this program's own."""
+    for group in ("model", "objective"):
+        trust.check(path / run_dir.CONFIG, group, config[group])

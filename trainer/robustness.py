@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.command import add_trust, one_line_mistakes, refuse_arguments
 from trainer.display import loading_progress, screen, tell
 from trainer.errors import Refused
 from trainer.figures import check_picture, write_out
@@ -80,6 +80,7 @@ def main() -> None:
         help="the picture's file, with the CSV beside it; default: RUN_DIR/robustness/robustness.png, of several runs "
         "outputs/robustness.png, beside a CSV in each",
     )
+    add_trust(parser)
     parser.error = refuse_arguments
     with one_line_mistakes():
         carry_out(parser.parse_args())
@@ -92,7 +93,7 @@ def carry_out(arguments: argparse.Namespace) -> None:
         raise Refused(f"--limit={arguments.limit}: must be at least 1")
     if not 0 <= arguments.seed < 2**63:
         raise Refused(f"--seed={arguments.seed}: must be at least 0 and less than 2**63")
-    runs = load(arguments.runs, arguments.split, arguments.checkpoint, arguments.device)
+    runs = load(arguments.runs, arguments.split, arguments.checkpoint, arguments.device, arguments.trusted)
     names, several = short_names([run.path for run in runs]), len(runs) > 1
     out = arguments.out or (Path("outputs") if several else own_folder(runs[0])) / "robustness.png"
     for place in [out, *(own_folder(run) / out.name for run in runs if several)]:
@@ -134,7 +135,7 @@ def wanted(text: str) -> list[tuple[str, str]]:
     return [(test, norm) for test, norm in LEVELS if test in given]
 
 
-def load(paths: Sequence[Path], split: str, checkpoint: str, device: str) -> list[Run]:
+def load(paths: Sequence[Path], split: str, checkpoint: str, device: str, trusted: bool) -> list[Run]:
     """The runs, without their data.
 
     Raises:
@@ -143,7 +144,7 @@ def load(paths: Sequence[Path], split: str, checkpoint: str, device: str) -> lis
     from trainer.reading import load_run
     from trainer.trials import metric_of
 
-    runs = [load_run(path, checkpoint, device) for path in {p.resolve(): p for p in paths}.values()]
+    runs = [load_run(path, checkpoint, device, trusted=trusted) for path in {p.resolve(): p for p in paths}.values()]
     kinds = [f"{metric_of(run.objective)}, over changes in units {input_unit(run)}" for run in runs]
     for run, kind in zip(runs, kinds, strict=True):
         run.has_split(split)

@@ -36,8 +36,11 @@ if TYPE_CHECKING:
 ONE_RUN = "-m, or an experiment that is a sweep: several processes train one run; leave out that, or torchrun"
 
 
-def train(cfg: DictConfig) -> int:
+def train(cfg: DictConfig, trusted: bool = False) -> int:
     """One run, from its composed configuration to its exit status.
+
+    Args:
+        trusted: whether the directory of a run that goes on may name classes that are not this program's own.
 
     Raises:
         Refused: a mistake in the configuration or in the run directory.
@@ -51,7 +54,7 @@ def train(cfg: DictConfig) -> int:
         path = Path(world.of_main(HydraConfig.get().runtime.output_dir))
         with run_dir.locked(path) if world.main else contextlib.nullcontext(True) as alone:
             try:
-                return start_or_resume(config, path, stop, world, alone=alone)
+                return start_or_resume(config, path, stop, world, trusted, alone=alone)
             except Interrupted as error:  # before the first step
                 summary = Summary.read(path)
                 if world.main and summary.data.get("status") == "running":  # a process that was killed left it so
@@ -74,7 +77,8 @@ def train(cfg: DictConfig) -> int:
 def run_job(path: Path, asked: float = math.inf) -> int:
     """A job of a sweep: the run whose configuration was frozen in `path` before. Never raises.
 
-    What happens is told by its summary and its log, and nothing by the screen.
+    Whoever conducts the sweep has seen to it that the configuration can be trusted. What happens is told by its summary
+    and its log, and nothing by the screen.
 
     Args:
         asked: when the sweep wanted it, as of :func:`time.time`; what another sweep's process has done since and failed
@@ -92,7 +96,7 @@ def run_job(path: Path, asked: float = math.inf) -> int:
             failed = summary.get("status") == "failed" and (path / "summary.json").stat().st_mtime > asked
             if failed or run_dir.is_over(summary, config):
                 return EXIT[summary["status"]]
-            return start_or_resume(config, path, stop, World(), Logged, alone=alone)
+            return start_or_resume(config, path, stop, World(), True, Logged, alone=alone)
     except Held:
         return EXIT["held"]
     except Interrupted as error:  # before the first step; what it was before, it stays
@@ -118,7 +122,14 @@ def lost(path: Path, world: World) -> int:
 
 
 def start_or_resume(
-    config: dict, path: Path, stop: StopRequest, world: World, show: type[Display] | None = None, *, alone: bool
+    config: dict,
+    path: Path,
+    stop: StopRequest,
+    world: World,
+    trusted: bool,
+    show: type[Display] | None = None,
+    *,
+    alone: bool,
 ) -> int:
     """Trains the run in `path`, from its start or from where it was left; a run that has ended is only shown.
 
@@ -129,6 +140,8 @@ def start_or_resume(
     frozen, changes = run_dir.frozen(path), {}
     if config["train"].get("resume") is not None:  # a damaged configuration may lack it, as check_config will say
         changes = changed_keys(config)
+        if not trusted:
+            run_dir.check_trust(path, frozen)
     else:
         check_config(config, assemble, GIVEN)
         refuse_other(config, frozen, path)

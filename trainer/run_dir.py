@@ -14,18 +14,21 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from trainer import trust
 from trainer.errors import Damaged, Held, Refused
 from trainer.files import at_end, to_yaml, write_whole
-from trainer.stored import read_mapping
+from trainer.stored import read_mapping, read_object
 from trainer.summary import Summary
+from trainer.trust import Untrusted
 from trainer.typed import argument
 
 CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
+TRIAL = ".hydra/trial.json"  # of a run that a search proposed
 MOVABLE = ("data.path", "data.root")  # where the data lie; what they are stays
 # What a resumed run may change: how long and where it trains, not what it trains.
 RESUMABLE = ("train.epochs", "train.device", "train.threads", "train.checkpoint_steps", "train.max_minutes", *MOVABLE)
@@ -101,7 +104,25 @@ def resume_command(path: Path) -> str:
     """The command that continues the run in `path`."""
     processes = os.environ.get("LOCAL_WORLD_SIZE", "1")  # torchrun says so
     start = "python" if processes == "1" else f"torchrun --nproc-per-node={processes}"
-    return f"{start} -m trainer {argument('train.resume', shown(path))}"
+    return f"{start} -m trainer {argument('train.resume', shown(path))}{trust_flag(path)}"
+
+
+def trust_flag(*runs: Path) -> str:
+    """What a command on these runs needs at its end: `` --trust`` where one names what is not this program's own."""
+    for path in runs:
+        try:
+            check_trust(path, frozen(path) or {})
+        except Untrusted:
+            return f" {trust.FLAG}"
+        except Refused:  # damaged, which whoever goes on with it will say
+            continue
+    return ""
+
+
+def check_trust(path: Path, config: dict[str, Any], named: Collection[str] = ()) -> None:
+    """Raises Refused where the run in `path` names something that is not this program's own, and not in `named`."""
+    trust.check_config(path / CONFIG, config, named)
+    trust.check(path / TRIAL, "hydra.sweeper", read_object(path / TRIAL), named)
 
 
 def _owner(path: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.command import one_line_mistakes, refuse_arguments
+from trainer.command import add_trust, one_line_mistakes, refuse_arguments
 from trainer.display import screen, tell
 from trainer.errors import Refused
 from trainer.figures import check_picture, rendered, write_out
@@ -94,6 +94,7 @@ def main() -> None:
         metavar="FILE",
         help="the picture's file; default: RUN_DIR/weights.png, of several runs outputs/weights.png",
     )
+    add_trust(parser)
     parser.error = refuse_arguments
     with one_line_mistakes():
         carry_out(parser.parse_args())
@@ -111,7 +112,7 @@ def carry_out(arguments: argparse.Namespace) -> None:
 
     layers = []
     for path in paths:
-        run = load_run(path, arguments.checkpoint, "cpu")
+        run = load_run(path, arguments.checkpoint, "cpu", trusted=arguments.trusted)
         layers.append(first_layer(run))
         if layers[-1] is None:
             given = " x ".join(map(str, run.facts.input_shape))

@@ -25,9 +25,9 @@ class Grid(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         self._sweep.grid(self.params, arguments)
 
-    def resume(self) -> None:
+    def resume(self, trusted: bool) -> None:
         """Goes on with the jobs that the sweep's directory has."""
-        self._sweep.resume()
+        self._sweep.resume(trusted)
 
 
 class Optuna(Sweeper):
@@ -52,11 +52,11 @@ class Optuna(Sweeper):
 
         search(self._sweep, Asked(**self.asked), arguments)
 
-    def resume(self) -> None:
+    def resume(self, trusted: bool) -> None:
         """Goes on with the search in the sweep's directory."""
         from trainer.sweep.search import Asked, resume
 
-        resume(self._sweep, Asked(**self.asked))
+        resume(self._sweep, Asked(**self.asked), trusted)
 
 
 class Workers(Launcher):

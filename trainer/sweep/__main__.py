@@ -20,12 +20,13 @@ from hydra.core.utils import setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.command import one_line_mistakes, refuse_arguments, shown
+from trainer import trust
+from trainer.command import add_trust, one_line_mistakes, refuse_arguments, shown
 from trainer.composing import Loader
 from trainer.config import CONF, register_resolvers
 from trainer.errors import Refused
 from trainer.run import train
-from trainer.sweep.folder import asked
+from trainer.sweep.folder import ASKED, asked
 from trainer.typed import typed_path
 
 
@@ -41,33 +42,42 @@ def main() -> None:
         "show", help="writes sweep.csv and sweep.png, and says what is done, what failed, and the best"
     )
     show.add_argument("folder", type=typed_path, help="the directory of a sweep")
+    add_trust(again)
     for one in (again, show):
         one.error = refuse_arguments
     with one_line_mistakes(shown):
-        given = parser.parse_args()
+        given, more = parser.parse_known_args()  # overrides may stand behind a flag
+        if any(word.startswith("-") for word in more) or (more and given.what != "resume"):
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
         if given.what == "resume":
-            resume(given.folder, given.overrides)
+            resume(given.folder, [*given.overrides, *more], given.trusted)
         else:
             from trainer.sweep.results import show_all
 
             show_all(given.folder)
 
 
-def resume(folder: Path, overrides: Sequence[str]) -> None:
+def resume(folder: Path, overrides: Sequence[str], trusted: bool = False) -> None:
     """Does what is left of the sweep in a directory.
 
+    Args:
+        trusted: whether its files may name classes that are not this program's own, and commands.
+
     Raises:
-        Refused: no sweep, or an override that is none of `sweep.*`.
+        Refused: no sweep, it names such, or an override that is none of `sweep.*`.
         SystemExit: something failed, or stopped the sweep.
     """
-    config = changed(OmegaConf.create(asked(folder)["config"]), overrides)
+    given = asked(folder)["config"]
+    if not trusted:
+        trust.check_sweep(folder / ASKED, given)
+    config = changed(OmegaConf.create(given), overrides)
     config.hydra.sweep.dir = str(folder.absolute())
     register_resolvers([])
     setup_globals()
     loader = Loader(create_config_search_path(str(CONF)))
     context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
     sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=train, config=config)
-    sweeper.resume()
+    sweeper.resume(trusted)
 
 
 def changed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:

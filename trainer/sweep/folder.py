@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from trainer import run_dir
+from trainer import run_dir, trust
 from trainer.config import check_call
 from trainer.errors import Damaged, Refused
 from trainer.files import write_json
@@ -160,6 +161,28 @@ def asked(folder: Path) -> dict[str, Any]:
     except Damaged as error:
         raise Damaged(f"{error}; remove it and give the sweep's command again: jobs that are done stay so") from error
     return content
+
+
+def check_trust(jobs: Sequence[Path], named: Collection[str] = ()) -> None:
+    """Raises Refused where a job names something that is not this program's own, and not in `named`.
+
+    A damaged one fails by itself.
+    """
+    for path in jobs:
+        with suppress(Damaged):
+            run_dir.check_trust(path, run_dir.frozen(path) or {}, named)
+
+
+def resume_command(folder: Path) -> str:
+    """The command that goes on with a sweep."""
+    try:
+        trust.check_sweep(folder / ASKED, asked(folder)["config"])
+        flag = run_dir.trust_flag(*jobs_of(folder))
+    except trust.Untrusted:
+        flag = f" {trust.FLAG}"
+    except Refused:  # damaged, which whoever goes on with it will say
+        flag = ""
+    return f"python -m trainer.sweep resume {shlex.quote(run_dir.shown(folder))}{flag}"
 
 
 def state(path: Path) -> str:

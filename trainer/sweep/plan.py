@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from trainer.errors import Damaged, Refused, one_line
 from trainer.files import to_yaml, write_whole
 from trainer.run_dir import OVERRIDES, located, shown
 from trainer.stored import MOST_YAML, as_mapping, parse_yaml, read_object, read_text
-from trainer.sweep.folder import SEARCH, jobs_of
+from trainer.sweep.folder import SEARCH, jobs_of, resume_command
 from trainer.sweep.grid import Composer
 from trainer.sweep.space import Dimension
 
@@ -99,7 +98,7 @@ class Plan:
             other += [d.key for d in self.dimensions if d not in dimensions] + sorted(there - here)
             raise Refused(
                 f"{shown(folder)}: holds another search ({other[0]} differs); choose another hydra.sweep.dir, "
-                f"or go on with that one: python -m trainer.sweep resume {shlex.quote(shown(folder))}"
+                f"or go on with that one: {resume_command(folder)}"
             )
 
     def check_jobs(self, folder: Path) -> None:
@@ -117,7 +116,7 @@ class Plan:
         if Path(home) != Path.cwd() and located(job.config) != job.config:
             raise Refused(
                 f"{shown(folder)}: its relative paths are those of {home}; give the command there, "
-                f"or go on with it: python -m trainer.sweep resume {shlex.quote(shown(folder))}"
+                f"or go on with it: {resume_command(folder)}"
             )
 
     def overrides(self, params: dict[str, Any]) -> list[str]:

@@ -15,10 +15,10 @@ from typing import Any
 from trainer.config import check_call
 from trainer.errors import Damaged, Refused
 from trainer.files import write_json
+from trainer.run_dir import TRIAL
 from trainer.stored import read_object
 from trainer.sweep import study as studies
 
-TRIAL = ".hydra/trial.json"
 PRUNED = "pruned in epoch"  # so begins what summary.json says of a run that ended so
 
 

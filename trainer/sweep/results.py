@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainer import trust
 from trainer.announce import listed, number
 from trainer.assembly import build
 from trainer.display import tell
@@ -15,7 +16,7 @@ from trainer.files import write_whole
 from trainer.run_dir import shown
 from trainer.runs import RunRecord, find_runs, metric_direction
 from trainer.runs.sweep import write_csv
-from trainer.sweep.folder import asked, drop_checkpoints
+from trainer.sweep.folder import ASKED, asked, drop_checkpoints
 from trainer.sweep.settings import Settings
 
 
@@ -87,6 +88,7 @@ def show_all(folder: Path) -> None:
         Refused: no sweep, or files that cannot be written.
     """
     node = asked(folder)["config"]["sweep"]
+    trust.check(folder / ASKED, "sweep", node)
     records = write(folder)
     tell(*closing_lines(folder, records, build("sweep", node)))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,23 @@ from typing import Any
 from omegaconf import read_write
 
 from hydra_plugins.conga.sweeps import Workers
-from trainer import run_dir
+from trainer import run_dir, trust
 from trainer.display import tell
 from trainer.errors import Damaged, Held, Refused
 from trainer.names import job_name
 from trainer.runs import find_runs
+from trainer.stored import parse_yaml
 from trainer.sweep import folder as sweep_folder
 from trainer.sweep import results, study
 from trainer.sweep.board import Board
 from trainer.sweep.check import survey
 from trainer.sweep.conduct import Planned
 from trainer.sweep.corners import make_plan
-from trainer.sweep.grid import Job, parse
-from trainer.sweep.plan import Plan, overrides_of
-from trainer.sweep.pruning import PRUNED, TRIAL, Trial
+from trainer.sweep.grid import Composer, Job, parse
+from trainer.sweep.plan import Plan, compose_bases, overrides_of
+from trainer.sweep.pruning import PRUNED, Trial
 from trainer.sweep.settings import Settings
-from trainer.sweep.space import space_of
+from trainer.sweep.space import Dimension, space_of
 from trainer.sweep.sweep import Sweep
 
 
@@ -61,9 +62,11 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
     dimensions, constants = space_of(parse(sweep.context.config_loader, asked.params, arguments))
     constants = [line for line in constants if not line.startswith("sweep.")]  # of no run, but of all together
     there = sweep.folder / sweep_folder.SEARCH
-    if not there.exists() and not all((job / TRIAL).exists() for job in sweep_folder.jobs_of(sweep.folder)):
+    jobs = sweep_folder.jobs_of(sweep.folder)
+    if not there.exists() and not all((job / run_dir.TRIAL).exists() for job in jobs):
         raise Refused(f"{run_dir.shown(sweep.folder)}: holds the jobs of a grid; choose another hydra.sweep.dir")
     plan = Plan.read(sweep.folder) if there.exists() else make_plan(sweep, dimensions, constants)
+    named = named_by(sweep, asked, dimensions, constants) if there.exists() or jobs else None
     study.make_pruner(asked.pruner, plan.epochs)
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with held(sweep.folder):
@@ -77,24 +80,45 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
         sweep_folder.ask(sweep.folder, [d.key for d in dimensions], sweep.plain())
         if not there.exists():
             plan.write(sweep.folder)
-        carry_out(sweep, asked, plan)
+        carry_out(sweep, asked, plan, named)
 
 
-def resume(sweep: Sweep, asked: Asked) -> None:
+def named_by(sweep: Sweep, asked: Asked, dimensions: Sequence[Dimension], constants: Sequence[str]) -> frozenset[str]:
+    """What the present command line names, which the search in its directory may therefore name, too."""
+    bases = compose_bases(Composer(sweep.context.config_loader, sweep.config), dimensions, constants)
+    nodes = [*(parse_yaml(base.config, "config") for base in bases), asked.sampler, asked.pruner]
+    typed = [*constants, *(d.override(choice) for d in dimensions for choice in d.choices or ())]
+    typed = [line.partition("=") for line in typed]
+    return frozenset(
+        [name for node in nodes for _, name in trust.targets(node) if isinstance(name, str)]
+        + [name for key, _, name in typed if key.endswith("._target_")]
+    )
+
+
+def resume(sweep: Sweep, asked: Asked, trusted: bool) -> None:
     """What is left of the search in the directory.
 
+    Args:
+        trusted: whether its files may name classes that are not this program's own.
+
     Raises:
-        Refused: none is there, or somebody does it.
+        Refused: none is there, it names such, or somebody does it.
         SystemExit: something failed, or stopped the search.
     """
     plan = Plan.read(sweep.folder)
     with held(sweep.folder):
         settle_metric(sweep, plan)
-        carry_out(sweep, asked, plan)
+        carry_out(sweep, asked, plan, None if trusted else ())
 
 
-def carry_out(sweep: Sweep, asked: Asked, plan: Plan) -> None:
-    """Asks and tells until all trials are done, then says how to repeat the best."""
+def carry_out(sweep: Sweep, asked: Asked, plan: Plan, named: Collection[str] | None) -> None:
+    """Asks and tells until all trials are done, then says how to repeat the best.
+
+    Args:
+        named: what the directory's files may name that is not this program's own; None: anything.
+    """
+    if named is not None:
+        sweep_folder.check_trust(sweep_folder.jobs_of(sweep.folder), named)
     if plan.metric.startswith("test/") and asked.pruner["_target_"] is not None:
         tell(f"note        {plan.metric} is measured once, at the end of a run: nothing is pruned")
 
@@ -102,7 +126,7 @@ def carry_out(sweep: Sweep, asked: Asked, plan: Plan) -> None:
         with sweep.pool.asking(survey, [job.config], plan.metric) as answers:
             return next(answers)[0]
 
-    queue = Search(sweep.folder, plan, asked, sweep.settings, impossible)
+    queue = Search(sweep.folder, plan, asked, sweep.settings, impossible, named)
     try:
         sweep.run(queue)
     finally:
@@ -155,15 +179,24 @@ class Search(Planned):
 
     Args:
         impossible: what keeps a job from running, in one line, or None; asked for suspects only.
+        named: as of :func:`carry_out`.
     """
 
     def __init__(
-        self, folder: Path, plan: Plan, asked: Asked, settings: Settings, impossible: Callable[[Job], str | None]
+        self,
+        folder: Path,
+        plan: Plan,
+        asked: Asked,
+        settings: Settings,
+        impossible: Callable[[Job], str | None],
+        named: Collection[str] | None,
     ):
+        self.named = named
         self.folder, self.plan, self.asked, self.settings, self.impossible = folder, plan, asked, settings, impossible
         self.composer = plan.composer()
         self.distributions = {d.key: d.distribution() for d in plan.dimensions}
-        self.numbers = {p: sweep_folder.number_of(p) for p in sweep_folder.jobs_of(folder) if (p / TRIAL).exists()}
+        trials = [path for path in sweep_folder.jobs_of(folder) if (path / run_dir.TRIAL).exists()]
+        self.numbers = {path: sweep_folder.number_of(path) for path in trials}
         if self.numbers and not study.is_there(folder):
             raise Damaged(f"{folder / study.LOG}: gone or empty; {study.MEND}")
         self.study = study.open_study(folder, study.make_pruner(asked.pruner, plan.epochs), maximize=plan.maximize)
@@ -255,7 +288,11 @@ class Search(Planned):
         line = None
         try:
             job = self.composer.job([*p.constants, *p.overrides(params)], p.overrides(params))
+            if self.named is not None:
+                trust.check_config(self.folder / sweep_folder.SEARCH, job.config, self.named)
             line = self.impossible(job) if p.choices(params) in p.suspects else None
+        except trust.Untrusted:
+            raise
         except Refused as error:
             line = str(error)
         if line is not None:  # a bad place, as one where runs are pruned: of failed trials samplers learn nothing

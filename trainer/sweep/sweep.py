@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shlex
 import signal
 import time
 from collections.abc import Sequence
@@ -90,13 +89,19 @@ class Sweep:
             sweep_folder.ask(self.folder, [key.lstrip("+") for key in grid.swept], self.plain())
         self.run(Planned(paths, self.settings.retries, self.settings.rerun_failed))
 
-    def resume(self) -> None:
+    def resume(self, trusted: bool) -> None:
         """Goes on with every job in the sweep's directory.
 
+        Args:
+            trusted: whether its files may name classes that are not this program's own.
+
         Raises:
+            Refused: they do.
             SystemExit: something failed, or stopped the sweep.
         """
         paths = sweep_folder.jobs_of(self.folder)
+        if not trusted:
+            sweep_folder.check_trust(paths)
         self.run(Planned(paths, self.settings.retries, self.settings.rerun_failed))
 
     def check(self, jobs: Sequence[Job]) -> dict[str, list[tuple[str, ...]]]:
@@ -142,7 +147,7 @@ class Sweep:
             tell(f"{'kept':<11} the checkpoints of {names}: a link leads out of {run_dir.shown(self.folder)}")
         tell(*results.closing_lines(self.folder, results.write(self.folder), self.settings))
         if code == 128 + signal.SIGINT or queue.left:
-            tell("to go on:", f"  python -m trainer.sweep resume {shlex.quote(run_dir.shown(self.folder))}")
+            tell("to go on:", f"  {sweep_folder.resume_command(self.folder)}")
         if code:
             raise SystemExit(code)
 
