@@ -10,6 +10,7 @@ from conftest import rows, summary
 
 from trainer import checkpoint, evaluate, predict, weights
 from trainer.errors import Refused
+from trainer.runs import find_runs
 from trainer.seal import check_seal
 
 
@@ -150,6 +151,9 @@ def test_a_lost_summary_is_made_again(cli, copied):
     run = copied("train.epochs=2")
     before = summary(run)
     (run / "summary.json").unlink()
+    [record] = find_runs([run])
+    assert record.status == "damaged"
+    assert record.error == "summary.json: gone; train.resume makes it again from checkpoints/last.pt"
     code, text = cli(f"train.resume={run}")
     assert code == 0, text
     assert "note        summary.json is gone; it is made again from last.pt" in text

@@ -173,7 +173,7 @@ def test_which_direction_is_better(tmp_path):
 
 def test_states(tmp_path):
     """Queued without a summary, interrupted when the process has gone, with what a resume changed."""
-    (write_run(tmp_path / "queued") / "summary.json").unlink()
+    (write_run(tmp_path / "queued", losses=()) / "summary.json").unlink()
     process = {"host": platform.node(), "pid": 1, "heartbeat": "2026-01-01T00:00:00+00:00"}
     write_run(tmp_path / "gone", status="running", process=process)
     write_run(tmp_path / "runs", status="running", process=process)
