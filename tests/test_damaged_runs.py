@@ -111,6 +111,14 @@ def test_the_bit_that_makes_a_folder_of_a_tensor(cli, copied):
     assert "last.pt: not a readable checkpoint" in text
 
 
+def test_a_compressed_checkpoint_is_not_unpacked(tmp_path):
+    path = tmp_path / "last.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("last/data.pkl", bytes(10**8))
+    with pytest.raises(Refused, match="a member is compressed"):
+        checkpoint.load(path, "last", "cpu")
+
+
 def test_a_checkpoint_of_before_is_read_with_a_note(cli, command, copied):
     run = copied("train.epochs=2")
     for path in (run / "checkpoints").iterdir():

@@ -45,6 +45,8 @@ def check_seal(file: BinaryIO) -> bool:
     with zipfile.ZipFile(file) as archive:
         if sealed and _digest(file, archive, size - DIGITS) != end[-DIGITS:]:
             raise ValueError("a header or the directory of the file is damaged")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("a member is compressed, which torch never does")  # and could stand for terabytes
         if damaged := archive.testzip():
             raise ValueError(f"{damaged} is damaged")
     return sealed
