@@ -144,17 +144,23 @@ def child(request: dict) -> None:
         os._exit(code)
 
 
-compose_once()
-warm_up()
-print(json.dumps("ready"), flush=True)
-for line in sys.stdin:
-    request = json.loads(line)
-    if "wait" in request:
-        _, status = os.waitpid(request["wait"], 0)
-        answer = {"status": os.waitstatus_to_exitcode(status)}
-    else:
-        pid = os.fork()
-        if pid == 0:
-            child(request)
-        answer = {"pid": pid}
-    print(json.dumps(answer), flush=True)
+def serve() -> None:
+    """Answers requests until there are no more."""
+    compose_once()
+    warm_up()
+    print(json.dumps("ready"), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            answer = {"status": os.waitstatus_to_exitcode(status)}
+        else:
+            pid = os.fork()
+            if pid == 0:
+                child(request)
+            answer = {"pid": pid}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

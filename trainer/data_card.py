@@ -66,7 +66,7 @@ def composed(overrides: list[str]) -> dict[str, Any]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         HydraConfig.instance().set_config(compose("config", overrides, return_hydra_config=True))  # errors name choices
         config = OmegaConf.to_container(compose("config", overrides), resolve=True)
-    del config["sweep"]  # of no run, but of all together
+    config.pop("sweep", None)  # of no run, but of all together
     check_config(config, assemble, GIVEN)
     return config
 

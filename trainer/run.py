@@ -46,7 +46,7 @@ def train(cfg: DictConfig, trusted: bool = False) -> int:
         Refused: a mistake in the configuration or in the run directory.
     """
     config = OmegaConf.to_container(cfg, resolve=True)
-    del config["sweep"]  # of no run, but of all together
+    config.pop("sweep", None)  # of no run, but of all together
     # hydra.job.chdir would make relative paths, those that are printed too, mean something else than they say.
     with joined() as world, contextlib.chdir(HydraConfig.get().runtime.cwd), StopRequest() as stop:
         if world.size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
