@@ -6,7 +6,8 @@ best.pt  the model and the facts of its dataset, for whoever uses the model
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -87,6 +88,7 @@ def load(path: Path, kind: str, device: torch.device | str) -> dict[str, Any]:
         raise Refused(f"{path}: not a readable checkpoint (its last bytes are damaged)")
     if state.get("kind") != kind:
         raise Refused(f"{path}: holds what belongs into {state.get('kind')}.pt")
+    check_parts(path, state)
     return state
 
 
@@ -118,6 +120,40 @@ def other_run(state: Mapping[str, Any], config: Mapping[str, Any], summary: Mapp
         return None
     shared = {key: value for key, value in theirs.items() if key != "note"}
     return run_dir.difference(finite({key: (mine or {}).get(key) for key in shared}), shared, name)
+
+
+# What a checkpoint holds at least, by dotted keys.
+ALWAYS = {"config": dict, "facts": dict, "model": dict}
+BEST = {"metric": str, "value": float | int, "epoch": int}
+PARTS = {
+    "last": ALWAYS
+    | {"optimizer": dict, "processes": list, "progress": dict, "progress.epoch": int, "progress.step": int}
+    | {"progress.position": int, "progress.best": dict | None, "progress.final": dict | None},
+    "best": ALWAYS | {"best": dict} | {f"best.{key}": kind for key, kind in BEST.items()},
+    "epoch": ALWAYS | {"epoch": int},
+}
+
+
+def check_parts(path: Path, state: dict[str, Any]) -> None:
+    """Raises Refused where a file that is whole lacks something: it was not a run that wrote it."""
+    for key, kind in PARTS[state["kind"]].items():
+        outer, _, inner = key.rpartition(".")
+        node = state[outer] if outer else state
+        if inner not in node or not isinstance(node[inner], kind):
+            raise Refused(f"{path}: lacks {key}, which a run writes there; something else wrote the file")
+
+
+@contextlib.contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Raises Refused where what a checkpoint holds does not fit what takes it up."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except KeyError as error:
+        raise Refused(f"{path}: lacks {error}, which a run writes there; something else wrote the file") from error
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise Refused(f"{path}: does not fit this run ({one_line(error)})") from error
 
 
 def changed_fact(before: dict[str, Any], now: dict[str, Any]) -> str | None:

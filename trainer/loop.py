@@ -209,8 +209,13 @@ def load_best(t: Training, *, may_be_ahead: bool = False) -> dict[str, Any]:
     """
     path, best = t.run / "checkpoints" / "best.pt", t.progress.best
     state = checkpoint.load(path, "best", t.device)
-    ahead = may_be_ahead and state["best"]["epoch"] > best["epoch"]
-    same = all(state["best"][key] == best[key] for key in ("metric", "epoch"))  # its value may be NaN
+    with checkpoint.fitting(path):
+        ahead = may_be_ahead and state["best"]["epoch"] > best["epoch"]
+        same = all(state["best"][key] == best[key] for key in ("metric", "epoch"))  # its value may be NaN
+        ours = t.ema.module if t.monitor.startswith("ema/") else t.model
+        shapes = [{k: v.shape for k, v in one.items()} for one in (ours.state_dict(), state["model"])]
+        if shapes[0] != shapes[1]:
+            raise ValueError("its weights have other names or shapes")
     if difference(t.config, state["config"]) or not (ahead or same):
         raise Refused(f"{path}: not the best checkpoint of this run, which is of epoch {best['epoch']}")
     return state
@@ -311,12 +316,17 @@ def restore(t: Training) -> bool:
     other = difference(t.config, state["config"])
     if other:
         raise Refused(f"{folder / 'last.pt'}: a checkpoint of another run ({other})")
-    changed = checkpoint.changed_fact(state["facts"], t.dataset.facts.plain())
+    with checkpoint.fitting(folder / "last.pt"):
+        changed = checkpoint.changed_fact(state["facts"], t.dataset.facts.plain())
     if changed:
         raise Refused(f"{t.dataset.facts.name}: the data are not those that the run began with ({changed})")
     for note in checkpoint.notes(state):
         t.display.say(f"note        {note}")
-    t.load_state(state)
+    try:
+        with checkpoint.fitting(folder / "last.pt"):
+            t.load_state(state)
+    except Refused as error:
+        raise Refused(f"{error}; {describe_best(folder / 'best.pt')}") from error
     if t.progress.final is not None:
         check_row(t.run, t.columns(), t.progress.final)
     if not t.summary.data.get("status"):

@@ -171,8 +171,14 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         hint = f"there is --checkpoint={there}" if there else "the run has not finished an epoch"
         raise Refused(f"{file}: no such checkpoint; {hint}")
     frozen, summary = run_dir.frozen(path), Summary.read(path).data
-    state = checkpoint.load(file, kind.partition("_")[0], where)
-    if other := checkpoint.other_run(state, frozen, summary):
+    try:
+        state = checkpoint.load(file, kind.partition("_")[0], where)
+    except Refused as error:
+        others = ", ".join(sorted(p.stem for p in (path / "checkpoints").glob("*.pt") if p != file))
+        raise Refused(f"{error}" + (f"; there is also --checkpoint={others}" if others else "")) from error
+    with checkpoint.fitting(file):
+        other = checkpoint.other_run(state, frozen, summary)
+    if other:
         raise Refused(f"{file}: a checkpoint of another run ({other})")
     if not trusted:
         check_own(path, frozen)
@@ -188,8 +194,9 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         raise Refused(f"{file}: does not fit the model of {run_dir.CONFIG} ({one_line(error)})") from error
     except ValueError as error:  # of a precision that this device lacks
         raise Refused(f"--device={device}: the run's {error}") from error
-    except TypeError as error:  # of arguments that a class does not take any more
-        raise Refused(f"{file}: made by another version of this program ({one_line(error)})") from error
+    except (TypeError, LookupError, AttributeError) as error:  # arguments that a class does not take any more, too
+        line = f"{type(error).__name__}: {one_line(error)}"
+        raise Refused(f"{file}: made by another version of this program, or by something else ({line})") from error
     if kind == "best":
         epoch, position = state["best"]["epoch"], 0
     elif kind != "last":
