@@ -1,17 +1,24 @@
 """Run directories that something happened to: what is noticed, what is said, and that nothing is lost."""
 
 import io
+import json
+import os
 import shutil
+import signal
 import zipfile
+from contextlib import contextmanager
 
 import pytest
 import torch
 from conftest import rows, summary
+from hand_made import write_run
 
-from trainer import checkpoint, evaluate, predict, weights
-from trainer.errors import Refused
+from trainer import checkpoint, evaluate, predict, run_dir, stored, weights
+from trainer.errors import Damaged, Refused
+from trainer.files import append_line, write_whole
 from trainer.runs import find_runs
 from trainer.seal import check_seal
+from trainer.summary import Summary
 
 
 @pytest.fixture
@@ -240,3 +247,274 @@ def test_a_missing_best_checkpoint_is_found_before_training(cli, copied, tmp_pat
     code, text = cli("train.resume=run", "train.epochs=3")
     assert code == 0
     assert "checkpoints/last.pt is gone: the run starts again from step 0" in text
+
+
+@contextmanager
+def soon():
+    """Ends what waits for a pipe, or reads a device without an end."""
+
+    def late(*_):
+        raise AssertionError("it waits")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(20)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def bomb(levels=12):
+    """YAML of a few lines that stands for 9^levels values."""
+    lines = ["a0: &a0 [x,x,x,x,x,x,x,x,x]"]
+    lines += [f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]
+    return "\n".join(["train: {epochs: 3}", *lines])
+
+
+def sparse(path):
+    path.write_bytes(b"")
+    os.truncate(path, 1 << 40)
+
+
+KINDS = {
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "folder": lambda path: path.mkdir(),
+    "loop": lambda path: path.symlink_to(path.name),
+    "huge": sparse,
+    "empty": lambda path: path.touch(),
+    "bytes": lambda path: path.write_bytes(b"\xff\xfe\x00\x80"),
+    "nested": lambda path: path.write_text("[" * 100_000),
+    "deep": lambda path: path.write_text('{"a":' * 500 + "1" + "}" * 500),
+    "bomb": lambda path: path.write_text(bomb()),
+    "digits": lambda path: path.write_text('{"train": {"epochs": 1}, "status": 1' + "0" * 5000 + "}"),
+    "twice": lambda path: path.write_text('{"status": "finished", "status": "failed"}'),
+    "NaN": lambda path: path.write_text('{"status": NaN, "x": [Infinity}'),
+    "tags": lambda path: path.write_text("{status: !!binary aGk=, a: !!set {b}, c: !!python/object/apply:os.abort []}"),
+    "empty tag": lambda path: path.write_text("train: !!int ''"),
+    "list": lambda path: path.write_text("[1]"),
+    "null": lambda path: path.write_text("null"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_file_of_a_run_keeps_a_reader(tmp_path, kind):
+    """One damaged file in each of many runs, read by all who read such a file; only that run is damaged."""
+    readers = {
+        ".hydra/config.yaml": run_dir.frozen,
+        ".hydra/hydra.yaml": run_dir.started_in,
+        ".hydra/resumed.yaml": run_dir.resumed_changes,
+        "summary.json": Summary.read,
+        "metrics.csv": lambda run: stored.read_text(run / "metrics.csv", stored.MOST_TABLE),
+    }
+    write_run(tmp_path / "whole")
+    for i, file in enumerate(readers):
+        path = write_run(tmp_path / str(i)) / file
+        path.unlink(missing_ok=True)
+        KINDS[kind](path)
+    with soon():
+        *damaged, whole = find_runs([tmp_path])
+        assert whole.status == "finished"
+        for record, (file, read) in zip(damaged, readers.items(), strict=True):
+            if kind == "loop" and file == ".hydra/config.yaml":  # then nobody knows whether it is a run
+                file = "Too many levels of symbolic links"
+            assert (record.status, record.error.partition(":")[0]) == ("damaged", file), (file, record.error)
+            assert record.curves == {} or file != "metrics.csv"
+            if file == "metrics.csv" and kind not in ("pipe", "device", "folder", "loop", "huge", "bytes"):
+                continue  # a text, whatever it says
+            with pytest.raises(Damaged, match=r".+: .+") as error:
+                read(record.path)
+            assert "\n" not in str(error.value)
+
+
+def test_json_has_no_nan():
+    for text in (b'{"a": NaN}', b"[-Infinity]"):
+        with pytest.raises(Damaged, match="is no number"):
+            stored.parse_json(text, "f")
+
+
+def test_yaml_and_json_that_runs_do_write_are_read():
+    """Ordinary values come through the bounds; halves of characters are replaced, whole ones stay."""
+    text = "a: {1: x, b: [1e-3, .nan, null, true, 2020-01-01, 'a * b']}\nc: 123456789012345678901234567890\n"
+    value = stored.parse_yaml(text, "f")
+    assert value["a"][1] == "x"
+    assert value["a"]["b"][:1] + value["a"]["b"][2:] == [1e-3, None, True, "2020-01-01", "a * b"]
+    assert value["c"] == 123456789012345678901234567890
+    assert stored.parse_json(rb'{"a": "\ud83d\ude00 \ud83d"}', "f") == {"a": "\N{GRINNING FACE} ?"}
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ('{"status": "running", "process": null}', "interrupted"),
+        ('{"status": "running", "process": 5}', "damaged"),
+        ('{"status": "finished", "epochs": "3"}', "damaged"),
+        ('{"status": "finished", "best": [1]}', "damaged"),
+        ("{}", "damaged"),
+        ("5", "damaged"),
+    ],
+)
+def test_every_reader_of_a_summary_agrees(tmp_path, text, status):
+    """The table of runs, the sweep that asks for its jobs, its board, and what settles a job that ended."""
+    from trainer.sweep.board import about
+    from trainer.sweep.conduct import settle
+    from trainer.sweep.folder import state
+
+    run = write_run(tmp_path / "0_a")
+    (run / "summary.json").write_text(text)
+    assert state(run) == status
+    assert [record.status for record in find_runs([run])] == [status]
+    assert about(run)["error"] == ""
+    assert settle(run, 1) == ("damaged" if status == "damaged" else "failed")
+
+
+CHECKPOINTS = {  # (kind, dotted key): what is there instead, or nothing
+    ("last", "model"): None,
+    ("last", "progress.epoch"): "x",
+    ("last", "progress.seconds"): "x",
+    ("last", "optimizer.param_groups"): None,
+    ("last", "facts.mean"): None,
+    ("last", "processes"): [1],
+    ("best", "model"): {"a": torch.ones(1)},
+    ("best", "best.epoch"): None,
+    ("best", "facts"): 5,
+}
+
+
+@pytest.mark.parametrize(("kind", "key"), CHECKPOINTS)
+def test_a_whole_checkpoint_that_lacks_something(cli, copied, kind, key):
+    """One line that names the file and what to do; nothing is changed."""
+    run = copied("train.epochs=2")
+    file = run / "checkpoints" / f"{kind}.pt"
+    state = torch.load(file, weights_only=True)
+    outer, _, inner = key.rpartition(".")
+    node = state[outer] if outer else state
+    value = CHECKPOINTS[kind, key]
+    node.pop(inner) if value is None else node.update({inner: value})
+    checkpoint.save(file, kind, {name: part for name, part in state.items() if name not in ("format", "kind")})
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.name != "train.log"}
+    code, text = cli(f"train.resume={run}", "train.epochs=3")
+    assert code == 2, text
+    assert text.count("\n") == 1
+    assert str(file) in text
+    assert "delete last.pt to start the run again from step 0" in text or key == "facts.mean"
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.name != "train.log"} == before
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "loop", "huge"])
+def test_what_is_no_checkpoint_keeps_nobody(tmp_path, kind):
+    KINDS[kind](tmp_path / "last.pt")
+    with soon(), pytest.raises(Refused, match=r"last\.pt: "):
+        checkpoint.load(tmp_path / "last.pt", "last", "cpu")
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    """Neither whole files, nor their temporary ones, nor lines; a link is replaced or refused."""
+    mine, folder = tmp_path / "mine", tmp_path / "run"
+    mine.write_text("mine\n")
+    folder.mkdir()
+    for name in ("a.json", ".b.json.tmp", "train.log"):
+        (folder / name).symlink_to(mine)
+    for name in ("a.json", "b.json"):
+        write_whole(folder / name, b"new\n")
+        assert (folder / name).read_text() == "new\n"
+        assert not (folder / name).is_symlink()
+    with pytest.raises(OSError, match="nothing is written through one"):
+        append_line(folder / "train.log", "line")
+    (folder / "train.log").unlink()
+    os.mkfifo(folder / "train.log")
+    with soon(), pytest.raises(OSError, match="not a regular file"):
+        append_line(folder / "train.log", "line")
+    with soon(), run_dir.open_log(folder) as log:
+        log.write(b"nowhere\n")
+    assert mine.read_text() == "mine\n"
+    assert sorted(p.name for p in folder.iterdir()) == ["a.json", "b.json", "train.log"]
+
+
+@pytest.mark.parametrize("name", ["train.log", "metrics.csv", "checkpoints", ".hydra", "evaluation"])
+def test_a_run_with_a_link_that_leads_out_is_not_resumed(cli, copied, tmp_path, name):
+    run = copied("train.epochs=2")
+    (run / "evaluation").mkdir()
+    outside = tmp_path / "outside"
+    shutil.move(run / name, outside)
+    (run / name).symlink_to(outside)
+    files = [p for p in (outside, *outside.rglob("*"), *run.rglob("*")) if p.is_file()]
+    before = {p: p.read_bytes() for p in files}
+    code, text = cli(f"train.resume={run}", "train.epochs=3")
+    assert (code, text.count("\n")) == (2, 1), text
+    assert f"{run / name}: is a link out of the run directory" in text
+    assert {p: p.read_bytes() for p in files} == before
+
+
+def test_a_run_directory_may_be_a_link(cli, copied, tmp_path):
+    shutil.move(copied("train.epochs=2"), tmp_path / "disk")
+    (tmp_path / "outputs").symlink_to("disk")
+    code, text = cli("train.resume=outputs", "train.epochs=3")
+    assert code == 0, text
+    assert len(rows(tmp_path / "disk")) == 4
+
+
+ASKED = {
+    "swept": ["optim.lr"],
+    "config": {
+        "sweep": {"workers": 1, "jobs_per_gpu": 1, "fail_fast": False, "retries": 0, "rerun_failed": False}
+        | {"keep_checkpoints": "all", "metric": None, "direction": "auto"},
+        "hydra": {
+            "sweep": {},
+            "sweeper": {"_target_": "x"},
+            "launcher": {"_target_": "x"},
+            "runtime": {"choices": {"hydra/launcher": "workers"}},
+            "overrides": {"hydra": []},
+            "job": {"name": "x", "env_set": {}},
+        },
+    },
+}
+
+
+def test_checkpoints_that_lie_elsewhere_are_not_removed(tmp_path):
+    """Of a job whose folder, or the folder of whose checkpoints, leads out of the sweep; also what a user put there."""
+    from trainer.sweep.results import keep_best
+    from trainer.sweep.settings import Settings
+
+    sweep, elsewhere = tmp_path / "sweep", tmp_path / "elsewhere"
+    for place in (sweep / "0_own", sweep / "1_link", elsewhere / "2_job"):
+        write_run(place)
+        (place / "checkpoints").mkdir(exist_ok=True)
+        for name in ("best.pt", "last.pt", "epoch_3.pt", "mine.pt"):
+            (place / "checkpoints" / name).write_text("weights")
+    shutil.move(sweep / "1_link" / "checkpoints", elsewhere / "checkpoints")
+    (sweep / "1_link" / "checkpoints").symlink_to(elsewhere / "checkpoints")
+    (sweep / "2_job").symlink_to(elsewhere / "2_job")
+    settings = {**ASKED["config"]["sweep"], "keep_checkpoints": 0}
+    (tmp_path / "way").symlink_to(sweep)
+    kept = keep_best(tmp_path / "way", Settings(**settings))
+    assert sorted(record.name for record in kept) == ["1_link", "2_job"]
+    assert [p.name for p in (sweep / "0_own" / "checkpoints").iterdir()] == ["mine.pt"]
+    for place in (elsewhere / "checkpoints", elsewhere / "2_job" / "checkpoints"):
+        assert len(list(place.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[("swept", 5), ("swept", [5]), ("config.hydra", None), ("config.hydra.launcher", 5), ("config.sweep", {})],
+        *[("config.hydra.runtime.choices", {}), ("config.sweep.workers", "x"), ("config.sweep.bogus", 1)],
+    ],
+)
+def test_a_damaged_sweep_json_says_what_to_do(tmp_path, key, value):
+    from trainer.sweep.folder import asked
+
+    (tmp_path / "sweep.json").write_text(json.dumps(ASKED))
+    assert asked(tmp_path) == ASKED
+    content = json.loads(json.dumps(ASKED))
+    *outer, inner = key.split(".")
+    node = content
+    for name in outer:
+        node = node[name]
+    node[inner] = value
+    (tmp_path / "sweep.json").write_text(json.dumps(content))
+    with pytest.raises(
+        Damaged, match=r"sweep\.json: not readable \(.*\); remove it and give the sweep's command again"
+    ):
+        asked(tmp_path)

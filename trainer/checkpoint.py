@@ -152,7 +152,7 @@ def fitting(path: Path) -> Iterator[None]:
         raise
     except KeyError as error:
         raise Refused(f"{path}: lacks {error}, which a run writes there; something else wrote the file") from error
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except (Refused, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise Refused(f"{path}: does not fit this run ({one_line(error)})") from error
 
 

@@ -35,7 +35,7 @@ from trainer.command import add_trust, one_line_mistakes, refuse_arguments
 from trainer.display import screen
 from trainer.errors import Refused
 from trainer.files import write_json, write_whole
-from trainer.run_dir import shown
+from trainer.run_dir import inside, shown
 from trainer.typed import typed_path
 
 if TYPE_CHECKING:
@@ -153,7 +153,10 @@ def carry_out(
         raise Refused(f"--split={split}: new data are evaluated as a whole; leave it out")
     if not new_data:
         split = read.has_split(split or next(s for s in ("test", "val", "train") if s in read.facts.sizes))
-    out = out or run / ("evaluation_new_data" if new_data else "evaluation")
+    if out is None:
+        out = run / ("evaluation_new_data" if new_data else "evaluation")
+        if not inside(run, out):
+            raise Refused(f"{out}: is a link out of the run directory; --out=DIR writes elsewhere")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     evaluation = evaluate(read, checkpoint, split or "new")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from trainer import checkpoint, coefficients
 from trainer.anomaly import NotFinite
 from trainer.best import decide
+from trainer.config import check_call
 from trainer.device import random_state, set_random_state
 from trainer.display import untrained_line
 from trainer.errors import Interrupted, Refused
@@ -31,7 +32,7 @@ from trainer.recorded import compile_alone
 from trainer.run_dir import difference
 from trainer.second_point import SecondPoint
 from trainer.step import take_step
-from trainer.training import Diverged, Training
+from trainer.training import Diverged, Progress, Training
 
 HEARTBEAT_S = 5.0
 GLANCE_S = 0.1  # epochs that are shorter follow each other too fast to be read in summary.json
@@ -324,6 +325,7 @@ def restore(t: Training) -> bool:
         t.display.say(f"note        {note}")
     try:
         with checkpoint.fitting(folder / "last.pt"):
+            check_call("progress", state["progress"], Progress, ())
             t.load_state(state)
     except Refused as error:
         raise Refused(f"{error}; {describe_best(folder / 'best.pt')}") from error

@@ -194,9 +194,11 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         raise Refused(f"{file}: does not fit the model of {run_dir.CONFIG} ({one_line(error)})") from error
     except ValueError as error:  # of a precision that this device lacks
         raise Refused(f"--device={device}: the run's {error}") from error
-    except (TypeError, LookupError, AttributeError) as error:  # arguments that a class does not take any more, too
+    except TypeError as error:  # of arguments that a class does not take any more
+        raise Refused(f"{file}: made by another version of this program ({one_line(error)})") from error
+    except (LookupError, AttributeError) as error:
         line = f"{type(error).__name__}: {one_line(error)}"
-        raise Refused(f"{file}: made by another version of this program, or by something else ({line})") from error
+        raise Refused(f"{file}: made by something else, or by another version of this program ({line})") from error
     if kind == "best":
         epoch, position = state["best"]["epoch"], 0
     elif kind != "last":

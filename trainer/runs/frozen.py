@@ -35,6 +35,8 @@ def load_config(folder: Path) -> dict[str, Any]:
         raise Damaged(f"{CONFIG}: not the configuration of a run (it has no train.epochs)")
     if (text := _text(folder, RESUMED)) is not None:
         changes = _blocks(text, RESUMED)
+        if not changes:
+            raise Damaged(f"{RESUMED}: should hold a mapping, and holds nothing")
         config |= {key: value for key, value in changes.items() if key not in MOVABLE}  # the same data elsewhere
     if (text := _text(folder, HYDRA)) is not None:
         found = CHOICES.search(text, max(0, text.find("\n  runtime:")))
