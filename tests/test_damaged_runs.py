@@ -84,10 +84,10 @@ def same(a, b):
 def test_every_single_bit_of_a_checkpoint_counts(tmp_path):
     """A flipped bit anywhere is found before torch sees the file; torch alone reads it as it reads its own."""
     path = tmp_path / "last.pt"
-    state = {"model": torch.nn.Linear(2, 1).state_dict(), "facts": {}, "n": [1, 2.5, "text"]}
-    checkpoint.save(path, "last", state)
+    state = {"config": {}, "facts": {}, "model": torch.nn.Linear(2, 1).state_dict(), "epoch": 1, "n": [2.5, "text"]}
+    checkpoint.save(path, "epoch", state)
     content = path.read_bytes()
-    whole = checkpoint.load(path, "last", "cpu")
+    whole = checkpoint.load(path, "epoch", "cpu")
     assert same(torch.load(path, weights_only=True), whole)
     assert same({key: whole[key] for key in state}, state)
     for bit in range(8 * len(content)):
@@ -100,7 +100,7 @@ def test_every_single_bit_of_a_checkpoint_counts(tmp_path):
         assert not sealed, bit  # then the seal itself is damaged, without which no checkpoint of today is read
         path.write_bytes(flipped)
         with pytest.raises(Refused, match="its last bytes are damaged"):
-            checkpoint.load(path, "last", "cpu")
+            checkpoint.load(path, "epoch", "cpu")
 
 
 def test_the_bit_that_makes_a_folder_of_a_tensor(cli, copied):

@@ -213,7 +213,9 @@ def _read_metrics(record: RunRecord) -> None:
         return
     rows = curves.check(content)
     epochs = record.summary.get("epochs", 0)
-    if rows and not record.summary and not _exists(record.path / "summary.json"):  # it is written before the first row
+    if (
+        rows and not record.summary and not os.path.lexists(record.path / "summary.json")
+    ):  # it is written before the first row
         raise Damaged("summary.json: gone; train.resume makes it again from checkpoints/last.pt")
     if rows < epochs and record.status in ("finished", "diverged"):
         raise Damaged(f"{curves.FILE}: has {rows} rows, and summary.json says {epochs} epochs")
