@@ -1,8 +1,13 @@
 """The runner: composes a run from YAML, trains it, checkpoints it, resumes it. ``python -m trainer --help``"""
 
+import signal
 import sys
 
-from trainer.begin import begin
+AS_COMMAND = sys.argv[:1] == ["-m"]  # Python looks for the module of `python -m trainer…`, and finds this on the way
+if AS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # else the few imports before begin() could end in a traceback
+
+from trainer.begin import begin  # noqa: E402
 
 
 def main() -> None:
@@ -13,5 +18,5 @@ def main() -> None:
     main()
 
 
-if sys.argv[:1] == ["-m"]:  # Python looks for the module of `python -m trainer…`, and finds this on the way
+if AS_COMMAND:
     begin()

@@ -63,9 +63,13 @@ def command_line() -> int:
         if codes[-1] > 128:  # a signal ends a sweep, too
             raise SystemExit(codes[-1])
 
+    def put_away() -> None:
+        for path in reversed(made):  # a refused run leaves no empty directory behind
+            remove_if_empty(Path(path))
+
     trusted = trust.FLAG in sys.argv[1:]
     try:
-        with signals_raise(), errors_passed_on():
+        with signals_raise(put_away), errors_passed_on():
             sys.argv[1:] = flags_first([word for word in sys.argv[1:] if word != trust.FLAG])
             answers = only_answers(sys.argv[1:])
             job()
@@ -76,8 +80,7 @@ def command_line() -> int:
     except Exception as error:  # from Hydra, while it composes: a mistake on the command line or in YAML
         return report(error, tracebacks, sys.argv[1:], otherwise=one_line(error))
     finally:
-        for path in reversed(made):  # a refused run leaves no empty directory behind
-            remove_if_empty(Path(path))
+        put_away()
     code = codes[-1] if codes else 0
     if RunMode.MULTIRUN in modes and code <= 128:
         code = 0 if set(codes) <= {EXIT["finished"], EXIT["diverged"]} else EXIT["failed"]

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TextIO
 
@@ -76,11 +76,10 @@ def _end(signum: int, frame: FrameType | None) -> None:
     os._exit(128 + signum)
 
 
-def _raise(signum: int, frame: FrameType | None) -> None:
-    for one in SIGNALS:  # a second one does not wait
-        if may_take(one):
-            signal.signal(one, _end)
-    raise Stopped(signum)
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
@@ -91,14 +90,36 @@ def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
 
 
 @contextlib.contextmanager
-def signals_raise() -> Iterator[None]:
-    """While entered, a signal raises Stopped where the program is; a second one ends the process."""
+def signals_raise(put_away: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """While entered, a signal raises Stopped where the program is; a second one ends the process.
+
+    Args:
+        put_away: called before the process ends on the spot since a module is being imported: compiled ones do not
+            bear an exception there.
+    """
     if threading.current_thread() is not threading.main_thread():  # elsewhere Python refuses handlers
         yield
         return
-    before = {s: signal.signal(s, _raise) for s in SIGNALS if may_take(s)}
+    came: list[int] = []
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        came.append(signum)
+        for one in before:  # a second one does not wait
+            signal.signal(one, _end)
+        if _importing(frame):
+            put_away()
+            _end(signum, frame)
+        raise Stopped(signum)
+
+    before = {s: signal.getsignal(s) for s in SIGNALS if may_take(s)}
     try:
+        for s in before:
+            signal.signal(s, stop)
         yield
+    except Exception as error:  # compiled code may turn what the signal raised into something of its own
+        if came:
+            raise Stopped(came[0]) from error
+        raise
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)
