@@ -74,7 +74,7 @@ def command_line() -> int:
             answers = only_answers(sys.argv[1:])
             job()
     except SystemExit as end:  # of a sweep, or after --help
-        codes.append(status(end))
+        codes.append(status(end) and (EXIT["refused"] if answers else status(end)))  # no such --package
     except KeyboardInterrupt as error:
         return refuse("interrupted", 128 + interrupted_by(error))
     except Exception as error:  # from Hydra, while it composes: a mistake on the command line or in YAML

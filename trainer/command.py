@@ -25,7 +25,7 @@ def report(error: Exception, tracebacks: bool, overrides: list[str], otherwise: 
     """Prints a person's mistake as one line, what is none as `otherwise` or a traceback; returns the exit status."""
     from trainer.explain import explain  # brings Hydra, which a command that goes well may have no need of
 
-    line = explain(error, overrides) or otherwise
+    line = explain(error, overrides, otherwise)
     if line is not None and other_process():  # the first process says it
         return EXIT["refused"]
     if line is None or tracebacks:

@@ -11,6 +11,7 @@ import difflib
 import functools
 import inspect
 import itertools
+import os
 import re
 import shlex
 import sys
@@ -29,6 +30,7 @@ from trainer.begin import signals_wait
 from trainer.distributed import other_process
 from trainer.errors import Refused
 from trainer.names import job_name, safe
+from trainer.text import cut
 from trainer.typed import typed_path
 
 MISSING = "???"  # OmegaConf's mark of a value that must be given
@@ -112,6 +114,9 @@ def flags_first(arguments: list[str]) -> list[str]:
     Raises:
         Refused: an unknown flag, or something that would harm a run.
     """
+    for text in (*arguments, os.getcwd()):  # what is written down of a run
+        if any("\udc80" <= c <= "\udcff" for c in text):
+            raise Refused(f"{text}: this name is not UTF-8, and no configuration can hold it; rename what it names")
     parser = get_args_parser()
     parser.error = functools.partial(_refuse_flag, arguments)
     parsed = parser.parse_intermixed_args(arguments)
@@ -304,10 +309,10 @@ def describe(hint: Any) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as it is typed on the command line."""
+    """A value as it is typed on the command line; of a long one the beginning."""
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
-    return str(value)
+    return cut(str(value))
 
 
 def unknown_key(key: str, value: Any, known: Iterable[str], deeper: Iterable[str] = ()) -> str:

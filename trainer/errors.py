@@ -1,8 +1,18 @@
 """The two ways in which a run ends early and on purpose, and how an error is said in one line."""
 
+from trainer.text import printable
+
 
 class Refused(Exception):
-    """A person's mistake. The text is one line: the key or file, the value given, what would be right."""
+    """A person's mistake. The text is one line: the key or file, the value given, what would be right.
+
+    Args:
+        text: the line, whatever names stand in it.
+        more: lines below it, of a sweep whose jobs have several mistakes.
+    """
+
+    def __init__(self, text: str, *more: str):
+        super().__init__("\n  ".join(map(printable, (text, *more))))
 
 
 class Damaged(Refused):

@@ -11,21 +11,41 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from trainer import run_dir
 from trainer.config import CONF, unknown_key
-from trainer.errors import Refused
+from trainer.errors import Refused, one_line
+from trainer.text import LONGEST, cut
 from trainer.typed import argument, quoted
 
+TRIED = 30  # overrides of which each is composed alone, to find the one at fault
 ELSEWHERE = "choose a place for the run that can be written: hydra.run.dir=DIR"
 
 
-def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
-    """One line for a person's mistake, or None if the error is not one."""
+def explain(error: BaseException, overrides: Sequence[str], otherwise: str | None = None) -> str | None:
+    """One line for a person's mistake, or None if the error is not one.
+
+    Args:
+        overrides: what stands on the command line.
+        otherwise: the line about an error of no known kind, of which it is known that a person's mistake made it.
+    """
+    line = _line(error, overrides)
+    if line is None and otherwise is not None:
+        line = _accused(otherwise, overrides)
+    for override in overrides:
+        value = override.partition("=")[2]
+        line = line and line.replace(value, cut(value)) if len(value) > LONGEST else line
+    return line
+
+
+def _line(error: BaseException, overrides: Sequence[str]) -> str | None:
     chain = list(_causes(error))
     for cause in chain:
         if isinstance(cause, Refused):
@@ -37,6 +57,8 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
             near = difflib.get_close_matches(choice, options, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             return f"{group}={choice}: no such choice; {hint}{group} can be {', '.join(options)}"
+    if isinstance(error, MissingConfigException):
+        return _accused(one_line(error).partition("'. Check that")[0] + "'", overrides)
     if "Config group override must be" in str(error):  # a null or a number, and Hydra does not say of which group
         for override in overrides:
             key, _, value = override.lstrip("+~").partition("=")
@@ -60,16 +82,49 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str | None:
             return explain_os_error(cause)
     if "Could not override 'experiment/tuned'" in str(error):
         return "experiment/tuned: belongs to experiment=fashion_sfw; name both"
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return " ".join(str(error).split())
+    if isinstance(error, OmegaConfBaseException):
+        return _accused(f"{error.full_key}: {one_line(error)}" if error.full_key else one_line(error), overrides)
+    if isinstance(error, HydraException):
+        return _accused(" ".join(str(error).split()), overrides)
     return None
+
+
+def _accused(line: str, overrides: Sequence[str]) -> str:
+    """The line with the override that is at fault, if none of those typed is named in it."""
+    typed = [override for override in overrides if not override.startswith("-")]
+    if any(re.search(rf"(?<![\w.]){re.escape(_key(override))}(?![\w.])", line) for override in typed):
+        return line
+    own = next((f for f in overrides if re.match("--config-(name|dir|path)|-c[ndp]", f)), None)
+    if own is None:
+        at_fault = [override for override in typed[:TRIED] if not _composes(override)][:1]
+        of_hydra = [override for override in typed if _key(override).startswith("hydra")]  # seen when it is used
+        typed = at_fault or of_hydra or typed
+    names = ", ".join(cut(override) for override in ([own] if own else typed[:3])) or "the configuration"
+    return f"{names}: {line}"
+
+
+def _composes(override: str) -> bool:
+    """Whether the defaults can be composed with an override alone."""
+    try:
+        loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
+        config = loader.load_configuration("config", [override], RunMode.MULTIRUN)
+        with open_dict(config):
+            del config["hydra"]  # to resolve it would make a directory
+        OmegaConf.to_container(config, resolve=True)
+    except Exception:  # whatever a mistake makes of Hydra and OmegaConf
+        return False
+    return True
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
 def _say_how_to_quote(override: str, why: str) -> str:
     """The line about an override that Hydra cannot parse, with words that it can, ready for a shell."""
     key, equal, value = override.partition("=")
     if not equal:
-        return f"{override}: must be KEY=VALUE"
+        return f"{override or repr(override)}: must be KEY=VALUE"
     of_function = re.search(r"while evaluating .*?: (.*)", why)
     line = f"{override}: cannot be parsed as KEY=VALUE" + (f" ({of_function[1]})" if of_function else "")
     try:

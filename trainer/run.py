@@ -46,6 +46,8 @@ def train(cfg: DictConfig, trusted: bool = False) -> int:
         Refused: a mistake in the configuration or in the run directory.
     """
     config = OmegaConf.to_container(cfg, resolve=True)
+    if not isinstance(config.get("train"), dict):
+        raise Refused("train: missing; --config-name must name the configuration of a run, as config does")
     config.pop("sweep", None)  # of no run, but of all together
     # hydra.job.chdir would make relative paths, those that are printed too, mean something else than they say.
     with joined() as world, contextlib.chdir(HydraConfig.get().runtime.cwd), StopRequest() as stop:

@@ -24,6 +24,7 @@ from trainer.errors import Damaged, Held, Refused
 from trainer.files import at_end, to_yaml, write_whole
 from trainer.stored import read_mapping, read_object
 from trainer.summary import Summary
+from trainer.text import cut
 from trainer.trust import Untrusted
 from trainer.typed import argument
 
@@ -347,4 +348,4 @@ def difference(new: Any, old: Any, key: str = "") -> str | None:
                 return found
         return None
     same = new == old and isinstance(new, bool) == isinstance(old, bool)  # 1 is 1.0, but not true
-    return None if same else f"{key} is {old} there and {new} here"
+    return None if same else f"{key} is {cut(str(old))} there and {cut(str(new))} here"

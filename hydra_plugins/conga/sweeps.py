@@ -18,8 +18,10 @@ class Grid(Sweeper):
         self.params = params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from trainer.config import check_call
         from trainer.sweep.sweep import Sweep
 
+        check_call("hydra.sweeper", {"params": self.params}, Grid, ())
         self._sweep = Sweep(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> None:

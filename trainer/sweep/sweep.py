@@ -179,7 +179,7 @@ def refuse(mistakes: dict[str, list[tuple[str, ...]]], total: int) -> None:
         shared = [o for o in jobs[0] if all(o in job for job in jobs)]
         which = f"{len(jobs)} with {','.join(shared)}" if shared else f"{len(jobs)}, such as {','.join(jobs[0])}"
         lines.append(f"{line} ({','.join(jobs[0]) if len(jobs) == 1 else which})")
-    raise Refused("\n  ".join([f"{bad} of {total} jobs cannot run, so none was started:", *lines]))
+    raise Refused(f"{bad} of {total} jobs cannot run, so none was started:", *lines)
 
 
 def places(s: Settings, gpus: int, jobs: int) -> list[Place]:
