@@ -42,7 +42,7 @@ def explain(error: BaseException, overrides: Sequence[str], otherwise: str | Non
     for override in overrides:
         value = override.partition("=")[2]
         line = line and line.replace(value, cut(value)) if len(value) > LONGEST else line
-    return line
+    return line and re.sub(rf"[^\s/]{{{2 * LONGEST},}}", lambda word: cut(word[0]), line)  # what came of a reference
 
 
 def _line(error: BaseException, overrides: Sequence[str]) -> str | None:
@@ -85,7 +85,7 @@ def _line(error: BaseException, overrides: Sequence[str]) -> str | None:
     if isinstance(error, OmegaConfBaseException):
         return _accused(f"{error.full_key}: {one_line(error)}" if error.full_key else one_line(error), overrides)
     if isinstance(error, HydraException):
-        return _accused(" ".join(str(error).split()), overrides)
+        return _accused(" ".join(str(error).partition(" : Override(")[0].split()), overrides)
     return None
 
 
