@@ -193,7 +193,8 @@ def check_node(key: str, node: Mapping[str, Any], given: Sequence[str]) -> None:
         try:
             target = _locate(node["_target_"])  # get_object logs what it raises, in several lines
         except Exception as error:  # Hydra wraps whatever the import raises
-            line, module = cut(" ".join(str(error).split())), node["_target_"].partition(".")[0]
+            line, module = " ".join(str(error).split()), node["_target_"].partition(".")[0]
+            line = line.replace(node["_target_"], show(node["_target_"]))
             if getattr(error.__cause__, "name", None) == module:
                 line = f"cannot import {module}; looked in {Path.cwd()}; start where it is, or set PYTHONPATH"
             raise Refused(f"{key}._target_={show(node['_target_'])}: {line}") from error
