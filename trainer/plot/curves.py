@@ -202,10 +202,7 @@ def draw_lines(axis: Axes, lines: Sequence[Line], how: Look, banded: bool) -> No
     means, runs = ([line for line in drawn if (line.sd is not None) is mean] for mean in (True, False))
     stroke(axis, runs, how, linewidth=0.8 if many else 1.2, alpha=0.55 if many or banded else 0.9, zorder=2)
     stroke(axis, means, how, linewidth=1.7, alpha=1.0, zorder=3)
-    for line in means:
-        if line.n[1] > 1:
-            colour = how.colours[line.setting]
-            axis.fill_between(line.x, line.y - line.sd, line.y + line.sd, color=colour, alpha=0.2, linewidth=0)
+    fill(axis, [line for line in means if line.n[1] > 1], how)
     lost = [line for line in runs if line.diverged]
     mark(axis, lost, [line.y[-1] for line in lost], how)
     axis.grid(True)
@@ -238,6 +235,21 @@ def stroke(axis: Axes, lines: Sequence[Line], how: Look, *, linewidth: float, al
         where = np.concatenate([points[i] for i in single]).T
         axis.scatter(*where, s=9, color=[colours[i] for i in single], alpha=alpha, linewidths=1, zorder=zorder)
     axis.autoscale_view()
+
+
+def fill(axis: Axes, means: Sequence[Line], how: Look) -> None:
+    """The bands of one standard deviation, as one artist; none where a mean is that of one run."""
+    from matplotlib.collections import PolyCollection
+
+    bands, colours = [], []
+    for line in means:
+        low, high = (np.column_stack((line.x, line.y + side * line.sd)) for side in (-1, 1))
+        for part in np.ma.clump_unmasked(np.ma.masked_invalid(line.sd)):
+            bands.append(np.concatenate((low[part], high[part][::-1])))
+            colours.append(how.colours[line.setting])
+    if bands:
+        axis.add_collection(PolyCollection(bands, facecolors=colours, alpha=0.2, linewidths=0))
+        axis.autoscale_view()
 
 
 def mark(axis: Axes, lines: Sequence[Line], heights: Sequence[float], how: Look, **options: Any) -> None:
