@@ -5,6 +5,8 @@ import json
 
 import yaml
 
+from trainer.files import finite
+
 CONFIG = {
     "seed": 0,
     "logger": {"csv": {"_target_": "trainer.loggers.Csv"}},
@@ -39,7 +41,7 @@ def write_run(path, config=CONFIG, choices=CHOICES, losses=(0.9, 0.5, 0.6), test
         "device": "cpu",
         "error": None,
     }
-    (path / "summary.json").write_text(json.dumps(data | summary))
+    (path / "summary.json").write_text(json.dumps(finite(data | summary)))
     return path
 
 

@@ -293,3 +293,12 @@ def test_a_warning_of_a_library_is_one_line(capsys, monkeypatch):
     plain_warnings()
     warnings.warn("two\n  lines", UserWarning, stacklevel=1)
     assert capsys.readouterr().err == "conga: warning: two lines\n"
+
+
+@pytest.mark.parametrize("word", ["optim.lr=a\nb", "data.path=a\nb", "seed=x\ny"])
+def test_what_is_refused_is_said_in_one_line_whatever_is_in_it(cli, word):
+    code, text = cli(word)
+    assert code == 2
+    assert text.startswith("conga: ")
+    assert text.count("\n") == 1
+    assert r"\n" in text
