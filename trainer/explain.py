@@ -22,7 +22,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from trainer import run_dir
 from trainer.config import CONF, unknown_key
 from trainer.errors import Refused, one_line
-from trainer.text import LONGEST, cut
+from trainer.text import LONGEST, cut, printable
 from trainer.typed import argument, quoted
 
 TRIED = 30  # overrides of which each is composed alone, to find the one at fault
@@ -42,7 +42,8 @@ def explain(error: BaseException, overrides: Sequence[str], otherwise: str | Non
     for override in overrides:
         value = override.partition("=")[2]
         line = line and line.replace(value, cut(value)) if len(value) > LONGEST else line
-    return line and re.sub(rf"[^\s/]{{{2 * LONGEST},}}", lambda word: cut(word[0]), line)  # what came of a reference
+    line = line and re.sub(rf"[^\s/]{{{2 * LONGEST},}}", lambda word: cut(word[0]), line)  # what came of a reference
+    return line and "\n  ".join(map(printable, line.split("\n  ")))  # the lines of jobs; a value's own are escaped
 
 
 def _line(error: BaseException, overrides: Sequence[str]) -> str | None:
