@@ -261,6 +261,43 @@ def test_a_damaged_journal_is_told_in_one_line(tmp_path, composer):
         queue(tmp_path, composer, SPACE, n=5)
 
 
+@pytest.mark.parametrize("kept", [None, 0, 1, 8])
+def test_a_journal_that_was_cut_is_told_with_what_to_do(tmp_path, composer, kept):
+    """Gone, emptied, or left with so many lines: the runs are there, and nothing is asked or written."""
+    conduct(queue(tmp_path, composer, SPACE, n=3), bowl)
+    log = tmp_path / "study.log"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.unlink() if kept is None else log.write_bytes(b"".join(lines[:kept]))
+    before = log.read_bytes() if kept is not None else None
+    with pytest.raises(Refused, match=r"study\.log: .*; the runs beside it are whole; put it back, or search anew"):
+        queue(tmp_path, composer, SPACE, n=5)
+    assert (log.read_bytes() if log.exists() else None) == before
+    assert len(runs(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("bases", 5),
+        ("bases", [{}]),
+        ("metric", None),
+        ("epochs", "x"),
+        ("suspects", [5]),
+        ("dimensions", [{}]),
+        ("x", 1),
+    ],
+)
+def test_a_damaged_plan_is_told_with_what_to_do(tmp_path, composer, key, value):
+    queue(tmp_path, composer, SPACE, n=1)
+    content = json.loads((tmp_path / "search.json").read_text())
+    assert Plan.read(tmp_path).metric == "val/loss"
+    (tmp_path / "search.json").write_text(json.dumps(content | {key: value}))
+    with pytest.raises(
+        Refused, match=r"search\.json: not readable \(.*\); remove it and give the search's command again"
+    ):
+        Plan.read(tmp_path)
+
+
 def test_what_becomes_of_a_run_is_told_in_optunas_words(tmp_path, composer):
     ends = {0: 0.5, 1: "diverged", 2: "failed", 3: "interrupted", 4: "killed", 5: 0.25}
     one = queue(tmp_path, composer, ("optim.lr=interval(0,1)",), n=6)
@@ -492,6 +529,22 @@ def test_a_damaged_run_costs_itself(cli, tmp_path):
     assert "summary.json: not readable as JSON" in text
     assert [t.state for t in trials(tmp_path / "s")] == [TrialState.COMPLETE] * 5
     assert [summary(runs(tmp_path / "s")[n])["status"] for n in (1, 2, 3, 4)] == ["finished"] * 4
+
+
+def test_a_lost_plan_is_made_again_by_the_same_command_only(cli, tmp_path):
+    space = (*SEARCH, "optim.lr=interval(0.01,0.1)", "hydra.sweep.dir=s")
+    assert cli(*space, "train.epochs=1", "hydra.sweeper.n_trials=2")[0] == 0
+    plan = Plan.read(tmp_path / "s")
+    for name in ("search.json", "sweep.json"):
+        (tmp_path / "s" / name).unlink()
+    code, text = cli(*space, "train.epochs=2", "hydra.sweeper.n_trials=2")
+    assert (code, text.count("\n")) == (2, 1), text
+    assert "s: search.json is gone, and 0_" in text
+    code, text = cli(*space, "train.epochs=1", "hydra.sweeper.n_trials=3")
+    assert code == 0, text
+    again = Plan.read(tmp_path / "s")
+    assert (again.dimensions, again.constants, again.metric) == (plan.dimensions, plan.constants, plan.metric)
+    assert [t.state for t in trials(tmp_path / "s")] == [TrialState.COMPLETE] * 3
 
 
 @pytest.mark.parametrize("what", ["raise", "kill"])
