@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TextIO
 
-# What asks a command to stop. SIGHUP, which Windows lacks: its terminal has gone.
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+HANGUP = getattr(signal, "SIGHUP", None)  # its terminal has gone; Windows has none
+SIGNALS = tuple(s for s in (signal.SIGINT, signal.SIGTERM, HANGUP) if s is not None)  # ask a command to stop
 
 
 class Stopped(KeyboardInterrupt):
@@ -53,13 +53,19 @@ def begin() -> None:
     sys.stdout, sys.stderr = _stream(sys.stdout, 1), _stream(sys.stderr, 2)
     sys.unraisablehook = _unraisable
     for signum in SIGNALS:
-        if may_take(signum):
+        if signum != HANGUP or signal.getsignal(signum) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(signum, _end)
 
 
 def may_take(signum: int) -> bool:
-    """Whether a signal is to be handled: that the terminal has gone is ignored where nohup says so."""
-    return signum != getattr(signal, "SIGHUP", None) or signal.getsignal(signum) != signal.SIG_IGN
+    """Whether a signal is to be handled: that the terminal has gone is only of interest where begin() took it."""
+    return signum != HANGUP or callable(signal.getsignal(signum))
+
+
+def leave_hangup() -> None:
+    """Lets the end of the terminal end this process at once, with no word to its jobs, which are elsewhere."""
+    if HANGUP is not None and may_take(HANGUP):
+        signal.signal(HANGUP, signal.SIG_DFL)
 
 
 def _stream(before: TextIO | None, number: int) -> TextIO:

@@ -115,8 +115,8 @@ def flags_first(arguments: list[str]) -> list[str]:
         Refused: an unknown flag, or something that would harm a run.
     """
     for text in (*arguments, os.getcwd()):  # what is written down of a run
-        if any("\udc80" <= c <= "\udcff" for c in text):
-            raise Refused(f"{text}: this name is not UTF-8, and no configuration can hold it; rename what it names")
+        if any("\udc80" <= c <= "\udcff" for c in text):  # bytes that Python could not decode
+            raise Refused(f"{text}: {_undecoded(text)}")
     parser = get_args_parser()
     parser.error = functools.partial(_refuse_flag, arguments)
     parsed = parser.parse_intermixed_args(arguments)
@@ -135,6 +135,15 @@ def flags_first(arguments: list[str]) -> list[str]:
     # Of a flag that names a folder, as --config-dir=~/own does.
     flags = [re.sub(r"^(--[\w-]+=)?(~.*)", lambda m: f"{m[1] or ''}{typed_path(m[2])}", flag) for flag in flags]
     return [*flags, *parsed.overrides]
+
+
+def _undecoded(text: str) -> str:
+    """What is wrong with a name whose bytes this process could not decode."""
+    try:
+        name = os.fsencode(text).decode()
+    except UnicodeDecodeError:
+        return "this name is not UTF-8, and no configuration can hold it; rename what it names"
+    return f"to read the name {name}, set PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8"
 
 
 def only_answers(arguments: list[str]) -> bool:

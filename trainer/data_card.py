@@ -21,7 +21,7 @@ from trainer.command import one_line_mistakes, refuse_arguments
 from trainer.config import CONF, check_config, register_resolvers
 from trainer.display import loading_progress, screen, tell
 from trainer.errors import Refused
-from trainer.figures import check_picture
+from trainer.figures import check_picture, rendered
 from trainer.typed import typed_path
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def main() -> None:
             console.print(f"note: {note}", markup=False)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            picture(dataset).savefig(out, dpi=110)
+            out.write_bytes(rendered(picture, dataset, kind=out.suffix.removeprefix("."), dpi=110))
         except OSError as error:
             raise Refused(f"--out={out}: {error.strerror or error}") from error
         tell(f"picture  {out}")

@@ -25,6 +25,7 @@ from trainer.errors import Refused, one_line
 from trainer.text import LONGEST, cut, printable
 from trainer.typed import argument, quoted
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk
 TRIED = 30  # overrides of which each is composed alone, to find the one at fault
 ELSEWHERE = "choose a place for the run that can be written: hydra.run.dir=DIR"
 
@@ -93,14 +94,14 @@ def _line(error: BaseException, overrides: Sequence[str]) -> str | None:
 def _accused(line: str, overrides: Sequence[str]) -> str:
     """The line with the override that is at fault, if none of those typed is named in it."""
     typed = [override for override in overrides if not override.startswith("-")]
+    own = next((f for f in overrides if re.match("--config-(name|dir|path)|-c[ndp]", f)), None)
+    if own is not None:
+        return f"{cut(own)}: {line}"
     if any(re.search(rf"(?<![\w.]){re.escape(_key(override))}(?![\w.])", line) for override in typed):
         return line
-    own = next((f for f in overrides if re.match("--config-(name|dir|path)|-c[ndp]", f)), None)
-    if own is None:
-        at_fault = [override for override in typed[:TRIED] if not _composes(override)][:1]
-        of_hydra = [override for override in typed if _key(override).startswith("hydra")]  # seen when it is used
-        typed = at_fault or of_hydra or typed
-    names = ", ".join(cut(override) for override in ([own] if own else typed[:3])) or "the configuration"
+    at_fault = [override for override in typed[:TRIED] if not _composes(override)][:1]
+    of_hydra = [override for override in typed if _key(override).startswith("hydra")]  # seen when it is used
+    names = ", ".join(map(cut, (at_fault or of_hydra or typed)[:3])) or "the configuration"
     return f"{names}: {line}"
 
 
@@ -165,7 +166,7 @@ def _say_where_from(text: str, overrides: Sequence[str]) -> str:
 def explain_os_error(error: OSError) -> str:
     """The line about a file that the system refuses to read or write."""
     text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in FULL:
         return f"{text}; what was written before is whole: free some space"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
         return f"{text}; {ELSEWHERE}"

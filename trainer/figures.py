@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.errors import Refused
 from trainer.files import write_whole
+from trainer.text import printable_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,8 +34,28 @@ def rendered(
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks: boxes have to do
         warnings.filterwarnings("ignore", "constrained_layout not applied")  # too small a size was asked for
-        draw(*args).savefig(file, format=kind, dpi=dpi, metadata=UNDATED.get(kind))
+        figure = draw(*args)
+        make_printable(figure)
+        figure.savefig(file, format=kind, dpi=dpi, metadata=UNDATED.get(kind))
     return file.getvalue()
+
+
+def make_printable(figure: Figure) -> None:
+    """Shows what no font has, and no SVG may hold, as its escape."""
+    from matplotlib.category import StrCategoryFormatter
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+    of_texts = FixedFormatter | FuncFormatter | StrCategoryFormatter
+    for text in figure.findobj(Text):
+        text.set_text(printable_lines(text.get_text()))
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(axis.get_major_formatter(), of_texts):  # it makes them as it draws
+            axis.set_major_formatter(FuncFormatter(_printable(axis.get_major_formatter())))
+
+
+def _printable(make: Callable[..., str]) -> Callable[..., str]:
+    return lambda value, position=None: printable_lines(make(value, position))
 
 
 def check_picture(out: Path | None) -> None:

@@ -23,7 +23,7 @@ from rich.table import Table
 from trainer.command import add_trust, one_line_mistakes, refuse_arguments
 from trainer.display import loading_progress, screen, tell
 from trainer.errors import Refused
-from trainer.figures import check_picture, write_out
+from trainer.figures import check_picture, rendered, write_out
 from trainer.typed import typed_path
 
 if TYPE_CHECKING:
@@ -108,10 +108,9 @@ def carry_out(arguments: argparse.Namespace) -> None:
     if not rows:
         raise Refused(f"--tests={arguments.tests}: nothing to measure; {notes[0]}")
     write_out(out.with_suffix(".csv"), csv_text(rows).encode())
-    picture = io.BytesIO()
     of_samples = f"{rows[0].samples:,} samples of the {arguments.split} split"
-    figure(rows, names, unit, of_samples).savefig(picture, format=out.suffix.removeprefix("."), dpi=110)
-    write_out(out, picture.getvalue())
+    kind = out.suffix.removeprefix(".")
+    write_out(out, rendered(figure, rows, names, unit, of_samples, kind=kind, dpi=110))
     console = screen()
     console.print(f"{title_of(rows[0].metric)}; {of_samples}; noise and attacks in units {unit}", markup=False)
     console.print(table(rows, names))

@@ -25,11 +25,13 @@ class Grid(Sweeper):
         self._sweep = Sweep(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> None:
-        self._sweep.grid(self.params, arguments)
+        with self._sweep.disk_fails():
+            self._sweep.grid(self.params, arguments)
 
     def resume(self, trusted: bool) -> None:
         """Goes on with the jobs that the sweep's directory has."""
-        self._sweep.resume(trusted)
+        with self._sweep.disk_fails():
+            self._sweep.resume(trusted)
 
 
 class Optuna(Sweeper):
@@ -52,13 +54,15 @@ class Optuna(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         from trainer.sweep.search import Asked, search
 
-        search(self._sweep, Asked(**self.asked), arguments)
+        with self._sweep.disk_fails():
+            search(self._sweep, Asked(**self.asked), arguments)
 
     def resume(self, trusted: bool) -> None:
         """Goes on with the search in the sweep's directory."""
         from trainer.sweep.search import Asked, resume
 
-        resume(self._sweep, Asked(**self.asked), trusted)
+        with self._sweep.disk_fails():
+            resume(self._sweep, Asked(**self.asked), trusted)
 
 
 class Workers(Launcher):

@@ -14,6 +14,7 @@ from trainer.run_dir import CONFIG, RESUMED, shown
 from trainer.runs.columns import row
 from trainer.runs.read import canonicals, differing, metric_direction
 from trainer.stored import opened
+from trainer.text import printable, printable_lines
 
 if TYPE_CHECKING:
     from trainer.runs.read import RunRecord
@@ -53,7 +54,7 @@ def _run(record: RunRecord, shared: dict[str, Any], rows: int, log: int) -> dict
     own = {key: _plain(value) for key, value in record.config.items() if key not in shared}
     return {
         "name": record.name,
-        "path": shown(record.path),
+        "path": printable(shown(record.path)),
         "status": record.status,
         "error": record.error,
         "values": {name: _plain(value) for name, value in row(record).items() if name not in apart},
@@ -85,12 +86,12 @@ def _shared(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """A value as JSON can hold it; what is no number becomes its name, what is no plain data its text."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {printable(str(k)): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     if isinstance(value, float):
         return (int(value) if _is_whole(value) else value) if math.isfinite(value) else str(value)
-    return value if value is None or isinstance(value, str | bool | int) else str(value)
+    return value if value is None or isinstance(value, bool | int) else printable(str(value))
 
 
 def _numbers(curves: dict[str, np.ndarray]) -> dict[str, list[float | int | None]]:
@@ -130,7 +131,7 @@ def _ends(path: Path, most: int) -> str | None:
             size = file.seek(0, 2)
             file.seek(0)
             if size <= most:
-                return file.read(most).decode(errors="replace")
+                return _text(file.read(most))
             head = file.read(most // 3)
             file.seek(size - 2 * most // 3)
             tail = file.read(2 * most // 3)
@@ -141,4 +142,9 @@ def _ends(path: Path, most: int) -> str | None:
     head = head[: head.rfind(b"\n") + 1] or head + b"\n"
     tail = tail[tail.find(b"\n") + 1 :] or tail
     left_out = f"\n… {size - len(head) - len(tail):,} bytes left out here; the whole is in {path} …\n\n"
-    return head.decode(errors="replace") + left_out + tail.decode(errors="replace")
+    return _text(head) + left_out + _text(tail)
+
+
+def _text(content: bytes) -> str:
+    """Lines in which nothing is hidden."""
+    return printable_lines(content.decode(errors="replace"))

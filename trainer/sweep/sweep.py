@@ -7,7 +7,7 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from trainer import run_dir
 from trainer.announce import listed
 from trainer.assembly import build
+from trainer.begin import leave_hangup
+from trainer.command import EXIT
+from trainer.command import refuse as failed
 from trainer.config import check_node
 from trainer.display import loading_progress, tell
 from trainer.errors import Refused
+from trainer.explain import FULL, explain_os_error
 from trainer.run import ONE_RUN, run_job
 from trainer.sweep import folder as sweep_folder
 from trainer.sweep import results
@@ -104,6 +108,22 @@ class Sweep:
             sweep_folder.check_trust(paths)
         self.run(Planned(paths, self.settings.retries, self.settings.rerun_failed))
 
+    @contextlib.contextmanager
+    def disk_fails(self) -> Iterator[None]:
+        """Ends the sweep as failed where the disk is full: that is no mistake, and jobs may have been done.
+
+        Raises:
+            SystemExit: it is full.
+        """
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            begun = (self.folder / sweep_folder.ASKED).exists()
+            then = f"; then go on: {sweep_folder.resume_command(self.folder)}" if begun else ""
+            raise SystemExit(failed(f"{explain_os_error(error)}{then}", EXIT["failed"])) from error
+
     def check(self, jobs: Sequence[Job]) -> dict[str, list[tuple[str, ...]]]:
         """Builds each job once, to find what is wrong before the first starts: a line -> the jobs that it is about."""
         mistakes: dict[str, list[tuple[str, ...]]] = {}
@@ -139,6 +159,8 @@ class Sweep:
         queue.show_on(board)
         board.open()
         most = None if self.settings.workers == "auto" else self.settings.workers
+        if not ours:
+            leave_hangup()
         pool = self.pool if ours else Elsewhere(self.launcher, self.folder, self.config, most)
         pool.open(where)
         code = conduct(queue, pool, board, fail_fast=self.settings.fail_fast, after=self.tidy)
