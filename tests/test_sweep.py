@@ -169,7 +169,7 @@ def test_a_job_that_goes_wrong_costs_itself(cli, tmp_path):
         assert traced == (what in ("raise", "memory", "exit")), what
     assert summary(tmp_path / "s" / "5_objective.what-good")["status"] == "finished"
     assert "Traceback" not in text
-    assert "to go on:\n  python -m trainer.sweep resume s\n" in text
+    assert "to go on:\n  python -m trainer.sweep resume s --trust\n" in text  # for a class of the test's own
 
 
 def test_what_failed_comes_again_on_request_and_what_was_killed_anyway(cli, tmp_path):
