@@ -49,6 +49,7 @@ class Column:
     values: np.ndarray
     missing: np.ndarray  # (N,) bool
     different: np.ndarray | None = None  # of a column of texts, sorted
+    unit: str = ""  # that was cut off from numbers
 
     def numbers(self) -> np.ndarray:
         """Numbers, or 0 and 1, as float64 (N,); NaN if missing."""
@@ -68,12 +69,19 @@ class Column:
 
 
 def as_column(
-    path: Path, cells: pd.Series, notation: Notation, kind: Kind | None = None, *, codes: Kind = "text"
+    path: Path,
+    cells: pd.Series,
+    notation: Notation,
+    kind: Kind | None = None,
+    unit: str | None = None,
+    *,
+    codes: Kind = "text",
 ) -> Column:
     """A column of a data frame of :func:`data.read_table.read_table`.
 
     Args:
         kind: what it is; None: by its cells.
+        unit: that its numbers have, "" if none; None: by its cells.
         codes: what whole numbers are then, of which some have zeros in front, such as 007.
 
     Raises:
@@ -81,32 +89,35 @@ def as_column(
     """
     name, is_number = str(cells.name), cells.dtype.kind in "biuf"
     if is_number and kind != "text":
-        return of_numbers(path, name, cells.to_numpy(), kind, notation)
+        return of_numbers(path, name, cells.to_numpy(), kind, notation, unit)
     if is_number:
         cells = cells.astype(object).map(as_text_of, na_action="ignore")
     elif str(cells.dtype) != "str" and (other := {type(v).__name__ for v in cells.dropna()} - {"str"}):
         hint = f"only numbers and texts can be used; {key('text', [name])} takes it for texts"
         raise file_error(path, f"column {name} holds {', '.join(sorted(other))}; {hint}")
-    return of_texts(path, name, cells, notation, kind, codes)
+    return of_texts(path, name, cells, notation, kind, unit, codes)
 
 
-def of_numbers(path: Path, name: str, values: np.ndarray, kind: Kind | None, notation: Notation) -> Column:
-    """A column of numbers or booleans.
+def of_numbers(
+    path: Path, name: str, values: np.ndarray, kind: Kind | None, notation: Notation, unit: str | None
+) -> Column:
+    """A column of numbers or booleans, without a unit.
 
     Raises:
-        ValueError: it should be of another kind, or holds infinite values.
+        ValueError: it should be of another kind or have a unit, or holds infinite values.
     """
     found: Kind = "boolean" if values.dtype.kind == "b" else "number"
     missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
     if found == "number" and notation.na_numbers:
         missing |= np.isin(values, notation.na_numbers)
     if missing.all():  # of any kind
-        return Column(name, kind or found, values, missing)
+        return Column(name, kind or found, values, missing, unit=unit or "")
+    row = int(np.argmin(missing))
+    cell = f"column {name}, row {row + 1:,}: {as_text_of(values[row])}"
     if kind not in (None, found):
-        row = int(np.argmin(missing))
-        raise file_error(
-            path, f"column {name}, row {row + 1:,}: {values[row]} is no {kind}, and the run's data have one there"
-        )
+        raise file_error(path, f"{cell} is no {kind}, and the run's data have one there")
+    if unit:
+        raise file_error(path, f"{cell} {other_unit('', unit)}")
     infinite = np.flatnonzero(np.isinf(values)) if values.dtype.kind == "f" else ()
     if len(infinite):
         raise file_error(path, f"column {name} has {len(infinite):,} infinite values, in row {infinite[0] + 1:,} first")
@@ -114,7 +125,13 @@ def of_numbers(path: Path, name: str, values: np.ndarray, kind: Kind | None, not
 
 
 def of_texts(
-    path: Path, name: str, cells: pd.Series, notation: Notation, kind: Kind | None, zeros: Kind = "text"
+    path: Path,
+    name: str,
+    cells: pd.Series,
+    notation: Notation,
+    kind: Kind | None,
+    unit: str | None = None,
+    zeros: Kind = "text",
 ) -> Column:
     """A column whose cells are texts: booleans or numbers, if all of them are written so, or texts.
 
@@ -127,7 +144,7 @@ def of_texts(
     different, missing = pd.Series(different, dtype=object), codes < 0
     texts = different.to_numpy(object)
     if not len(different):  # of any kind
-        return Column(name, kind or "number", np.full(len(codes), -1), missing, texts)
+        return Column(name, kind or "number", np.full(len(codes), -1), missing, texts, unit or "")
     says = different.str.lower().isin(["true", "false"])
     numbers = numbers_in(different, notation)
     if kind in (None, "boolean") and says.all():
@@ -135,8 +152,9 @@ def of_texts(
     if kind is None and zeros == "text" and numbers.notna().all() and has_codes(different):
         kind = "text"
     if kind in (None, "number") and numbers.notna().all():
-        check_units(path, name, different, codes, notation)
-        return of_numbers(path, name, np.where(missing, np.nan, spread(numbers, codes)), kind, notation)
+        unit = unit_of(path, name, different, codes, notation, unit)
+        values = np.where(missing, np.nan, spread(numbers, codes))
+        return replace(of_numbers(path, name, values, kind, notation, None), unit=unit)
     if kind in ("number", "boolean"):
         wrong = numbers.isna() if kind == "number" else ~says
         raise file_error(
@@ -168,16 +186,48 @@ def first_of(codes: np.ndarray, wrong: pd.Series) -> int:
     return int(codes[np.flatnonzero((codes >= 0) & wrong.to_numpy()[codes])[0]])
 
 
-def check_units(path: Path, name: str, different: pd.Series, codes: np.ndarray, notation: Notation) -> None:
-    """Raises ValueError where numbers have several units, or some have one and others have none."""
-    if not notation.units:
-        return
-    of = [next((u for u in notation.units if t.endswith(u) or t.startswith(u)), "none") for t in different]
-    if len(set(of)) > 1:
-        other = first(
-            name, different, codes, different.index.to_series().map(dict(enumerate(of))) != of[codes[codes >= 0][0]]
-        )
-        raise file_error(path, f"{other} has another unit than the rows before it; bring them to one")
+def unit_of(
+    path: Path, name: str, different: pd.Series, codes: np.ndarray, notation: Notation, of_run: str | None
+) -> str:
+    """The unit that all numbers have, "" if none.
+
+    Args:
+        of_run: the one that they must have; None: that of the first.
+
+    Raises:
+        ValueError: one has another, or none.
+    """
+    units = without_unit(different, notation)[1]
+    unit = units[codes[codes >= 0][0]] if of_run is None else of_run
+    if (wrong := units != unit).any():
+        why = "has another unit than the rows before it; bring them to one"
+        if of_run is not None:
+            why = other_unit(units[first_of(codes, wrong)], of_run)
+        raise file_error(path, f"{first(name, different, codes, wrong)} {why}")
+    return unit
+
+
+def other_unit(unit: str, of_run: str) -> str:
+    """Why a number with a unit, or without one, is none of a run, in words."""
+    has = f"has the unit {unit}" if unit else "has no unit"
+    return f"{has}, and the run's data have {of_run or 'none'} there"
+
+
+def without_unit(texts: pd.Series, notation: Notation) -> tuple[pd.Series, pd.Series]:
+    """Texts without the unit before or after them, and the unit of each; "" if none."""
+    import pandas as pd
+
+    bare, found = texts, pd.Series("", index=texts.index, dtype=object)
+    for unit in sorted(notation.units, key=len, reverse=True):  # USD before D
+        rest = texts.str.removesuffix(unit)
+        if not unit[-1].isdigit():  # m25 is not 5 m2
+            before = texts.str.removeprefix(unit)
+            if unit[-1].isalpha():  # Rs.5 is not half a rupee
+                before = before.mask(before.str.startswith(notation.decimal), texts)
+            rest = rest.where(rest != texts, before)
+        here = (rest != texts) & (found == "")
+        bare, found = bare.mask(here, rest.str.strip()), found.mask(here, unit)
+    return bare, found
 
 
 def numbers_in(texts: pd.Series, notation: Notation) -> pd.Series:
@@ -186,8 +236,7 @@ def numbers_in(texts: pd.Series, notation: Notation) -> pd.Series:
 
     if not len(texts):
         return pd.Series(dtype=np.float64)
-    for unit in notation.units:
-        texts = texts.str.removesuffix(unit).str.removeprefix(unit).str.strip()
+    texts = without_unit(texts, notation)[0]
     decimal = re.escape(notation.decimal)
     whole, group = "[0-9]+", notation.thousands
     if group is not None:

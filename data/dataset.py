@@ -48,6 +48,7 @@ class Facts:
     # Samples beyond those steps are padding, and `steps` is None for all other data.
     steps: Mapping[str, tuple[int, int]] | None = None
     kinds: Mapping[str, str] | None = None  # column of a table -> number, boolean or text: how its cells are read
+    units: Mapping[str, str] | None = None  # column of numbers of a table -> its unit, "" if none
     fill: Tensor | None = None  # of input_shape: what stands for missing values, where they are filled in
     fingerprint: Mapping[str, object] | None = None  # of the samples, see data.fingerprint; {} of generated data
     notes: tuple[str, ...] = ()  # what a reader of the run should know of how it was loaded

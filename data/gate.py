@@ -41,6 +41,7 @@ class Raw:
     in_time: bool = False  # a series: splits keep the order
     encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # one-hot columns: column -> categories
     kinds: Mapping[str, str] | None = None  # column of a table -> number, boolean or text
+    units: Mapping[str, str] | None = None  # column of numbers of a table -> its unit, "" if none
     fixed: np.ndarray | None = None  # (features,) columns that normalization leaves as they are
     groups: np.ndarray | None = None  # (N,) of the training part: samples of one group stay in one split
     where: Callable[[str, str], str] | None = None  # part, x | y | w -> what an error calls these arrays

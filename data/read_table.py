@@ -63,7 +63,11 @@ class Notation:
             raise ValueError(
                 f"thousands={self.thousands}: stands before fractions, too; give both, thousands and decimal"
             )
-        object.__setattr__(self, "units", tuple(map(str, self.units)))
+        object.__setattr__(self, "units", tuple(str(unit).strip() for unit in self.units))
+        marks = rf"[-+−.,{re.escape(self.decimal + (self.thousands or ''))}]*"
+        for unit in self.units:  # else a part of a number could be taken for a unit
+            if re.fullmatch(marks, unit) or unit[0].isdigit():
+                raise ValueError(f"units=[{unit}]: must be what stands before or behind numbers, such as % or EUR")
         spelled = (("nan", "NaN", "NAN") if value != value else (str(value),) for value in self.na)  # YAML's own NaN
         object.__setattr__(self, "na", tuple(text for texts in spelled for text in texts))
         try:

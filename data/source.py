@@ -111,6 +111,17 @@ class Source:
         self.like = facts
         return self.load(progress)
 
+    def unlike(self, facts: Facts) -> str | None:
+        """Why what is on disk cannot be read as the data with `facts` were, naming the place; None if it can."""
+        self.like = None if self.generated else facts
+        try:
+            self.read()
+        except (ValueError, OSError) as error:
+            return str(error)
+        finally:
+            self.like = None
+        return None
+
     def split(self, raw: Raw) -> dict[str, Arrays]:
         """The parts of `raw` as splits: published ones stay, the others are cut from the training part."""
         taken = self.taken(raw)

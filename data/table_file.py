@@ -109,6 +109,7 @@ class TableFile(Source):
             target_names=tuple(self.targets),
             encoders=texts | ({} if one_class else classes),
             kinds={c.name: c.kind for c in (*features, *targets)},
+            units={c.name: c.unit for c in (*features, *targets) if c.kind == "number"},
             fixed=np.concatenate([np.full(len(texts.get(c.name, "1")), c.name in texts) for c in features]),
             groups=None if self.group is None else columns[self.group].labels()[1],
             where=lambda part, what: called[what],
@@ -122,6 +123,7 @@ class TableFile(Source):
             ValueError: a column is not there, or has cells that cannot be used.
         """
         of_run = {} if self.like is None else kinds_of(self.like)
+        units = {} if self.like is None else self.like.units or {}
         texts = {
             *(self.text or ()),
             *([self.group] if self.group else ()),
@@ -134,7 +136,9 @@ class TableFile(Source):
         check_names(path, table, [*self.targets, *names, *extra, *(self.text or ())])
         if not names:
             raise ValueError(f"features={_listed(self.features or ())}: leaves no column to predict from")
-        columns = {n: self._column(path, table[n], of_run.get(n)) for n in [*names, *self.targets, *extra]}
+        columns = {
+            n: self._column(path, table[n], of_run.get(n), units.get(n)) for n in [*names, *self.targets, *extra]
+        }
         columns, notes = self._complete(path, columns, names)
         unused = [name for name in left if name not in names]
         notes += [*table.attrs["notes"], *([f"columns that are not used: {few(unused)}"] if unused else [])]
@@ -171,14 +175,14 @@ class TableFile(Source):
                 )
         return columns, []
 
-    def _column(self, path: Path, cells: pd.Series, kind: Kind | None) -> Column:
+    def _column(self, path: Path, cells: pd.Series, kind: Kind | None, unit: str | None) -> Column:
         """A column that is used, by what a run says of it, or by its own cells."""
         if cells.name == self.group:
             return as_column(path, cells, self.notation, "text")
         numbers = [self.weights, *(self.targets if self.task in ("regression", "multilabel") else ())]
         kind = "text" if cells.name in (self.text or ()) else kind
         codes = "number" if self.text == [] or cells.name in numbers else "text"
-        return as_column(path, cells, self.notation, kind, codes=codes)
+        return as_column(path, cells, self.notation, kind, unit, codes=codes)
 
     def _task(self, path: Path, targets: list[Column]) -> str:
         """The task, given or guessed.

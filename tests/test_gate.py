@@ -110,6 +110,8 @@ def test_whole_numbers_that_are_lost_are_counted(tmp_path):
         (["(3)", "(4)", "(3)"], {}, "row 1: '(3)' looks like a number"),
         (["12 EUR", "12 USD", "3 EUR"], {}, "looks like a number"),
         (["12%", "0.12", "3%"], {"units": ["%"]}, "row 2: '0.12' has another unit than the rows before it"),
+        (["5 m2", "m26", "7 m2"], {"units": ["m2"]}, "row 2: 'm26' among numbers"),
+        (["Rs 5", "Rs.50", "Rs 7"], {"units": ["Rs"]}, "row 2: 'Rs.50' among numbers"),
         (["1", "NA", "3"], {"na": ["NA"]}, "row 2: the cell is empty or one of data.na=[NA]"),
         (["a", "", "b"], {}, "column a, row 2: the cell is empty"),
         (["1,5", "1.5", "2,5"], {"decimal": "comma"}, "row 2: '1.5' among numbers"),
@@ -134,6 +136,8 @@ def test_cells_that_could_be_several_things_are_refused(tmp_path, cells, how, wo
         (["1.234,5", "20,5", "1.234.567"], {"decimal": "comma", "thousands": "dot"}, [1234.5, 20.5, 1234567]),
         (["12 %", "3%", "-50 %"], {"units": ["%"]}, [12, 3, -50]),
         (["€5", "€ 6", "7.5 €"], {"units": ["€", "$"]}, [5, 6, 7.5]),
+        (["5 m2", "6m2", "7 m2"], {"units": ["m2"]}, [5, 6, 7]),
+        (["Rs 5", "Rs6", "7 Rs"], {"units": ["s", "Rs"]}, [5, 6, 7]),
         (["007", "7", "12"], {"text": []}, [7, 7, 12]),
         (["1e3", "-.5", "+2."], {}, [1000, -0.5, 2]),
     ],
@@ -144,6 +148,12 @@ def test_notations_are_read(tmp_path, cells, how, expected):
     alone = {"test_fraction": 0.0, "val_fraction": 0.0, "task": "regression"}
     source = table(tmp_path / "t.csv", separator="|", **how | alone)
     assert source.load().splits["train"][0][:, 0].tolist() == expected * 4
+
+
+@pytest.mark.parametrize("unit", ["", "-", ",", "5", "1e", "−."])
+def test_a_part_of_a_number_is_no_unit(tmp_path, unit):
+    with pytest.raises(ValueError, match="must be what stands before or behind numbers, such as % or EUR"):
+        table(tmp_path / "t.csv", units=[unit], decimal="comma")
 
 
 def test_codes_are_texts(tmp_path):

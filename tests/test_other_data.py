@@ -162,12 +162,78 @@ def test_a_checkpoint_of_before_has_no_fingerprint(run_evaluate, cli, table, tmp
     for name in ("best", "last"):
         file = copy / "checkpoints" / f"{name}.pt"
         state = torch.load(file, weights_only=True)
-        for fact in ("fingerprint", "kinds", "fill"):
+        for fact in ("fingerprint", "kinds", "units", "fill"):
             del state["facts"][fact]
-        torch.save(state, file)
+        torch.save(state | {"format": "conga checkpoint 1"}, file)
     code, text = run_evaluate(str(copy))
     assert code == 0, text
     assert "of an earlier version, without a fingerprint" in text
     code, text = cli(f"train.resume={copy}", "train.epochs=2")
     assert code == 0, text
     assert "of an earlier version, without a fingerprint" in text
+
+
+def with_units(n, cost="$", rate="%", rent="€"):
+    """A table of numbers with units, as its file says them."""
+    numbers = flats(n)[["size", "rent"]].round(2)
+    return pd.DataFrame(
+        {
+            "size": numbers["size"],
+            "cost": cost + (numbers["size"] / 7).round(2).astype(str),
+            "rate": (numbers["size"] / 100).round(4).astype(str) + rate,
+            "rent": rent + numbers["rent"].astype(str),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def prices(tmp_path_factory, trained):
+    """A folder with prices.csv, whose columns have units, and a run on it."""
+    folder = tmp_path_factory.mktemp("prices")
+    with_units(60).to_csv(folder / "prices.csv", index=False)
+    return folder, trained(*TABLE, "data.units=['$','€','%']", "data.path=prices.csv", cwd=folder)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"cost": "€"}, "column cost, row 1: '€{cost}' has the unit €, and the run's data have $ there"),
+        ({"rate": ""}, "column rate, row 1: {rate} has no unit, and the run's data have % there"),
+        ({"rent": "$"}, "column rent, row 1: '${rent}' has the unit $, and the run's data have € there"),
+    ],
+)
+def test_another_unit_is_refused_by_its_cell(run_evaluate, command, cli, prices, tmp_path, other, words):
+    """Of whole files, which say nothing of it by themselves; inputs of a single row, too."""
+    _, run = prices
+    plain = with_units(60, "", "", "").iloc[0]
+    words = f"new.csv: {words.format(**plain)}"
+    table = with_units(60, **other)
+    table.to_csv(tmp_path / "new.csv", index=False)
+    for arguments in ((), ("--new-data",)):
+        code, text = run_evaluate(str(run), *arguments, "data.path=new.csv")
+        assert (code, words in text) == (2, True), text
+    copy = shutil.copytree(run, tmp_path / "copy")
+    code, text = cli(f"train.resume={copy}", "train.epochs=2", f"data.path={tmp_path / 'new.csv'}")
+    assert (code, words in text) == (2, True), text
+    table[:1].to_csv(tmp_path / "new.csv", index=False)
+    code, text = command(predict.main, str(run), "new.csv")
+    assert (code, words in text) == ((0, False) if "rent" in other else (2, True)), text
+
+
+def test_the_units_of_a_run_are_read(run_evaluate, command, prices, tmp_path):
+    _, run = prices
+    with_units(60).to_csv(tmp_path / "new.csv", index=False)
+    whole = command(predict.main, str(run), "new.csv", "--csv")
+    assert whole[0] == 0, whole
+    assert run_evaluate(str(run), "data.path=new.csv", "--out=here")[0] == 0
+    numbers = with_units(60)
+    numbers["cost"] = numbers["cost"].str.replace("$", "") + " $"  # the same unit behind the numbers
+    numbers.to_csv(tmp_path / "new.csv", index=False)
+    assert command(predict.main, str(run), "new.csv", "--csv") == whole
+    copy = shutil.copytree(run, tmp_path / "old")
+    file = copy / "checkpoints" / "best.pt"
+    state = torch.load(file, weights_only=True)
+    assert state["facts"].pop("units") == {"size": "", "cost": "$", "rate": "%", "rent": "€"}
+    torch.save(state | {"format": "conga checkpoint 1"}, file)
+    code, text = command(predict.main, str(copy), "new.csv", "--csv")
+    assert (code, text.startswith(whole[1])) == (0, True), text

@@ -150,6 +150,39 @@ def test_a_row_is_read_by_itself_as_among_others(tmp_path_factory, frame, seed):
         np.testing.assert_allclose(rows(path, dataset.facts), whole[[k]], rtol=1e-6)
 
 
+UNITS = ["", "%", " %", "€", " EUR"]
+
+
+@QUIET
+@given(
+    cells=st.lists(st.integers(-999, 999), min_size=12, max_size=20, unique=True),
+    own=st.sampled_from(UNITS),
+    other=st.sampled_from(UNITS),
+    k=st.integers(0, 11),
+)
+def test_a_cell_is_of_the_unit_of_the_run(tmp_path_factory, cells, own, other, k):
+    """Among others and alone, and whatever the others are."""
+    path = tmp_path_factory.mktemp("units") / "t.csv"
+    how = {"units": ["%", "€", "EUR"], "task": "regression", "normalize": "none"}
+    frame = pd.DataFrame({"a": [f"{cell}{own}" for cell in cells], "y": [f"{cell}{own}" for cell in cells]})
+    frame.to_csv(path, index=False)
+    facts = source(path, **how).load().facts
+    assert dict(facts.units) == dict.fromkeys("ay", own.strip())
+    frame.loc[k, "a"] = f"{cells[k]}{other}"
+    for rows_k, row in ((frame, k + 1), (frame[k : k + 1], 1), (frame[k:], 1)):
+        rows_k.to_csv(path, index=False)
+        readers = (
+            lambda: np.concatenate(list(read_inputs(path, facts, lambda: source(path, **how), 7).parts)),
+            lambda: source(path, **how).load_like(facts).splits["new"][0].numpy(),
+        )
+        for read in readers:
+            if own.strip() == other.strip():
+                assert read()[row - 1, 0] == cells[k]
+                continue
+            with pytest.raises(ValueError, match=rf"t\.csv: column a, row {row}: '?{cells[k]}{other}'? has "):
+                read()
+
+
 @QUIET
 @given(
     x=st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3), min_size=15, max_size=25),

@@ -146,6 +146,7 @@ def assemble(
             display=display,
             stop=stop,
             world=world,
+            source=source,
         )
     with refusing("train"):
         accelerate(training)

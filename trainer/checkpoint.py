@@ -22,7 +22,7 @@ from trainer.stored import opened
 
 FORMAT = "conga checkpoint 2"
 UNSEALED = "conga checkpoint 1"  # of earlier versions: read, with a note
-LATER = ("steps", "kinds", "fill", "fingerprint")  # facts that checkpoints of earlier versions lack
+LATER = ("steps", "kinds", "units", "fill", "fingerprint")  # facts that checkpoints of earlier versions lack
 
 
 def save(path: Path, kind: str, state: dict[str, Any], *, settle: bool = True) -> None:

@@ -196,7 +196,8 @@ def table_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
         raise Refused(
             f"{path}: has no column {listed(absent)}, which the run's data had; it has {listed(list(table.columns))}"
         )
-    columns = [as_column(path, table[name], notation, of_run.get(name, "number")) for name in names]
+    units = facts.units or {}
+    columns = [as_column(path, table[name], notation, of_run.get(name, "number"), units.get(name)) for name in names]
     rows, unread = np.arange(len(table)), []
     missing = np.any([column.missing for column in columns], axis=0)
     if missing.any() and facts.fill is None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data import Facts
 from trainer import checkpoint, coefficients
 from trainer.anomaly import NotFinite
 from trainer.best import decide
@@ -319,6 +320,8 @@ def restore(t: Training) -> bool:
         raise Refused(f"{folder / 'last.pt'}: a checkpoint of another run ({other})")
     with checkpoint.fitting(folder / "last.pt"):
         changed = checkpoint.changed_fact(state["facts"], t.dataset.facts.plain())
+        if changed and t.source:
+            changed = t.source.unlike(Facts(**state["facts"])) or changed
     if changed:
         raise Refused(f"{t.dataset.facts.name}: the data are not those that the run began with ({changed})")
     for note in checkpoint.notes(state):

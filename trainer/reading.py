@@ -72,6 +72,7 @@ class Run:
             dataset = source.load(progress)
         changed = checkpoint.changed_fact(self.facts.plain(), dataset.facts.plain())
         if changed:
+            changed = source.unlike(self.facts) or changed
             raise Refused(
                 f"{self.facts.name}: the data are not those that the run was trained on ({changed}); trainer.evaluate "
                 "--new-data takes others on purpose"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from data import Batch, Dataset, augment_seed, epoch_order
+from data import Batch, Dataset, Source, augment_seed, epoch_order
 from optim import refresh_rates
 from trainer import coefficients
 from trainer.anomaly import Watch
@@ -150,6 +150,7 @@ class Training:
     stop: StopRequest
     world: World = field(default_factory=World)
     progress: Progress = field(default_factory=Progress)
+    source: Source | None = None  # what read the dataset; None: it was made in memory
     judge: Callable[[dict[str, Any]], str | None] | None = None  # of a search: why to end after an epoch with this row
 
     def __post_init__(self) -> None:
