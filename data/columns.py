@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from data.read_table import CODE, WORDS, Notation, as_text_of
+from data.read_table import BLANKS, CODE, WORDS, Notation, as_text_of
 from data.storage import file_error
 
 if TYPE_CHECKING:
@@ -240,11 +240,12 @@ def numbers_in(texts: pd.Series, notation: Notation) -> pd.Series:
     decimal = re.escape(notation.decimal)
     whole, group = "[0-9]+", notation.thousands
     if group is not None:
-        whole = rf"(?:[1-9][0-9]{{0,2}}(?:{re.escape(group)}[0-9]{{3}})+|[0-9]+)"
+        group = f"[{BLANKS}]" if group == " " else re.escape(group)
+        whole = rf"(?:[1-9][0-9]{{0,2}}(?:{group}[0-9]{{3}})+|[0-9]+)"
     pattern = rf"[+-]?(?:{whole}(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][+-]?[0-9]+)?"
     plain = texts.where(texts.str.fullmatch(pattern))
     if group is not None:
-        plain = plain.str.replace(group, "", regex=False)
+        plain = plain.str.replace(group, "", regex=True)
     if notation.decimal != ".":
         plain = plain.str.replace(notation.decimal, ".", regex=False)
     return pd.to_numeric(plain).astype(np.float64)
@@ -272,12 +273,14 @@ def check_texts(path: Path, name: str, different: pd.Series, codes: np.ndarray, 
     odd = numbers_in(different, notation).isna()
     if best >= 0.5 and best > plain:
         ways = [keys for found, keys in shares if found == best]
-        fewest = [" ".join(keys) for keys in ways if len(keys) == min(map(len, ways))]
+        fewest = [" ".join(keys) for keys in ways if effort(keys) == min(map(effort, ways))]
         cell = first(name, different, codes, odd)
         raise file_error(path, f"{cell} is a number in another notation; {' or '.join(fewest)} reads it; {as_texts}")
     if plain >= 0.5:
         cell, text = first(name, different, codes, odd), str(different[first_of(codes, odd)])
-        means = f"{key('na', [text])} says that it is missing" if text.lower() in MISSING_WORDS else "mend it"
+        means = f"{key('na', [text])} says that it is missing"
+        if text.lower() not in MISSING_WORDS:
+            means = f"mend it, or {means}"
         raise file_error(path, f"{cell} among numbers; {means}; {as_texts}")
     if share(looked_at.str.fullmatch(DATE)) >= 0.5:
         cell = first(name, different, codes, different.str.fullmatch(DATE))
@@ -290,16 +293,22 @@ def check_texts(path: Path, name: str, different: pd.Series, codes: np.ndarray, 
 def notations(texts: pd.Series, notation: Notation) -> Iterator[tuple[list[str], Notation]]:
     """Other notations that numbers may have: the keys that say so, and the notation."""
     units, names = affixes(texts), {character: word for word, character in WORDS.items()}
-    marks = [(".", None), (",", None), (".", ","), (",", "."), *((d, t) for d in ".," for t in " '’\xa0\u202f_")]
+    marks = [(".", None), (",", None), (".", ","), (",", "."), *((d, t) for d in ".," for t in " '’_")]
     for decimal, thousands in marks:
         other = replace(notation, decimal=decimal, thousands=thousands)
         keys = [f"data.decimal={names[decimal]}"] if decimal != notation.decimal else []
-        if thousands is not None and thousands != notation.thousands:
-            keys.append(f"data.thousands={names[thousands]}" if thousands in names else key("thousands", thousands))
+        if thousands != notation.thousands:
+            word = "null" if thousands is None else names.get(thousands)
+            keys.append(f"data.thousands={word}" if word else key("thousands", thousands))
         if keys:
             yield keys, other
         if len(units) == 1:  # of several, nobody could add the numbers up
             yield [*keys, key("units", units)], replace(other, units=units)
+
+
+def effort(keys: list[str]) -> tuple[int, int]:
+    """How far a notation is from the one that was given: marks and units that it adds, then keys."""
+    return len(keys) - ("data.thousands=null" in keys), len(keys)
 
 
 def affixes(texts: pd.Series) -> tuple[str, ...]:

@@ -21,8 +21,21 @@ def kinds_of(facts: Facts) -> dict[str, Kind]:
 
 def needed(facts: Facts) -> list[str]:
     """The columns that a run predicts from."""
-    of_one_hot = {f"{column}={text}": column for column, texts in facts.encoders.items() for text in texts}
-    return list(dict.fromkeys(of_one_hot.get(name, name) for name in facts.column_names))
+    return list(dict.fromkeys(columns_of(facts.column_names, facts.encoders)))
+
+
+def cells(column_names: Sequence[str] | None, encoders: Mapping[str, tuple[str, ...]]) -> list[int] | slice:
+    """The entries of a sample that stand for one cell of a table each: of a column of texts, its first 0/1 column."""
+    if column_names is None:
+        return slice(None)
+    columns = columns_of(column_names, encoders)
+    return [k for k, column in enumerate(columns) if k == 0 or column != columns[k - 1]]
+
+
+def columns_of(column_names: Sequence[str], encoders: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """The column of the table that each entry of a sample comes from."""
+    of_one_hot = {f"{column}={text}": column for column, texts in encoders.items() for text in texts}
+    return [of_one_hot.get(name, name) for name in column_names]
 
 
 def unknown(columns: list[Column], facts: Facts) -> list[str]:

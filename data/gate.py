@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from data.encoding import cells
 from data.precision import rounded, to_float32
-from data.targets import as_targets, as_weights
+from data.targets import DROP, as_targets, as_weights
 
 Arrays = tuple[Any, ...]  # inputs, targets, and perhaps weights of a split
 Missing = Literal["refuse", "drop", "mean"]  # what becomes of missing values
@@ -75,7 +76,7 @@ def admit(raw: Raw, missing: Missing = "refuse") -> Raw:
         if y.ndim == 0 or len(x) != len(y):
             raise ValueError(f"{raw.called(part, 'y')}: {y.size:,} targets for {len(x):,} samples")
         if x.dtype != object:
-            hint = "data.missing=drop leaves such samples out, data.missing=mean fills in the mean"
+            hint = f"{DROP}, data.missing=mean fills in the mean"
             own, x = x, as_inputs(x, raw.entry, raw.called(part, "x"), may_miss=missing == "mean", hint=hint)
             notes += rounded(own, raw.entry)
         raw.parts[part] = x, y, *(as_weights(w, raw.called(part, "w")) for w in weights)
@@ -121,21 +122,23 @@ def as_inputs(
     return to_float32(x, entry, where, apart=apart)
 
 
-def check_finite(x: np.ndarray, entry: Callable[[int], str], where: str, may_miss: bool, hint: str) -> None:
+def check_finite(x: np.ndarray, entry: Callable[[int], str], where: str, may_miss: bool, hint: str = "") -> None:
     """Raises ValueError where values are infinite, or NaN unless these stand for missing ones."""
     bad = np.isinf(x) if may_miss else ~np.isfinite(x)
     if not bad.any():
         return
     i, k = np.argwhere(bad.reshape(len(x), -1))[0]
     hint = f"; {hint}" if hint and np.isnan(x.reshape(len(x), -1)[i, k]) else ""
-    kind = "infinite" if may_miss else "NaN or infinite"
-    raise ValueError(f"{where}: {bad.sum():,} values are {kind}, in sample {i + 1:,} first ({entry(k)}){hint}")
+    kind, first = "infinite" if may_miss else "NaN or infinite", f"{i + 1:,} first ({entry(k)}; samples count from 1)"
+    raise ValueError(f"{where}: {bad.sum():,} values are {kind}, in sample {first}{hint}")
 
 
 def drop_incomplete(raw: Raw) -> None:
     """Leaves out samples with a missing value, and notes how many."""
     for part, arrays in raw.parts.items():
         x, y, *weights = arrays
+        if x.dtype.kind == "f":  # while samples still have their numbers
+            check_finite(x, raw.entry, raw.called(part, "x"), may_miss=True)
         whole = np.ones(len(x), bool)
         for array in (x, y, *weights):
             if array.dtype.kind == "f":
@@ -161,12 +164,13 @@ def fill_in(raw: Raw, splits: dict[str, Arrays], of_run: Any = None) -> dict[str
     if of_run is None:
         raw.fill = means(raw, splits["train"][0])
     elif of_run.fill is not None:
-        raw.fill = of_run.fill.numpy()
+        raw.fill = of_run.fill.numpy(force=True)
     elif any(np.isnan(x).any() for x, *_ in splits.values()):
         raise ValueError("missing=mean: the run has no means, as nothing was filled in when it was trained")
     else:
         return splits
-    holes = {name: int(np.isnan(x).sum()) for name, (x, *_) in splits.items()}
+    begins = cells(raw.column_names, raw.encoders)
+    holes = {name: int(np.isnan(x)[:, begins].sum()) for name, (x, *_) in splits.items()}
     if any(holes.values()):
         listed = ", ".join(f"{n:,} in {name}" for name, n in holes.items() if n)
         raw.notes += (f"missing inputs are the mean of the training split: {listed}",)

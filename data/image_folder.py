@@ -196,7 +196,7 @@ class ImageFolder(Source):
             file, why = next(iter(bad.items()))
             if not self.skip_bad:
                 more = f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""
-                raise file_error(file, f"cannot be decoded ({why}){more}; skip_bad=true leaves such images out")
+                raise file_error(file, f"cannot be decoded ({why}){more}; data.skip_bad=true leaves such images out")
             etc = ", …" if len(bad) > 1 else ""
             left = f"left out {len(bad):,} that cannot be decoded of {total:,} images: {file} ({why}){etc}"
             raw.notes += (one_line(left),)
@@ -291,7 +291,7 @@ def pictures_in(folder: Path, above: tuple[str, ...] = ()) -> Found:
         for entry in entries:
             lost = entry.is_symlink() and not os.path.exists(entry.path)
             if hidden(entry.name):
-                found.others["hidden"] += 1
+                found.others["hidden"] += files_in(entry.path)
             elif not lost and entry.is_dir():
                 inside = pictures_in(Path(entry.path), (*above, real))
                 found.files += inside.files
@@ -302,13 +302,26 @@ def pictures_in(folder: Path, above: tuple[str, ...] = ()) -> Found:
                 kind = kind_of(entry.name) if lost or entry.is_file() else "no file (a pipe, a device)"
                 found.others["link that leads nowhere" if lost else kind] += 1
     found.files.sort()
+    found.others = +found.others  # without hidden folders that are empty
     return found
 
 
 def beside(folder: Path) -> Counter[str]:
     """Kinds of the files that lie in `folder` itself, where only folders are read."""
-    files = [entry for entry in folder.iterdir() if hidden(entry.name) or not entry.is_dir()]
-    return Counter("hidden" if hidden(entry.name) else kind_of(entry.name) for entry in files)
+    found: Counter[str] = Counter()
+    for entry in folder.iterdir():
+        if hidden(entry.name):
+            found["hidden"] += files_in(entry)
+        elif not entry.is_dir():
+            found[kind_of(entry.name)] += 1
+    return +found  # without hidden folders that are empty
+
+
+def files_in(path: str | Path) -> int:
+    """How many files a path is: of a folder those at any depth, links not followed."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        return 1
+    return sum(len(files) for _, _, files in os.walk(path))
 
 
 def kind_of(name: str) -> str:

@@ -104,12 +104,17 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: damaged, another kind of file, or with arrays of Python objects; the text names the file.
     """
+    arrays, name = {}, None
     try:
         file = np.load(path, allow_pickle=False)
-        arrays = None if isinstance(file, np.ndarray) else {name: file[name] for name in file.files}
+        for name in () if isinstance(file, np.ndarray) else file.files:
+            arrays[name] = file[name]
     except Exception as error:  # damage surfaces as a dozen types, from zipfile's and zlib's to RuntimeError
+        if name is not None and str(error).startswith("Object arrays"):
+            why = f"{name} holds Python objects, which are not read; save numbers, such as {name}.astype(float)"
+            raise file_error(path, why) from error
         reason = "" if "pickle" in str(error) else f" ({error})"  # NumPy's own advice is to unpickle
         raise file_error(path, f"not a whole .npz file of plain arrays{reason}") from error
-    if arrays is None:
+    if isinstance(file, np.ndarray):
         raise file_error(path, "holds one array; several with names are needed, as numpy.savez writes them")
     return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}

@@ -27,6 +27,7 @@ NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 EXACT = 2**53  # from here on, float64 has not every whole number
 BLOCK = 2**18  # bytes that are looked at together
 WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "dot": ".", "semicolon": ";", "space": " ", "pipe": "|"}
+BLANKS = " \u00a0\u2009\u202f"  # that people put between thousands, three of them so that no line breaks there
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Notation:
         na: texts and numbers that mean a missing value.
         encoding: of a CSV file.
 
-    Characters may be named: tab, comma, dot, semicolon, space.
+    Characters may be named: tab, comma, dot, semicolon, pipe, space. Between thousands, a blank is one of any width.
     """
 
     separator: str = ","
@@ -54,14 +55,15 @@ class Notation:
     def __post_init__(self) -> None:
         for name in ("separator", "decimal", "thousands"):
             value = getattr(self, name)
-            object.__setattr__(self, name, WORDS.get(value, value))
+            character = WORDS.get(value, value)
+            object.__setattr__(self, name, " " if name == "thousands" and character in (*BLANKS,) else character)
             if value is not None and len(getattr(self, name)) != 1:
                 raise ValueError(f"{name}={value}: must be one character, or {', '.join(sorted(WORDS)[1:])}")
         if self.decimal.isalnum():
             raise ValueError(f"decimal={self.decimal}: must be no letter or digit")
         if self.decimal == self.thousands:
             raise ValueError(
-                f"thousands={self.thousands}: stands before fractions, too; give both, thousands and decimal"
+                f"thousands={self.thousands}: stands before fractions, too; give both, data.thousands and data.decimal"
             )
         object.__setattr__(self, "units", tuple(str(unit).strip() for unit in self.units))
         marks = rf"[-+−.,{re.escape(self.decimal + (self.thousands or ''))}]*"
@@ -115,7 +117,8 @@ def read_table(path: Path, notation: Notation, texts: Collection[str] = ()) -> p
         raise file_error(path, "reading Parquet needs pyarrow: pip install -e '.[parquet]'") from error
     except UnicodeError as error:
         how = "save it as such, or say what it is: data.encoding=cp1252 (Windows), utf-16, …"
-        raise file_error(path, f"not a readable table in {notation.encoding} ({error.reason}); {how}") from error
+        reason = error.reason if isinstance(error, UnicodeDecodeError) else error  # which others lack
+        raise file_error(path, f"not a readable table in {notation.encoding} ({reason}); {how}") from error
     except pd.errors.ParserWarning:
         raise file_error(path, "not a readable table (rows are longer than the names in the first line)") from None
     except Exception as error:  # damage surfaces as a dozen types, from pandas', pyarrow's and zlib's to KeyError
@@ -160,12 +163,21 @@ def read_csv(path: Path, notation: Notation, texts: Collection[str]) -> pd.DataF
     if len(names) == 1:  # where an empty cell is an empty line
         how["skip_blank_lines"] = False
 
+    marks = {word: WORDS[word] for word in ("semicolon", "tab", "pipe", "comma")}
+    other = next((word for word, mark in marks.items() if len(names) == 1 and mark in str(first.iloc[0])), None)
+
     def read(dtype: dict[str, type]) -> pd.DataFrame:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             warnings.simplefilter("ignore", pd.errors.DtypeWarning)  # of columns that are read again, below
             only = {} if not dtype or dtype.keys() <= set(texts) else {"usecols": list(dtype)}
-            return pd.read_csv(path, decimal=notation.decimal, dtype=dtype, **how | only)
+            try:
+                return pd.read_csv(path, decimal=notation.decimal, dtype=dtype, **how | only)
+            except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
+                if other is None:
+                    raise
+                hint = f"is the separator another one, data.separator={other}?"
+                raise file_error(path, f"not a readable table; {hint}") from error
 
     table = read({name: str for name in names if name in texts})
     again = [name for name, column in table.items() if name not in texts and not as_written(column)]
@@ -180,9 +192,7 @@ def read_csv(path: Path, notation: Notation, texts: Collection[str]) -> pd.DataF
         for name in again:
             if name not in whole or written[name].str.strip().str.fullmatch(CODE).any():
                 table[name] = written[name]
-    marks = {";": "semicolon", "\t": "tab", "|": "pipe"}
-    other = [word for mark, word in marks.items() if len(first) == 1 and mark in str(first.iloc[0])]
-    table.attrs = {"separator": other[0]} if other else {}
+    table.attrs = {"separator": other} if other else {}
     return table
 
 

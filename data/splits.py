@@ -42,7 +42,7 @@ def split_indices(
     Raises:
         ValueError: a class has fewer members than there are splits, or nothing would be left to train on.
     """
-    val_given = f"val_fraction={val_fraction}" if val_size is None else f"val_size={val_size}"
+    val_given = f"data.val_fraction={val_fraction}" if val_size is None else f"data.val_size={val_size}"
     given = f"test_fraction={test_fraction} {val_given}"
     n_test = round(test_fraction * n)
     n_val = round(val_fraction * (n - n_test)) if val_size is None else val_size
@@ -59,7 +59,7 @@ def split_indices(
     drawn = {"test": n_test} | ({"val": n_val} if val_from == "random" else {})
     if groups is not None:
         if val_from == "start":
-            raise ValueError("val_from=start: takes samples, not groups; use random")
+            raise ValueError("val_from=start: takes samples, not groups; data.val_from=random takes these")
         return _draw_groups(groups, labels, {k: size for k, size in drawn.items() if size}, seed)
     parts = _draw(index, labels, {k: size for k, size in drawn.items() if size}, seed, given, class_names)
     if val_from == "start" and n_val:

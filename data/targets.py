@@ -12,6 +12,7 @@ from data.precision import to_float32
 GivenTask = Literal["auto", "classification", "binary", "multilabel", "multitask", "regression"]
 
 MOST_CLASSES = 100_000
+DROP = "data.missing=drop leaves such samples out"
 FEW = 20  # samples below which any number of classes will do
 
 
@@ -80,7 +81,7 @@ def _classes(task: str, train: np.ndarray, outputs: int | dict[str, int] | None,
     if outputs is not None:
         return list(outputs.values()) if isinstance(outputs, dict) else [outputs]
     if train.max() >= MOST_CLASSES:
-        raise ValueError(f"{where}: the largest class is {train.max():g}; is it task=regression?")
+        raise ValueError(f"{where}: the largest class is {train.max():g}; is it data.task=regression?")
     return [int(largest) + 1 for largest in train.max(0)]
 
 
@@ -90,7 +91,8 @@ def _check_few(task: str, y: np.ndarray, names: tuple[str, ...], where: str) -> 
         n = int((np.bincount(column.astype(np.int64)) > 0).sum())
         if len(column) >= FEW and n > len(column) / 2:
             called = f"{where}: target {name}" if len(names) > 1 else where
-            raise ValueError(f"{called} holds {n:,} different values in {len(column):,} rows; is it regression?")
+            found = f"{n:,} different values in {len(column):,} rows"
+            raise ValueError(f"{called} holds {found}; is it data.task=regression?")
 
 
 def as_weights(w: np.ndarray, where: str) -> np.ndarray:
@@ -103,7 +105,8 @@ def as_weights(w: np.ndarray, where: str) -> np.ndarray:
         w = w.astype(np.float32)
     if not np.isfinite(w).all() or (w < 0).any():
         bad = w[~np.isfinite(w) | (w < 0)][0]
-        raise ValueError(f"{where}: {bad:g} is no weight; weights are numbers of at least 0")
+        hint = f"; {DROP}" if np.isnan(bad) else ""
+        raise ValueError(f"{where}: {bad:g} is no weight; weights are numbers of at least 0{hint}")
     if not w.any():
         raise ValueError(f"{where}: every weight is 0")
     return w
@@ -115,5 +118,6 @@ def _as_numbers(y: np.ndarray, where: str) -> np.ndarray:
         raise ValueError(f"{where} is {y.dtype} {y.shape}; targets are numbers (N,) or (N, columns)")
     y = y.reshape(len(y), -1)
     if not np.isfinite(y).all():
-        raise ValueError(f"{where}: {(~np.isfinite(y)).sum():,} of the targets are NaN or infinite")
+        hint = f"; {DROP}" if np.isnan(y).any() else ""
+        raise ValueError(f"{where}: {(~np.isfinite(y)).sum():,} of the targets are NaN or infinite{hint}")
     return y.astype(np.int8) if y.dtype.kind == "b" else y

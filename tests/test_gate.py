@@ -1,5 +1,7 @@
 """What is refused, counted or noticed, whatever the data come from."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from data.npz import Npz
 from data.precision import to_float32
 from data.splits import split_indices
 from data.table_file import TableFile
+from trainer.errors import Refused
 from trainer.inputs import read_inputs
 
 pd = pytest.importorskip("pandas")
@@ -94,13 +97,21 @@ def test_whole_numbers_that_are_lost_are_counted(tmp_path):
         (["1.234,5", "20,5", "7"], {}, "data.decimal=comma data.thousands=dot reads it"),
         (["1'234", "20", "7'000"], {}, "\"data.thousands='\\''\" reads it"),
         (["1 234", "20", "7 000"], {}, "data.thousands=space reads it"),
+        (["1\u202f234", "20", "7\xa0000"], {}, "notation; data.thousands=space reads it"),
+        (["1 %", "2 %"], {"decimal": "comma", "thousands": "dot"}, "notation; data.units=[%] reads it"),
+        (["12,5", "0,75"], {"thousands": "comma"}, "notation; data.decimal=comma data.thousands=null reads it"),
         (["12 %", "3%", "50 %"], {}, "data.units=[%] reads it"),
         (["€5", "€ 6", "€7.5"], {}, "\"data.units=['€']\" reads it"),
         (["5,50 EUR", "6,75 EUR", "8,00 EUR"], {}, "data.decimal=comma data.units=[EUR] reads it"),
-        (["1", "2", "oops", "4"], {}, "row 3: 'oops' among numbers; mend it; data.text=[a] takes the column for texts"),
+        (["1", "2", "oops", "4"], {}, "row 3: 'oops' among numbers; mend it, or data.na=[oops] says"),
+        (
+            ["1", "k. A.", "2"],
+            {},
+            "row 2: 'k. A.' among numbers; mend it, or \"data.na=['k. A.']\" says that it is missing",
+        ),
         (["1", "2", "?", "4"], {}, "row 3: '?' among numbers; \"data.na=['?']\" says that it is missing"),
         (["1", "nan", "nan", "nan", "4", "2.5"], {}, "row 2: 'nan' among numbers; \"data.na=['nan']\" says"),
-        (["01", "02", "A1", "07"], {}, "row 3: 'A1' among numbers; mend it; data.text=[a] takes"),
+        (["01", "02", "A1", "07"], {}, "says that it is missing; data.text=[a] takes the column for texts"),
         (["2020-01-02", "2020-01-03", "2020-01-03"], {}, "row 1: '2020-01-02' is a date"),
         (["31-Jan-2020", "1-Feb-2020", "x"], {}, "row 1: '31-Jan-2020' is a date"),
         (["12:30", "13:45", "12:30"], {}, "row 1: '12:30' is a date or a time"),
@@ -134,6 +145,8 @@ def test_cells_that_could_be_several_things_are_refused(tmp_path, cells, how, wo
     [
         (["1,5", "-2,25", "3"], {"decimal": "comma"}, [1.5, -2.25, 3]),
         (["1.234,5", "20,5", "1.234.567"], {"decimal": "comma", "thousands": "dot"}, [1234.5, 20.5, 1234567]),
+        (["1\u202f000,75", "-2\xa0000", "3 000"], {"decimal": "comma", "thousands": "space"}, [1000.75, -2000, 3000]),
+        (["1\u2009000"], {"thousands": "\xa0"}, [1000]),
         (["12 %", "3%", "-50 %"], {"units": ["%"]}, [12, 3, -50]),
         (["€5", "€ 6", "7.5 €"], {"units": ["€", "$"]}, [5, 6, 7.5]),
         (["5 m2", "6m2", "7 m2"], {"units": ["m2"]}, [5, 6, 7]),
@@ -206,6 +219,55 @@ def test_what_is_dropped_is_counted(tmp_path):
     dataset = Npz(path=str(tmp_path / "t.npz"), task="regression", missing="drop", **SPLIT).load()
     assert sum(dataset.facts.sizes.values()) == 18
     assert dataset.facts.notes[0] == "left out 2 of 20 samples of train with missing values"
+
+
+@pytest.mark.parametrize("missing", ["refuse", "drop", "mean"])
+def test_an_infinite_value_is_named_where_the_file_has_it(tmp_path, missing):
+    x = np.arange(60.0).reshape(20, 3)
+    x[9, 1] = np.inf
+    if missing != "refuse":
+        x[[3, 7], 0] = np.nan
+    np.savez(tmp_path / "t.npz", x_train=x, y_train=np.arange(20) / 3)
+    with pytest.raises(ValueError, match=r"infinite, in sample 10 first \(entry 1 of a sample; samples count from 1\)"):
+        Npz(path=str(tmp_path / "t.npz"), task="regression", missing=missing, **SPLIT).load()
+
+
+def test_missing_cells_of_texts_count_once(tmp_path):
+    texts = np.array(["a", "b", "c", "d", None], dtype=object)[np.arange(50) % 5]
+    frame = pd.DataFrame({"t": texts, "a": np.where(np.arange(50) % 9, np.arange(50.0), np.nan)})
+    frame.assign(y=np.arange(50) + 0.5).to_csv(tmp_path / "t.csv", index=False)
+    source = table(tmp_path / "t.csv", missing="mean")
+    facts = source.load().facts
+    index = split_indices(50, None, test_fraction=0.25, val_fraction=0.2, seed=SPLIT["split_seed"])
+    holes = frame.isna().to_numpy().sum(1)
+    counts = ", ".join(f"{holes[i].sum()} in {split}" for split, i in index.items())
+    assert f"missing inputs are the mean of the training split: {counts}" in facts.notes
+    notes = read_inputs(tmp_path / "t.csv", facts, lambda: source, 7).notes
+    assert notes == (f"missing inputs are the mean of the run's training split: {holes.sum()}",)
+
+
+@pytest.mark.parametrize("missing", ["refuse", "drop"])
+def test_samples_that_lack_a_value_are_predicted_as_rows_are(tmp_path, missing):
+    """Not at all, each with its line; the others as without them."""
+    x, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) / 3
+    np.savez(tmp_path / "t.npz", x_train=x, y_train=y)
+    source = Npz(path=str(tmp_path / "t.npz"), task="regression", missing=missing, **SPLIT)
+    facts = source.load().facts
+    x[[3, 7], [0, 2]] = np.nan
+    np.savez(tmp_path / "new.npz", x=x)
+    said = "new.npz: x: sample {} (the first is 0, as in the column sample) has no value in entry {}"
+    if missing == "refuse":
+        with pytest.raises(Refused, match=re.escape(said.format(3, 0) + ", and 1 more")):
+            read_inputs(tmp_path / "new.npz", facts, lambda: source, 7)
+        return
+    found = read_inputs(tmp_path / "new.npz", facts, lambda: source, 7)
+    assert found.names == [i for i in range(40) if i not in (3, 7)]
+    np.testing.assert_array_equal(np.concatenate(list(found.parts)), x[found.names].astype(np.float32))
+    assert [line.removeprefix(f"{tmp_path}/") for line in found.unread] == [said.format(3, 0), said.format(7, 2)]
+    x[9, 1] = np.inf
+    np.savez(tmp_path / "new.npz", x=x)
+    with pytest.raises(ValueError, match="in sample 10 first"):
+        read_inputs(tmp_path / "new.npz", facts, lambda: source, 7)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -15,7 +15,7 @@ from conftest import COMMON as SHARED
 from formats import draw, saved
 from PIL import Image, ImageOps
 
-from data.image_folder import ImageFolder
+from data.image_folder import ImageFolder, pictures_in
 
 # What conf/config.yaml says, with no test and validation splits; and what conf/data/image_folder.yaml says.
 COMMON = SHARED | {"test_fraction": 0.0, "val_fraction": 0.0, "normalize": "none"}
@@ -196,7 +196,7 @@ def test_an_image_that_cannot_be_decoded_can_be_left_out(tmp_path, memory_gb):
 
 BAD = {
     "cat/x.jpg": {
-        "cut": (CUT_JPEG, "cannot be decoded (truncated at byte 700); skip_bad=true"),
+        "cut": (CUT_JPEG, "cannot be decoded (truncated at byte 700); data.skip_bad=true"),
         "empty": (b"", "cannot be decoded (the file is empty)"),
         "html": (b"<html>", "(no picture of a format that is read)"),
         "streamed": (CUT_JPEG, "cannot be decoded", {"memory_gb": 0.0}),
@@ -465,3 +465,15 @@ def test_a_class_that_a_test_split_lacks_is_said(tmp_path):
     photos(tmp_path / "train")
     photos(tmp_path / "test", ["cat"])
     assert folder(tmp_path).load().facts.notes[0] == "the test split has no sample of dog"
+
+
+def test_files_of_hidden_folders_are_counted(tmp_path):
+    photos(tmp_path)
+    for file in (".git/a/b", ".git/c", "cat/.old/1.png", "cat/.old/deep/2.png", "cat/.DS_Store", "__MACOSX/._x"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b"")
+    (tmp_path / "cat" / ".loop").symlink_to(tmp_path)
+    (tmp_path / "dog" / ".empty").mkdir()
+    assert folder(tmp_path).load().facts.notes == ("7 files were not read: 7 hidden",)
+    found = pictures_in(tmp_path)
+    assert (len(found.files), dict(found.others)) == (12, {"hidden": 7})

@@ -197,9 +197,18 @@ AN_IMAGE = (
         ("digits", "single.npz", "single.npz: expected x to be numbers of (N, 1, 8, 8), given float64 of (1, 8, 8)"),
         ("digits", "two.npz", "two.npz: expected an array x of (N, 1, 8, 8), given a, b"),
         ("digits", "none.npz", "none.npz: x is empty: (0, 1, 8, 8)"),
-        ("digits", "nan.npz", "nan.npz: x: 64 values are NaN or infinite, in sample 1 first (entry 0)\n"),
+        (
+            "digits",
+            "nan.npz",
+            "nan.npz: x: sample 0 (the first is 0, as in the column sample) has no value in entry 0, 1, 2, 3, 4, 5 and "
+            "58 more\n",
+        ),
         ("digits", "words.npz", "words.npz: expected x to be numbers of (N, 1, 8, 8), given <U1 of (1, 1, 8, 8)"),
-        ("digits", "objects.npz", "objects.npz: not a whole .npz file of plain arrays\n"),
+        (
+            "digits",
+            "objects.npz",
+            "objects.npz: x holds Python objects, which are not read; save numbers, such as x.astype(float)\n",
+        ),
         ("digits", "torn.npz", "torn.npz: not a whole .npz file"),
         ("digits", "torn.png", "torn.png: cannot be decoded (no picture of a format that is read)"),
         ("digits", "empty", "empty: holds no .jpg, .png, "),

@@ -274,3 +274,19 @@ def test_a_line_about_words_that_do_not_parse_says_how_to_write_them(loader, tex
     [word] = shlex.split(re.search(r".* (?:write|for a list,) (.*)", line)[1])
     value = OverridesParser.create().parse_override(word).value()
     assert OmegaConf.create({"root": value}).root == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("[€,$]", ["€", "$"]),
+        ("€,$", ["€", "$"]),
+        ("[Größe (m²), x]", ["Größe (m²)", "x"]),
+        ("[‰, a,-999]", ["‰", "a", -999]),
+    ],
+)
+def test_a_list_that_does_not_parse_is_written_as_one(loader, typed, meant):
+    with pytest.raises(HydraException) as refused:
+        loader.load_configuration("config", [f"data.units={typed}"], RunMode.RUN)
+    [word] = shlex.split(re.search(r"; write (.*) for a list, ", explain(refused.value, []))[1])
+    assert OverridesParser.create().parse_override(word).value() == meant

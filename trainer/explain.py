@@ -129,11 +129,24 @@ def _say_how_to_quote(override: str, why: str) -> str:
         return f"{override or repr(override)}: must be KEY=VALUE"
     of_function = re.search(r"while evaluating .*?: (.*)", why)
     line = f"{override}: cannot be parsed as KEY=VALUE" + (f" ({of_function[1]})" if of_function else "")
-    try:
-        OverridesParser.create().parse_override(f"{key}={quoted(value)}")
-    except HydraException:  # the key is at fault
+    if not _parses(key, quoted(value)):  # the key is at fault
         return f"{line}; {key} is no name of a key"
+    items = re.fullmatch(r"\[([^\[\]{}'\"]*)\]", value) or re.fullmatch(r"([^\[\]{}'\"]*,[^\[\]{}'\"]*)", value)
+    if items:
+        typed = [item.strip() for item in items[1].split(",")]
+        as_list = ",".join(item if item and _parses(key, item) else quoted(item) for item in typed)
+        as_list = shlex.quote(f"{key}=[{as_list}]")
+        return f"{line}; write {as_list} for a list, {argument(key, value)} for a text"
     return f"{line}; if it is a text, write {argument(key, value)}"
+
+
+def _parses(key: str, value: str) -> bool:
+    """Whether Hydra's grammar has KEY=VALUE."""
+    try:
+        OverridesParser.create().parse_override(f"{key}={value}")
+    except HydraException:
+        return False
+    return True
 
 
 def _say_several(override: str) -> str:

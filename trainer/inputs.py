@@ -18,8 +18,8 @@ import numpy as np
 
 from data import Facts
 from data.columns import as_column
-from data.encoding import kinds_of, needed, one_hot, unknown
-from data.gate import as_inputs, range_note
+from data.encoding import cells, kinds_of, needed, one_hot, unknown
+from data.gate import as_inputs, check_finite, range_note
 from data.image_folder import AT_ONCE, ImageFolder, cores, counts, kinds, pictures_in
 from data.npz import read_npz
 from data.pictures import ENDINGS, READ, Decoder, Undecodable
@@ -62,7 +62,7 @@ def read_inputs(path: Path, facts: Facts, source: Callable[[], Any], batch: int)
     if not path.is_file() and not path.is_dir():
         raise Refused(f"{path}: is no file or folder, but a pipe or a device")
     if path.suffix.lower() == ".npz":
-        return array_inputs(path, facts, batch)
+        return array_inputs(path, facts, source, batch)
     if len(facts.input_shape) == 3 and (path.is_dir() or path.suffix.lower() in ENDINGS):
         return image_inputs(path, facts, source())
     is_table = len(facts.input_shape) == 1 and facts.column_names
@@ -98,7 +98,7 @@ def split(x: np.ndarray, batch: int) -> Iterator[np.ndarray]:
     return (x[start : start + batch] for start in range(0, len(x), batch))
 
 
-def array_inputs(path: Path, facts: Facts, batch: int) -> Inputs:
+def array_inputs(path: Path, facts: Facts, source: Callable[[], Any], batch: int) -> Inputs:
     """The array ``x`` of an ``.npz`` file, its only array, or ``x_test``, taken at its word."""
     arrays = read_npz(path)
     name = next(iter(arrays)) if len(arrays) == 1 else next((n for n in ("x", "x_test") if n in arrays), None)
@@ -111,8 +111,38 @@ def array_inputs(path: Path, facts: Facts, batch: int) -> Inputs:
     if len(x) == 0:
         raise Refused(f"{path}: {name} is empty: {shape(*x.shape)}")
     notes = tuple(range_note(name, x, facts.value_range))
-    x, filled = ready(x, facts, lambda k: f"entry {k}", f"{path}: {name}")
-    return Inputs("sample", list(range(len(x))), split(x, batch), (*notes, *filled))
+    where, missing = f"{path}: {name}", np.zeros((len(x), 1), bool)
+    if x.dtype.kind == "f":
+        check_finite(x, lambda k: f"entry {k}", where, may_miss=True)
+        missing = np.isnan(x.reshape(len(x), -1))
+
+    def line(i: int) -> str:
+        return missing_line(where, "sample", i, f"entry {listed([str(k) for k in np.flatnonzero(missing[i])])}")
+
+    kept, unread = complete(missing.any(1), facts, source, line)
+    x, filled = ready(x[kept], facts, lambda k: f"entry {k}", where)
+    return Inputs("sample", kept.tolist(), split(x, batch), (*notes, *filled), unread)
+
+
+def complete(
+    missing: np.ndarray, facts: Facts, source: Callable[[], Any], line: Callable[[int], str]
+) -> tuple[np.ndarray, list[str]]:
+    """The places of the inputs that can be predicted, and a line for each that cannot, as it lacks a value.
+
+    Args:
+        missing: (N,) whether an input lacks a value.
+        line: says what the one at a place lacks.
+
+    Raises:
+        Refused: some cannot, and the run's data.missing refused such samples, too; or none can.
+    """
+    places = np.arange(len(missing))
+    if facts.fill is not None or not missing.any():
+        return places, []
+    unread = [line(i) for i in places[missing]]
+    if missing.all() or getattr(source(), "missing", "refuse") == "refuse":
+        raise Refused(unread[0] + (f", and {len(unread) - 1:,} more" if len(unread) > 1 else ""))
+    return places[~missing], unread
 
 
 def ready(x: np.ndarray, facts: Facts, entry: Callable[[int], str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -127,9 +157,10 @@ def ready(x: np.ndarray, facts: Facts, entry: Callable[[int], str], where: str) 
         to_float32(own, entry, where)
     except ValueError as error:  # predicted all the same: a row is not judged by those beside it
         notes.append(str(error))
-    if facts.fill is not None and (n := int(np.isnan(x).sum())):
+    if facts.fill is not None and np.isnan(x).any():
+        n = int(np.isnan(x)[:, cells(facts.column_names, facts.encoders)].sum())
         notes.append(f"missing inputs are the mean of the run's training split: {n:,}")
-        x = np.where(np.isnan(x), facts.fill.numpy(), x)
+        x = np.where(np.isnan(x), facts.fill.numpy(force=True), x)
     return x, tuple(notes)
 
 
@@ -198,19 +229,19 @@ def table_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
         )
     units = facts.units or {}
     columns = [as_column(path, table[name], notation, of_run.get(name, "number"), units.get(name)) for name in names]
-    rows, unread = np.arange(len(table)), []
+
+    def line(row: int) -> str:
+        return missing_line(path, "row", row, f"column {listed([c.name for c in columns if c.missing[row]])}")
+
     missing = np.any([column.missing for column in columns], axis=0)
-    if missing.any() and facts.fill is None:
-        unread = [missing_line(path, columns, row) for row in np.flatnonzero(missing)]
-        if getattr(source, "missing", "refuse") == "refuse" or missing.all():
-            raise Refused(unread[0] + (f", and {len(unread) - 1:,} rows more" if len(unread) > 1 else ""))
-        rows, columns = rows[~missing], [column.kept(~missing) for column in columns]
+    rows, unread = complete(missing, facts, lambda: source, line)
+    if unread:
+        columns = [column.kept(rows) for column in columns]
     categories = {c.name: facts.encoders[c.name] for c in columns if c.kind == "text"}
     x, filled = ready(one_hot(columns, categories), facts, lambda k: f"column {facts.column_names[k]}", str(path))
     return Inputs("row", rows.tolist(), split(x, batch), (*unknown(columns, facts), *filled), unread)
 
 
-def missing_line(path: Path, columns: list[Any], row: int) -> str:
-    """The line about a row with a missing value."""
-    names = [column.name for column in columns if column.missing[row]]
-    return one_line(f"{path}: row {row} (the first is 0, as in the column row) has no value in column {listed(names)}")
+def missing_line(where: Path | str, kind: str, i: int, what: str) -> str:
+    """The line about a row or a sample that lacks a value."""
+    return one_line(f"{where}: {kind} {i} (the first is 0, as in the column {kind}) has no value in {what}")
