@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from data.read_table import BLANKS, CODE, WORDS, Notation, as_text_of
-from data.storage import file_error
+from data.storage import file_error, nfc
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,6 +141,10 @@ def of_texts(
     import pandas as pd
 
     codes, different = pd.factorize(cells, sort=True)
+    plain = pd.Series(list(map(nfc, different)), dtype=object)
+    if (plain != different).any():  # then some may be the same
+        merged, different = pd.factorize(plain.mask(plain.isin(notation.na)), sort=True)
+        codes = np.where(codes < 0, -1, merged[codes])
     different, missing = pd.Series(different, dtype=object), codes < 0
     texts = different.to_numpy(object)
     if not len(different):  # of any kind

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from data.augment import Augment
+from data.storage import nfc
 
 Batch = tuple[Tensor, ...]  # inputs, targets, and where the data have them a weight for each sample
 
@@ -53,11 +54,24 @@ class Facts:
     fingerprint: Mapping[str, object] | None = None  # of the samples, see data.fingerprint; {} of generated data
     notes: tuple[str, ...] = ()  # what a reader of the run should know of how it was loaded
 
+    def __post_init__(self) -> None:
+        """Names of an earlier version may be in another Unicode form than those that files are read by."""
+        for name in ("class_names", "column_names", "target_names"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else tuple(map(nfc, value)))
+        encoders = {nfc(column): tuple(map(nfc, texts)) for column, texts in self.encoders.items()}
+        object.__setattr__(self, "encoders", encoders)
+        for name in ("kinds", "units"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else {nfc(k): nfc(v) for k, v in value.items()})
+
     @property
     def output_names(self) -> dict[str, tuple[str, ...]]:
         """Head -> names of its classes; without heads one entry "": the names of classes, labels or targets."""
         if self.task == "multitask":
-            return {head: self.encoders.get(head, tuple(map(str, range(n)))) for head, n in self.num_outputs.items()}
+            return {
+                head: self.encoders.get(nfc(head), tuple(map(str, range(n)))) for head, n in self.num_outputs.items()
+            }
         names = self.target_names if self.task == "regression" else self.class_names
         kind = {"regression": "target ", "multilabel": "label "}.get(self.task, "")
         size = 2 if self.task == "binary" else self.num_outputs

@@ -12,6 +12,7 @@ Shapes: N images, C channels, H height, W width.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections import Counter
@@ -30,7 +31,7 @@ from data.gate import Raw
 from data.pictures import ENDINGS, READ, Decoder, Picture, Undecodable, is_deep
 from data.source import Progress, Source, absent_classes, silent
 from data.statistics import Moments
-from data.storage import expand, file_error, one_line
+from data.storage import FORMS, expand, file_error, nfc, one_line
 from data.streamed import StreamedDataset
 
 DEEP_RANGE = (0, 65_535)  # of pixels with 16 bits
@@ -278,7 +279,7 @@ def split_called(name: str) -> str | None:
 
 def called(folder: Path) -> str:
     """The class of a folder, its name as text: bytes that are no UTF-8 are written out."""
-    return folder.name.encode("utf-8", "backslashreplace").decode()
+    return nfc(folder.name.encode("utf-8", "backslashreplace").decode())
 
 
 def pictures_in(folder: Path, above: tuple[str, ...] = ()) -> Found:
@@ -301,7 +302,7 @@ def pictures_in(folder: Path, above: tuple[str, ...] = ()) -> Found:
             else:
                 kind = kind_of(entry.name) if lost or entry.is_file() else "no file (a pipe, a device)"
                 found.others["link that leads nowhere" if lost else kind] += 1
-    found.files.sort()
+    found.files.sort(key=nfc)
     found.others = +found.others  # without hidden folders that are empty
     return found
 
@@ -340,14 +341,17 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """The folders in `folder`, one for each class.
+    """The folders in `folder`, one for each class, in the order of its names.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or two of one name.
     """
-    found = folders_in(folder)
+    found = sorted(folders_in(folder), key=called)
     if not found:
         raise file_error(folder, "holds no class folders")
+    for one, other in itertools.pairwise(map(called, found)):
+        if one == other:
+            raise file_error(folder, f"has the class {one} twice{FORMS}")
     return found
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data.storage import file_error, one_line
+from data.storage import FORMS, file_error, nfc, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,13 +65,13 @@ class Notation:
             raise ValueError(
                 f"thousands={self.thousands}: stands before fractions, too; give both, data.thousands and data.decimal"
             )
-        object.__setattr__(self, "units", tuple(str(unit).strip() for unit in self.units))
+        object.__setattr__(self, "units", tuple(nfc(str(unit).strip()) for unit in self.units))
         marks = rf"[-+−.,{re.escape(self.decimal + (self.thousands or ''))}]*"
         for unit in self.units:  # else a part of a number could be taken for a unit
             if re.fullmatch(marks, unit) or unit[0].isdigit():
                 raise ValueError(f"units=[{unit}]: must be what stands before or behind numbers, such as % or EUR")
         spelled = (("nan", "NaN", "NAN") if value != value else (str(value),) for value in self.na)  # YAML's own NaN
-        object.__setattr__(self, "na", tuple(text for texts in spelled for text in texts))
+        object.__setattr__(self, "na", tuple(nfc(text) for texts in spelled for text in texts))
         try:
             codecs.lookup(self.encoding)
         except LookupError:
@@ -141,12 +141,14 @@ def column_names(path: Path, names: Collection[object]) -> list[str]:
     """
     import pandas as pd
 
-    found = ["" if pd.isna(name) else one_line(name) for name in names]
+    written = ["" if pd.isna(name) else one_line(name) for name in names]
+    found = [nfc(name) for name in written]
     if "" in found:
         number = found.index("") + 1
         raise file_error(path, f"column {number} has no name (to_csv(index=False) leaves out pandas' own)")
     if twice := [name for i, name in enumerate(found) if name in found[:i]]:
-        raise file_error(path, f"has the column {twice[0]} twice")
+        forms = {name for name in written if nfc(name) == twice[0]}
+        raise file_error(path, f"has the column {twice[0]} twice" + FORMS * (len(forms) > 1))
     return found
 
 

@@ -9,11 +9,13 @@ import os
 import socket
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+FORMS = ", in two Unicode forms (NFC and another); rename one"
 TIMEOUT_S = 30.0  # without an answer from a server
 NETWORK_ERRORS = (OSError, RuntimeError, http.client.HTTPException)  # the second is torchvision's, of a wrong checksum
 
@@ -46,6 +48,11 @@ def home(name: str, path: str) -> Path:
 def one_line(text: object) -> str:
     """A text without line breaks, and with ? for bytes of file names that are no UTF-8."""
     return " ".join(str(text).encode("utf-8", "replace").decode().split())
+
+
+def nfc(text: str) -> str:
+    """A text with each accented letter as one character, as most systems write it; macOS writes some as two."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def file_error(path: Path | str, why: object) -> ValueError:

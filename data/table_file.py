@@ -17,7 +17,7 @@ from data.encoding import few, kinds_of, needed, one_hot, one_hot_names, unknown
 from data.gate import Arrays, Missing, Raw
 from data.read_table import Notation, read_table
 from data.source import Source
-from data.storage import expand, file_error
+from data.storage import expand, file_error, nfc
 from data.targets import FEW, GivenTask, class_task
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class TableFile(Source):
         super().__post_init__()
         self.targets = as_names(self.targets if isinstance(self.targets, list) else [self.targets])
         self.features, self.text = as_names(self.features), as_names(self.text)
-        self.weights, self.group = (None if n is None else str(n) for n in (self.weights, self.group))
+        self.weights, self.group = (None if n is None else nfc(str(n)) for n in (self.weights, self.group))
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets={_listed(self.targets)}: must be one or more columns, each once")
         units, na = tuple(self.units or ()), tuple(self.na or ())
@@ -277,7 +277,7 @@ class TableFile(Source):
 
 def as_names(names: list[Name] | None) -> list[str] | None:
     """Names of columns as texts."""
-    return None if names is None else [str(name) for name in names]
+    return None if names is None else [nfc(str(name)) for name in names]
 
 
 def check_names(path: Path, table: pd.DataFrame, names: list[str]) -> None:

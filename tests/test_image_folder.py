@@ -5,7 +5,9 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -477,3 +479,26 @@ def test_files_of_hidden_folders_are_counted(tmp_path):
     assert folder(tmp_path).load().facts.notes == ("7 files were not read: 7 hidden",)
     found = pictures_in(tmp_path)
     assert (len(found.files), dict(found.others)) == (12, {"hidden": 7})
+
+
+def test_classes_are_the_same_in_any_unicode_form(tmp_path):
+    """As a ZIP file of macOS has them, in some folders or all; of one name in two forms neither can be meant."""
+    forms = {"nfc": ("NFC", "NFC"), "nfd": ("NFD", "NFD"), "both": ("NFD", "NFC")}
+    found = {}
+    for name, of_parts in forms.items():
+        for part, form in zip(("train", "test"), of_parts, strict=True):
+            classes = [normalize(form, text) for text in ("u", "ü", "v")]
+            photos(tmp_path / name / part, classes, n=4)
+            for label in classes:
+                inside = tmp_path / name / part / label
+                (inside / "0.png").rename(inside / normalize(form, "0ü.png"))
+                (inside / "1.png").rename(inside / "0v.png")
+        found[name] = folder(tmp_path / name).load()
+    for dataset in found.values():
+        assert dataset.facts.class_names == ("u", "v", "ü")
+        assert dataset.facts.fingerprint == found["nfc"].facts.fingerprint
+    old = replace(found["nfc"].facts, class_names=("u", "v", "u\u0308"))  # of an earlier version
+    assert folder(tmp_path / "nfc").load_like(old).facts.sizes == {"new": 24}
+    photos(tmp_path / "both" / "train", ["ü"], n=1)
+    with pytest.raises(ValueError, match=r"train: has the class ü twice, in two Unicode forms \(NFC and another\)"):
+        folder(tmp_path / "both").load()

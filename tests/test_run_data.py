@@ -54,7 +54,7 @@ def test_a_run_whose_data_have_changed_is_not_resumed(cli, tmp_path):
         (["data.augment.crop=-1"], "data.augment.crop=-1: must be in [0, 32768]"),
         (["data=iris", "data.augment.crop=1"], "data.augment.crop=1: augmentation is for images"),
         (["data.limit=0"], "data.limit=0: must be at least 1 and less than 2**31"),
-        (["data.val_size=5000"], "data.test_fraction=0.2 val_size=5000: leaves none of 1797 samples for training"),
+        (["data.val_size=5000"], "data.test_fraction=0.2 data.val_size=5000: leaves none of 1797 samples for training"),
         (["data=sine", "data.window=0"], "data.window=0: must be at least 1 and less than 2**15"),
         (["data=sine", "data.window=300"], "data.window=300: must be less than the 200 values of the test part"),
         (["data=wine", "model=cnn"], "model=cnn data=wine: input_shape=(13,): layers[0] is conv, which takes"),

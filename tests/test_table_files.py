@@ -207,6 +207,7 @@ BAD = {
         "long row": ("a,y\n1,.5\n2,1.5,9\n", "line 3"), "long rows": ("a,y\n9,1,.5\n8,2,1.5\n", ""),
         "short row": ("a,y\n1,.5\n2\n3,2.5\n", "column y, row 2: the cell is empty"),
         "NaN": ("a,b,y\n,nan,.5\n1,,1.5\n", "column a, row 1: the cell is empty"),
+        "two forms": ("e\u0301,\xe9,y\n1,2,.5\n", "the column \xe9 twice, in two Unicode forms (NFC and another)"),
         "twice": ("a,a,y\n1,2,.5\n", "column a twice"), "target twice": ("a,y,y\n1,.5,.5\n", "column y twice"),
         "index": (",a,y\n0,1,.5\n1,2,1.5\n", "column 1 has no name"),
         "large": ("a,y\n1732320001,.5\n1732320002,1.5\n", "column a holds numbers up to 1.73"),

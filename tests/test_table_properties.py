@@ -1,6 +1,8 @@
 """Random tables: the same whatever file they come in, and each row read by itself as among others."""
 
 import math
+from dataclasses import replace
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from conftest import COMMON
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data import Dataset
 from data.npz import Npz
 from data.table_file import TableFile
 from trainer.inputs import read_inputs
@@ -148,6 +151,47 @@ def test_a_row_is_read_by_itself_as_among_others(tmp_path_factory, frame, seed):
     for k in range(0, len(frame), 3):
         frame.iloc[[k]].to_csv(path, index=False)
         np.testing.assert_allclose(rows(path, dataset.facts), whole[[k]], rtol=1e-6)
+
+
+ACCENTED = st.sampled_from(["Größe", "Ärzte", "é", "ſ", "Ω", "각", "ã", "plain", "NA"])
+FORM = st.sampled_from(["NFC", "NFD"])
+
+
+@QUIET
+@given(cells=st.lists(ACCENTED, min_size=12, max_size=20), forms=st.lists(FORM, min_size=20, max_size=20))
+def test_a_table_is_the_same_in_any_unicode_form(tmp_path_factory, cells, forms):
+    """Names of columns, texts, classes, and what the settings name; each in its own form."""
+    folder = tmp_path_factory.mktemp("forms")
+    how = {"targets": [normalize("NFD", "Größe")], "text": ["é"], "na": ["ã"], "missing": "drop"}
+    cells = [*cells, *["Ärzte", "plain"] * 6]
+    columns = {"é": cells, "Größe": [["Ä", "ö", "x"][k % 3] for k in range(len(cells))]}
+    found = []
+    for name in ("composed", "mixed"):
+        form = ["NFC"] * 20 if name == "composed" else forms
+        written = {
+            normalize(form[-k], column): [normalize(form[i % 20], cell) for i, cell in enumerate(values)]
+            for k, (column, values) in enumerate(columns.items())
+        }
+        path = folder / f"{name}.csv"
+        pd.DataFrame(written).to_csv(path, index=False)
+        found.append(loaded(source(path, **how), path))
+    if not isinstance(found[0], str):
+        found = [Dataset(d.splits, replace(d.facts, name="t"), 1) for d in found]
+    assert_same(*found)
+    if isinstance(found[0], str):
+        return
+    facts = found[0].facts
+    assert set(facts.column_names) <= {f"é={normalize('NFC', cell)}" for cell in cells}
+    old = replace(
+        facts,
+        column_names=tuple(normalize("NFD", name) for name in facts.column_names),
+        encoders={"e\u0301": tuple(normalize("NFD", text) for text in facts.encoders["é"])},
+    )
+    np.testing.assert_array_equal(rows_like(path, old, how), rows_like(path, facts, how))
+
+
+def rows_like(path, facts, how):
+    return np.concatenate(list(read_inputs(path, facts, lambda: source(path, **how), 7).parts))
 
 
 UNITS = ["", "%", " %", "€", " EUR"]

@@ -319,9 +319,10 @@ def restore(t: Training) -> bool:
     if other:
         raise Refused(f"{folder / 'last.pt'}: a checkpoint of another run ({other})")
     with checkpoint.fitting(folder / "last.pt"):
-        changed = checkpoint.changed_fact(state["facts"], t.dataset.facts.plain())
+        facts = Facts(**state["facts"])
+        changed = checkpoint.changed_fact(facts.plain(), t.dataset.facts.plain())
         if changed and t.source:
-            changed = t.source.unlike(Facts(**state["facts"])) or changed
+            changed = t.source.unlike(facts) or changed
     if changed:
         raise Refused(f"{t.dataset.facts.name}: the data are not those that the run began with ({changed})")
     for note in checkpoint.notes(state):
