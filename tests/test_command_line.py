@@ -41,7 +41,7 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["train.checkpoint_steps=0"], "train.checkpoint_steps=0: must be at least 1"),
         (["train.threads=0"], "train.threads=0: must be at least 1"),
         (["data.val_fraction=1.5"], "data.val_fraction=1.5: must be in [0, 1)"),
-        (["data.test_fraction=0.999"], "data.test_fraction=0.999 val_fraction=0.1:"),
+        (["data.test_fraction=0.999"], "data.test_fraction=0.999 data.val_fraction=0.1:"),
         (["optim.lr=-0.1"], "optim.lr=-0.1: must be at least 0"),
         (["optim=cgd", "optim.lr=1.5"], "optim.lr=1.5: must be in [0, 1]"),
         (["optim=cgd", "optim.lr=-0.1"], "optim.lr=-0.1: must be in [0, 1]"),
