@@ -6,8 +6,8 @@ import importlib
 import platform
 import sys
 
-from trainer.command import refuse
-from trainer.errors import Refused
+from trainer.cli.command import refuse
+from trainer.rundir.errors import Refused
 
 NAMES = (
     *("loop", "compiled", "models", "peers", "startup", "memory", "gpu"),

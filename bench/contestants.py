@@ -17,15 +17,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from trainer.assembly import GIVEN, assemble
-from trainer.config import CONF, check_config, register_resolvers
-from trainer.device import switches
-from trainer.display import Display, Logged
-from trainer.distributed import World
-from trainer.loop import train_epoch, wait_for
-from trainer.run_dir import Summary
-from trainer.stop import StopRequest
-from trainer.training import Training
+from trainer.cli.config import CONF, check_config, register_resolvers
+from trainer.cli.display import Display, Logged
+from trainer.rundir.run_dir import Summary
+from trainer.training.assembly import GIVEN, assemble
+from trainer.training.device import switches
+from trainer.training.distributed import World
+from trainer.training.loop import train_epoch, wait_for
+from trainer.training.state import Training
+from trainer.training.stop import StopRequest
 
 SGD = ("optim=sgd", "optim.lr=1e-3", "optim.momentum=0")
 PLAIN = ("data=npz", "data.val_size=0", "data.test_fraction=0", "train.epochs=1000", "train.device=cpu", *SGD)

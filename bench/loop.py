@@ -15,8 +15,8 @@ import torch
 
 from bench.contestants import assembled, by_hand, mlp, random_images, standardized, steps
 from bench.harness import interleave, print_ratios, timed
-from trainer.display import TerminalDisplay
-from trainer.loop import finish_epoch, measure_epoch
+from trainer.cli.display import TerminalDisplay
+from trainer.training.loop import finish_epoch, measure_epoch
 
 N, B = 6_400, 32
 EPOCH = 55_000

@@ -12,7 +12,7 @@ import tempfile
 
 from bench.harness import interleave, print_ratios
 from bench.peers import AS_KERAS, MLP, ROOT, fashion_mnist
-from trainer.errors import Refused
+from trainer.rundir.errors import Refused
 
 # A small process between: a new one inherits the peak of that which starts it, and ours has imported torch.
 ASK = """

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from bench.harness import interleave, print_ratios
 from bench.others.fashion import folder
-from trainer.command import one_line_mistakes
-from trainer.errors import Refused
+from trainer.cli.command import one_line_mistakes
+from trainer.rundir.errors import Refused
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 5

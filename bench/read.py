@@ -31,15 +31,15 @@ def run() -> None:
         _multiply(Path(one), many, 1000, 100)
         _multiply(Path(one), more, 3000, 20)
         work = {
-            "python -m trainer.runs, in all": lambda: process("-m", "trainer.runs", str(many)),
-            "of it, start-up (--help)": lambda: process("-m", "trainer.runs", "--help"),
+            "python -m trainer runs, in all": lambda: process("-m", "trainer", "runs", str(many)),
+            "of it, start-up (--help)": lambda: process("-m", "trainer", "runs", "--help"),
             "load_runs": lambda: load_runs(many),
             "load_curves": lambda: load_curves(many),
-            "trainer.runs of 3,000": lambda: process("-m", "trainer.runs", str(more)),
-            "trainer.report of 3,000": lambda: process("-m", "trainer.report", str(more)),
-            "trainer.plot of 3,000": lambda: process("-m", "trainer.plot", str(more)),
-            "trainer.plot --parallel": lambda: process("-m", "trainer.plot", str(more), "--parallel"),
-            "trainer.plot --sweep": lambda: process("-m", "trainer.plot", str(more), "--sweep"),
+            "runs of 3,000": lambda: process("-m", "trainer", "runs", str(more)),
+            "report of 3,000": lambda: process("-m", "trainer", "report", str(more)),
+            "plot of 3,000": lambda: process("-m", "trainer", "plot", str(more)),
+            "plot --parallel": lambda: process("-m", "trainer", "plot", str(more), "--parallel"),
+            "plot --sweep": lambda: process("-m", "trainer", "plot", str(more), "--sweep"),
         }
         print_rates(interleave(work, 5), 1, "s", invert=True)
         print(f"  {'the page of 3,000':<44} {(more / 'report.html').stat().st_size / 1e6:.1f} MB")

@@ -69,7 +69,7 @@ def run() -> None:
         seconds = []
         for _ in range(ROUNDS):
             started = time.perf_counter()
-            command = [sys.executable, "-m", "trainer.report", str(root)]
+            command = [sys.executable, "-m", "trainer", "report", str(root)]
             subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
             seconds.append(time.perf_counter() - started)
         page = root / "report.html"

@@ -17,7 +17,7 @@ GRID = ("optim=sgd,cgd", "seed=range(0,10)")
 OURS = "import sys, bench.sweep as b; b.replace_run(); from trainer.__main__ import main; sys.argv[0] = 'conga'; main()"
 HYDRAS = """
 import hydra
-from trainer.config import CONF, register_resolvers
+from trainer.cli.config import CONF, register_resolvers
 register_resolvers([])
 hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda cfg: None)()
 """
@@ -54,7 +54,7 @@ def replace_run() -> None:
 
 def nothing(path: Path) -> int:
     """A job that has nothing to do."""
-    from trainer.run_dir import Summary
+    from trainer.rundir.run_dir import Summary
 
     Summary.read(path).update(status="finished", epochs=30)
     return 0

@@ -22,8 +22,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from trainer.rundir.records import RunRecord, find_runs, natural
 from trainer.runs.columns import row
-from trainer.runs.read import RunRecord, find_runs, natural
 
 DOCS = Path(__file__).parent
 LIST, PAGE, PICTURES = DOCS / "recipes.yaml", DOCS / "recipes.md", DOCS / "recipes"

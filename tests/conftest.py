@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import trainer.__main__ as program
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two workers share the cores
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -122,15 +124,16 @@ def cli(start):
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
-    """command(main, *arguments) -> (exit status, everything printed), in the test's own directory and this process."""
+    """command(name or function, *arguments) -> (exit status, what is printed), in the test's folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
 
-    def run(main, *arguments):
-        monkeypatch.setattr("sys.argv", ["command", *arguments])
+    def run(*arguments):
+        main = arguments[0] if callable(arguments[0]) else program.main
+        monkeypatch.setattr("sys.argv", ["conga", *(one for one in arguments if one is not main)])
+        code = 0
         try:
             main()
-            code = 0
         except SystemExit as end:
             code = end.code
         printed = capsys.readouterr()
@@ -144,10 +147,10 @@ def training_of(model, dataset, objective, optimizer, *, device="cpu", **setting
     import torch
     from omegaconf import OmegaConf
 
-    from trainer.display import Silent
-    from trainer.run_dir import Summary
-    from trainer.stop import StopRequest
-    from trainer.training import Settings, Training
+    from trainer.cli.display import Silent
+    from trainer.rundir.run_dir import Summary
+    from trainer.training.state import Settings, Training
+    from trainer.training.stop import StopRequest
 
     defaults = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "train" / "default.yaml"))
     del defaults["_target_"]

@@ -5,11 +5,11 @@ import json
 
 import yaml
 
-from trainer.files import finite
+from trainer.rundir.files import finite
 
 CONFIG = {
     "seed": 0,
-    "logger": {"csv": {"_target_": "trainer.loggers.Csv"}},
+    "logger": {"csv": {"_target_": "trainer.training.loggers.Csv"}},
     "model": {"_target_": "models.mlp.MLP", "widths": [64, 64], "activation": "relu"},
     "optim": {"_target_": "optim.sgd", "lr": 0.1, "momentum": 0.9},
     "train": {"epochs": 3, "monitor": "val/loss", "max_steps": None, "compile": False},

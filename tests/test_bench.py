@@ -10,7 +10,7 @@ import bench.peers
 from bench import gpu, harness, memory
 from bench.__main__ import NAMES, main
 from bench.contestants import Rows, assembled, by_hand, mlp, random_images, resnet18, standardized, steps
-from trainer.errors import Refused
+from trainer.rundir.errors import Refused
 
 
 @pytest.fixture

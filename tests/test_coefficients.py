@@ -11,10 +11,10 @@ from conftest import COMMON, rows, summary
 
 from data.tables import Apartments, SklearnTable
 from models.mlp import MLP, Linear
-from trainer import coefficients, evaluate, line
-from trainer.objectives import MeanSquaredError
-from trainer.plot import __main__ as plot
-from trainer.reading import load_run
+from trainer.analysis import linear_fit as line
+from trainer.analysis.load import load_run
+from trainer.training import coefficients
+from trainer.training.objectives import MeanSquaredError
 
 RUN = ("data=apartments", "model=linear", "train.epochs=2", "train.eval_untrained=true", "optim.lr=0.05")
 
@@ -77,11 +77,11 @@ def test_pictures_and_plots_show_the_way(trained, command, tmp_path):
     assert epochs.tolist() == [0, 1, 2]
     for name, values in columns.items():
         assert values.tolist() == [before[name], *(float(row[name]) for row in table)]
-    code, text = command(evaluate.main, str(run), "--out", "out")
+    code, text = command("evaluate", str(run), "--out", "out")
     assert code == 0, text
     assert "line.png" in json.loads((tmp_path / "out" / "report.json").read_text())["files"]
     assert (tmp_path / "out" / "line.png").read_bytes().startswith(b"\x89PNG")
-    code, text = command(plot.main, str(run), "--y", "coefficient/size_sqm", "--out", "way.svg")
+    code, text = command("plot", str(run), "--y", "coefficient/size_sqm", "--out", "way.svg")
     assert code == 0, text
     assert "coefficient size_sqm" in (tmp_path / "way.svg").read_text()
 

@@ -9,7 +9,7 @@ import warnings
 import pytest
 from conftest import ROOT, summary
 
-from trainer.command import plain_warnings
+from trainer.cli.command import plain_warnings
 
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 
@@ -90,7 +90,9 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["--epochs", "3"], "--epochs: no such flag; write train.epochs=3"),
         (["--batch-size", "8", "seed=1"], "--batch-size: no such flag; write data.batch_size=8"),
         (["model._target_=mynet.MyNet"], "model._target_=mynet.MyNet: cannot import mynet; looked in /"),
-        (["foo"], "foo: must be KEY=VALUE"),
+        (["foo"], "foo: no such command; there are train, resume,"),
+        (["reprot"], "reprot: no such command; did you mean report? there are train"),
+        (["model=mlp", "foo"], "foo: must be KEY=VALUE"),
         (["größe=3"], "größe=3: cannot be parsed as KEY=VALUE; größe is no name of a key"),
         (["seed=range(a)"], "cannot be parsed as KEY=VALUE (mismatch type argument start: str is incompatible"),
         (["--weight-decay=0.1"], "--weight-decay=0.1: no such flag; write optim.weight_decay=0.1"),
@@ -217,7 +219,7 @@ def test_help_lists_every_group_and_choice():
 
 
 def test_help_examples_compose(cli):
-    from trainer.config import EXAMPLES
+    from trainer.cli.config import EXAMPLES
 
     for example in EXAMPLES.values():
         code, text = cli(*example.split(), "--cfg", "job", "--resolve")

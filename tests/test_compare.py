@@ -1,4 +1,4 @@
-"""``python -m trainer.compare``: what differs, and SciPy's or a closed form's answer whether by more than chance."""
+"""``python -m trainer compare``: what differs, and SciPy's or a closed form's answer whether by more than chance."""
 
 import csv
 import io
@@ -12,13 +12,12 @@ from conftest import row
 from hand_made import CHOICES, CONFIG, with_keys, write_grid, write_run
 from scipy import special, stats
 
-from trainer import compare as command_line
 from trainer.runs.significance import compare
 
 
 @pytest.fixture
 def comparing(command):
-    return partial(command, command_line.main)
+    return partial(command, "compare")
 
 
 @pytest.fixture

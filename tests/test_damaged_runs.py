@@ -13,12 +13,13 @@ import torch
 from conftest import rows, summary
 from hand_made import write_run
 
-from trainer import checkpoint, evaluate, predict, run_dir, stored, weights
-from trainer.errors import Damaged, Refused
-from trainer.files import append_line, write_whole
+from trainer.rundir import run_dir, stored
+from trainer.rundir.errors import Damaged, Refused
+from trainer.rundir.files import append_line, write_whole
+from trainer.rundir.seal import check_seal
+from trainer.rundir.summary import Summary
 from trainer.runs import find_runs
-from trainer.seal import check_seal
-from trainer.summary import Summary
+from trainer.training import checkpoint
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_a_checkpoint_of_before_is_read_with_a_note(cli, command, copied):
     for path in (run / "checkpoints").iterdir():
         torch.save(torch.load(path, weights_only=True) | {"format": "conga checkpoint 1"}, path)
     note = "of an earlier version, without a seal: its tensors are checked, its headers are not"
-    assert note in command(evaluate.main, str(run))[1]
+    assert note in command("evaluate", str(run))[1]
     code, text = cli(f"train.resume={run}", "train.epochs=3")
     assert code == 0
     assert note in text
@@ -143,13 +144,13 @@ def test_a_checkpoint_of_another_run_is_noticed_by_readers(command, copied):
     for kind in ("best", "last"):
         path = run / "checkpoints" / f"{kind}.pt"
         path.write_bytes((other / "checkpoints" / f"{kind}.pt").read_bytes())
-        for main, *more in ((evaluate.main,), (weights.main,), (predict.main, "x.npz")):
+        for main, *more in (("evaluate",), ("weights",), ("predict", "x.npz")):
             code, text = command(main, str(run), *more, f"--checkpoint={kind}")
             assert code == 2, text
             assert f"{kind}.pt: a checkpoint of another run (seed is 1 there and 0 here)" in text
         state = torch.load(path, weights_only=True)
         checkpoint.save(path, kind, state | {"config": state["config"] | {"seed": 0}})
-        code, text = command(evaluate.main, str(run), f"--checkpoint={kind}")
+        code, text = command("evaluate", str(run), f"--checkpoint={kind}")
         assert code == 2, text
         assert f"{kind}.pt: a checkpoint of another run ({'best' if kind == 'best' else 'final'}." in text
 

@@ -9,12 +9,10 @@ from conftest import row
 from formats import write_each, write_images
 from PIL import Image
 
-from trainer.data_card import main
-
 
 @pytest.fixture
 def card(command):
-    return partial(command, main)
+    return partial(command, "data-card")
 
 
 def colours(path):

@@ -168,7 +168,7 @@ def test_what_is_left_of_a_run_goes_on_exactly(together, tmp_path, whole, stop):
         os.kill(process_of_rank(job, stop[8]), signal.SIGKILL)
     out, err = job.communicate(timeout=120)
     assert job.returncode != 0
-    command = "torchrun --nproc-per-node=2 -m trainer train.resume=run"
+    command = "torchrun --nproc-per-node=2 -m trainer resume run"
     if stop == "interrupted":
         assert re.search(rf"interrupted after \d+ epochs and \d+ steps; to go on:\n  {command}\n", out)
     else:

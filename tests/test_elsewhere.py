@@ -16,8 +16,8 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 from test_sweep import TROUBLE, jobs
 
-import trainer.sweep.elsewhere as elsewhere
-from trainer.errors import Refused
+import trainer.sweep.launchers as elsewhere
+from trainer.rundir.errors import Refused
 from trainer.sweep.pool import Place
 
 # The jobs find this folder's modules, as the process that starts them does.
@@ -208,7 +208,7 @@ def test_stopped_and_gone_on_with(start, cli, tmp_path):
     code, text = job.wait()
     assert code == 130, text
     assert set(jobs(tmp_path / "s").values()) == {"interrupted"}
-    assert "python -m trainer.sweep resume s" in text
+    assert "python -m trainer resume s" in text
     before = epochs(tmp_path / "s")
     assert max(before) < 80
     code, text = cli(*argv, launcher, "hydra.sweep.dir=s", env=ENV)
@@ -229,7 +229,7 @@ def test_jobs_outlive_a_killed_sweep_and_the_next_one_waits_for_them(start, tmp_
     until(lambda: len(epochs(tmp_path / "s")) == 2 and min(epochs(tmp_path / "s")) > 2, job)
     job.kill()
     pids = {run.name: summary(run)["process"]["pid"] for run in (tmp_path / "s").glob("[0-9]_*")}
-    resume = [sys.executable, "-m", "trainer.sweep", "resume", "s"]
+    resume = [sys.executable, "-m", "trainer", "resume", "s"]
     done = subprocess.run(resume, cwd=tmp_path, env=os.environ | ENV, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(jobs(tmp_path / "s").values()) == {"finished"}

@@ -18,7 +18,8 @@ from formats import write_images
 from PIL import Image
 from sklearn import metrics
 
-from trainer import checkpoint, evaluate, pictures
+from trainer.analysis import evaluate, pictures
+from trainer.training import checkpoint
 
 LINEAR = ("model=linear", "train.epochs=2", "optim=adam")
 CLASSES = 7
@@ -26,7 +27,7 @@ CLASSES = 7
 
 @pytest.fixture
 def run_evaluate(command):
-    return partial(command, evaluate.main)
+    return partial(command, "evaluate")
 
 
 def report(folder):
@@ -42,7 +43,7 @@ def files(folder):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Name of a function in trainer.pictures -> the arguments of its calls."""
+    """Name of a function in trainer.analysis.pictures -> the arguments of its calls."""
     calls = {}
     for name in ("confusion_matrices", "mistaken_images"):
         real = getattr(pictures, name)
@@ -337,7 +338,7 @@ def test_parquet_that_cannot_be_written(run_evaluate, trained, tmp_path, monkeyp
 @pytest.mark.parametrize("name", ["evaluate", "predict", "weights"])
 def test_help_does_not_import_torch(name):
     code = (
-        f"import sys; sys.argv[1:] = ['--help']; from trainer.{name} import main\n"
+        f"import sys; sys.argv[1:] = ['{name}', '--help']; from trainer.__main__ import main\n"
         "try: main()\nfinally: assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

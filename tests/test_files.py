@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from trainer import files, run_dir
-from trainer.config import conforms, describe
-from trainer.errors import Refused
-from trainer.names import job_name
+from trainer.cli.config import conforms, describe
+from trainer.rundir import files, run_dir
+from trainer.rundir.errors import Refused
+from trainer.rundir.names import job_name
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

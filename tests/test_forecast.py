@@ -10,11 +10,11 @@ from conftest import COMMON
 from torch import nn
 
 from data.series import Oscillator, Sine
-from trainer import checkpoint
-from trainer.forecast import forecast, free_running_picture, series_picture
-from trainer.objectives import MeanSquaredError
-from trainer.pictures import png
-from trainer.reading import Run
+from trainer.analysis.forecast import forecast, free_running_picture, series_picture
+from trainer.analysis.load import Run
+from trainer.analysis.pictures import png
+from trainer.training import checkpoint
+from trainer.training.objectives import MeanSquaredError
 
 # x'' = -x: x(t) = cos t, and so x_{i+1} = 2 cos(dt) x_i - x_{i-1}
 FREE = {"eta": 0.0, "force": 0.0, "omega": 1.0, "x0": 1.0, "v0": 0.0, "dt": 1.0, "steps": 300, "window": 3}

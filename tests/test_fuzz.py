@@ -40,7 +40,7 @@ def test_no_command_line_and_no_damaged_file_breaks_a_promise():
     ],
 )
 def test_what_counts_as_a_broken_promise(how, said):
-    case = Case(["trainer.predict", "run", "x.npz"], "run", [["run/checkpoints/best.pt", "flip", 0]])
+    case = Case(["predict", "run", "x.npz"], "run", [["run/checkpoints/best.pt", "flip", 0]])
     ended = SimpleNamespace(**{"out": "", "err": "", "folder": ROOT, "hung": False} | how)
     found = wrong(case, ended, {"printed": "1\n"})
     assert found is None if said is None else said in found

@@ -13,8 +13,8 @@ from data.npz import Npz
 from data.precision import to_float32
 from data.splits import split_indices
 from data.table_file import TableFile
-from trainer.errors import Refused
-from trainer.inputs import read_inputs
+from trainer.analysis.inputs import read_inputs
+from trainer.rundir.errors import Refused
 
 pd = pytest.importorskip("pandas")
 SPLIT = COMMON | {"test_fraction": 0.25, "val_fraction": 0.2, "normalize": "standard"}

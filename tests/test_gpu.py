@@ -7,11 +7,10 @@ from formats import write_images
 
 import optim
 from data import Dataset, Facts
-from trainer import evaluate, robustness
-from trainer.loop import train_epoch
-from trainer.objectives import CrossEntropy
-from trainer.recorded import Recorded
-from trainer.step import take_step
+from trainer.training.compiled import Recorded
+from trainer.training.loop import train_epoch
+from trainer.training.objectives import CrossEntropy
+from trainer.training.step import take_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -218,7 +217,7 @@ def test_precisions_train_there(cli, tmp_path, precision, model):
 
 def test_commands_read_a_run_of_the_gpu(command, cli, tmp_path):
     assert cli("model=lstm", "train.epochs=1", "train.device=cuda", "hydra.run.dir=run")[0] == 0
-    for main, options in ((evaluate.main, []), (robustness.main, ["--limit=20"])):
+    for main, options in (("evaluate", []), ("robustness", ["--limit=20"])):
         code, text = command(main, str(tmp_path / "run"), *options)
         assert code == 0, text
 

@@ -6,12 +6,10 @@ import pytest
 from conftest import row
 from formats import write_mnist
 
-from trainer.model_card import main
-
 
 @pytest.fixture
 def model_card(command):
-    return partial(command, main)
+    return partial(command, "model-card")
 
 
 def test_layers_and_totals(model_card):

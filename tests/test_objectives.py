@@ -11,8 +11,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
 from data import Facts
-from trainer.evaluation import added, to_numbers
-from trainer.objectives import (
+from trainer.training.evaluation import added, to_numbers
+from trainer.training.objectives import (
     BinaryCrossEntropy,
     Brier,
     CrossEntropy,

@@ -12,14 +12,12 @@ import torch
 from formats import draw
 from PIL import Image
 
-from trainer import evaluate, predict
-
 TABLE = ("data=csv", "data.targets=rent", "data.normalize=none", "model=linear", "train.epochs=1", "train.threads=1")
 
 
 @pytest.fixture
 def run_evaluate(command):
-    return partial(command, evaluate.main)
+    return partial(command, "evaluate")
 
 
 def flats(n, seed=0):
@@ -88,7 +86,7 @@ def test_new_data_are_read_as_those_of_the_run(run_evaluate, command, table, tmp
     assert code == 0, text
     report = json.loads((tmp_path / "here" / "report.json").read_text())
     assert (report["samples"], report["split"], report["data"]) == (25, "new", "new")
-    code, text = command(predict.main, str(run), "new.csv", "--csv")
+    code, text = command("predict", str(run), "new.csv", "--csv")
     assert code == 0, text
     found = pd.read_csv(io.StringIO(text))["prediction"]
     assert report["metrics"]["mae"] == pytest.approx((found - new["rent"]).abs().mean(), rel=1e-4)
@@ -147,10 +145,10 @@ def test_a_broken_picture_does_not_end_a_prediction(command, photos, tmp_path):
     (tmp_path / "some").mkdir()
     for name in ("0.png", "2.png"):
         shutil.copy(folder / "cat" / name, tmp_path / "some" / name)
-    whole = command(predict.main, str(run), "some", "--csv")
+    whole = command("predict", str(run), "some", "--csv")
     (tmp_path / "some" / "1.png").write_bytes((folder / "dog" / "1.png").read_bytes()[:80])
     (tmp_path / "some" / "x.heic").write_bytes(b"")
-    code, text = command(predict.main, str(run), "some", "--csv")
+    code, text = command("predict", str(run), "some", "--csv")
     assert (code, whole[0]) == (1, 0)
     assert text.startswith(whole[1])  # the others, as without it
     assert "note: not read: 1 .heic" in text
@@ -216,24 +214,24 @@ def test_another_unit_is_refused_by_its_cell(run_evaluate, command, cli, prices,
     code, text = cli(f"train.resume={copy}", "train.epochs=2", f"data.path={tmp_path / 'new.csv'}")
     assert (code, words in text) == (2, True), text
     table[:1].to_csv(tmp_path / "new.csv", index=False)
-    code, text = command(predict.main, str(run), "new.csv")
+    code, text = command("predict", str(run), "new.csv")
     assert (code, words in text) == ((0, False) if "rent" in other else (2, True)), text
 
 
 def test_the_units_of_a_run_are_read(run_evaluate, command, prices, tmp_path):
     _, run = prices
     with_units(60).to_csv(tmp_path / "new.csv", index=False)
-    whole = command(predict.main, str(run), "new.csv", "--csv")
+    whole = command("predict", str(run), "new.csv", "--csv")
     assert whole[0] == 0, whole
     assert run_evaluate(str(run), "data.path=new.csv", "--out=here")[0] == 0
     numbers = with_units(60)
     numbers["cost"] = numbers["cost"].str.replace("$", "") + " $"  # the same unit behind the numbers
     numbers.to_csv(tmp_path / "new.csv", index=False)
-    assert command(predict.main, str(run), "new.csv", "--csv") == whole
+    assert command("predict", str(run), "new.csv", "--csv") == whole
     copy = shutil.copytree(run, tmp_path / "old")
     file = copy / "checkpoints" / "best.pt"
     state = torch.load(file, weights_only=True)
     assert state["facts"].pop("units") == {"size": "", "cost": "$", "rate": "%", "rent": "€"}
     torch.save(state | {"format": "conga checkpoint 1"}, file)
-    code, text = command(predict.main, str(copy), "new.csv", "--csv")
+    code, text = command("predict", str(copy), "new.csv", "--csv")
     assert (code, text.startswith(whole[1])) == (0, True), text

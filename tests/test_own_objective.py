@@ -5,7 +5,7 @@ import pytest
 from conftest import linear_outputs, softmax, summary
 from sklearn.datasets import load_iris
 
-from trainer.objectives import CrossEntropy
+from trainer.training.objectives import CrossEntropy
 
 
 class Focal(CrossEntropy):
@@ -44,7 +44,7 @@ def test_an_objective_of_ones_own_is_a_class_and_a_yaml(cli, tmp_path):
     [
         ("nowhere.Focal", "nowhere"),
         ("test_own_objective.Focl", "Focl"),
-        ("trainer.objectives", "class"),
+        ("trainer.training.objectives", "class"),
     ],
 )
 def test_a_class_that_is_not_there_is_one_line(cli, target, words):

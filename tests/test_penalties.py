@@ -12,9 +12,8 @@ from sklearn.datasets import load_wine
 from torch import nn
 
 from data import Facts
-from trainer import evaluate
-from trainer.objectives import CrossEntropy, MeanSquaredError
-from trainer.objectives.penalty import Penalty
+from trainer.training.objectives import CrossEntropy, MeanSquaredError
+from trainer.training.objectives.penalty import Penalty
 
 
 def facts(task, num_outputs):
@@ -82,7 +81,7 @@ def test_every_loss_of_a_run_has_the_penalty(command, trained, tmp_path):
     run = trained(*options, "objective.l2=0.5", "objective.l1=0.1")
     row = numbers(run)
     assert float(row["ema/loss"]) == pytest.approx(float(row["val/loss"]), rel=1e-6)
-    code, text = command(evaluate.main, str(run), "--out=out")
+    code, text = command("evaluate", str(run), "--out=out")
     assert code == 0, text
     reported = json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]
     assert reported["loss"] == pytest.approx(summary(run)["test"]["loss"], rel=1e-6)

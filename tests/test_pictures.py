@@ -17,11 +17,11 @@ from torch import nn
 from data import Facts
 from models.mlp import MLP, Linear
 from models.recurrent import Recurrent
-from trainer import evaluate, weights
-from trainer.loggers import Pictures
+from trainer.analysis import first_layer as weights
+from trainer.analysis.loggers.pictures import Pictures
 from trainer.plot.learning import learning_figure, learning_picture
-from trainer.runs.read import find_runs
-from trainer.trackers import Guarded
+from trainer.rundir.records import find_runs
+from trainer.training.loggers import Guarded
 
 
 def content(folder):
@@ -32,7 +32,7 @@ def test_what_a_run_writes_at_its_end_is_what_the_command_writes(command, traine
     run, said = tmp_path / "run", []
     shutil.copytree(trained("optim=cgd", "train.epochs=2"), run)
     (run / "evaluation").touch()  # where nothing can be written
-    command(evaluate.main, "run", "--out=wanted")
+    command("evaluate", "run", "--out=wanted")
     end, state = summary(run), torch.get_rng_state()
     (run / "summary.json").write_text(json.dumps(end | {"status": "running", "test": None, "best": None}))  # not yet
 
@@ -166,11 +166,11 @@ def test_only_what_reads_images_is_shown():
 
 def test_shares_are_those_that_the_run_measured(trained, command, tmp_path):
     run = trained("optim=cgd", "train.epochs=2")
-    code, text = command(weights.main, str(run), "--checkpoint=last", "--out=units.png", "--units=5")
+    code, text = command("weights", str(run), "--checkpoint=last", "--out=units.png", "--units=5")
     assert code == 0, text
     with (run / "metrics_groups.csv").open() as file:
         *_, measured = (row for row in csv.DictReader(file) if row["parameter"] == "net.1.weight")
-    from trainer.reading import load_run
+    from trainer.analysis.load import load_run
 
     assert weights.first_layer(load_run(run, "last", "cpu")).near_zero == pytest.approx(float(measured["sparsity"]))
     assert f"{100 * float(measured['sparsity']):.1f} %" in text
@@ -204,7 +204,7 @@ def test_a_mistake_is_one_line(command, trained, arguments, line):
         places["WINE"] = trained("data=wine", "model=linear", "train.epochs=2", "optim=adam")
     for name, path in places.items():
         arguments, line = [a.replace(name, str(path)) for a in arguments], line.replace(name, str(path))
-    code, text = command(weights.main, *arguments)
+    code, text = command("weights", *arguments)
     assert (code, text.count("\n")) == (2, 1), text
     assert text.startswith(f"conga: {line}")
 

@@ -1,13 +1,11 @@
 """Where files are: a relative path is that of the folder where the run was started, whoever reads it, wherever."""
 
-import importlib
-
 import pytest
 import yaml
 from conftest import summary
 
-from trainer import run_dir
-from trainer.errors import Refused
+from trainer.rundir import run_dir
+from trainer.rundir.errors import Refused
 
 TABLE = "a,b,label\n" + "".join(f"{i % 7},{i % 5},{'yes' if i % 7 > 3 else 'no'}\n" for i in range(60))
 OTHER = TABLE.replace("yes", "maybe")
@@ -61,8 +59,6 @@ def test_a_place_that_is_gone_is_named(inside, folders):
 
 
 def test_data_that_moved(inside, folders, command):
-    from trainer.evaluate import main
-
     assert inside("home", *CSV, "hydra.run.dir=../run")[0] == 0
     (folders / "home").rename(folders / "moved")
     code, text = inside("empty", "train.resume=../run", "train.epochs=2", "data.path=../nowhere.csv")
@@ -76,23 +72,22 @@ def test_data_that_moved(inside, folders, command):
     assert changes == {"train.epochs": 2, "data.path": f"{folders}/empty/../moved/table.csv"}
     code, text = inside("other", "train.resume=../run", "train.epochs=3")  # from now on it is there
     assert code == 0, text
-    code, text = command(main, str(folders / "run"))
+    code, text = command("evaluate", str(folders / "run"))
     assert code == 0, text
 
 
 def test_data_of_a_finished_run_that_moved(inside, folders, command):
-    from trainer.evaluate import main
     from trainer.runs import find_runs
 
     assert inside("home", *CSV, "hydra.run.dir=../run")[0] == 0
     (folders / "home").rename(folders / "moved")
-    code, text = command(main, str(folders / "run"))
+    code, text = command("evaluate", str(folders / "run"))
     assert (code, text.count("\n")) == (2, 1)
     assert f"data.path={folders}/home/table.csv: no such file" in text
     code, text = inside("moved", "train.resume=../run", "data.path=table.csv")
     assert code == 0, text
     assert "nothing to do" in text
-    code, text = command(main, str(folders / "run"))
+    code, text = command("evaluate", str(folders / "run"))
     assert code == 0, text
     [record] = find_runs([folders / "run"])  # the same run to those who compare it with others
     assert record.config["data.path"] == "table.csv"
@@ -179,15 +174,13 @@ def test_a_tilde_is_a_home_from_python(monkeypatch, tmp_path):
     "words",
     [
         *("evaluate RUN", "predict RUN x.csv", "robustness RUN", "weights RUN", "runs RUN", "plot RUN", "report RUN"),
-        *("compare RUN RUN", "sweep resume RUN", "sweep show RUN"),
+        *("compare RUN RUN", "resume RUN", "show RUN"),
     ],
 )
 def test_a_tilde_is_a_home_to_every_command(command, monkeypatch, tmp_path, words):
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     name, *words = words.replace("RUN", "~/run").split()
-    package = {"runs": ".__main__", "plot": ".__main__", "report": ".__main__", "sweep": ".__main__"}.get(name, "")
-    main = importlib.import_module(f"trainer.{name}{package}").main
-    code, text = command(main, *words)
+    code, text = command(name, *words)
     assert (code, text.count("\n")) == (2, 1)
     assert str(tmp_path / "me" / "run") in text
     assert "~" not in text

@@ -12,21 +12,20 @@ from conftest import ROOT
 from hand_made import CHOICES, with_keys, write_run
 from matplotlib.colors import to_hex, to_rgb
 
-from trainer.plot import __main__ as plot
 from trainer.plot import look, points, sweep
 from trainer.plot.curves import curves_figure
 from trainer.plot.heatmap import heatmap_figure
 from trainer.plot.parallel import parallel_figure
 from trainer.plot.scale import Scale, labels, logarithmic
 from trainer.plot.values import cells
-from trainer.runs.read import find_runs
+from trainer.rundir.records import find_runs
 
 TWO = ("optim.lr", "optim.momentum")
 
 
 @pytest.fixture
 def run_plot(command):
-    return partial(command, plot.main)
+    return partial(command, "plot")
 
 
 @pytest.fixture
@@ -547,7 +546,7 @@ def test_damaged_runs_are_named_and_left_out(make, run_plot):
 
 
 def test_pictures_do_not_import_torch():
-    code = "import sys, trainer.plot.__main__; assert not {'torch', 'pandas', 'matplotlib.pyplot'} & set(sys.modules)"
+    code = "import sys, trainer.plot.command; assert not {'torch', 'pandas', 'matplotlib.pyplot'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
 
 

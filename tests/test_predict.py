@@ -12,15 +12,14 @@ from conftest import linear_outputs, row, softmax
 from formats import write_images
 from PIL import Image, ImageOps
 
-from trainer import evaluate
-from trainer.predict import main
+from trainer.analysis import evaluate
 
 LINEAR = ("model=linear", "train.epochs=2", "optim=adam")
 
 
 @pytest.fixture
 def predict(command):
-    return partial(command, main)
+    return partial(command, "predict")
 
 
 def frame(text):
@@ -124,11 +123,11 @@ def test_a_table(predict, trained, flats, tmp_path, kind):
 
 @pytest.mark.parametrize("data", ["sine", "linnerud", "multilabel", "multitask", "breast_cancer", "digits"])
 def test_arrays_give_what_an_evaluation_gives(predict, command, trained, tmp_path, monkeypatch, data):
-    from trainer.reading import load_run
+    from trainer.analysis.load import load_run
 
     monkeypatch.setattr(evaluate, "pictures", lambda evaluation: ())  # they take time
     run = trained(f"data={data}", *LINEAR)
-    assert command(evaluate.main, str(run), "--out=out", "--format=csv")[0] == 0
+    assert command("evaluate", str(run), "--out=out", "--format=csv")[0] == 0
     x = load_run(run).dataset.splits["test"][0].numpy()
     np.savez(tmp_path / "x.npz", some_name=x)
     np.savez(tmp_path / "more.npz", y=x, x_test=x)
@@ -260,7 +259,7 @@ def test_a_mistake_on_the_command_line(predict, arguments, line):
 def test_a_reader_that_goes_away(trained, tmp_path):
     run = trained("data=digits", *LINEAR)
     np.savez(tmp_path / "x.npz", x=np.full((20_000, 1, 8, 8), 200, np.uint8))
-    line = f"{sys.executable} -m trainer.predict {run} x.npz --csv | head -n 2; echo ${{PIPESTATUS[0]}}"
+    line = f"{sys.executable} -m trainer predict {run} x.npz --csv | head -n 2; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "0"
     assert done.stderr == "note: x holds 200 to 200; the run's data were in 0 to 16\n"

@@ -10,7 +10,7 @@ from conftest import ROOT, summary
 from formats import write_cifar, write_images, write_mnist
 
 from docs import make_recipes
-from trainer.runs.read import find_runs
+from trainer.rundir.records import find_runs
 
 LISTED = {recipe["name"]: recipe for recipe in make_recipes.load()["recipes"]}
 RECORDED = json.loads(make_recipes.RECORDED.read_text())

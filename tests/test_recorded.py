@@ -14,10 +14,10 @@ from torch.utils._pytree import tree_leaves
 import optim
 from data import Dataset, Facts
 from data.augment import Augment
-from trainer.errors import Refused
-from trainer.loop import train_epoch
-from trainer.objectives import CrossEntropy
-from trainer.recorded import Recorded, accelerate
+from trainer.rundir.errors import Refused
+from trainer.training.compiled import Recorded, accelerate
+from trainer.training.loop import train_epoch
+from trainer.training.objectives import CrossEntropy
 
 N, B = 70, 16  # four batches and a smaller one
 LISTED = {"compiled": False, "captured": False}  # the recording as it is: a list of operations

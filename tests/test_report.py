@@ -1,6 +1,7 @@
 """Reports: what is in the file, that nothing from a run is run, and what a person sees and does in a real browser."""
 
 import base64
+import contextlib
 import fcntl
 import hashlib
 import itertools
@@ -20,7 +21,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from trainer.report import __main__ as report
+import trainer.__main__
 from trainer.report import payload as made
 from trainer.report.page import SCRIPTS
 
@@ -31,7 +32,7 @@ SECONDS = (0.5, 0.25, 100.5, 12.0, 3.125, 1e-7)
 
 @pytest.fixture
 def run_report(command):
-    return partial(command, report.main)
+    return partial(command, "report")
 
 
 def write_run(folder, config, columns=None, summary=None, log="", resumed=""):
@@ -251,7 +252,7 @@ def test_scripts_make_only_text_of_text():
 
 
 def test_no_torch():
-    code = "import sys, trainer.report.__main__; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    code = "import sys, trainer.report.command; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -430,8 +431,9 @@ def sweep(tmp_path_factory):
 
 def write_page(folder):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["report", str(folder)])
-        report.main()
+        patch.setattr("sys.argv", ["conga", "report", str(folder)])
+        with contextlib.suppress(SystemExit):
+            trainer.__main__.main()
 
 
 @pytest.fixture

@@ -20,9 +20,10 @@ from models.layer_list import LayerList
 from models.mlp import MLP, Linear
 from models.recurrent import Recurrent
 from models.resnet import ResNet
-from trainer import attacks, compression, robustness, trials
-from trainer.evaluation import measure
-from trainer.reading import load_run
+from trainer.analysis import attacks, compression, robustness
+from trainer.analysis import perturbed as trials
+from trainer.analysis.load import load_run
+from trainer.training.evaluation import measure
 
 PERCENTS = (0, 50, 70, 99)
 
@@ -250,7 +251,7 @@ def trained(zygote, tmp_path_factory):
 
 @pytest.fixture
 def robust(command):
-    return partial(command, robustness.main)
+    return partial(command, "robustness")
 
 
 def read(path):
@@ -425,5 +426,5 @@ def test_a_mistake_is_one_line(robust, trained, arguments, line):
 
 
 def test_help_does_not_wait_for_torch():
-    code = "import sys; import trainer.robustness; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    code = "import sys; import trainer.analysis.robustness; assert not {'torch', 'numpy'} & sys.modules.keys()"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

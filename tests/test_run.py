@@ -15,6 +15,8 @@ from conftest import ROOT, rows, summary
 from formats import write_each
 from omegaconf import OmegaConf
 
+from trainer.training import checkpoint
+
 CGD = ["model=cnn", "optim=cgd"]
 LINF = {"_target_": "optim.LInf", "radius": None, "diameter": None, "init_factor": None, "apply_to": "all"}
 
@@ -220,7 +222,7 @@ def test_divergence_keeps_the_last_good_checkpoint(cli, tmp_path):
     last = tmp_path / "run" / "checkpoints" / "last.pt"
     state = torch.load(last, weights_only=True)
     state["optimizer"]["param_groups"][0]["lr"] = 1e20
-    torch.save(state, last)
+    checkpoint.save(last, "last", state)
     kept = last.read_bytes()
     code, text = cli("train.resume=run", "train.epochs=4")
     assert code == 3, text

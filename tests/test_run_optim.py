@@ -11,8 +11,8 @@ from torch import nn
 
 from data import Dataset, Facts, augment_seed, epoch_order
 from optim import ORGFW, SVRF, LInf
-from trainer.objectives import CrossEntropy
-from trainer.second_point import SecondPoint
+from trainer.training.objectives import CrossEntropy
+from trainer.training.second_point import SecondPoint
 
 SHORT = ["train.epochs=2", "data.limit=300", "train.threads=1", "hydra.run.dir=run"]
 

@@ -15,10 +15,11 @@ from conftest import ROOT
 from hand_made import CHOICES, COLUMNS, CONFIG, with_keys, write_run
 from omegaconf import OmegaConf
 
-from trainer.errors import Refused
-from trainer.files import to_yaml
-from trainer.run_dir import locked
-from trainer.runs import differing, find_runs, load_curves, load_runs, metric_direction, read
+from trainer.rundir import records as read
+from trainer.rundir.errors import Refused
+from trainer.rundir.files import to_yaml
+from trainer.rundir.run_dir import locked
+from trainer.runs import differing, find_runs, load_curves, load_runs, metric_direction
 from trainer.runs.sweep import sweep_rows, write_csv
 
 FILES = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/resumed.yaml", "summary.json", "metrics.csv")
@@ -180,7 +181,7 @@ def test_states(tmp_path):
     write_run(tmp_path / "failed", status="failed", error="first line\nsecond line")
     (write_run(tmp_path / "resumed") / ".hydra/resumed.yaml").write_text("train.epochs: 9\n")
     # Another process, since a process's own lock never stops it.
-    code = "import sys, time, pathlib; from trainer.run_dir import locked\n"
+    code = "import sys, time, pathlib; from trainer.rundir.run_dir import locked\n"
     code += "with locked(pathlib.Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code, tmp_path / "runs"], cwd=ROOT, stdout=subprocess.PIPE)
     try:
@@ -410,13 +411,13 @@ def test_what_the_system_refuses_to_read_is_damaged(tmp_path, monkeypatch):
     def refuse(path, *args, **kwargs):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("trainer.stored.open", refuse, raising=False)
+    monkeypatch.setattr("trainer.rundir.stored.open", refuse, raising=False)
     record = only(tmp_path)
     assert (record.status, record.error) == ("damaged", ".hydra/config.yaml: Permission denied")
 
 
 def test_reading_imports_no_torch():
-    code = "import sys, trainer.runs, trainer.runs.__main__, trainer.compare\n"
+    code = "import sys, trainer.runs, trainer.runs.command, trainer.runs.compare\n"
     code += "print([name for name in ('torch', 'pandas', 'scipy') if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert found.stdout.strip() == "[]", found.stderr

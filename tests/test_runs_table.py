@@ -1,4 +1,4 @@
-"""``python -m trainer.runs``: which runs, in which order, averaged how, in which form; one line for a mistake."""
+"""``python -m trainer runs``: which runs, in which order, averaged how, in which form; one line for a mistake."""
 
 import contextlib
 import csv
@@ -23,8 +23,7 @@ from hand_made import CHOICES, CONFIG, with_keys, write_grid, write_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.errors import Refused
-from trainer.runs import __main__ as command_line
+from trainer.rundir.errors import Refused
 from trainer.runs import find_runs
 from trainer.runs.columns import Names
 from trainer.runs.show import escape
@@ -33,7 +32,7 @@ from trainer.runs.where import parse
 
 @pytest.fixture
 def runs(command):
-    return partial(command, command_line.main)
+    return partial(command, "runs")
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_what_is_wrong_is_said_in_words(runs, tmp_path):
 
 def test_a_running_run_says_how_far_it_is(runs, tmp_path, monkeypatch):
     write_run(tmp_path / "outputs/a", status="running")
-    monkeypatch.setattr("trainer.runs.read.is_held", lambda path, process: True)
+    monkeypatch.setattr("trainer.rundir.records.is_held", lambda path, process: True)
     assert cells(runs()[1])[0][1] == "running 3/3"
     assert json.loads(runs("--json")[1])[0]["status"] == "running"
     assert runs("--csv", "--columns", "status")[1] == "status\nrunning\n"
@@ -370,7 +369,7 @@ def test_a_reader_that_has_gone(tmp_path):
     for i in range(300):
         write_run(tmp_path / f"outputs/{i}")
     for form in ("--csv", "--where=lr=0.1"):
-        command = f"{sys.executable} -m trainer.runs {form} | head -1; exit ${{PIPESTATUS[0]}}"
+        command = f"{sys.executable} -m trainer runs {form} | head -1; exit ${{PIPESTATUS[0]}}"
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
             ["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60
@@ -382,7 +381,7 @@ def test_watch_shows_what_is_new_until_ctrl_c(tmp_path):
     write_run(tmp_path / "outputs/first")
     main, end = pty.openpty()
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
-    argv = [sys.executable, "-m", "trainer.runs", "--watch"]
+    argv = [sys.executable, "-m", "trainer", "runs", "--watch"]
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background may ignore it
     job = subprocess.Popen(argv, cwd=tmp_path, env=env, stdin=end, stdout=end, stderr=end, preexec_fn=heard)
     os.close(end)

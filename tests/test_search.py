@@ -14,8 +14,8 @@ import pytest
 from conftest import ROOT, assert_same_run, summary
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from trainer.config import CONF, register_resolvers
-from trainer.errors import Refused
+from trainer.cli.config import CONF, register_resolvers
+from trainer.rundir.errors import Refused
 from trainer.sweep.settings import Settings
 
 optuna = pytest.importorskip("optuna", reason="needs the extra [optuna]")
@@ -160,7 +160,7 @@ def queue(folder, composer, lines, *, n, sampler=TPE, maximize=False, impossible
 
 
 def config_of(run):
-    from trainer.run_dir import frozen
+    from trainer.rundir.run_dir import frozen
 
     return frozen(run)
 
@@ -583,7 +583,7 @@ def test_two_commands_do_not_share_a_search(start, cli, tmp_path):
     job.send(signal.SIGINT)
     code, text = job.wait()
     assert code == 130, text
-    assert "python -m trainer.sweep resume s" in text
+    assert "python -m trainer resume s" in text
 
 
 def kill_all(folder):
@@ -605,7 +605,7 @@ def test_everything_killed_again_and_again(cli, tmp_path):
     command = [sys.executable, "-m", "trainer", *space]
 
     def resume(*arguments):
-        argv = [sys.executable, "-m", "trainer.sweep", "resume", "killed"]
+        argv = [sys.executable, "-m", "trainer", "resume", "killed"]
         done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
         return done.returncode, done.stdout + done.stderr
 

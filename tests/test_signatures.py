@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.config import check_call
-from trainer.errors import Refused
+from trainer.cli.config import check_call
+from trainer.rundir.errors import Refused
 
 if TYPE_CHECKING:
     from data import Facts

@@ -11,11 +11,11 @@ from torch import nn
 
 from data import Dataset, Facts
 from optim import ORGFW, LInf
-from trainer.anomaly import NotFinite
-from trainer.objectives import CrossEntropy, MeanSquaredError, Objective
-from trainer.second_point import SecondPoint
-from trainer.step import take_step
-from trainer.training import Training
+from trainer.training.anomaly import NotFinite
+from trainer.training.objectives import CrossEntropy, MeanSquaredError, Objective
+from trainer.training.second_point import SecondPoint
+from trainer.training.state import Training
+from trainer.training.step import take_step
 
 N = 50
 

@@ -11,7 +11,7 @@ import torch
 from conftest import assert_same_run, rows, summary
 from formats import write_images
 
-from trainer import run_dir
+from trainer.rundir import run_dir
 
 # Dropout draws from the random state at every step, momentum and gap live in the optimizer, cosine in the schedule.
 RUN = [
@@ -208,7 +208,7 @@ def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(start, cli, tmp_path
     job.send(signal.SIGINT)
     code, text = job.wait()
     assert code == 130
-    assert "interrupted at once; to go on from the last checkpoint:\n  python -m trainer train.resume=run" in text
+    assert "interrupted at once; to go on from the last checkpoint:\n  python -m trainer resume run" in text
     assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
     assert summary(tmp_path / "run")["status"] == "interrupted"
     finish(cli, "run")
@@ -297,7 +297,7 @@ def test_the_resume_command_means_the_folder_it_was_started_in(cli):
     options = [*RUN, "hydra.job.chdir=true", "hydra.run.dir=run"]
     code, text = cli(*options, trip=("batch", 100, signal.SIGINT))
     assert code == 130
-    assert "python -m trainer train.resume=run\n" in text
+    assert "python -m trainer resume run\n" in text
     assert "run         run\n" in text
     assert "finished" in finish(cli, "run")
 
@@ -321,5 +321,5 @@ def test_a_signal_while_the_run_is_still_being_built(cli, tmp_path):
     assert cli(*options, trip=("batch", 100, signal.SIGKILL))[0] == -signal.SIGKILL
     code, text = cli(*options, trip=("build", 1, signal.SIGINT))
     assert code == 130
-    assert text == "interrupted before the first step; to go on:\n  python -m trainer train.resume=run\n"
+    assert text == "interrupted before the first step; to go on:\n  python -m trainer resume run\n"
     assert summary(tmp_path / "run")["status"] == "interrupted"

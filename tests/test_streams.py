@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import ROOT, summary
 
-from trainer.errors import Refused
-from trainer.text import cut, printable
+from trainer.rundir.errors import Refused
+from trainer.rundir.text import cut, printable
 
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 EVIL = "a\x1b[31mb\rc\nd\u202ee\x07</script>"
@@ -96,12 +96,12 @@ def test_names_that_are_not_utf_8_are_refused(tmp_path):
         (["trainer"], signal.SIGTERM, 0.4),
         (["trainer"], signal.SIGHUP, 0.8),
         (["trainer", "-m", "seed=0,1"], signal.SIGTERM, 0.6),
-        (["trainer.model_card"], signal.SIGINT, 0.5),
+        (["trainer", "model-card"], signal.SIGINT, 0.5),
     ],
 )
 def test_a_signal_at_the_start(tmp_path, argv, signum, after):
     """Wherever it comes, there is no traceback, and no empty folder."""
-    command = [sys.executable, "-m", *argv, *(["train.epochs=100000"] if "trainer" in argv else [])]
+    command = [sys.executable, "-m", *argv, *(["train.epochs=100000"] if argv[1:] != ["model-card"] else [])]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=ENV
     )
@@ -139,11 +139,6 @@ def test_names_of_a_table_are_shown_and_not_obeyed(cli, tmp_path, command):
     """Columns and classes with what a terminal obeys: on every screen, in the log, in the page and in pictures."""
     import csv
 
-    from trainer import data_card, evaluate, predict
-    from trainer.plot import __main__ as plot
-    from trainer.report import __main__ as report
-    from trainer.runs import __main__ as runs
-
     with (tmp_path / "t.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([EVIL.replace("\n", "") + "x", "y", "label"])
@@ -153,8 +148,8 @@ def test_names_of_a_table_are_shown_and_not_obeyed(cli, tmp_path, command):
     assert code == 0, text
     screens = [text, (tmp_path / "run" / "train.log").read_text()]
     for main, *argv in (
-        (evaluate.main, "run"), (predict.main, "run", "t.csv"), (data_card.main, *options), (runs.main, "run"),
-        (report.main, "run"), (plot.main, "run", "--out", "p.svg"),
+        ("evaluate", "run"), ("predict", "run", "t.csv"), ("data-card", *options), ("runs", "run"),
+        ("report", "run"), ("plot", "run", "--out", "p.svg"),
     ):  # fmt: skip
         code, text = command(main, *argv)
         assert code == 0, text
@@ -171,7 +166,7 @@ def test_plots_show_escapes():
 
     from matplotlib.figure import Figure
 
-    from trainer.figures import rendered
+    from trainer.plot.figures import rendered
 
     def draw():
         figure = Figure()

@@ -13,11 +13,10 @@ import pytest
 import torch
 from conftest import assert_same_run, rows, summary
 
-from trainer import run_dir
-from trainer.config import CONF, register_resolvers
-from trainer.objectives import CrossEntropy
-from trainer.sweep.__main__ import main
+from trainer.cli.config import CONF, register_resolvers
+from trainer.rundir import run_dir
 from trainer.sweep.grid import Composer, expand, parse
+from trainer.training.objectives import CrossEntropy
 
 SHORT = ("train.epochs=2", "data=iris", "data.batch_size=16", "train.device=cpu")
 
@@ -169,7 +168,7 @@ def test_a_job_that_goes_wrong_costs_itself(cli, tmp_path):
         assert traced == (what in ("raise", "memory", "exit")), what
     assert summary(tmp_path / "s" / "5_objective.what-good")["status"] == "finished"
     assert "Traceback" not in text
-    assert "to go on:\n  python -m trainer.sweep resume s --trust\n" in text  # for a class of the test's own
+    assert "to go on:\n  python -m trainer resume s --trust\n" in text  # for a class of the test's own
 
 
 def test_what_failed_comes_again_on_request_and_what_was_killed_anyway(cli, tmp_path):
@@ -308,13 +307,13 @@ def test_two_sweeps_in_one_directory_share_the_jobs(start, tmp_path):
 
 
 def test_a_sweep_is_what_has_a_sweep_json(cli, tmp_path, command):
-    assert command(main, "resume", "nowhere")[1].startswith("conga: nowhere: must be the directory of a sweep, with")
+    assert command("resume", "nowhere")[1].startswith("conga: nowhere: must be the directory of a run, with")
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "sweep.json").write_text("[1,")
-    code, text = command(main, "show", "s")
+    code, text = command("show", "s")
     assert (code, text.count("\n")) == (2, 1)
     assert text.startswith("conga: s/sweep.json: not readable")
-    code, text = command(main, "resume", "s", "optim.lr=1")
+    code, text = command("resume", "s", "optim.lr=1")
     assert code == 2
 
 
@@ -329,7 +328,7 @@ def test_damaged_jobs_cost_themselves(cli, command, monkeypatch, tmp_path):
         shutil.rmtree(s / name / "checkpoints")
     (s / "3_seed-3" / ".hydra" / "config.yaml").write_text("seed: [")
     monkeypatch.setattr("trainer.sweep.pool.context", lambda: multiprocessing.get_context("fork"))
-    code, text = command(main, "resume", "s")
+    code, text = command("resume", "s")
     assert code == 1, text
     assert "Traceback" not in text
     assert "damaged     1_seed-1: summary.json" in text
@@ -432,7 +431,7 @@ def test_a_job_sees_its_gpu_and_its_threads(tmp_path, monkeypatch):
 
 
 def what_is_there(path, asked):
-    from trainer.device import TORCH_THREADS
+    from trainer.training.device import TORCH_THREADS
 
     assert torch.get_num_threads() == TORCH_THREADS
     os.write(1, f"{os.environ.get('CUDA_VISIBLE_DEVICES')} {TORCH_THREADS}\n".encode())

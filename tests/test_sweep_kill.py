@@ -112,9 +112,9 @@ def real_sweep(folder):
 
 
 def subprocess_resume(folder):
-    """`python -m trainer.sweep resume s` as a person types it, with a server of processes of its own."""
+    """`python -m trainer resume s` as a person types it, with a server of processes of its own."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-m", "trainer.sweep", "resume", "s"]
+    argv = [sys.executable, "-m", "trainer", "resume", "s"]
     done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
     return done.returncode, done.stdout + done.stderr
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data import Dataset
 from data.npz import Npz
 from data.table_file import TableFile
-from trainer.inputs import read_inputs
+from trainer.analysis.inputs import read_inputs
 
 pd = pytest.importorskip("pandas")
 SETTINGS = COMMON | {"test_fraction": 0.25, "val_fraction": 0.2, "normalize": "standard"}

@@ -58,13 +58,13 @@ def test_the_terminal_is_given_back_after_a_signal(zygote, tmp_path, signum, cod
     options = ["train.epochs=100000", "hydra.run.dir=run"]
     status, text = watch(zygote, options, tmp_path, until=rb"epoch +3/", signum=signal.SIGINT)
     assert status == 130, text
-    assert "python -m trainer train.resume=run" in plain(text)
+    assert "python -m trainer resume run" in plain(text)
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     assert summary(tmp_path / "run")["status"] == "interrupted"
 
 
 def test_loading_says_how_far_it_is_and_can_be_stopped(capsys, monkeypatch):
-    from trainer import display
+    from trainer.cli import display
 
     with display.loading_progress(lambda: None) as show:
         show("decoding images", 64, 1280)
@@ -96,7 +96,7 @@ def test_a_sweep_is_one_table(zygote, tmp_path):
 
 
 def test_numbers_of_a_run_that_diverges_stay_short():
-    from trainer.display import measured
+    from trainer.cli.display import measured
 
     row = {"train/loss": 999999.5, "train/rmse": 2.5071636e36, "val/loss": float("nan"), "val/rmse": -1e6}
     assert measured(row, ["loss", "rmse"]) == [

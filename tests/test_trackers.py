@@ -13,9 +13,12 @@ import torch
 from conftest import assert_same, rows, summary
 from omegaconf import OmegaConf
 
-from trainer import checkpoint
-from trainer.errors import Interrupted
-from trainer.trackers import Guarded, Mlflow, Wandb, absolute, needs
+from trainer.analysis.loggers.ml_flow import Mlflow, absolute
+from trainer.analysis.loggers.tracked import needs
+from trainer.analysis.loggers.weights_and_biases import Wandb
+from trainer.rundir.errors import Interrupted
+from trainer.training import checkpoint
+from trainer.training.loggers import Guarded
 
 RUN = ["train.threads=1", "train.device=cpu", "data.batch_size=100"]
 

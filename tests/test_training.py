@@ -12,9 +12,9 @@ import torch
 from conftest import assert_same_run, rows, summary, training_of
 from torch import nn
 
-from trainer.best import better
-from trainer.device import switches
-from trainer.loop import finish_epoch
+from trainer.training.best import better
+from trainer.training.device import switches
+from trainer.training.loop import finish_epoch
 
 # 5 steps an epoch
 RUN = ["data.batch_size=300", "train.epochs=4", "train.threads=1", "train.device=cpu", "optim.lr=0.02"]
@@ -86,7 +86,7 @@ def test_fp16_scales_its_gradients_and_survives_a_kill(cli, tmp_path):
 
 
 def test_fp16_needs_a_processor_that_has_it(cli):
-    from trainer.device import has_fp16
+    from trainer.training.device import has_fp16
 
     if has_fp16():
         pytest.skip("this CPU computes in fp16")

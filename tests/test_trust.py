@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 from models.mlp import MLP
-from trainer import evaluate, predict, robustness, trust, weights
-from trainer.sweep import __main__ as sweep
+from trainer.rundir import trust
 
 RUN = ("data=digits", "model=mlp", "data.limit=100", "train.epochs=1", "train.device=cpu")
 
@@ -36,7 +35,7 @@ def foreign(trained, tmp_path):
     def foreign(change):
         import torch
 
-        from trainer import checkpoint
+        from trainer.training import checkpoint
 
         run = shutil.copytree(trained(*RUN), tmp_path / "run")
         config = yaml.safe_load((run / ".hydra/config.yaml").read_text())
@@ -55,7 +54,7 @@ def foreign(trained, tmp_path):
 def test_no_command_runs_what_a_directory_names(command, foreign, tmp_path, name):
     run = foreign(lambda config: config["model"].update(_target_=name))
     (tmp_path / "x.npz").write_bytes(b"")
-    for main, *more in ((evaluate.main,), (predict.main, "x.npz"), (robustness.main,), (weights.main,)):
+    for main, *more in (("evaluate",), ("predict", "x.npz"), ("robustness",), ("weights",)):
         code, text = command(main, str(run), *more)
         assert code == 2, text
         assert text.count("\n") == 1
@@ -83,9 +82,9 @@ def test_a_command_reads_only_what_it_needs(command, foreign, tmp_path):
 
     run = foreign(lambda config: config["data"].update(_target_="shutil.copyfile"))
     np.savez(tmp_path / "x.npz", x=np.zeros((2, 1, 8, 8)))
-    code, text = command(predict.main, str(run), "x.npz")
+    code, text = command("predict", str(run), "x.npz")
     assert code == 0, text
-    code, text = command(evaluate.main, str(run))
+    code, text = command("evaluate", str(run))
     assert code == 2
     assert "data._target_=shutil.copyfile" in text
 
@@ -122,7 +121,7 @@ def test_a_run_of_ones_own_class(cli):
     assert cli(*start)[0] == 0
     code, text = cli(*start, "seed=1")
     assert code == 2
-    assert text.endswith("or go on with that run: python -m trainer train.resume=run --trust\n")
+    assert text.endswith("or go on with that run: python -m trainer resume run --trust\n")
     code, text = cli("train.resume=run")
     assert code == 2
     assert text.count("\n") == 1
@@ -157,18 +156,18 @@ def test_a_sweep_runs_nothing_that_its_directory_names(command, swept):
             node = node.setdefault(name, {})
         node[at[-1]] = value
         (swept / "sweep.json").write_text(json.dumps(changed))
-        code, text = command(sweep.main, "resume", "s")
+        code, text = command("resume", "s")
         assert code == 2, text
         assert text.count("\n") == 1
         assert key in text
         assert "--trust" in text
-        code, text = command(sweep.main, "show", "s")  # builds no launcher
+        code, text = command("show", "s")  # builds no launcher
         assert code == (2 if at[0] == "sweep" else 0), text
     (swept / "sweep.json").write_text(json.dumps(asked))
     job = next(swept.glob("0_*"))
     config = yaml.safe_load((job / ".hydra/config.yaml").read_text())
     config["optim"]["_target_"] = "shutil.copyfile"
     (job / ".hydra/config.yaml").write_text(yaml.safe_dump(config))
-    code, text = command(sweep.main, "resume", "s")
+    code, text = command("resume", "s")
     assert code == 2
     assert f"{job}/.hydra/config.yaml: optim._target_=shutil.copyfile" in text

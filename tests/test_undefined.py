@@ -12,14 +12,10 @@ from conftest import assert_same_run, rows, summary, training_of
 from torch import nn
 
 from optim.schedules import Plateau
-from trainer import compare
-from trainer.announce import closing_facts
-from trainer.best import decide
-from trainer.objectives import BinaryCrossEntropy, MeanSquaredError
-from trainer.objectives.regression import r_squared
-from trainer.plot import __main__ as plot
-from trainer.report import __main__ as report
-from trainer.runs import __main__ as runs
+from trainer.training.announce import closing_facts
+from trainer.training.best import decide
+from trainer.training.objectives import BinaryCrossEntropy, MeanSquaredError
+from trainer.training.objectives.regression import r_squared
 
 NAN = math.nan
 SIZES = ("train", "val", "test")
@@ -196,8 +192,8 @@ def test_a_sweep_and_its_readers_cope(cli, command, tmp_path):
     assert jobs[1] in best
     folders = [f"s/{name}" for name in jobs]
     for main, *arguments in (
-        *((runs.main, "s"), (runs.main, "s", "--json"), (compare.main, *folders), (compare.main, *folders[::-1])),
-        *((plot.main, "s"), (plot.main, "s", "--y", "val/auroc"), (plot.main, folders[0]), (report.main, "s")),
+        *(("runs", "s"), ("runs", "s", "--json"), ("compare", *folders), ("compare", *folders[::-1])),
+        *(("plot", "s"), ("plot", "s", "--y", "val/auroc"), ("plot", folders[0]), ("report", "s")),
     ):
         code, text = command(main, *arguments)
         assert code == 0, (arguments, text)

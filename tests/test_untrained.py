@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from data.digits import Digits
 from models.mlp import MLP
-from trainer.loop import measure_epoch, measure_untrained, train_epoch
-from trainer.objectives import CrossEntropy
+from trainer.training.loop import measure_epoch, measure_untrained, train_epoch
+from trainer.training.objectives import CrossEntropy
 
 RUN = ("train.epochs=1", "train.eval_untrained=true", "model.norm=batch", "model.dropout=0.3", "seed=3")
 

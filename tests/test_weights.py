@@ -15,8 +15,8 @@ from torch import nn
 from data import Dataset, Facts
 from data.npz import Npz
 from data.table_file import TableFile
-from trainer.loop import measure_epoch, train_epoch
-from trainer.objectives import CrossEntropy
+from trainer.training.loop import measure_epoch, train_epoch
+from trainer.training.objectives import CrossEntropy
 
 # What conf/config.yaml says, with no test and validation splits.
 COMMON = SHARED | {"test_fraction": 0.0, "val_fraction": 0.0, "normalize": "none"}

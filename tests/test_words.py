@@ -13,13 +13,13 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from trainer.composing import Loader
-from trainer.config import CONF, register_resolvers
-from trainer.errors import Refused
-from trainer.explain import explain
+from trainer.cli.composing import Loader
+from trainer.cli.config import CONF, register_resolvers
+from trainer.cli.explain import explain
+from trainer.rundir.errors import Refused
+from trainer.rundir.typed import argument
 from trainer.sweep.grid import Composer, expand, parse, values
 from trainer.sweep.space import space_of
-from trainer.typed import argument
 
 MORE = "++train.more"  # a key of anybody's own
 

@@ -30,16 +30,16 @@ import torchvision.transforms.v2  # noqa: F401
 from hydra._internal.hydra import Hydra
 
 import trainer.__main__ as program
-import trainer.device
-import trainer.display
-import trainer.loop
-import trainer.objectives
-import trainer.run_dir
+import trainer.cli.display
+import trainer.rundir.run_dir
 import trainer.sweep.pool
 import trainer.sweep.sweep
+import trainer.training.device
+import trainer.training.loop
+import trainer.training.objectives
 from data import digits
 from models import layer_list, mlp  # noqa: F401
-from trainer.begin import begin
+from trainer.cli.begin import begin
 
 
 def compose_once() -> None:
@@ -90,7 +90,7 @@ def lay_tripwire(where: str, n: int, what: int | str) -> None:
     elif where == "build":
         digits.Digits.load = trip(digits.Digits.load)
     else:
-        objective = trainer.objectives.Supervised
+        objective = trainer.training.objectives.Supervised
         objective.measured = trip(objective.measured)
 
 
@@ -98,7 +98,7 @@ def stub(path, asked: float) -> int:
     """A job that does nothing, and leaves word that it did."""
     with open(path / "started", "a") as file:
         file.write("once\n")
-    trainer.run_dir.Summary.read(path).update(status="finished", epochs=30)
+    trainer.rundir.run_dir.Summary.read(path).update(status="finished", epochs=30)
     return 0
 
 
@@ -119,7 +119,7 @@ def child(request: dict) -> None:
     # Jobs of a sweep are forks, too, of a process that is warm already; the server of their own would start anew.
     trainer.sweep.pool.context = lambda: multiprocessing.get_context("fork")
     if "CONGA_TEST_FP16" in request["env"]:
-        trainer.device.has_fp16 = lambda: True
+        trainer.training.device.has_fp16 = lambda: True
     if "CONGA_TEST_STUB" in request["env"]:
         trainer.sweep.sweep.run_job = stub
     if "CONGA_TEST_NO_LOCKS" in request["env"]:

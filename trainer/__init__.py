@@ -7,7 +7,7 @@ AS_COMMAND = sys.argv[:1] == ["-m"]  # Python looks for the module of `python -m
 if AS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # else the few imports before begin() could end in a traceback
 
-from trainer.begin import begin  # noqa: E402
+from trainer.cli.begin import begin  # noqa: E402
 
 
 def main() -> None:

@@ -1,32 +1,19 @@
-"""``python -m trainer``: composes a run with Hydra, trains it, and says how it ended.
+"""The one door: ``python -m trainer COMMAND …``, and without a command a run is trained.
 
-Nothing here imports torch before a run needs it, so that ``--help``,
-``--cfg job`` and shell completion answer at once.
+Nothing is imported but the command that was named, so that each answers as fast as it can.
 """
 
 from __future__ import annotations
 
-import contextlib
+import difflib
+import importlib
 import os
+import re
 import sys
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
-
-from trainer import trust
-from trainer.begin import signals_raise
-from trainer.command import EXIT, FULL_ERROR, interrupted_by, plain_warnings, refuse, report, shown, status, whole
-from trainer.composing import install
-from trainer.config import CONF, flags_first, only_answers, register_resolvers
-from trainer.distributed import other_process
-from trainer.errors import one_line
-from trainer.run import train
-from trainer.run_dir import remove_if_empty
+from trainer.cli.command import carry_out, refuse
+from trainer.cli.commands import COMMANDS
+from trainer.cli.processes import other_process
 
 
 def main() -> None:
@@ -42,60 +29,18 @@ def main() -> None:
 
 def command_line() -> int:
     """Runs what sys.argv asks for and returns the exit status."""
-    made: list[str] = []  # directories for runs, which were not there
-    codes: list[int] = []  # exit status of each job
-    modes: set[RunMode] = set()
-    answers = True  # a text that was asked for, until it is known that something is to be trained
-    tracebacks = os.environ.get(FULL_ERROR) == "1"
-    register_resolvers(made)
-    install(made)
-    plain_warnings()
-    # Hydra checks the keys of conf/hydra/launcher/*.yaml by their plugins', and warns that it will not do so one day.
-    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in COMMANDS and (module := COMMANDS[name].module) is not None:
+        return carry_out(name, importlib.import_module(module), sys.argv[2:])
+    if name == "train":
+        del sys.argv[1]
+    elif re.fullmatch(r"[A-Za-z][\w.-]*", name):  # settings have a =
+        near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return refuse(f"{name}: no such command; {hint}there are {', '.join(COMMANDS)}; settings are KEY=VALUE")
+    from trainer.train import command_line  # brings Hydra
 
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-    def job(cfg: DictConfig) -> None:
-        modes.add(HydraConfig.get().mode)
-        try:
-            codes.append(train(cfg, trusted))
-        except Exception as error:  # with Hydra's own sweeper it costs this job only
-            codes.append(report(error, tracebacks, sys.argv[1:]))
-        if codes[-1] > 128:  # a signal ends a sweep, too
-            raise SystemExit(codes[-1])
-
-    def put_away() -> None:
-        for path in reversed(made):  # a refused run leaves no empty directory behind
-            remove_if_empty(Path(path))
-
-    trusted = trust.FLAG in sys.argv[1:]
-    try:
-        with signals_raise(put_away), errors_passed_on():
-            sys.argv[1:] = flags_first([word for word in sys.argv[1:] if word != trust.FLAG])
-            answers = only_answers(sys.argv[1:])
-            job()
-    except SystemExit as end:  # of a sweep, or after --help
-        codes.append(status(end) and (EXIT["refused"] if answers else status(end)))  # no such --package
-    except KeyboardInterrupt as error:
-        return refuse("interrupted", 128 + interrupted_by(error))
-    except Exception as error:  # from Hydra, while it composes: a mistake on the command line or in YAML
-        return report(error, tracebacks, sys.argv[1:], otherwise=one_line(error))
-    finally:
-        put_away()
-    code = codes[-1] if codes else 0
-    if RunMode.MULTIRUN in modes and code <= 128:
-        code = 0 if set(codes) <= {EXIT["finished"], EXIT["diverged"]} else EXIT["failed"]
-    return whole(code) if answers else shown(code)
-
-
-@contextlib.contextmanager
-def errors_passed_on() -> Iterator[None]:
-    """Makes Hydra raise its errors to us, who have one line for them, instead of printing its own several."""
-    before = os.environ.get(FULL_ERROR, "")
-    os.environ[FULL_ERROR] = "1"
-    try:
-        yield
-    finally:
-        os.environ[FULL_ERROR] = before
+    return command_line()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ class Grid(Sweeper):
         self.params = params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from trainer.config import check_call
+        from trainer.cli.config import check_call
         from trainer.sweep.sweep import Sweep
 
         check_call("hydra.sweeper", {"params": self.params}, Grid, ())
@@ -43,7 +43,7 @@ class Optuna(Sweeper):
         self.asked = {"n_trials": n_trials, "sampler": sampler, "pruner": pruner, "params": params}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from trainer.config import check_call
+        from trainer.cli.config import check_call
         from trainer.sweep.study import needs_optuna
         from trainer.sweep.sweep import Sweep
 
@@ -72,6 +72,6 @@ class Workers(Launcher):
         pass
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
-        from trainer.errors import Refused
+        from trainer.rundir.errors import Refused
 
         raise Refused("hydra/launcher=workers: goes with hydra/sweeper=grid or optuna; Hydra's own wants its basic")

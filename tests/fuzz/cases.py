@@ -12,7 +12,7 @@ from hydra._internal.utils import _locate
 from hypothesis import strategies as st
 
 from tests.fuzz.harm import HARMS
-from trainer.config import CONF, argument_types
+from trainer.cli.config import CONF, argument_types
 
 
 @dataclass
@@ -27,35 +27,35 @@ class Case:
 # What is asked of what a directory holds; `run`, `other`, `sweep` and `search` are made by workshop.py.
 READERS = {
     "run": [
-        ["trainer", "train.resume=run", "train.epochs=3"],
-        ["trainer.evaluate", "run", "--format", "csv"],
-        ["trainer.evaluate", "run", "--checkpoint", "epoch_2", "--split", "val", "--format", "csv"],
-        ["trainer.predict", "run", "digits.npz", "--csv"],
-        ["trainer.predict", "run", "digits.npz", "--csv", "--checkpoint", "last"],
-        ["trainer.robustness", "run", "--tests", "noise", "--limit", "20"],
-        ["trainer.weights", "run"],
-        ["trainer.runs", "."],
-        ["trainer.runs", "run", "other", "--csv"],
-        ["trainer.compare", "run", "other"],
-        ["trainer.plot", "run", "other"],
-        ["trainer.report", "."],
+        ["resume", "run", "train.epochs=3"],
+        ["evaluate", "run", "--format", "csv"],
+        ["evaluate", "run", "--checkpoint", "epoch_2", "--split", "val", "--format", "csv"],
+        ["predict", "run", "digits.npz", "--csv"],
+        ["predict", "run", "digits.npz", "--csv", "--checkpoint", "last"],
+        ["robustness", "run", "--tests", "noise", "--limit", "20"],
+        ["weights", "run"],
+        ["runs", "."],
+        ["runs", "run", "other", "--csv"],
+        ["compare", "run", "other"],
+        ["plot", "run", "other"],
+        ["report", "."],
     ],
     "sweep": [
-        ["trainer.sweep", "resume", "sweep"],
-        ["trainer.sweep", "show", "sweep"],
-        ["trainer.runs", "sweep", "--json"],
-        ["trainer.plot", "sweep", "--sweep"],
-        ["trainer.report", "sweep"],
+        ["resume", "sweep"],
+        ["show", "sweep"],
+        ["runs", "sweep", "--json"],
+        ["plot", "sweep", "--sweep"],
+        ["report", "sweep"],
     ],
     "search": [
-        ["trainer.sweep", "resume", "search"],
-        ["trainer.sweep", "show", "search"],
-        ["trainer.runs", "search"],
+        ["resume", "search"],
+        ["show", "search"],
+        ["runs", "search"],
     ],
     "table": [
-        ["trainer.data_card", "data=csv", "data.path=table.csv", "data.targets=label"],
-        ["trainer.model_card", "data=csv", "data.path=table.csv", "data.targets=label", "model=mlp"],
-        ["trainer", "data=csv", "data.path=table.csv", "data.targets=label", "train.max_steps=1", "hydra.run.dir=new"],
+        ["data-card", "data=csv", "data.path=table.csv", "data.targets=label"],
+        ["model-card", "data=csv", "data.path=table.csv", "data.targets=label", "model=mlp"],
+        ["train", "data=csv", "data.path=table.csv", "data.targets=label", "train.max_steps=1", "hydra.run.dir=new"],
     ],
 }
 # Small enough for a step, and read from no network.
@@ -140,15 +140,15 @@ def lines(draw: st.DrawFn, real: bool) -> Case:
         words.append(f"{prefix}{key_typed}" + ("" if prefix == "~" and draw(st.booleans()) else f"={value}"))
     if not real:
         flags = draw(st.sampled_from([["--cfg", "job"], ["--cfg", "job", "--resolve"], ["--cfg", "all"], ["--help"]]))
-        module = draw(st.sampled_from(["trainer", "trainer", "trainer", "trainer.model_card", "trainer.data_card"]))
-        if module != "trainer" and chosen["data"] in LOCAL and chosen["model"] in SMALL:
+        module = draw(st.sampled_from(["train", "train", "train", "model-card", "data-card"]))
+        if module != "train" and chosen["data"] in LOCAL and chosen["model"] in SMALL:
             return Case([module, *words])
-        return Case(["trainer", *words, *flags])
+        return Case(["train", *words, *flags])
     tiny = ["train.epochs=1", "train.max_steps=1", "data.limit=40", "train.device=cpu"]
     if draw(st.integers(0, 3)) == 0:
         swept = draw(st.sampled_from(["seed=0,1", "optim.lr=0.1,1e-3", "seed=range(0,2)", "optim=sgd,cgd"]))
-        return Case(["trainer", "-m", swept, *words, *tiny, "sweep.workers=1", "hydra.sweep.dir=new"])
-    return Case(["trainer", *words, *tiny, "hydra.run.dir=new"])
+        return Case(["train", "-m", swept, *words, *tiny, "sweep.workers=1", "hydra.sweep.dir=new"])
+    return Case(["train", *words, *tiny, "hydra.run.dir=new"])
 
 
 def damaged(files: Mapping[str, list[str]]) -> st.SearchStrategy[Case]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 
-from trainer.files import YamlLoader
+from trainer.rundir.files import YamlLoader
 
 HARMS = ("flip", "flip", "cut", "other", "empty", "gone", "pipe", "folder", "endless", "loop", *("value",) * 3)
 WRONG = (

@@ -52,13 +52,13 @@ def differs(case: Case, ended: Ended, before: dict[str, Any]) -> str | None:
 def numbers(case: Case, ended: Ended) -> dict[str, Any]:
     """What a command on a run came to; {} where it comes from files that anybody may edit."""
     run = ended.folder / "run"
-    if case.argv[0] == "trainer.predict":
+    if case.argv[0] == "predict":
         return {"printed": ended.out}
-    if case.argv[0] == "trainer.evaluate":
+    if case.argv[0] == "evaluate":
         report = json.loads((run / "evaluation" / "report.json").read_text())
         timeless = {key: value for key, value in report.items() if key in ("metrics", "samples", "classes", "split")}
         return timeless | {"predictions": (run / "evaluation" / "predictions.csv").read_text()}
-    if case.argv[0] == "trainer.robustness":
+    if case.argv[0] == "robustness":
         return {"table": (run / "robustness" / "robustness.csv").read_text()}
     if case.argv[1:2] == ["train.resume=run"]:
         return resumed(run)

@@ -18,15 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
+import trainer.__main__ as program
 from tests.fuzz.cases import READERS, Case
 from tests.fuzz.harm import harm
 from tests.zygote import compose_once, warm_up
-from trainer.begin import begin
+from trainer.cli.begin import begin
+from trainer.cli.commands import COMMANDS
 
-MODULES = {words[0] for readers in READERS.values() for words in readers} | {"trainer.model_card", "trainer.data_card"}
-PROGRAMS = {name: name for name in MODULES} | {
-    name: f"{name}.__main__" for name in ("trainer", "trainer.runs", "trainer.plot", "trainer.report", "trainer.sweep")
-}
+MODULES = {command.module for command in COMMANDS.values() if command.module} | {"trainer.train"}
 LIMIT_S = 30.0  # what takes longer hangs
 ROOM = 4 << 30  # bytes that a command may take beyond what this process has
 RUN = "data=digits data.limit=64 model=linear optim=cgd train.epochs=2 train.keep=1"
@@ -55,17 +54,17 @@ class Workshop:
         self.made.mkdir()
         compose_once()
         warm_up()
-        for name in PROGRAMS.values():
+        for name in MODULES:
             importlib.import_module(name)
         self.make()
         self.files = {start: sorted(self.of(start)) for start in READERS}
 
     def make(self) -> None:
         """A run and one like it with another seed, a sweep, a search if Optuna is installed, a table."""
-        begun = [["trainer", *RUN.split(), f"seed={len(name)}", f"hydra.run.dir={name}"] for name in ("run", "other")]
-        begun.append(["trainer", *SWEEP.split(), "hydra.sweep.dir=sweep"])
+        begun = [["train", *RUN.split(), f"seed={len(name)}", f"hydra.run.dir={name}"] for name in ("run", "other")]
+        begun.append(["train", *SWEEP.split(), "hydra.sweep.dir=sweep"])
         if importlib.util.find_spec("optuna"):
-            begun.append(["trainer", *SEARCH.split(), BETWEEN, "hydra.sweep.dir=search"])
+            begun.append(["train", *SEARCH.split(), BETWEEN, "hydra.sweep.dir=search"])
         else:
             READERS.pop("search")
         for argv in begun:
@@ -143,8 +142,8 @@ class Process:
             # Jobs of a sweep are forks, too; the server of their own would import everything anew.
             pool = importlib.import_module("trainer.sweep.pool")
             pool.context = lambda: multiprocessing.get_context("fork")
-            sys.argv = [case.argv[0], *case.argv[1:]]
-            importlib.import_module(PROGRAMS[case.argv[0]]).main()
+            sys.argv = ["conga", *case.argv]
+            program.main()
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(bool(end.code))

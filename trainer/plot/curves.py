@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.errors import Refused
 from trainer.plot import look
 from trainer.plot.scale import Scale, order
 from trainer.plot.values import groups, higher_is_better, named, settings, words
+from trainer.rundir.errors import Refused
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from trainer.runs.read import RunRecord
+    from trainer.rundir.records import RunRecord
 
 LISTED = 20  # entries of a legend; of more, their colours say little
 SHADED = 8  # values of a number in a legend; more have a bar of colours
@@ -90,7 +90,7 @@ def all_lines(
         by: keys that colours stand for.
         band: keys over which means are taken; None for a line for each run.
     """
-    from trainer.runs.read import differing
+    from trainer.rundir.records import differing
 
     lines = []
     if band is None:
@@ -159,7 +159,7 @@ def curves_figure(
     """
     from matplotlib.figure import Figure
 
-    from trainer.runs.read import differing
+    from trainer.rundir.records import differing
 
     if by is None:
         by = [key for key in differing(records) if key not in (band or ())]

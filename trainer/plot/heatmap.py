@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    from trainer.runs.read import RunRecord
+    from trainer.rundir.records import RunRecord
 
 LONE = "div."  # what a cell of diverged runs says
 CHARACTER = 0.09  # inches that a character of a title takes

@@ -1,4 +1,4 @@
-"""The learning curves of one run: ``python -m trainer.evaluate RUN_DIR`` writes them as ``evaluation/curves.png``.
+"""The learning curves of one run: ``python -m trainer evaluate RUN_DIR`` writes them as ``evaluation/curves.png``.
 
 A panel for the loss, one for the main metric, and one for what is monitored where that is neither; in each, training,
 validation and averaged weights over the epochs, the best epoch, and what the model came to in the test.
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.figures import rendered
 from trainer.plot import look
 from trainer.plot.curves import CROSS, Line, Look, draw_lines, run_line, set_axes
+from trainer.plot.figures import rendered
 from trainer.plot.values import higher_is_better, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from trainer.runs.read import RunRecord
+    from trainer.rundir.records import RunRecord
 
 SPLITS = {"train": "training", "val": "validation", "ema": "validation, averaged weights"}
 COLOURS = dict(zip([*SPLITS, "test"], [*look.CATEGORIES[:3], "0.25"], strict=True))

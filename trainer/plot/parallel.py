@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    from trainer.runs.read import RunRecord
+    from trainer.rundir.records import RunRecord
 
 DIVERGED = -0.13  # where lines without a value end, below the metric's axis
 MANY = 24  # runs from which on those that share a value are spread around it

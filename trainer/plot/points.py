@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from trainer.runs.read import RunRecord
+    from trainer.rundir.records import RunRecord
 
 WIDE = 100.0  # a metric that spans so much stands on a logarithmic axis
 

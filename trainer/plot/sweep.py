@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainer.figures import rendered
 from trainer.plot import look
+from trainer.plot.figures import rendered
 from trainer.plot.heatmap import heatmap_figure
 from trainer.plot.parallel import parallel_figure
 from trainer.plot.points import dots_figure, over_figure
@@ -15,7 +15,7 @@ from trainer.plot.scale import numeric
 from trainer.plot.values import groups, main_metric, measured, named, setting, splits_of
 
 if TYPE_CHECKING:
-    from trainer.runs.read import RunRecord
+    from trainer.rundir.records import RunRecord
 
 REPEATED = ("seed",)  # what is averaged over
 MAPS = 6  # rows of heat maps; of more choices, parallel coordinates

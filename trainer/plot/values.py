@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.announce import listed
-from trainer.errors import Refused
+from trainer.cli.display import listed
 from trainer.plot.scale import labels, numeric, order
+from trainer.rundir.errors import Refused
 
 if TYPE_CHECKING:
-    from trainer.runs.read import RunRecord
+    from trainer.rundir.records import RunRecord
 
 FACTS = ("seconds", "parameters", "epochs", "steps")
 COUNTS = ("epoch", "step")  # columns of metrics.csv that measure nothing
@@ -141,7 +141,7 @@ def splits_of(records: Sequence[RunRecord], metric: str) -> list[str]:
 
 def higher_is_better(records: Sequence[RunRecord], metric: str) -> bool:
     """Which end of a metric is the good one."""
-    from trainer.runs.read import metric_direction
+    from trainer.rundir.records import metric_direction
 
     if metric == "best":
         metric = next((str(record.best["metric"]) for record in records if record.best), metric)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.errors import Damaged
-from trainer.run_dir import CONFIG, RESUMED, shown
+from trainer.rundir.errors import Damaged
+from trainer.rundir.records import canonicals, differing, metric_direction
+from trainer.rundir.run_dir import CONFIG, RESUMED, shown
+from trainer.rundir.stored import opened
+from trainer.rundir.text import printable, printable_lines
 from trainer.runs.columns import row
-from trainer.runs.read import canonicals, differing, metric_direction
-from trainer.stored import opened
-from trainer.text import printable, printable_lines
 
 if TYPE_CHECKING:
-    from trainer.runs.read import RunRecord
+    from trainer.rundir.records import RunRecord
 
 # What keeps a page of many runs at a few megabytes. All runs together get so much; each gets its share, within bounds.
 ROWS, ROWS_LEAST, ROWS_MOST = 200_000, 100, 5_000  # of metrics.csv

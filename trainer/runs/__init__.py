@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.rundir.records import RunRecord, differing, find_runs, metric_direction
+from trainer.rundir.typed import typed_path
 from trainer.runs.columns import known, row
-from trainer.runs.read import RunRecord, differing, find_runs, metric_direction
-from trainer.typed import typed_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from trainer.errors import Refused
-from trainer.runs.read import RunRecord, differing, natural
+from trainer.rundir.errors import Refused
+from trainer.rundir.records import RunRecord, differing, natural
 
 Row = dict[str, Any]  # column -> value; what a run does not have is left out
 

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.errors import Refused
+from trainer.rundir.errors import Refused
+from trainer.rundir.records import RunRecord, canonical, differing
 from trainer.runs.columns import Row, missing, row
-from trainer.runs.read import RunRecord, canonical, differing
 
 
 @dataclass(frozen=True)

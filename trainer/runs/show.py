@@ -20,10 +20,10 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from trainer.files import finite
+from trainer.rundir.files import finite
+from trainer.rundir.text import printable, printable_lines
 from trainer.runs.columns import FACTS, Row
 from trainer.runs.groups import Mean
-from trainer.text import printable, printable_lines
 
 STYLES = {"finished": "green", "running": "cyan", "diverged": "red", "failed": "red", "damaged": "bold red"}
 NAME = 12  # characters of a run's name that a narrow screen keeps

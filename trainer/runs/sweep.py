@@ -1,4 +1,4 @@
-"""The jobs of a sweep as rows of ``sweep.csv``; ``python -m trainer.runs --csv`` prints the same of any runs."""
+"""The jobs of a sweep as rows of ``sweep.csv``; ``python -m trainer runs --csv`` prints the same of any runs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.files import write_whole
+from trainer.rundir.files import write_whole
+from trainer.rundir.records import RunRecord, differing
 from trainer.runs.columns import row
-from trainer.runs.read import RunRecord, differing
 from trainer.runs.show import as_csv
 
 

@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from trainer.errors import Refused
+from trainer.rundir.errors import Refused
+from trainer.rundir.records import canonical
 from trainer.runs.columns import Row, missing, sort_key
-from trainer.runs.read import canonical
 
 Condition = Callable[[Row], bool]
 

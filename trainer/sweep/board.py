@@ -8,11 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from trainer import run_dir
-from trainer.announce import number
-from trainer.display import on_terminal, screen, tell
-from trainer.errors import Refused
-from trainer.run_dir import Summary
+from trainer.cli.display import number, on_terminal, screen, tell
+from trainer.rundir import run_dir
+from trainer.rundir.errors import Refused
+from trainer.rundir.run_dir import Summary
 
 REFRESH_S = 0.5
 

@@ -9,14 +9,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from trainer.assembly import GIVEN, assemble
-from trainer.config import check_config
-from trainer.display import Silent
-from trainer.distributed import World
-from trainer.errors import one_line
-from trainer.explain import explain
-from trainer.run_dir import Summary
-from trainer.stop import StopRequest
+from trainer.cli.config import check_config
+from trainer.cli.display import Silent
+from trainer.cli.explain import explain
+from trainer.rundir.errors import one_line
+from trainer.rundir.run_dir import Summary
+from trainer.training.assembly import GIVEN, assemble
+from trainer.training.distributed import World
+from trainer.training.stop import StopRequest
 
 NOWHERE = Path("/nonexistent")  # nothing is written
 

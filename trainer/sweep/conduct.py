@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from trainer import run_dir
-from trainer.command import EXIT
-from trainer.errors import Refused
-from trainer.run_dir import Summary
-from trainer.stop import StopRequest
+from trainer.cli.command import EXIT
+from trainer.rundir import run_dir
+from trainer.rundir.errors import Refused
+from trainer.rundir.run_dir import Summary
 from trainer.sweep.board import Board
-from trainer.sweep.elsewhere import Elsewhere
 from trainer.sweep.folder import state
+from trainer.sweep.launchers import Elsewhere
 from trainer.sweep.pool import Pool
+from trainer.training.stop import StopRequest
 
 TICK_S = 0.2
 LOOK_ELSEWHERE_S = 1.0  # between two looks at a job that another sweep's process does

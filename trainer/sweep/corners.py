@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.display import loading_progress, tell
-from trainer.errors import Refused
+from trainer.cli.display import loading_progress, tell
+from trainer.rundir.errors import Refused
 from trainer.sweep.check import survey
 from trainer.sweep.grid import Composer
 from trainer.sweep.plan import Plan, compose_bases

@@ -16,13 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from trainer import run_dir, trust
-from trainer.config import check_call
-from trainer.errors import Damaged, Refused
-from trainer.files import write_json
-from trainer.names import job_name
-from trainer.run_dir import Summary
-from trainer.stored import read_object
+from trainer.cli.config import check_call
+from trainer.rundir import run_dir, trust
+from trainer.rundir.errors import Damaged, Refused
+from trainer.rundir.files import write_json
+from trainer.rundir.names import job_name
+from trainer.rundir.run_dir import Summary
+from trainer.rundir.stored import read_object
 from trainer.sweep.grid import Job
 from trainer.sweep.settings import Settings
 
@@ -182,7 +182,7 @@ def resume_command(folder: Path) -> str:
         flag = f" {trust.FLAG}"
     except Refused:  # damaged, which whoever goes on with it will say
         flag = ""
-    return f"python -m trainer.sweep resume {shlex.quote(run_dir.shown(folder))}{flag}"
+    return f"python -m trainer resume {shlex.quote(run_dir.shown(folder))}{flag}"
 
 
 def state(path: Path) -> str:

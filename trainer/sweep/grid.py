@@ -20,10 +20,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, RangeSweep, Transformer
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from trainer.errors import Refused, one_line
-from trainer.explain import explain
-from trainer.files import to_yaml
-from trainer.typed import is_plain
+from trainer.cli.explain import explain
+from trainer.rundir.errors import Refused, one_line
+from trainer.rundir.files import to_yaml
+from trainer.rundir.typed import is_plain
 
 
 @dataclass(frozen=True)

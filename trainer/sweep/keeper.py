@@ -19,9 +19,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from trainer.files import write_whole
-from trainer.run_dir import open_log
-from trainer.stored import MOST_NOTE, read_text
+from trainer.rundir.files import write_whole
+from trainer.rundir.run_dir import open_log
+from trainer.rundir.stored import MOST_NOTE, read_text
 
 BEAT_S = 2.0  # between two signs of life
 TICK_S = 0.1
@@ -104,10 +104,10 @@ def main() -> None:
     threading.Thread(target=_follow, daemon=True).start()
     path, threads = Path(sys.argv[1]), sys.argv[2]
     if threads:
-        from trainer import device
+        from trainer.training import device
 
         device.set_default_threads(int(threads))
-    from trainer.run import run_job
+    from trainer.sweep.job import run_job
 
     sys.exit(run_job(path))
 

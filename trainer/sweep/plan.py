@@ -15,11 +15,12 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.config import check_call
-from trainer.errors import Damaged, Refused, one_line
-from trainer.files import to_yaml, write_whole
-from trainer.run_dir import OVERRIDES, located, shown
-from trainer.stored import MOST_YAML, as_mapping, parse_yaml, read_object, read_text
+from trainer.cli.config import check_call
+from trainer.rundir.errors import Damaged, Refused, one_line
+from trainer.rundir.files import to_yaml, write_whole
+from trainer.rundir.moved import up_to_date
+from trainer.rundir.run_dir import OVERRIDES, located, shown
+from trainer.rundir.stored import MOST_YAML, as_mapping, parse_yaml, read_object, read_text
 from trainer.sweep.folder import SEARCH, jobs_of, resume_command
 from trainer.sweep.grid import Composer
 from trainer.sweep.space import Dimension
@@ -159,7 +160,7 @@ class Kept(Composer):
         if choices not in self.made:
             base = self.texts[choices]
             nodes = [parse_yaml(text, SEARCH) for text in (base.config, base.hydra)]
-            self.made[choices] = tuple(OmegaConf.create(as_mapping(node, SEARCH)) for node in nodes)
+            self.made[choices] = tuple(OmegaConf.create(up_to_date(as_mapping(node, SEARCH))) for node in nodes)
             for config in self.made[choices]:
                 OmegaConf.set_struct(config, True)  # a key that is not there is a mistake
         return self.made[choices]

@@ -23,9 +23,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from trainer import run_dir
-from trainer.begin import SIGNALS, signals_wait
-from trainer.errors import Refused
+from trainer.cli.begin import SIGNALS, signals_wait
+from trainer.rundir import run_dir
+from trainer.rundir.errors import Refused
 
 WARM = "trainer.sweep.warm"  # what the process that forks the others imports
 
@@ -176,7 +176,7 @@ def work(task: Callable[[Path, float], int], path: Path, place: Place, lifeline:
     if place.gpu is not None and not _names_its_gpu(path):
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
     if place.threads is not None:
-        from trainer import device
+        from trainer.training import device
 
         device.set_default_threads(place.threads)
     sys.exit(task(path, asked))

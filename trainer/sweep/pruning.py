@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.config import check_call
-from trainer.errors import Damaged, Refused
-from trainer.files import write_json
-from trainer.run_dir import TRIAL
-from trainer.stored import read_object
+from trainer.cli.config import check_call
+from trainer.rundir.errors import Damaged, Refused
+from trainer.rundir.files import write_json
+from trainer.rundir.run_dir import TRIAL
+from trainer.rundir.stored import read_object
 from trainer.sweep import study as studies
 
 PRUNED = "pruned in epoch"  # so begins what summary.json says of a run that ended so

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer import trust
-from trainer.announce import listed, number
-from trainer.assembly import build
-from trainer.display import tell
-from trainer.files import write_whole
-from trainer.run_dir import shown
+from trainer.cli.display import listed, number, tell
+from trainer.rundir import trust
+from trainer.rundir.files import write_whole
+from trainer.rundir.run_dir import shown
 from trainer.runs import RunRecord, find_runs, metric_direction
 from trainer.runs.sweep import write_csv
 from trainer.sweep.folder import ASKED, asked, drop_checkpoints
 from trainer.sweep.settings import Settings
+from trainer.training.assembly import build
 
 
 def value(record: RunRecord, settings: Settings) -> tuple[str, float] | None:
@@ -115,5 +114,5 @@ def closing_lines(folder: Path, records: list[RunRecord], settings: Settings) ->
     return [
         *lines,
         f"{'written':<11} {', '.join(files)}",
-        f"{'all':<11} python -m trainer.runs {shlex.quote(shown(folder))}",
+        f"{'all':<11} python -m trainer runs {shlex.quote(shown(folder))}",
     ]

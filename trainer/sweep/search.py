@@ -17,13 +17,12 @@ from typing import Any
 
 from omegaconf import read_write
 
-from hydra_plugins.conga.sweeps import Workers
-from trainer import run_dir, trust
-from trainer.display import tell
-from trainer.errors import Damaged, Held, Refused
-from trainer.names import job_name
+from trainer.cli.display import tell
+from trainer.rundir import run_dir, trust
+from trainer.rundir.errors import Damaged, Held, Refused
+from trainer.rundir.names import job_name
+from trainer.rundir.stored import parse_yaml
 from trainer.runs import find_runs
-from trainer.stored import parse_yaml
 from trainer.sweep import folder as sweep_folder
 from trainer.sweep import results, study
 from trainer.sweep.board import Board
@@ -35,7 +34,7 @@ from trainer.sweep.plan import Plan, compose_bases, overrides_of
 from trainer.sweep.pruning import PRUNED, Trial
 from trainer.sweep.settings import Settings
 from trainer.sweep.space import Dimension, space_of
-from trainer.sweep.sweep import Sweep
+from trainer.sweep.sweep import OURS, Sweep
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def settle_metric(sweep: Sweep, plan: Plan) -> None:
 
 def refuse_launcher(sweep: Sweep) -> None:
     """Raises Refused for launchers of Hydra's, which take jobs in batches."""
-    if not isinstance(sweep.launcher, Workers):
+    if sweep.config.hydra.launcher._target_ != OURS:
         name = sweep.config.hydra.runtime.choices["hydra/launcher"]
         raise Refused(
             f"hydra/launcher={name}: hydra/sweeper=optuna asks for runs one by one; use hydra/launcher=workers"

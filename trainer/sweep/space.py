@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
-from trainer.errors import Refused
+from trainer.rundir.errors import Refused
 from trainer.sweep.grid import in_effect, numbers_of, values
 
 if TYPE_CHECKING:

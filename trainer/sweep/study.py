@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.assembly import build
-from trainer.config import check_node
-from trainer.errors import Damaged, Refused, one_line
-from trainer.files import at_end
-from trainer.stored import MOST_TABLE
+from trainer.cli.config import check_node
+from trainer.rundir.errors import Damaged, Refused, one_line
+from trainer.rundir.files import at_end
+from trainer.rundir.stored import MOST_TABLE
 from trainer.sweep.folder import STUDY
+from trainer.training.assembly import build
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -16,26 +16,26 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from trainer import run_dir
-from trainer.announce import listed
-from trainer.assembly import build
-from trainer.begin import leave_hangup
-from trainer.command import EXIT
-from trainer.command import refuse as failed
-from trainer.config import check_node
-from trainer.display import loading_progress, tell
-from trainer.errors import Refused
-from trainer.explain import FULL, explain_os_error
-from trainer.run import ONE_RUN, run_job
+from trainer.cli.begin import leave_hangup
+from trainer.cli.command import EXIT
+from trainer.cli.command import refuse as failed
+from trainer.cli.config import check_node
+from trainer.cli.display import listed, loading_progress, tell
+from trainer.cli.explain import FULL, explain_os_error
+from trainer.rundir import run_dir
+from trainer.rundir.errors import Refused
 from trainer.sweep import folder as sweep_folder
 from trainer.sweep import results
 from trainer.sweep.board import make_board
 from trainer.sweep.check import check, count_gpus
 from trainer.sweep.conduct import Planned, conduct
-from trainer.sweep.elsewhere import Elsewhere, at_once, check_installed
 from trainer.sweep.grid import Composer, Job, expand, parse
+from trainer.sweep.job import run_job
+from trainer.sweep.launchers import Elsewhere, at_once, check_installed
 from trainer.sweep.pool import Place, Pool
 from trainer.sweep.settings import Settings
+from trainer.training.assembly import build
+from trainer.training.run import ONE_RUN
 
 OURS = "hydra_plugins.conga.sweeps.Workers"
 

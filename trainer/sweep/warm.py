@@ -7,8 +7,8 @@ import sklearn.datasets
 import torch
 import torchvision.transforms.v2
 
-import trainer.loop
-import trainer.objectives
-import trainer.run
 import trainer.sweep.check
-import trainer.training
+import trainer.training.loop
+import trainer.training.objectives
+import trainer.training.run
+import trainer.training.state

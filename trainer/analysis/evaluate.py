@@ -1,0 +1,344 @@
+"""``python -m trainer evaluate RUN_DIR``: how good a run's model is, as a table, numbers in files and pictures.
+
+    RUN_DIR/evaluation/
+        report.json           run, checkpoint, epoch, split, metrics, numbers of each class, the other files
+        per_class.csv         precision, recall, F1 of each class or label; per_target.csv: MAE, RMSE, R^2
+        predictions.parquet   a row for each sample: truth, prediction, probabilities; .csv without pyarrow
+        confusion_matrix.png  per_label.png  residuals.png  series.png     what suits the task
+        line.png  coefficients.png   how a linear model of few inputs came to its coefficients
+        free_running.png      a series, with the model's own predictions for inputs
+        most_wrong.png        the images that the model is most sure and wrong about
+        curves.png            loss and main metric over the epochs, the best one, and the test
+        weights.png           what the first layer has learned, where inputs are images
+
+The metrics are the run's own, so that those of ``--split test`` are those of its ``summary.json``. A run with
+``logger=pictures`` writes all of it by itself when it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from trainer.cli.command import add_trust
+from trainer.cli.display import screen
+from trainer.rundir.errors import Refused
+from trainer.rundir.files import write_json, write_whole
+from trainer.rundir.run_dir import inside, shown
+from trainer.rundir.typed import typed_path
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trainer.analysis.forecast import Forecast
+    from trainer.analysis.load import Run
+    from trainer.training.predictions import Mistake, Rows
+
+LISTED = 24  # classes in the table on the screen; the file has all
+WORST = 25  # images
+PROBABILITIES = 100  # classes up to which each sample's row has all of them
+REPORT = "report.json"
+# Everything that an evaluation may write besides: what an earlier one left and this one has no use for is removed.
+FILES = (
+    *("per_class.csv", "per_target.csv", "predictions.parquet", "predictions.csv", "confusion_matrix.png"),
+    *("per_label.png", "most_wrong.png", "residuals.png", "line.png", "coefficients.png", "series.png"),
+    *("free_running.png", "curves.png", "weights.png"),
+)
+
+
+@dataclass
+class Evaluation:
+    """A run's model on a split; `predictions` and `truth` are those of ``evaluation.predict_split``."""
+
+    run: Run
+    checkpoint: str
+    split: str
+    metrics: dict[str, float]
+    scores: Rows
+    predictions: Any
+    truth: np.ndarray
+
+    @property
+    def title(self) -> str:
+        """What was evaluated, in one line."""
+        facts = self.run.dataset.facts
+        samples = f"{len(self.truth):,} samples of {facts.name}"
+        return f"{samples}, {self.split} split; {self.checkpoint} checkpoint, {self.run.moment}"
+
+    @cached_property
+    def forecast(self) -> Forecast | None:
+        """The model on a series in time, and free running on the split; None where the data are none."""
+        from trainer.analysis.forecast import forecast
+
+        return forecast(self.run, self.split)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
+    )
+    parser.add_argument(
+        "settings", nargs="*", default=[], metavar="data.KEY=…", help="where the data are now: data.path=…, data.root=…"
+    )
+    parser.add_argument(
+        "--new-data", action="store_true", help="evaluate on other data than the run's: all of data.path"
+    )
+    parser.add_argument("--split", help="train, val or test; default: test, where there is none val, then train")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept; default: best")
+    parser.add_argument("--out", type=typed_path, metavar="DIR", help="where to write; default: RUN_DIR/evaluation")
+    parser.add_argument("--format", choices=("parquet", "csv"), help="of predictions; default: parquet if it can be")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
+    add_trust(parser)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Carries the command out."""
+    evaluation, out, files = carry_out(**vars(arguments))
+    console = screen()
+    for note in evaluation.run.all_notes:
+        console.print(f"note     {note}", markup=False, soft_wrap=True)
+    console.print(evaluation.title, markup=False, soft_wrap=True)
+    for table in tables(evaluation):
+        console.print(table)
+    if evaluation.forecast:
+        console.print(evaluation.forecast.line(), markup=False, soft_wrap=True)
+    console.print(f"written  {shown(out)}: {', '.join([REPORT, *files])}", markup=False, soft_wrap=True)
+
+
+def carry_out(
+    run: Path,
+    *,
+    split: str | None = None,
+    checkpoint: str = "best",
+    out: Path | None = None,
+    format: str | None = None,
+    device: str = "auto",
+    summary: Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
+    new_data: bool = False,
+    trusted: bool = False,
+) -> tuple[Evaluation, Path, list[str]]:
+    """Evaluates the run in the directory `run` and writes the files; also what ``logger=pictures`` does.
+
+    Args:
+        summary: what ``summary.json`` is going to say, of a run that has just ended.
+        settings: ``data.KEY=VALUE``, of the same data elsewhere, or of other data.
+        trusted: whether the run may name classes that are not this program's own.
+        new_data: evaluates on every sample of other data; into RUN_DIR/evaluation_new_data.
+
+    Returns:
+        what was found, where it was written, and the names of the files besides the report.
+
+    Raises:
+        Refused: the run cannot be read, or the files cannot be written.
+    """
+    from trainer.analysis.load import data_settings, load_run
+
+    kind = table_format(format)
+    read = load_run(run, checkpoint, device, trusted=trusted)
+    read.given, read.new_data = data_settings(settings, new_data), new_data
+    if new_data and split is not None:
+        raise Refused(f"--split={split}: new data are evaluated as a whole; leave it out")
+    if not new_data:
+        split = read.has_split(split or next(s for s in ("test", "val", "train") if s in read.facts.sizes))
+    if out is None:
+        out = run / ("evaluation_new_data" if new_data else "evaluation")
+        if not inside(run, out):
+            raise Refused(f"{out}: is a link out of the run directory; --out=DIR writes elsewhere")
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    evaluation = evaluate(read, checkpoint, split or "new")
+    files = dict(contents(evaluation, kind)) | dict(run_pictures(evaluation, summary))
+    with writing(out):
+        write(evaluation, out, files)
+    return evaluation, out, list(files)
+
+
+@contextlib.contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turns what the system says against writing to `out` into a refusal."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(f"{error.filename or out}: {error.strerror or error}; --out=DIR writes elsewhere") from error
+
+
+def table_format(wanted: str | None) -> str:
+    """``parquet`` or ``csv``.
+
+    Raises:
+        Refused: Parquet is wanted and cannot be written.
+    """
+    if wanted == "parquet" and find_spec("pyarrow") is None:
+        raise Refused("--format=parquet: writing it needs pyarrow: pip install -e '.[parquet]'")
+    return wanted or ("parquet" if find_spec("pyarrow") else "csv")
+
+
+def evaluate(run: Run, checkpoint: str, split: str) -> Evaluation:
+    """Metrics and predictions of the run's model on a split of its data.
+
+    Raises:
+        Refused: the data cannot be read, or the objective does not say what its outputs mean.
+    """
+    from trainer.training.evaluation import measure, predict_split
+    from trainer.training.predictions import scores
+
+    run.must_predict()
+    metrics = measure(run.model, run.objective, run.dataset, split, cast=run.cast)
+    predictions, truth = predict_split(run.model, run.objective, run.dataset, split, cast=run.cast)
+    return Evaluation(run, checkpoint, split, metrics, scores(run.facts, predictions, truth), predictions, truth)
+
+
+def tables(evaluation: Evaluation) -> list[Table]:
+    """What the screen shows: the metrics, and the numbers of each class, label or target; of many, the worst."""
+    metrics = Table(show_header=False)
+    for name, value in evaluation.metrics.items():
+        metrics.add_row(escape(name), number(value))
+    rows = evaluation.scores
+    if not rows:
+        return [metrics]
+    kept = rows if len(rows) <= LISTED else sorted(rows, key=lambda row: row.get("f1", row.get("r2")))[:LISTED]
+    kind = "class" if "class" in rows[0] else next(iter(rows[0]))
+    title = f"each {kind}" if kept is rows else f"the {LISTED} worst of {len(rows):,}"
+    each = Table(title=title, title_justify="left")
+    for header in rows[0]:
+        is_text = header in ("head", "class", "label", "target")
+        each.add_column(header, justify="left" if is_text else "right", overflow="fold")
+    for row in kept:
+        each.add_row(*(escape(v) if isinstance(v, str) else number(v) for v in row.values()))
+    return [metrics, each]
+
+
+def number(value: float) -> str:
+    """A count, or a number with four digits; what is none is a dash."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.4g}"
+
+
+def write(evaluation: Evaluation, out: Path, files: dict[str, bytes]) -> None:
+    """Writes the files of an evaluation to `out`, the report last, and removes what an earlier one left there."""
+    for name, content in files.items():
+        write_whole(out / name, content)
+    for name in FILES:
+        if name not in files:
+            (out / name).unlink(missing_ok=True)
+    run, facts = evaluation.run, evaluation.run.facts
+    report = {
+        "run": str(run.path.resolve()),
+        "data": run.dataset.facts.name,
+        **({"new_data": run.given} if run.new_data else {}),
+        "task": facts.task,
+        "checkpoint": evaluation.checkpoint,
+        "epoch": run.epoch,
+        "split": evaluation.split,
+        "samples": len(evaluation.truth),
+        "metrics": evaluation.metrics,
+        "per_target" if facts.task == "regression" else "per_class": evaluation.scores,
+        **({"series": evaluation.forecast.numbers()} if evaluation.forecast else {}),
+        "device": str(run.device),
+        "files": list(files),
+    }
+    write_json(out / REPORT, report)
+
+
+def contents(evaluation: Evaluation, kind: str) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each file besides the report."""
+    import pandas as pd
+
+    from trainer.training.predictions import as_columns
+
+    facts = evaluation.run.facts
+    name = "per_target.csv" if facts.task == "regression" else "per_class.csv"
+    yield name, pd.DataFrame(evaluation.scores).to_csv(index=False).encode()
+    columns = as_columns(facts, evaluation.predictions, evaluation.truth, PROBABILITIES)
+    frame = pd.DataFrame({"index": range(len(evaluation.truth))} | columns)
+    if kind == "parquet":
+        file = io.BytesIO()
+        frame.to_parquet(file, index=False)
+        yield "predictions.parquet", file.getvalue()
+    else:
+        yield "predictions.csv", frame.to_csv(index=False).encode()
+    yield from pictures(evaluation)
+
+
+def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each picture that suits the task."""
+    from trainer.analysis import linear_fit as line
+    from trainer.analysis import pictures as draw
+    from trainer.training.predictions import worst_mistakes
+
+    facts, predictions, truth = evaluation.run.facts, evaluation.predictions, evaluation.truth
+    title = evaluation.title.replace("; ", "\n")
+    if evaluation.forecast:
+        from trainer.analysis.forecast import free_running_picture, series_picture
+
+        yield "series.png", draw.png(series_picture, title, evaluation.forecast)
+        yield "free_running.png", draw.png(free_running_picture, title, evaluation.forecast)
+        return
+    if facts.task == "regression":
+        name, figure = ("series", draw.series) if len(facts.input_shape) == 2 else ("residuals", draw.residuals)
+        yield f"{name}.png", draw.png(figure, title, facts.output_names[""], predictions, truth)
+        if not evaluation.run.new_data:  # these are of how it was trained
+            yield from line.pictures(evaluation.run, evaluation.checkpoint)
+        return
+    if facts.task == "multilabel":
+        yield "per_label.png", draw.png(draw.label_bars, title, evaluation.scores)
+    matrices = draw.confusion_picture(title, facts, predictions, truth)
+    if matrices:
+        yield "confusion_matrix.png", matrices
+    if len(facts.input_shape) == 3 and facts.input_shape[0] in (1, 3):
+        mistakes = worst_mistakes(facts, predictions, truth, WORST)
+        if mistakes:
+            count = f"the {len(mistakes)} surest mistakes among " if len(mistakes) > 1 else "the only mistake among "
+            images, value_range = raw_images(evaluation, mistakes)
+            yield "most_wrong.png", draw.png(draw.mistaken_images, count + title, images, mistakes, value_range)
+
+
+def run_pictures(evaluation: Evaluation, summary: Mapping[str, Any] | None) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each picture of the run itself, whatever its task: how it learned, and what."""
+    from trainer.analysis.first_layer import weights_picture
+    from trainer.plot.learning import learning_picture
+    from trainer.rundir.records import find_runs
+
+    [record] = find_runs([evaluation.run.path])
+    if summary is not None:
+        record = replace(record, status=summary["status"], best=summary["best"])
+    curves = learning_picture(record, evaluation.metrics if evaluation.split == "test" else None)
+    if curves is not None:
+        yield "curves.png", curves
+    weights = weights_picture(evaluation.run, evaluation.checkpoint)
+    if weights is not None:
+        yield "weights.png", weights
+
+
+def raw_images(evaluation: Evaluation, mistakes: list[Mistake]) -> tuple[np.ndarray, tuple[float, float]]:
+    """The images as they were before normalization (N, C, H, W), and the values of black and white."""
+    import torch
+
+    dataset = evaluation.run.dataset
+    facts = dataset.facts
+    index = torch.tensor([mistake.index for mistake in mistakes], device=evaluation.run.device)
+    x = dataset.splits[evaluation.split][0]
+    if isinstance(x, torch.Tensor):
+        images = x[index].cpu()
+    else:  # file names: decoded again, and the normalization of their bytes undone
+        images = (dataset.batch(evaluation.split, index)[0].cpu() * facts.std + facts.mean).round()
+    limits = facts.value_range
+    if limits is None or limits[1] > 255:  # of 16 bits a camera uses a part only
+        limits = images.min().item(), images.max().item()
+    return images.numpy(), limits

@@ -1,0 +1,247 @@
+"""What a person wants predicted, from files: raw inputs as the run's data were before normalization.
+
+An image, a folder of images, a table (CSV, Parquet) or arrays (``.npz``), for a run whose data were of that kind.
+
+Shapes: N inputs; images (C, H, W), tables (features,), series (T, features).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data import Facts
+from data.columns import as_column
+from data.encoding import cells, kinds_of, needed, one_hot, unknown
+from data.gate import as_inputs, check_finite, range_note
+from data.image_folder import AT_ONCE, ImageFolder, cores, counts, kinds, pictures_in
+from data.npz import read_npz
+from data.pictures import ENDINGS, READ, Decoder, Undecodable
+from data.precision import to_float32
+from data.read_table import Notation, is_parquet, read_table
+from data.storage import one_line
+from data.table_file import TableFile
+from trainer.rundir.errors import Refused
+
+LISTED = 6  # names in a line
+
+
+@dataclass
+class Inputs:
+    """`parts` are the raw inputs (B, *input_shape) in their order, read when asked for.
+
+    Once all have been read, `names` are those of the inputs that could be, and `unread` says what was left out.
+    """
+
+    kind: str  # image, row or sample
+    names: list[Any]  # of each
+    parts: Iterator[np.ndarray]
+    notes: tuple[str, ...] = ()  # what a reader of the predictions should know
+    unread: list[str] = field(default_factory=list)  # a line for each input that cannot be predicted
+
+
+def read_inputs(path: Path, facts: Facts, source: Callable[[], Any], batch: int) -> Inputs:
+    """The inputs in `path`, for a model trained on data with `facts` that `source` read.
+
+    Args:
+        source: makes what reads the run's data, for pictures and tables; arrays need none.
+        batch: how many rows or samples make a part.
+
+    Raises:
+        Refused: nothing there, damaged, or not what the model was trained on; one line says what is expected.
+        ValueError: the same, from the readers that the run's own data go through.
+    """
+    if not path.exists():
+        raise Refused(f"{path}: no such file or folder")
+    if not path.is_file() and not path.is_dir():
+        raise Refused(f"{path}: is no file or folder, but a pipe or a device")
+    if path.suffix.lower() == ".npz":
+        return array_inputs(path, facts, source, batch)
+    if len(facts.input_shape) == 3 and (path.is_dir() or path.suffix.lower() in ENDINGS):
+        return image_inputs(path, facts, source())
+    is_table = len(facts.input_shape) == 1 and facts.column_names
+    if is_table and path.suffix.lower() not in ENDINGS and (is_parquet(path) or not path.is_dir()):
+        return table_inputs(path, facts, source(), batch)
+    given = "a folder" if path.is_dir() else f"a {path.suffix or 'file without an ending'}"
+    raise Refused(f"{path}: expected {expected(facts)}, given {given}")
+
+
+def expected(facts: Facts) -> str:
+    """What can be given to a model trained on such data."""
+    arrays = f"an .npz file with an array x of {shape('N', *facts.input_shape)}"
+    if len(facts.input_shape) == 3 and facts.value_range is not None and facts.input_shape[0] in (1, 3):
+        return f"an image ({READ}), a folder of images, or {arrays}"
+    if len(facts.input_shape) == 1 and facts.column_names:
+        return f"a table (.csv, .parquet) with the columns {listed(facts.column_names)}, or {arrays}"
+    return arrays
+
+
+def shape(*sides: Any) -> str:
+    """A shape in words: (N, 3, 32, 32)."""
+    return f"({', '.join(map(str, sides))}{',' if len(sides) == 1 else ''})"
+
+
+def listed(names: Any) -> str:
+    """The first few of some names."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def split(x: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """Parts of `x` in order."""
+    return (x[start : start + batch] for start in range(0, len(x), batch))
+
+
+def array_inputs(path: Path, facts: Facts, source: Callable[[], Any], batch: int) -> Inputs:
+    """The array ``x`` of an ``.npz`` file, its only array, or ``x_test``, taken at its word."""
+    arrays = read_npz(path)
+    name = next(iter(arrays)) if len(arrays) == 1 else next((n for n in ("x", "x_test") if n in arrays), None)
+    wanted = shape("N", *facts.input_shape)
+    if name is None:
+        raise Refused(f"{path}: expected an array x of {wanted}, given {', '.join(arrays) or 'no array'}")
+    x = arrays[name]
+    if x.dtype.kind not in "buif" or x.shape[1:] != facts.input_shape or x.ndim == 0:
+        raise Refused(f"{path}: expected {name} to be numbers of {wanted}, given {x.dtype} of {shape(*x.shape)}")
+    if len(x) == 0:
+        raise Refused(f"{path}: {name} is empty: {shape(*x.shape)}")
+    notes = tuple(range_note(name, x, facts.value_range))
+    where, missing = f"{path}: {name}", np.zeros((len(x), 1), bool)
+    if x.dtype.kind == "f":
+        check_finite(x, lambda k: f"entry {k}", where, may_miss=True)
+        missing = np.isnan(x.reshape(len(x), -1))
+
+    def line(i: int) -> str:
+        return missing_line(where, "sample", i, f"entry {listed([str(k) for k in np.flatnonzero(missing[i])])}")
+
+    kept, unread = complete(missing.any(1), facts, source, line)
+    x, filled = ready(x[kept], facts, lambda k: f"entry {k}", where)
+    return Inputs("sample", kept.tolist(), split(x, batch), (*notes, *filled), unread)
+
+
+def complete(
+    missing: np.ndarray, facts: Facts, source: Callable[[], Any], line: Callable[[int], str]
+) -> tuple[np.ndarray, list[str]]:
+    """The places of the inputs that can be predicted, and a line for each that cannot, as it lacks a value.
+
+    Args:
+        missing: (N,) whether an input lacks a value.
+        line: says what the one at a place lacks.
+
+    Raises:
+        Refused: some cannot, and the run's data.missing refused such samples, too; or none can.
+    """
+    places = np.arange(len(missing))
+    if facts.fill is not None or not missing.any():
+        return places, []
+    unread = [line(i) for i in places[missing]]
+    if missing.all() or getattr(source(), "missing", "refuse") == "refuse":
+        raise Refused(unread[0] + (f", and {len(unread) - 1:,} more" if len(unread) > 1 else ""))
+    return places[~missing], unread
+
+
+def ready(x: np.ndarray, facts: Facts, entry: Callable[[int], str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Inputs (N, ...) through the gate of all data, each by itself, and a note of missing ones that were filled in.
+
+    Raises:
+        ValueError: values are missing, infinite, or beyond the range of 32 bits.
+    """
+    own, notes = x, []
+    x = as_inputs(x, entry, where, may_miss=facts.fill is not None, apart=False)
+    try:
+        to_float32(own, entry, where)
+    except ValueError as error:  # predicted all the same: a row is not judged by those beside it
+        notes.append(str(error))
+    if facts.fill is not None and np.isnan(x).any():
+        n = int(np.isnan(x)[:, cells(facts.column_names, facts.encoders)].sum())
+        notes.append(f"missing inputs are the mean of the run's training split: {n:,}")
+        x = np.where(np.isnan(x), facts.fill.numpy(force=True), x)
+    return x, tuple(notes)
+
+
+def image_inputs(path: Path, facts: Facts, source: Any) -> Inputs:
+    """An image, or all those in a folder: decoded as the run's own were, or brought to their size and range."""
+    channels, height, width = facts.input_shape
+    if facts.value_range is None or channels not in (1, 3):
+        why = "have no range of pixels" if facts.value_range is None else f"have {channels} channels"
+        raise Refused(f"{path}: the run's data are arrays that {why}; expected {expected(facts)}")
+    found = pictures_in(path) if path.is_dir() else None
+    files = [str(path)] if found is None else found.files
+    if not files:
+        raise Refused(f"{path}: holds no {READ}")
+    own = isinstance(source, ImageFolder)
+    decode = source.decoder_of(facts.value_range) if own else Decoder(height, width, channels, "stretch")
+    names = [one_line(path if found is None else Path(f).relative_to(path)) for f in files]
+    notes = (f"not read: {kinds(found.others)}",) if found is not None and found.others else ()
+    inputs = Inputs("image", names, iter(()), notes)
+    inputs.parts = decoded(files, decode, facts.value_range, inputs)
+    return inputs
+
+
+def decoded(files: list[str], decode: Decoder, limits: tuple[float, float], inputs: Inputs) -> Iterator[np.ndarray]:
+    """The images in `files`, their 0 ... 255 as `limits`; those that cannot be decoded are left out of `inputs`.
+
+    Raises:
+        Refused: none can be decoded.
+    """
+    low, high = limits
+    names, inputs.names = inputs.names, []
+    remarks: Counter[str] = Counter()
+    with ThreadPoolExecutor(cores()) as pool:
+        for start in range(0, len(files), AT_ONCE):
+            some = list(pool.map(decode.look, files[start : start + AT_ONCE]))
+            for file, name, one in zip(files[start:], names[start:], some, strict=False):
+                if isinstance(one, Undecodable):
+                    inputs.unread.append(one_line(f"{file}: cannot be decoded ({one.why})"))
+                else:
+                    inputs.names.append(name)
+                    remarks.update(one.remarks)
+            whole = [one.array for one in some if not isinstance(one, Undecodable)]
+            if whole:
+                x = np.stack(whole)
+                own = (low, high) == (0, 2**decode.bits - 1)
+                yield x if own else (low + x * ((high - low) / (2**decode.bits - 1))).astype(np.float32)
+    if not inputs.names:
+        more = f", and {len(files) - 1:,} more" if len(files) > 1 else ""
+        raise Refused(f"{inputs.unread[0]}{more}")
+    inputs.notes += counts(remarks, len(files))
+
+
+def table_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
+    """The rows of a table, their columns found by name and read as the run's were; texts become its one-hot columns.
+
+    Raises:
+        ValueError: a column is not there, or has a cell of another kind.
+    """
+    notation = source.notation if isinstance(source, TableFile) else Notation()
+    of_run = kinds_of(facts)
+    table = read_table(path, notation, [name for name, kind in of_run.items() if kind == "text"])
+    names = needed(facts)
+    absent = [name for name in names if name not in table.columns]
+    if absent:
+        raise Refused(
+            f"{path}: has no column {listed(absent)}, which the run's data had; it has {listed(list(table.columns))}"
+        )
+    units = facts.units or {}
+    columns = [as_column(path, table[name], notation, of_run.get(name, "number"), units.get(name)) for name in names]
+
+    def line(row: int) -> str:
+        return missing_line(path, "row", row, f"column {listed([c.name for c in columns if c.missing[row]])}")
+
+    missing = np.any([column.missing for column in columns], axis=0)
+    rows, unread = complete(missing, facts, lambda: source, line)
+    if unread:
+        columns = [column.kept(rows) for column in columns]
+    categories = {c.name: facts.encoders[c.name] for c in columns if c.kind == "text"}
+    x, filled = ready(one_hot(columns, categories), facts, lambda k: f"column {facts.column_names[k]}", str(path))
+    return Inputs("row", rows.tolist(), split(x, batch), (*unknown(columns, facts), *filled), unread)
+
+
+def missing_line(where: Path | str, kind: str, i: int, what: str) -> str:
+    """The line about a row or a sample that lacks a value."""
+    return one_line(f"{where}: {kind} {i} (the first is 0, as in the column {kind}) has no value in {what}")

@@ -1,0 +1,216 @@
+"""A run read back from its directory: its model, data and objective. Works on runs whose process is still writing.
+
+Shared by the commands ``evaluate``, ``predict``, ``robustness`` and ``weights``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from data import Dataset, Facts
+from trainer.cli.config import check_node
+from trainer.cli.display import loading_progress
+from trainer.rundir import run_dir, trust
+from trainer.rundir.errors import Refused, one_line
+from trainer.rundir.run_dir import Summary
+from trainer.training import checkpoint
+from trainer.training.assembly import build, refusing
+from trainer.training.device import autocast, pick_device
+from trainer.training.objectives import Objective
+
+if TYPE_CHECKING:
+    from trainer.training.state import Precision
+
+
+# Settings of data that say nothing of new ones.
+OF_THE_RUN = ("limit", "normalize", "augment", "features", "batch_size", "group", "split_seed", "test_fraction")
+OF_THE_RUN += ("val_fraction", "val_size", "val_from")
+
+
+@dataclass
+class Run:
+    """A run's model as a checkpoint holds it, on `device` and in evaluation mode, with what belongs to it."""
+
+    path: Path
+    config: dict[str, Any]
+    facts: Facts
+    model: nn.Module
+    objective: Objective
+    device: torch.device
+    precision: Precision
+    epoch: int  # that the checkpoint is of: so many were finished
+    position: int = 0  # steps of the epoch after it; best.pt has none
+    notes: tuple[str, ...] = ()  # on the checkpoint
+    trust: bool = False  # whether the run may name classes that are not this program's own
+    given: dict[str, Any] = field(default_factory=dict)  # settings of the data instead of the run's own
+    new_data: bool = False  # whether they mean other data, and not the same elsewhere
+
+    @property
+    def moment(self) -> str:
+        """When in the run the checkpoint was written, in words."""
+        return f"epoch {self.epoch}" + (f" and {self.position} steps" if self.position else "")
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The run's dataset, read again, or other data that are given on purpose.
+
+        Raises:
+            Refused: it cannot be read, or is not what the run was trained on.
+        """
+        source = self.source
+        with refusing("data"), loading_progress(lambda: None) as progress:
+            if self.new_data:
+                return source.load_like(self.facts, progress).to(self.device, self.dtype)
+            dataset = source.load(progress)
+        changed = checkpoint.changed_fact(self.facts.plain(), dataset.facts.plain())
+        if changed:
+            changed = source.unlike(self.facts) or changed
+            raise Refused(
+                f"{self.facts.name}: the data are not those that the run was trained on ({changed}); evaluate "
+                "--new-data takes others on purpose"
+            )
+        return dataset.to(self.device, self.dtype)
+
+    @cached_property
+    def source(self) -> Any:
+        """What reads the run's dataset, or other data that are given.
+
+        Raises:
+            Refused: it is not this program's own, or does not take a setting.
+        """
+        node = self.config["data"] | self.given
+        if not self.trust:
+            trust.check(self.path / run_dir.CONFIG, "data", node)
+        check_node("data", node, ())
+        return build("data", node)
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """What is to be said of the checkpoint and the data of an evaluation."""
+        return self.notes + (self.dataset.facts.notes if self.new_data else ())
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What the model computes in, where it is not float32."""
+        return torch.float64 if self.precision == "float64" else None
+
+    def cast(self) -> contextlib.AbstractContextManager:
+        """What a forward pass is done in, as in training."""
+        return autocast(self.precision, self.device)()
+
+    def must_predict(self) -> None:
+        """Raises Refused where the objective does not say what the model's outputs mean."""
+        if type(self.objective).predict is Objective.predict:
+            raise Refused(f"objective: {type(self.objective).__name__} has no method predict, which this needs")
+
+    def has_split(self, split: str) -> str:
+        """The name of a split that the data have.
+
+        Raises:
+            Refused: they do not.
+        """
+        if split not in self.facts.sizes:
+            raise Refused(f"--split={split}: the data of {self.path} have {', '.join(self.facts.sizes)}")
+        return split
+
+
+def data_settings(words: Sequence[str], new_data: bool) -> dict[str, Any]:
+    """Settings of the data as they are typed, ``data.KEY=VALUE``; relative paths are those of the present directory.
+
+    Raises:
+        Refused: no such words, or other settings than a place where the same data should be.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if not value or not (key in run_dir.MOVABLE or (new_data and key.startswith("data."))):
+            places = " or ".join(f"{place}=…" for place in run_dir.MOVABLE)
+            raise Refused(
+                f"{word}: must be {places}, where the run's data are now; --new-data takes other settings, too"
+            )
+        is_place = key in run_dir.MOVABLE
+        settings[key.removeprefix("data.")] = (
+            str(Path(value).expanduser().absolute())
+            if is_place
+            else OverridesParser.create().parse_override(word).value()
+        )
+    if idle := next((key for key in settings if key in OF_THE_RUN), None):
+        raise Refused(f"data.{idle}: new data are evaluated as a whole and as the run's were, so this means nothing")
+    if new_data and not settings:
+        raise Refused("--new-data: needs data.path=… (or data.root=…), where other data are")
+    return settings
+
+
+def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: bool = False) -> Run:
+    """The run in the directory `path`, with the weights of its checkpoint `kind`: ``best``, ``last`` or ``epoch_N``.
+
+    Args:
+        trusted: whether it may name classes that are not this program's own.
+
+    Raises:
+        Refused: no run, no such checkpoint yet, a damaged one; the text names the file.
+    """
+    if not (path / run_dir.CONFIG).is_file():
+        raise Refused(f"{path}: must be the directory of a run, with {run_dir.CONFIG} in it")
+    try:
+        where = pick_device(device, None)
+    except Refused as error:  # a run's own key, and here an option
+        raise Refused(str(error).replace("train.device", "--device", 1)) from error
+    file = path / "checkpoints" / f"{kind}.pt"
+    if not file.exists():
+        there = ", ".join(sorted(p.stem for p in (path / "checkpoints").glob("*.pt")))
+        hint = f"there is --checkpoint={there}" if there else "the run has not finished an epoch"
+        raise Refused(f"{file}: no such checkpoint; {hint}")
+    frozen, summary = run_dir.frozen(path), Summary.read(path).data
+    try:
+        state = checkpoint.load(file, kind.partition("_")[0], where)
+    except Refused as error:
+        others = ", ".join(sorted(p.stem for p in (path / "checkpoints").glob("*.pt") if p != file))
+        raise Refused(f"{error}" + (f"; there is also --checkpoint={others}" if others else "")) from error
+    with checkpoint.fitting(file):
+        other = checkpoint.other_run(state, frozen, summary)
+    if other:
+        raise Refused(f"{file}: a checkpoint of another run ({other})")
+    if not trusted:
+        check_own(path, frozen)
+    config = run_dir.effective(frozen, path)
+    try:
+        facts, precision = Facts(**state["facts"]), config["train"]["precision"]
+        model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs)
+        model = model.to(where, torch.float64 if precision == "float64" else None)
+        autocast(precision, where)
+        objective = build("objective", config["objective"], facts=facts)
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise Refused(f"{file}: does not fit the model of {run_dir.CONFIG} ({one_line(error)})") from error
+    except ValueError as error:  # of a precision that this device lacks
+        raise Refused(f"--device={device}: the run's {error}") from error
+    except TypeError as error:  # of arguments that a class does not take any more
+        raise Refused(f"{file}: made by another version of this program ({one_line(error)})") from error
+    except (LookupError, AttributeError) as error:
+        line = f"{type(error).__name__}: {one_line(error)}"
+        raise Refused(f"{file}: made by something else, or by another version of this program ({line})") from error
+    if kind == "best":
+        epoch, position = state["best"]["epoch"], 0
+    elif kind != "last":
+        epoch, position = state["epoch"], 0
+    else:
+        epoch, position = state["progress"]["epoch"], state["progress"]["position"]
+    notes = checkpoint.notes(state)
+    return Run(path, config, facts, model.eval(), objective, where, precision, epoch, position, notes, trusted)
+
+
+def check_own(path: Path, config: dict[str, Any]) -> None:
+    """Raises Refused where the run in `path` has a model or an objective that is not this program's own."""
+    for group in ("model", "objective"):
+        trust.check(path / run_dir.CONFIG, group, config[group])

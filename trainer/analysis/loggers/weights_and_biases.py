@@ -1,0 +1,81 @@
+"""Weights & Biases: ``python -m trainer logger=wandb``."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from trainer.analysis.loggers.tracked import confusion, needs, numbers, recorded, results, write_json
+from trainer.rundir import run_dir
+from trainer.rundir.stored import read_object
+from trainer.training.loggers import AskPredicted, Row
+
+if TYPE_CHECKING:
+    pass
+
+
+class Wandb:
+    """A run of Weights & Biases, in ``RUN/wandb``; a resumed run goes on with the same one.
+
+    wandb writes what it was told every 15 s only, so a killed run's files lack rows that its checkpoint holds. A resume
+    therefore tells it all rows again: offline in a new folder, which replaces those of before; online wandb itself
+    drops the steps that its server has.
+
+    Args:
+        project: where runs are gathered.
+        mode: offline, for `wandb sync RUN/wandb/offline-run-*` later; online, which needs `wandb login`; disabled.
+        name: of the run; null: that of its directory.
+        group: of runs that belong together; null: none.
+    """
+
+    def __init__(
+        self, *, project: str, mode: Literal["offline", "online", "disabled"], name: str | None, group: str | None
+    ):
+        needs("wandb", "wandb")
+        self.project, self.mode, self.name, self.group = project, mode, name, group
+
+    def start(self, run: Path, columns: list[str], group_columns: list[str], epochs_done: int) -> None:
+        """Begins the run, or goes on with it: the record in CSV, which was started before, has its rows."""
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else it calls home, offline, too
+        # Else its log files go to ~/.cache; the first run of a process decides.
+        os.environ.setdefault("WANDB_CACHE_DIR", str((run / "wandb" / "cache").absolute()))
+        import wandb
+
+        kept = read_object(run / "wandb" / "run.json") or {"id": secrets.token_hex(4)}
+        write_json(run / "wandb" / "run.json", kept)
+        before = list((run / "wandb").glob(f"offline-run-*-{kept['id']}"))
+        self.run = wandb.init(
+            project=self.project,
+            mode=self.mode,
+            dir=str(run.absolute()),
+            name=self.name or run.name,
+            group=self.group,
+            id=kept["id"],
+            resume="allow" if self.mode == "online" else None,  # offline, wandb only warns that there is no server
+            config=run_dir.frozen(run),
+            reinit="finish_previous",  # in a sweep, one that failed
+            settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
+        )
+        for row in recorded(run):
+            self.log(row, [])
+        if self.mode == "offline":
+            for folder in before:
+                shutil.rmtree(folder)
+
+    def log(self, row: Row, groups: list[Row]) -> None:
+        """Logs the row at its epoch."""
+        self.run.log(numbers(row), step=int(row["epoch"]), commit=True)  # else it waits for the next
+
+    def end(self, summary: Mapping[str, Any], predicted: AskPredicted) -> None:
+        """Writes the summary and the confusion matrix, and closes the run."""
+        import wandb
+
+        self.run.summary.update({"status": summary["status"], **results(summary)})
+        found = confusion(predicted)
+        if found is not None:
+            self.run.summary["confusion matrix"] = wandb.Image(found)
+        self.run.finish(exit_code=0 if summary["status"] == "finished" else 1)

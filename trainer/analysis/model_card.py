@@ -1,0 +1,70 @@
+"""``python -m trainer model-card model=resnet50 data=cifar10``: a network's layers, shapes, parameters, multiply-adds.
+
+Takes the same ``model=…`` and ``data=…`` as a run. ``--input 3x32x32 --outputs 10`` goes without the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from hydra.core.hydra_config import HydraConfig
+from rich.table import Table
+
+from trainer.analysis.data_card import composed, load
+from trainer.cli.display import screen
+from trainer.rundir.errors import Refused
+from trainer.training.assembly import build
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("overrides", nargs="*", metavar="model=… | data=… | KEY=VALUE", help="as for a run")
+    parser.add_argument("--input", help="shape of one sample instead of a dataset, such as 3x32x32")
+    parser.add_argument("--outputs", type=int, default=10, help="with --input: how many (10)")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Carries the command out."""
+    if arguments.outputs < 1:
+        raise Refused(f"--outputs={arguments.outputs}: must be at least 1")
+    config = composed(arguments.overrides)
+    if arguments.input is None:
+        facts = load(config).facts
+        shape, outputs = facts.input_shape, facts.num_outputs
+    else:
+        HydraConfig.instance().cfg = None  # errors need not name the data
+        shape, outputs = sides(arguments.input), arguments.outputs
+    screen().print(summary_table(config["model"], shape, outputs), markup=False)
+
+
+def sides(text: str) -> tuple[int, ...]:
+    """The shape in a text such as 3x32x32.
+
+    Raises:
+        Refused: it is none.
+    """
+    parts = text.lower().split("x")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise Refused(f"--input={text}: must be numbers with x between them, such as 3x32x32")
+    return tuple(map(int, parts))
+
+
+def summary_table(model: dict, input_shape: tuple[int, ...], num_outputs: int | dict[str, int]) -> Table:
+    """The layers of the network that `model` describes, and the totals."""
+    from models.size import layer_sizes
+
+    network = build("model", model, input_shape=input_shape, num_outputs=num_outputs)
+    rows = layer_sizes(network, input_shape)
+    shape = " x ".join(map(str, input_shape))
+    table = Table(title=f"{type(network).__name__} for {shape}", title_justify="left", show_footer=True)
+    trainable = sum(row.trainable for row in rows)
+    frozen = sum(row.parameters for row in rows) - trainable
+    table.add_column("layer", "total", overflow="fold")
+    table.add_column("kind", f"{frozen:,} of them frozen" if frozen else "", overflow="fold")
+    table.add_column("output", justify="right", no_wrap=True)
+    table.add_column("parameters", f"{trainable + frozen:,}", justify="right", no_wrap=True)
+    table.add_column("multiply-adds", f"{sum(row.multiply_adds for row in rows):,}", justify="right", no_wrap=True)
+    for row in rows:
+        counts = (f"{n:,}" if n else "" for n in (row.parameters, row.multiply_adds))
+        table.add_row(row.name, row.kind, " x ".join(map(str, row.shape)), *counts)
+    return table

@@ -1,0 +1,147 @@
+"""What a run's model is worth after a change of its weights or inputs: the numbers of ``robustness``.
+
+Sizes of noise and of attacks are in units of the range of pixels, where the data have one: 0.1 is a tenth of it, and
+changed inputs are cut off at its ends. A model is given (raw - mean) / std with a mean and std of the image, of each
+channel or of each pixel, so that a ball of pixels is no ball of those; attacks move in pixels, u in [0, 1]. Elsewhere
+(tables, series) they are in units of the inputs as the model is given them.
+
+Shapes: B batch, the rest that of a sample.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from data import Batch, Facts
+from trainer.analysis import attacks, compression
+from trainer.analysis.load import Run
+from trainer.training.evaluation import added, evaluation_batches, to_numbers
+from trainer.training.objectives import Objective, Sums
+
+METRICS = ("accuracy", "rmse", "loss")  # the first that an objective has is measured
+
+
+@dataclass
+class Units:
+    """Inputs of a model as x = scale * u + shift; u in `box` if there is one."""
+
+    scale: Tensor
+    shift: Tensor
+    box: attacks.Range
+
+    @classmethod
+    def of(cls, facts: Facts, device: torch.device) -> Units:
+        """Those of a dataset: u = (raw - low) / (high - low) of pixels, else u = x."""
+        if facts.value_range is None:
+            return cls(torch.tensor(1.0, device=device), torch.tensor(0.0, device=device), None)
+        low, high = facts.value_range
+        mean, std = facts.mean.to(device), facts.std.to(device)
+        return cls((high - low) / std, (low - mean) / std, (0.0, 1.0))
+
+    def enter(self, x: Tensor) -> Tensor:
+        return attacks.within((x - self.shift) / self.scale, self.box)
+
+    def leave(self, u: Tensor) -> Tensor:
+        return u * self.scale + self.shift
+
+
+@dataclass
+class Subject:
+    """A run's model with the samples that it is tried on."""
+
+    model: nn.Module
+    objective: Objective
+    batches: list[Batch]
+    units: Units
+    cast: Callable[[], contextlib.AbstractContextManager]
+    seed: int
+
+    @property
+    def samples(self) -> int:
+        return sum(len(x) for x, *_ in self.batches)
+
+
+def subject(run: Run, split: str, limit: int, seed: int) -> Subject:
+    """The run's model with `limit` samples of a split, drawn by `seed`; with all where there are not more."""
+    n, size = run.facts.sizes[split], evaluation_batches(run.dataset, split)[0].stop
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.arange(n) if n <= limit else torch.randperm(n, generator=generator)[:limit].sort().values
+    batches = list(run.dataset.batches(split, index.to(run.device).split(size)))
+    units = Units.of(run.facts, run.device)
+    return Subject(run.model.requires_grad_(False), run.objective, batches, units, run.cast, seed)
+
+
+def metric_of(objective: Objective) -> str:
+    """The metric that is measured: accuracy, or the rmse in the targets' own units."""
+    return next(name for name in METRICS if name in objective.metrics)
+
+
+def unit_of(facts: Facts) -> str:
+    """What sizes of noise and of attacks mean."""
+    return "of the normalized inputs" if facts.value_range is None else "of the range of pixels"
+
+
+def curve(s: Subject, test: str, norm: str, levels: Sequence[float]) -> Iterator[float]:
+    """The metric at each of the levels of one test; nothing where the model has nothing that the test could change."""
+    generator = torch.Generator().manual_seed(s.seed)
+    if test == "prune":
+        models = compression.pruned(s.model, levels, generator)
+    elif test == "filters":
+        models = compression.without_filters(s.model, levels, s.batches[0][0][:1])
+    elif test == "low_rank":
+        models = compression.low_rank(s.model, levels)
+    else:
+        for level in levels:
+            yield measured(s, s.model, changed(s, test, norm, level) if level else s.batches)
+        return
+    for model in models:
+        yield measured(s, model, s.batches)
+
+
+def measured(s: Subject, model: nn.Module, batches: Iterable[Batch]) -> float:
+    """The metric over the batches, which may be made while they are asked for."""
+    totals: Sums = {}
+    for batch in batches:
+        with torch.no_grad():
+            with s.cast():
+                sums, _ = s.objective.evaluate(model, batch)
+            totals = added(totals, sums)
+    return s.objective.finish(to_numbers(totals))[metric_of(s.objective)]
+
+
+def changed(s: Subject, test: str, norm: str, level: float) -> Iterator[Batch]:
+    """The batches with noise of deviation `level`, or attacked within a ball of that radius."""
+    generator = torch.Generator().manual_seed(s.seed)  # the same numbers at every level, and in every order of tests
+    for x, y, *weights in s.batches:
+        u0, loss = s.units.enter(x), attacked_loss(s, y)
+        if test == "noise":
+            u = u0 + level * torch.randn(u0.shape, generator=generator).to(u0)
+            u = attacks.within(u, s.units.box)
+        else:
+            ball = attacks.BALLS[norm](radius=level)
+            how = {"fgsm": attacks.fgsm, "pgd": attacks.pgd, "fw": attacks.frank_wolfe}[test]
+            u = how(loss, u0, ball, s.units.box, **({"generator": generator} if test == "pgd" else {}))
+        yield s.units.leave(u), y, *weights
+
+
+def attacked_loss(s: Subject, y: Tensor) -> attacks.Loss:
+    """The objective's loss, summed over samples, as a function of inputs u."""
+    recurrent = y.is_cuda and any(isinstance(module, nn.RNNBase) for module in s.model.modules())
+
+    def loss(u: Tensor) -> Tensor:
+        # cuDNN differentiates its recurrent layers in training mode only.
+        with torch.backends.cudnn.flags(enabled=False) if recurrent else contextlib.nullcontext(), s.cast():
+            return s.objective(s.model, (s.units.leave(u), y))[0] * len(u)
+
+    return loss
+
+
+def without_direction(s: Subject) -> int:
+    """At how many samples the loss has no gradient, as where a softmax is saturated: no merit if attacks fail there."""
+    found = [attacks.gradient(attacked_loss(s, y), s.units.enter(x)) for x, y, *_ in s.batches]
+    return sum(int((g.flatten(1) == 0).all(1).sum()) for g in found)

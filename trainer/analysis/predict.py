@@ -1,0 +1,146 @@
+"""``python -m trainer predict RUN_DIR INPUT``: what a run's model says of an image, a folder, a table or arrays.
+
+INPUT is made ready as the run's own data were; the data themselves are not needed. It may be
+
+    photo.jpg, photos/   for models of images: resized to the run's size; of a folder all pictures below it
+    rows.csv, .parquet   for models of tables: columns are found by name and read as training read them, others are
+                         ignored
+    arrays.npz           for all: the array x (or the only one, or x_test), (N, *shape of one input), before
+                         normalization; series come this way only
+
+``--csv`` prints all probabilities, to be piped; notes go to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from trainer.cli.command import EXIT, add_trust, refuse
+from trainer.cli.display import screen
+from trainer.rundir.errors import Refused, one_line
+from trainer.rundir.text import printable
+from trainer.rundir.typed import typed_path
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from data import Facts
+    from trainer.analysis.inputs import Inputs
+    from trainer.analysis.load import Run
+
+NEXT = 2  # classes after the first in the table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
+    )
+    parser.add_argument(
+        "input", type=typed_path, metavar="INPUT", help="an image, a folder of images, .csv, .parquet or .npz"
+    )
+    parser.add_argument("--csv", action="store_true", help="print comma-separated values with all probabilities")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept; default: best")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
+    add_trust(parser)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Carries the command out."""
+    from trainer.analysis.inputs import read_inputs
+    from trainer.analysis.load import load_run
+
+    run = load_run(arguments.run, arguments.checkpoint, arguments.device, trusted=arguments.trusted)
+    run.must_predict()
+    try:
+        inputs = read_inputs(arguments.input, run.facts, lambda: run.source, batch_size(run.facts))
+        predictions = predict(run, inputs)
+    except (ValueError, OSError) as error:  # what the data's own readers raise names the file
+        raise Refused(one_line(error)) from error
+    for note in (*run.notes, *inputs.notes):
+        print(f"note: {printable(note)}", file=sys.stderr)
+    if arguments.csv:
+        write_csv(run.facts, inputs, predictions)
+    else:
+        screen().print(as_table(run.facts, inputs, predictions))
+    for line in inputs.unread:
+        refuse(f"not predicted: {line}")
+    if inputs.unread:
+        sys.exit(EXIT["failed"])
+
+
+def batch_size(facts: Facts) -> int:
+    """As in an evaluation: up to 512, fewer of large inputs."""
+    from trainer.training.evaluation import EVALUATED
+
+    return max(1, min(512, EVALUATED // math.prod(facts.input_shape)))
+
+
+def predict(run: Run, inputs: Inputs) -> Any:
+    """Predictions (N, K), or head -> (N, K), of all inputs."""
+    import torch
+
+    from data import Dataset
+    from trainer.training.evaluation import joined
+
+    ready = Dataset({}, run.facts, 1).to(run.device, run.dtype)
+    with torch.inference_mode(), run.cast():
+        x = (torch.from_numpy(part).to(run.device) for part in inputs.parts)
+        return joined([run.objective.predict(run.model, ready.inputs(part)) for part in x])
+
+
+def write_csv(facts: Facts, inputs: Inputs, predictions: Any) -> None:
+    """Comma-separated values on standard output."""
+    import pandas as pd
+
+    from trainer.training.predictions import as_columns
+
+    pd.DataFrame({inputs.kind: inputs.names} | as_columns(facts, predictions)).to_csv(sys.stdout, index=False)
+
+
+def as_table(facts: Facts, inputs: Inputs, predictions: Any) -> Table:
+    """A row for each input (and head): its class, the probability, and the next two classes; or labels; or values."""
+    from trainer.training.predictions import heads
+
+    table, names = Table(), facts.output_names
+    choices = list(heads(facts, predictions))
+    table.add_column(inputs.kind, overflow="fold")
+    if facts.task == "multitask":
+        table.add_column("head", overflow="fold")
+    if choices:
+        table.add_column("class", overflow="fold")
+        table.add_column("probability", justify="right")
+        for place in ("second", "third")[: max(map(len, names.values())) - 1]:
+            table.add_column(place, overflow="fold")
+    elif facts.task == "multilabel":
+        table.add_column("labels", overflow="fold")
+        table.add_column("next", overflow="fold")
+    else:
+        for name in names[""]:
+            table.add_column(escape(name), justify="right", overflow="fold")
+    for i, name in enumerate(map(str, inputs.names)):
+        for head in choices:
+            first, *rest = most_probable(head.classes, head.probabilities_NK[i], 1 + NEXT)
+            of_head = [escape(head.name)] if head.name else []
+            table.add_row(escape(name), *of_head, *first, *map(" ".join, rest))
+        if facts.task == "multilabel":
+            has = int((predictions[i] > 0.5).sum())
+            texts = list(map(" ".join, most_probable(names[""], predictions[i], has + NEXT)))
+            table.add_row(escape(name), ", ".join(texts[:has]) or "none", ", ".join(texts[has:]))
+        elif facts.task == "regression":
+            table.add_row(escape(name), *(f"{value:.6g}" for value in predictions[i]))
+    return table
+
+
+def most_probable(names: tuple[str, ...], probabilities_K: np.ndarray, most: int) -> list[tuple[str, str]]:
+    """Name and probability of each, the most probable first."""
+    from trainer.training.predictions import percent
+
+    order = (-probabilities_K).argsort(kind="stable")[:most]
+    return [(escape(names[k]), percent(probabilities_K[k])) for k in order]

@@ -1,0 +1,291 @@
+"""``python -m trainer robustness RUN_DIR …``: what is left of runs when weights are taken away or inputs are changed.
+
+Accuracy (of regressions, the rmse) after pruning weights or filters and after cutting off ranks, all without
+retraining, under Gaussian noise, and under attacks (FGSM, PGD, Frank-Wolfe) in the l-infinity and l2 balls; see
+``compression``, ``attacks`` and ``perturbed`` beside this file for how. A table, a CSV file and a picture, with a
+curve for each run. The runs may still be writing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import difflib
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.markup import escape
+from rich.table import Table
+
+from trainer.cli.command import add_trust
+from trainer.cli.display import loading_progress, screen, tell
+from trainer.plot.figures import check_picture, rendered, write_out
+from trainer.rundir.errors import Refused
+from trainer.rundir.typed import typed_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from trainer.analysis.load import Run
+
+RADII = {"linf": (0, 0.01, 0.02, 0.05, 0.1, 0.2), "l2": (0, 0.25, 0.5, 1, 2)}
+ATTACKS = {"fgsm": "FGSM", "pgd": "PGD", "fw": "Frank-Wolfe"}
+LEVELS: dict[tuple[str, str], Sequence[float]] = {  # (test, norm)
+    ("prune", ""): (0, 50, 70, 80, 90, 95, 99),  # percent set to zero
+    ("filters", ""): (0, 10, 20, 30, 40, 50, 60, 70),
+    ("low_rank", ""): (100, 75, 50, 25, 10, 5, 2),  # percent of the full rank kept
+    ("noise", ""): (0, 0.05, 0.1, 0.2, 0.3, 0.5),  # standard deviation
+    **{(attack, norm): radii for norm, radii in RADII.items() for attack in ATTACKS},
+}
+COMPRESSIONS = ("prune", "filters", "low_rank")
+TESTS = tuple(dict.fromkeys(test for test, _ in LEVELS))
+AXES = {
+    "prune": ("weights pruned", "% of all weights set to zero"),
+    "filters": ("filters or neurons pruned", "% of each hidden layer set to zero"),
+    "low_rank": ("low rank", "% of each weight's rank kept"),
+    "noise": ("Gaussian noise", "deviation"),
+}
+LONGEST = 60  # characters of a run's name in the picture
+BALLS = {"linf": "ℓ∞", "l2": "ℓ2"}
+
+
+class Row(NamedTuple):
+    """A measured number, and a line of the CSV file."""
+
+    run: str
+    test: str
+    norm: str
+    level: float
+    metric: str
+    value: float
+    samples: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("runs", nargs="+", type=typed_path, metavar="RUN_DIR", help="a run's directory, or several")
+    parser.add_argument("--split", default="test", help="whose samples are taken (test)")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept (best)")
+    parser.add_argument("--tests", default=",".join(TESTS), help=f"some of {','.join(TESTS)} (all)")
+    parser.add_argument("--limit", type=int, default=1000, help="at most so many samples, drawn by the seed (1000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples, noise, and random starts (0)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
+    parser.add_argument(
+        "--out",
+        type=typed_path,
+        help="the picture's file, with the CSV beside it; default: RUN_DIR/robustness/robustness.png, of several runs "
+        "outputs/robustness.png, beside a CSV in each",
+    )
+    add_trust(parser)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Measures the runs, writes their files, shows the table."""
+    tests = wanted(arguments.tests)
+    if arguments.limit < 1:
+        raise Refused(f"--limit={arguments.limit}: must be at least 1")
+    if not 0 <= arguments.seed < 2**63:
+        raise Refused(f"--seed={arguments.seed}: must be at least 0 and less than 2**63")
+    runs = load(arguments.runs, arguments.split, arguments.checkpoint, arguments.device, arguments.trusted)
+    names, several = short_names([run.path for run in runs]), len(runs) > 1
+    out = arguments.out or (Path("outputs") if several else own_folder(runs[0])) / "robustness.png"
+    for place in [out, *(own_folder(run) / out.name for run in runs if several)]:
+        check_picture(place)  # before the work
+    unit, rows, notes = input_unit(runs[0]), [], []
+    for name in names:
+        run = runs.pop(0)  # its data go with it
+        of_run, said = measure(run, name, tests, arguments.split, arguments.limit, arguments.seed)
+        if several:
+            write_out(own_folder(run) / "robustness.csv", csv_text(of_run).encode())
+        rows, notes = rows + of_run, notes + said
+    if not rows:
+        raise Refused(f"--tests={arguments.tests}: nothing to measure; {notes[0]}")
+    write_out(out.with_suffix(".csv"), csv_text(rows).encode())
+    of_samples = f"{rows[0].samples:,} samples of the {arguments.split} split"
+    kind = out.suffix.removeprefix(".")
+    write_out(out, rendered(figure, rows, names, unit, of_samples, kind=kind, dpi=110))
+    console = screen()
+    console.print(f"{title_of(rows[0].metric)}; {of_samples}; noise and attacks in units {unit}", markup=False)
+    console.print(table(rows, names))
+    for note in notes:
+        console.print(f"note: {note}", markup=False)
+    tell(f"table    {out.with_suffix('.csv')}", f"picture  {out}")
+
+
+def wanted(text: str) -> list[tuple[str, str]]:
+    """The tests, with their norms, in a text such as prune,fw.
+
+    Raises:
+        Refused: there is no such test.
+    """
+    given = [part.strip() for part in text.split(",")]
+    for test in given:
+        if test not in TESTS:
+            near = difflib.get_close_matches(test, TESTS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise Refused(f"--tests={text}: there is no test {test!r}; {hint}there are {', '.join(TESTS)}")
+    return [(test, norm) for test, norm in LEVELS if test in given]
+
+
+def load(paths: Sequence[Path], split: str, checkpoint: str, device: str, trusted: bool) -> list[Run]:
+    """The runs, without their data.
+
+    Raises:
+        Refused: one cannot be read, or they cannot be compared.
+    """
+    from trainer.analysis.load import load_run
+    from trainer.analysis.perturbed import metric_of
+
+    runs = [load_run(path, checkpoint, device, trusted=trusted) for path in {p.resolve(): p for p in paths}.values()]
+    kinds = [f"{metric_of(run.objective)}, over changes in units {input_unit(run)}" for run in runs]
+    for run, kind in zip(runs, kinds, strict=True):
+        run.has_split(split)
+        if kind != kinds[0]:
+            raise Refused(f"{run.path}: cannot be beside {runs[0].path}: it has {kind}, and that {kinds[0]}")
+    return runs
+
+
+def input_unit(run: Run) -> str:
+    """What sizes of noise and of attacks mean."""
+    from trainer.analysis.perturbed import unit_of
+
+    return unit_of(run.facts)
+
+
+def measure(
+    run: Run, name: str, tests: Sequence[tuple[str, str]], split: str, limit: int, seed: int
+) -> tuple[list[Row], list[str]]:
+    """The run's numbers, and what a reader should know of them."""
+    from trainer.analysis import perturbed as trials
+
+    s = trials.subject(run, split, limit, seed)
+    metric, rows, notes = trials.metric_of(run.objective), [], []
+    total = sum(len(LEVELS[key]) for key in tests)
+    with loading_progress(lambda: None) as progress:
+        for test, norm in tests:
+            before = len(rows)
+            for level, value in zip(LEVELS[test, norm], trials.curve(s, test, norm, LEVELS[test, norm]), strict=False):
+                rows.append(Row(str(run.path), test, norm, level, metric, value, s.samples))
+                progress(f"measuring {name}", len(rows), total)
+            if len(rows) == before:
+                notes.append(f"{name}: its model has no hidden layer whose {test} could go")
+    blind = trials.without_direction(s) if any(test in ATTACKS for test, _ in tests) else 0
+    if blind:
+        notes.append(
+            f"{name}: at {blind} of {s.samples} samples the loss has no gradient, so that attacks lack a direction; "
+            "the model may be weaker than they show"
+        )
+    return rows, notes
+
+
+def own_folder(run: Run) -> Path:
+    """Where a run's own results lie."""
+    return run.path / "robustness"
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The ends of the paths, as short as tells them apart."""
+    parts = [path.resolve().parts for path in paths]
+    for n in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(p[-n:]) for p in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """The rows under their header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([Row._fields, *rows])
+    return text.getvalue()
+
+
+def curves(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, dict[float, float]]]:
+    """(test, norm) -> run -> level -> value, in the order of the tests."""
+    found: dict[tuple[str, str], dict[str, dict[float, float]]] = {}
+    for row in rows:
+        found.setdefault((row.test, row.norm), {}).setdefault(row.run, {})[row.level] = row.value
+    return {key: found[key] for key in LEVELS if key in found}
+
+
+def table(rows: Sequence[Row], names: Sequence[str]) -> Table:
+    """A row for each test and level, a column for each run."""
+    metric, shown = rows[0].metric, Table()
+    shown.add_column("test")
+    shown.add_column("level", justify="right")
+    for name in names:
+        shown.add_column(escape(name), justify="right", overflow="fold")
+    runs = list(dict.fromkeys(row.run for row in rows))
+    for (test, norm), of_test in curves(rows).items():
+        for level in LEVELS[test, norm]:
+            values = (of_test.get(run, {}).get(level) for run in runs)
+            cells = ("" if v is None else f"{v:.4f}" if metric == "accuracy" else f"{v:.4g}" for v in values)
+            percent = " %" if test in COMPRESSIONS else ""
+            shown.add_row(f"{test} {norm}".strip(), f"{level:g}{percent}", *cells)
+        shown.add_section()
+    return shown
+
+
+def title_of(metric: str) -> str:
+    """The metric in words."""
+    return {"accuracy": "accuracy", "rmse": "rmse in the targets' own units (lower is better)"}.get(metric, metric)
+
+
+def figure(rows: Sequence[Row], names: Sequence[str], unit: str, of_samples: str) -> Figure:
+    """A panel for each test and norm: what happens to weights and by chance, then attacks, a line for each ball."""
+    from matplotlib.figure import Figure
+
+    found, metric = curves(rows), rows[0].metric
+    lines = [[key for key in found if key[1] == norm] for norm in ("", *RADII)]
+    lines = [line for line in lines if line]
+    across = max(map(len, lines))
+    labels = [shortened(name) for name in names] if len(names) > 1 else []
+    width = max(3.1 * across, 4.6, 0.6 + 0.075 * max(map(len, labels), default=0))
+    columns = max(1, int(width / (0.6 + 0.075 * max(map(len, labels), default=0))))  # inches of a line and a name
+    legend = 0.2 * math.ceil(len(labels) / columns)
+    shown = Figure(figsize=(width, 2.7 * len(lines) + 0.9 + legend), layout="constrained")
+    panels = shown.subplots(len(lines), across, squeeze=False, sharey=True)
+    runs = list(dict.fromkeys(row.run for row in rows))
+    for line, axes in zip(lines, panels, strict=True):
+        for axis, key in zip(axes, line, strict=False):
+            draw(axis, key, [(name, found[key].get(run, {})) for name, run in zip(names, runs, strict=True)], unit)
+        axes[0].set_ylabel(metric)
+        for axis in axes[len(line) :]:
+            axis.axis("off")
+    panels[0, 0].set_ylim(0, 1.02 if metric == "accuracy" else None)
+    of_run = f" of {names[0]}" if len(names) == 1 else ""
+    shown.suptitle(f"{title_of(metric)}{of_run}, {of_samples}", fontsize=11)
+    if len(names) > 1:
+        handles, _ = panels[0, 0].get_legend_handles_labels()
+        shown.legend(handles, labels, loc="outside lower center", ncols=min(len(names), columns), fontsize=9)
+    return shown
+
+
+def shortened(name: str) -> str:
+    """A name of bounded length; folders of a sweep often differ at their end."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[1 - LONGEST // 2 :]}"
+
+
+def draw(axis, key: tuple[str, str], of_runs: Sequence[tuple[str, dict[float, float]]], unit: str) -> None:
+    """One test's curves, to the right what changes more."""
+    test, norm = key
+    title, label = AXES[test] if test in AXES else (f"{ATTACKS[test]}, {BALLS[norm]}", "radius")
+    if test not in COMPRESSIONS:
+        label = f"{label}, in units {unit}"
+    for number, (name, values) in enumerate(of_runs):
+        style = {"marker": "os^Dv*PX"[number % 8], "markersize": 4, "linewidth": 1.3, "alpha": 0.85}
+        axis.plot(list(values), list(values.values()), label=name, **style)
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel(label, fontsize=8)
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.3)
+    if test == "low_rank":
+        axis.set_xscale("log")
+        axis.set_xlim(125, 1.6)
+        ticks = [level for level in LEVELS[key] if level != 75]  # its label would touch that of 100
+        axis.set_xticks(ticks, [f"{level:g}" for level in ticks])
+        axis.minorticks_off()

@@ -1,0 +1,1 @@
+"""How commands begin, are parsed, checked, explained and ended; what a terminal shows."""

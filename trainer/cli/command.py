@@ -1,0 +1,122 @@
+"""How every command ends: what is wrong is said in one line, and the exit status tells the kinds of ends apart."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from trainer.cli.begin import Stopped, finish, signals_raise
+from trainer.cli.commands import COMMANDS
+from trainer.cli.processes import other_process
+from trainer.rundir import trust
+from trainer.rundir.errors import Refused
+from trainer.rundir.text import printable, printable_lines
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+EXIT = {"finished": 0, "failed": 1, "refused": 2, "diverged": 3, "held": 75}  # the last: of a job
+
+
+def report(error: Exception, tracebacks: bool, overrides: list[str], otherwise: str | None = None) -> int:
+    """Prints a person's mistake as one line, what is none as `otherwise` or a traceback; returns the exit status."""
+    from trainer.cli.explain import explain  # brings Hydra, which a command that goes well may have no need of
+
+    line = explain(error, overrides, otherwise)
+    if line is not None and other_process():  # the first process says it
+        return EXIT["refused"]
+    if line is None or tracebacks:
+        print(printable_lines("".join(traceback.format_exception(error)).rstrip()), file=sys.stderr)
+    return EXIT["failed"] if line is None else refuse(line)
+
+
+def refuse(line: str, code: int = EXIT["refused"]) -> int:
+    """Prints the one line that says what is wrong (the many jobs of a sweep have several); returns the exit status."""
+    print(f"conga: {printable_lines(line)}", file=sys.stderr)
+    return code
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Adds the switch for directories that name classes of their own; see ``trainer.rundir.trust``."""
+    parser.add_argument(trust.FLAG, dest="trusted", action="store_true", help=trust.HELP)
+
+
+def carry_out(name: str, module: Any, words: Sequence[str]) -> int:
+    """Runs one command of ``trainer.cli.commands``; its exit status is 0, or the process ends with the one that it has.
+
+    Args:
+        module: has `add_arguments` and `main`; perhaps `EPILOG`, the end of its help, and `prepared` for its words.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m trainer {name}", description=COMMANDS[name].line, epilog=getattr(module, "EPILOG", None)
+    )
+    parser.error = refuse_arguments
+    module.add_arguments(parser)
+    with one_line_mistakes(shown if name in ("resume", "show") else whole):
+        module.main(parser.parse_intermixed_args(getattr(module, "prepared", list)(words)))
+    return EXIT["finished"]
+
+
+def refuse_arguments(message: str) -> None:
+    """What argparse calls with its own errors."""
+    raise Refused(f"{message}; --help lists what there is")
+
+
+def plain_warnings() -> None:
+    """Makes warnings of Python and of libraries one line each, without the place in their code."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"conga: warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
+
+    warnings.showwarning = show
+
+
+def whole(code: int) -> int:
+    """The exit status of a command whose product is what it prints: `code`, but for output that was lost."""
+    line = finish()
+    return code if line is None else refuse(line, code or EXIT["failed"])
+
+
+def shown(code: int) -> int:
+    """The exit status `code` of a command that trains, with a warning where what it showed was lost."""
+    line = finish()
+    if line is not None and not other_process():
+        print(f"conga: warning: {line}", file=sys.stderr)
+    return code
+
+
+def status(end: SystemExit) -> int:
+    """Its exit status."""
+    return end.code if isinstance(end.code, int) else int(bool(end.code))
+
+
+@contextlib.contextmanager
+def one_line_mistakes(close: Callable[[int], int] = whole) -> Iterator[None]:
+    """Ends the process with the exit status that the README lists, and one line, where the command inside fails.
+
+    Args:
+        close: what becomes of its exit status where output was lost: `whole` or `shown`.
+    """
+    plain_warnings()
+    code = EXIT["finished"]
+    try:
+        with signals_raise():
+            yield
+    except SystemExit as end:
+        code = status(end)
+    except KeyboardInterrupt as error:
+        sys.exit(refuse("interrupted", 128 + interrupted_by(error)))
+    except Exception as error:
+        sys.exit(report(error, tracebacks=os.environ.get(FULL_ERROR) == "1", overrides=sys.argv[1:]))
+    if code := close(code):
+        sys.exit(code)
+
+
+def interrupted_by(error: KeyboardInterrupt) -> int:
+    """The signal's number."""
+    return error.signum if isinstance(error, Stopped) else signal.SIGINT

@@ -1,0 +1,86 @@
+"""How Hydra composes here: as ever, but for keys that only swept choices have, data that moved, and ~.
+
+This module does not import torch: it is on the way of ``--help``.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+
+import hydra._internal.hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trainer.rundir import run_dir
+from trainer.rundir.typed import typed_path
+
+
+class Loader(ConfigLoaderImpl):
+    """Composes what all jobs of a sweep share without asking whether each of their keys exists.
+
+    Hydra composes a sweep's first configuration with the default choices where choices are swept, so it would refuse a
+    key that only these have. What a job takes is seen when the job is composed. Likewise the place of a resumed run's
+    data is no key of the default data.
+    """
+
+    made: ClassVar[list[str]] = []  # gets the directories that Hydra will make for a run, where they are not there
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        how = (run_mode, from_shell, validate_sweep_overrides)
+        if any(override.startswith("train.resume=") for override in overrides):
+            overrides = [f"++{o}" if o.partition("=")[0] in run_dir.MOVABLE else o for o in overrides]
+        if run_mode != RunMode.MULTIRUN:
+            return self.placed(super().load_configuration(config_name, overrides, *how))
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        of_jobs = [o for o in parsed if not o.is_sweep_override() and self.is_of_jobs(o)]
+        shared = [o.input_line for o in parsed if o not in of_jobs]
+        config = super().load_configuration(config_name, shared, *how)
+        for override in of_jobs:  # Hydra's own settings may refer to them
+            with suppress(ConfigCompositionException):
+                self._apply_overrides_to_config([override], config)
+        config.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
+        return self.placed(config)
+
+    def placed(self, config: DictConfig) -> DictConfig:
+        """With ~ as somebody's home where Hydra makes directories; it would make one called ~."""
+        for node in (config.hydra.run, config.hydra.sweep):
+            text = OmegaConf.to_container(node, resolve=False)["dir"]
+            if not isinstance(text, str) or text.startswith("${run_dir:"):  # that one would make the directory
+                continue
+            if text.startswith("${"):
+                with suppress(OmegaConfBaseException):
+                    text = node.dir
+            if text.startswith("~"):
+                node.dir = text = str(typed_path(text))
+            if "${" not in text:
+                self.made.extend(run_dir.missing(Path(text).absolute()))
+        return config
+
+    def is_choice(self, override: Override) -> bool:
+        """Whether an override chooses a file of a group, and sets no key."""
+        return bool(self.get_group_options(override.key_or_group)) and not isinstance(override.value(), dict)
+
+    def is_of_jobs(self, override: Override) -> bool:
+        """Whether an override sets a key of a run, and none of the sweep or of Hydra."""
+        own = override.is_hydra_override() or override.key_or_group.split(".")[0] in ("hydra", "sweep")
+        return not own and not self.is_choice(override)
+
+
+def install(made: list[str]) -> None:
+    """Has Hydra compose with :class:`Loader`, for which it has no setting."""
+    Loader.made = made
+    hydra._internal.hydra.ConfigLoaderImpl = Loader

@@ -1,0 +1,250 @@
+"""What a run shows: bars on a terminal, one plain line an epoch elsewhere; ``train.log`` gets the plain lines."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.rundir.files import append_line
+from trainer.rundir.text import printable, printable_lines
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.segment import Segment
+    from rich.text import Text
+
+LINE_EVERY_S = 10.0  # while data are loaded, where there is no terminal
+
+
+class Display:
+    """Plain lines on standard output, and in the run's log. The base of the terminal's display.
+
+    Args:
+        log: the file that gets every line.
+        epochs, steps: of the whole run.
+        steps_per_epoch: of one epoch.
+    """
+
+    interval = 5.0  # seconds between pulses: nothing is shown, but a dead run is noticed and the heartbeat goes on
+
+    def __init__(self, log: Path, epochs: int, steps: int, steps_per_epoch: int):
+        self.log, self.epochs, self.steps, self.steps_per_epoch = log, epochs, steps, steps_per_epoch
+
+    def say(self, line: str) -> None:
+        """Shows and logs a line."""
+        line = printable(line)
+        self.note(line)
+        self._print(line)
+
+    def note(self, line: str) -> None:
+        """Logs a line, or several."""
+        append_line(self.log, printable_lines(line), settle=False)  # every number of an epoch is in metrics.csv, too
+
+    def start_epoch(self, epoch: int, step: int, position: int) -> None:
+        """Epoch `epoch` (from 0) begins, or goes on, at step `step` of the run and `position` of the epoch."""
+
+    def pulse(self, step: int, position: int, live: dict[str, float], samples_per_s: float) -> None:
+        """Numbers of the epoch under way: steps in all and in the epoch, running averages."""
+
+    def end_epoch(self, row: dict[str, Any], improved: bool) -> None:
+        """The line of a finished epoch; a star marks the best so far."""
+        self.say(epoch_line(row, self.epochs, improved))
+
+    def close(self, facts: dict[str, str]) -> None:
+        """The run's end: status, best, test, parameters, seconds, path."""
+        for name, value in facts.items():
+            self.say(f"{name:<11} {value}")
+
+    def stop(self) -> None:
+        """Gives the terminal back."""
+
+    def _print(self, line: str) -> None:
+        print(line, flush=True)
+
+
+class TerminalDisplay(Display):
+    """An epoch bar and a step bar under the lines, and a table at the end."""
+
+    interval = 0.25
+
+    def __init__(self, log: Path, epochs: int, steps: int, steps_per_epoch: int):
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        super().__init__(log, epochs, steps, steps_per_epoch)
+        self.console = screen()
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[count]}"),
+            TextColumn("{task.fields[live]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+        )
+        self.live = ""  # stays between epochs, which may be shorter than a pulse
+        self.run_bar = self.bars.add_task("epoch", total=steps, count="", live="")
+        self.epoch_bar = self.bars.add_task("step ", total=steps_per_epoch, count="", live="")
+
+    def start_epoch(self, epoch: int, step: int, position: int) -> None:
+        self.bars.start()
+        self.bars.update(self.run_bar, completed=step, count=f"{epoch + 1}/{self.epochs}")
+        self.bars.reset(self.epoch_bar, completed=position, live=self.live, count=f"{position}/{self.steps_per_epoch}")
+
+    def pulse(self, step: int, position: int, live: dict[str, float], samples_per_s: float) -> None:
+        from rich.markup import escape
+
+        numbers = [f"{escape(printable(name))} {value:.4f}" for name, value in live.items()]
+        self.live = "  ".join([*numbers, f"{samples_per_s:,.0f} samples/s"])
+        self.bars.update(self.run_bar, completed=step)
+        self.bars.update(self.epoch_bar, completed=position, live=self.live, count=f"{position}/{self.steps_per_epoch}")
+
+    def close(self, facts: dict[str, str]) -> None:
+        from rich.table import Table
+
+        self.stop()
+        table = Table(show_header=False)
+        for name, value in facts.items():
+            self.note(printable(f"{name:<11} {value}"))
+            table.add_row(name, value)
+        self.console.print(table, markup=False)
+
+    def stop(self) -> None:
+        self.bars.stop()
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
+
+
+def tell(*lines: str) -> None:
+    """Prints lines in which nothing is hidden."""
+    print(*map(printable, lines), sep="\n", flush=True)
+
+
+def screen(**how: Any) -> Console:
+    """Standard output as rich fills it, with no text in which something is hidden."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class Screen(Console):
+        def render_str(self, text: str, **how: Any) -> Text:
+            return super().render_str(printable(text), **how)
+
+        def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+            if isinstance(renderable, Text) and (text := printable_lines(renderable.plain)) != renderable.plain:
+                renderable = renderable.blank_copy(text)
+            return super().render(renderable, options)
+
+    return Screen(highlight=False, **how)
+
+
+@contextlib.contextmanager
+def loading_progress(check: Callable[[], None]) -> Iterator[Callable[[str, int, int], None]]:
+    """What shows the progress of loading, given (what, done, total): a bar, or a line every ten seconds.
+
+    It also calls `check` each time, which may raise.
+    """
+    bars, shown_at = None, time.perf_counter()
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal bars, shown_at
+        check()
+        if on_terminal():
+            if bars is None:
+                from rich.markup import escape
+                from rich.progress import Progress
+
+                bars = Progress(transient=True)
+                bars.start()
+                bars.add_task(escape(printable(what)), total=total)
+            bars.update(bars.task_ids[0], completed=done)
+        elif time.perf_counter() - shown_at > LINE_EVERY_S:
+            shown_at = time.perf_counter()
+            tell(f"{what}: {done:,} of {total:,}")
+
+    try:
+        yield show
+    finally:
+        if bars is not None:
+            bars.stop()
+
+
+def on_terminal() -> bool:
+    """Whether standard output is a terminal that can show bars."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+class Logged(Display):
+    """Only in the run's log: the screen belongs to the sweep."""
+
+    def _print(self, line: str) -> None:
+        pass
+
+
+class Silent(Display):
+    """Nothing at all: of the processes of a run, one shows and logs."""
+
+    def say(self, line: str) -> None:
+        pass
+
+    def note(self, line: str) -> None:
+        pass
+
+    def end_epoch(self, row: dict[str, Any], improved: bool) -> None:
+        pass
+
+
+def make_display(log: Path, epochs: int, steps: int, steps_per_epoch: int) -> Display:
+    """Bars where standard output is a terminal that can show them, else plain lines."""
+    return (TerminalDisplay if on_terminal() else Display)(log, epochs, steps, steps_per_epoch)
+
+
+def epoch_line(row: dict[str, Any], epochs: int, improved: bool) -> str:
+    """One epoch as a line: ``epoch  3/30  train loss 0.4 accuracy 0.9  val loss …  lr …  gap …  9,000 samples/s``."""
+    parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"]
+    shown = [k.partition("/")[2] for k in row if k.startswith("train/")]  # the others are in metrics.csv
+    parts += measured(row, shown)
+    parts += [f"{k.partition('/')[2]} {row[k]:.4g}" for k in ("optim/lr", "optim/fw_gap") if k in row]
+    parts += coefficients(row)
+    parts.append(f"{row['time/samples_per_s']:,.0f} samples/s")
+    return "  ".join(parts) + ("  *" if improved else "")
+
+
+def untrained_line(row: dict[str, Any], shown: Sequence[str]) -> str:
+    """What a model is before its first step; of its metrics those `shown`."""
+    return "  ".join(["untrained ", *measured(row, shown), *coefficients(row)])
+
+
+def measured(row: dict[str, Any], shown: Sequence[str]) -> list[str]:
+    """The metrics of each split: ``train loss 0.4 accuracy 0.9``."""
+    splits = {split: [k for k in shown if f"{split}/{k}" in row] for split in ("train", "val", "ema")}
+    return [
+        " ".join([split, *(f"{k} {decimals(row[f'{split}/{k}'])}" for k in ks)]) for split, ks in splits.items() if ks
+    ]
+
+
+def decimals(value: float) -> str:
+    """Four decimals, and from a million on, as of a run that diverges, with an exponent."""
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4e}"
+
+
+def coefficients(row: dict[str, Any]) -> list[str]:
+    """Those of a linear model: ``coefficients size 7.159 intercept 385.1``."""
+    found = {k.partition("/")[2]: v for k, v in row.items() if k.startswith("coefficient/")}
+    numbers = [f"{k} {v:,.{4 if abs(v) < 1e4 else 6}g}" for k, v in found.items()]
+    return [" ".join(["coefficients", *numbers])] if numbers else []
+
+
+def listed(names: list[str], most: int = 6) -> str:
+    """Names in a line, the first few of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def number(value: float | None) -> str:
+    """Four digits; what JSON cannot hold, such as NaN, is none."""
+    return "-" if value is None or math.isnan(value) else decimals(value)

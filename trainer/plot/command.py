@@ -1,0 +1,271 @@
+"""``python -m trainer plot [PATH …]``: pictures of the runs below the paths, as PNG, SVG or PDF.
+
+    python -m trainer plot outputs/RUN outputs/RUN --y train/loss,val/loss
+    python -m trainer plot SWEEP --y val/accuracy --by optim --band seed
+    python -m trainer plot SWEEP --heatmap optim.lr,objective.l2 --value train/accuracy,test/accuracy
+    python -m trainer plot SWEEP --parallel --value test/accuracy --out sweep.pdf
+    python -m trainer plot SWEEP --sweep
+
+Reads no more than the run directories say, also while runs are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.cli.display import tell
+from trainer.plot import look
+from trainer.plot.curves import curves_figure
+from trainer.plot.figures import check_picture, rendered, write_out
+from trainer.plot.heatmap import heatmap_figure
+from trainer.plot.parallel import parallel_figure
+from trainer.plot.scale import labels, numeric
+from trainer.plot.sweep import REPEATED, rendering
+from trainer.plot.values import check_metric, columns, groups, main_metric, measured, named, splits_of
+from trainer.rundir.errors import Refused
+from trainer.rundir.records import RunRecord, differing, find_runs
+from trainer.rundir.run_dir import shown
+from trainer.rundir.typed import typed_path
+from trainer.runs.columns import Names, row, tests
+from trainer.runs.where import parse
+
+KINDS = ("png", "svg", "pdf")
+NOTED = 5  # damaged runs that are named
+OWN = {  # options that only some pictures take
+    "curves": ("x", "y", "by", "band", "log_x", "log_y"),
+    "heatmap": ("value", "by"),
+    "parallel": ("value",),
+    "sweep": ("value",),
+}
+
+
+EPILOG = (
+    "METRIC is test/accuracy, a column of metrics.csv such as val/loss (at the best epoch), final/val/loss, "
+    "best, seconds, parameters, epochs or steps. KEY is a key of the configuration (optim.lr, or lr where that is "
+    "clear) or a choice (optim)."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("paths", nargs="*", type=typed_path, metavar="PATH", help="where to look; default: outputs")
+    parser.add_argument("--where", metavar="CONDITION", help="only these runs: 'optim=cgd and test/accuracy>0.9'")
+    parser.add_argument(
+        "--out", type=typed_path, metavar="FILE", help=".png, .svg or .pdf; default: a PNG in the first PATH"
+    )
+    parser.add_argument("--title", metavar="TEXT")
+    parser.add_argument("--size", metavar="WxH", help="in inches, such as 3.3x2.4 for a column of a paper")
+    curves = parser.add_argument_group("curves, which are drawn by default")
+    curves.add_argument("--x", metavar="COLUMN", help="epoch, step, seconds or a column of metrics.csv; default: epoch")
+    curves.add_argument("--y", metavar="COLUMNS", help="columns of metrics.csv, by commas; default: what is monitored")
+    curves.add_argument("--by", metavar="KEYS", help="a colour for each value of the first key, dashes for the second")
+    curves.add_argument("--band", metavar="KEYS", help="mean and standard deviation over these, such as seed")
+    for which in "xy":
+        curves.add_argument(
+            f"--log-{which}", action=argparse.BooleanOptionalAction, help=f"a logarithmic {which} axis, or none"
+        )
+    other = parser.add_argument_group("other pictures")
+    kind = other.add_mutually_exclusive_group()
+    kind.add_argument("--heatmap", metavar="KEY,KEY", help="a map over two numbers; a row of maps for each --by")
+    kind.add_argument(
+        "--parallel", nargs="?", const="", metavar="KEYS", help="an axis for each; default: all that differ"
+    )
+    kind.add_argument("--sweep", action="store_true", help="the picture that a sweep leaves behind as sweep.png")
+    other.add_argument("--value", metavar="METRICS", help="what is shown, by commas; default: accuracy in the test")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Carries the command out."""
+    others = [kind for kind in ("heatmap", "parallel", "sweep") if getattr(arguments, kind) not in (None, False)]
+    kind = others[0] if others else "curves"
+    check_options(arguments, kind)
+    records, notes = chosen(arguments)
+    name, draw, *given = {"curves": curves_of, "heatmap": heatmap_of, "parallel": parallel_of, "sweep": sweep_of}[kind](
+        arguments, records
+    )
+    out = arguments.out or arguments.paths[0] / f"{name}.png"
+    write_out(out, rendered(draw, *given, kind=out.suffix[1:].lower(), dpi=look.DPI, look=look.LOOK))
+    tell(*(f"note     {note}" for note in notes), f"picture  {shown(out.absolute())}")
+
+
+Drawing = tuple[Any, ...]  # the name of a file, the function that draws, what it is given
+
+
+def check_options(arguments: argparse.Namespace, kind: str) -> None:
+    """Refuses what cannot be carried out, before anything is read; fills in the default path."""
+    for option in dict.fromkeys(option for of_kind in OWN.values() for option in of_kind):
+        if getattr(arguments, option) is not None and option not in OWN[kind]:
+            hint = f"it takes {', '.join('--' + o.replace('_', '-') for o in OWN[kind])}"
+            picture = "curves" if kind == "curves" else f"--{kind}"
+            raise Refused(f"--{option.replace('_', '-')}: no option of {picture}; {hint}")
+    if arguments.out is not None and arguments.out.suffix.lower() not in {f".{k}" for k in KINDS}:
+        raise Refused(f"--out={arguments.out}: its name must end in .png, .svg or .pdf")
+    check_picture(arguments.out)
+    if arguments.size is not None:
+        found = re.fullmatch(r"(\d+\.?\d*)[x,](\d+\.?\d*)", arguments.size)
+        size = tuple(map(float, found.groups())) if found else (0.0, 0.0)
+        if not all(0.5 <= side <= 100 for side in size):
+            raise Refused(f"--size={arguments.size}: must be inches, 0.5 to 100 each, such as 3.3x2.4")
+        arguments.size = size
+    if arguments.parallel and not arguments.paths and Path(arguments.parallel).is_dir():
+        arguments.paths, arguments.parallel = [Path(arguments.parallel)], ""  # `--parallel PATH` names no key
+    arguments.paths = arguments.paths or [Path("outputs")]
+
+
+def chosen(arguments: argparse.Namespace) -> tuple[list[RunRecord], list[str]]:
+    """The runs that are drawn, and remarks about those that cannot be read.
+
+    Raises:
+        Refused: there are none.
+    """
+    places = ", ".join(map(str, arguments.paths))
+    found = find_runs(arguments.paths)
+    if not found:
+        raise Refused(f"{places}: no runs below; a run is a directory with .hydra/config.yaml in it")
+    damaged = [record for record in found if record.status == "damaged"]
+    records = [record for record in found if record.status != "damaged"]
+    notes = [f"{record.name}: left out, damaged: {record.error}" for record in damaged[:NOTED]]
+    notes += [f"and {len(damaged) - NOTED} more damaged runs"] if len(damaged) > NOTED else []
+    if arguments.where is not None:
+        names = Names(found)
+        condition = parse(arguments.where, lambda name: names(name, "--where"))
+        records = [record for record in records if condition(row(record))]
+        if not records:
+            raise Refused(f"--where={arguments.where}: none of the {len(found)} runs in {places} is so")
+    if not records:
+        raise Refused(f"{places}: all runs are damaged; {notes[0]}")
+    return records, notes
+
+
+def listed(text: str | None) -> list[str]:
+    """What stands between commas."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def keys_of(records: Sequence[RunRecord], text: str | None, option: str) -> list[str]:
+    """Keys of the configuration that stand in an option, in full: ``lr`` is ``optim.lr`` where that is clear."""
+    known, found = list(dict.fromkeys(key for record in records for key in record.config)), []
+    for name in listed(text):
+        keys = [name] if name in known else [key for key in known if key.endswith(f".{name}")]
+        if len(keys) != 1:
+            several = f"{name} could be {', '.join(keys)}"
+            none = f"no run has a key {name}; the runs differ in {differs(records)}"
+            raise Refused(f"{option}={text}: {several if keys else none}")
+        found += keys
+    return list(dict.fromkeys(found))
+
+
+def metrics_of(records: Sequence[RunRecord], text: str | None) -> list[str]:
+    """The metrics of --value; the main one in the test by default.
+
+    Raises:
+        Refused: no run has one of them, or none has finished.
+    """
+    finished = [record for record in records if record.status == "finished"]
+    if not finished:
+        raise Refused(none_finished(records))
+    if text is None:
+        return (splits_of(records, main_metric(records)) or ["best"])[-1:]
+    short = {"best/value": "best", "test": next(iter(tests(records)), "test")}
+    found = [short.get(name, name) for name in listed(text)]
+    for name in found:
+        check_metric(finished, name, "--value")
+        if not any(math.isfinite(measured(record, name)) for record in finished):
+            raise Refused(f"--value={name}: none of the {len(finished)} runs that finished has a number of it")
+    if not found:
+        raise Refused("--value: name a metric, such as test/accuracy")
+    return found
+
+
+def none_finished(records: Sequence[RunRecord]) -> str:
+    """The line about runs of which none has a result."""
+    counts = ", ".join(f"{n} {status}" for status, n in Counter(record.status for record in records).items())
+    return f"nothing to draw: no run has finished ({counts}); curves (--y) show runs under way"
+
+
+def curves_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Drawing:
+    """Metrics over epochs."""
+    known = columns(records)
+    if not known:
+        raise Refused(f"nothing to draw: no run of {len(records)} has finished an epoch")
+    x, ys = arguments.x or "epoch", listed(arguments.y) or [monitored(records, known)]
+    if x == "seconds" and "time/epoch_s" not in known:
+        raise Refused("--x=seconds: no run has the column time/epoch_s")
+    for name, option in ((x, "--x"), *((y, "--y") for y in ys)):
+        if name not in known and not (option == "--x" and name == "seconds"):
+            also = " and seconds" if option == "--x" else ""
+            raise Refused(f"{option}={name}: no run has that column; there are {', '.join(known)}{also}")
+    by = None if arguments.by is None else keys_of(records, arguments.by, "--by")
+    band = None if arguments.band is None else keys_of(records, arguments.band, "--band")
+    if by and band and set(by) & set(band):
+        raise Refused(f"--band={arguments.band}: --by={arguments.by} keeps apart what the band would put together")
+    log = (arguments.log_x, arguments.log_y)
+    name = "curves_" + "_".join(y.replace("/", "-") for y in ys)
+    return name, curves_figure, records, x, ys, by, band, log, arguments.title, arguments.size
+
+
+def monitored(records: Sequence[RunRecord], known: Sequence[str]) -> str:
+    """What most runs watch and has a number, or a column that there is."""
+    counts = Counter(str(record.config.get("train.monitor")) for record in records)
+    names = [name for name, _ in counts.most_common() if name in known]
+    names = [name for name in names if any(np.isfinite(r.curves[name]).any() for r in records if name in r.curves)]
+    return next(iter(names), next((name for name in known if name.endswith("loss")), known[-1]))
+
+
+def heatmap_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Drawing:
+    """A map over two numbers."""
+    option = f"--heatmap={arguments.heatmap}"
+    keys = keys_of(records, arguments.heatmap, "--heatmap")
+    if len(keys) != 2:
+        raise Refused(f"{option}: must be two keys, such as optim.lr,objective.l2")
+    metrics = metrics_of(records, arguments.value)
+    for key in keys:
+        values = list(groups(records, [key]))
+        if len(values) < 2:
+            raise Refused(f"{option}: {key} is {labels(values[0])[0]} in all runs; they differ in {differs(records)}")
+        if not numeric([value for (value,) in values]):
+            odd = next(value for (value,) in values if not numeric([value]))
+            raise Refused(f"{option}: {key} is no number in every run ({labels([odd])[0]}); --where chooses runs")
+    by = keys_of(records, arguments.by, "--by")
+    choices = groups(records, by)
+    rows = [(named(by, choice, list(choices)), equal) for choice, equal in choices.items()]
+    over = [key for key in differing(records) if key not in (*keys, *by)]
+    name = "heatmap_" + "_".join(metric.replace("/", "-") for metric in metrics)
+    return name, heatmap_figure, rows, tuple(keys), metrics, over, arguments.title, arguments.size
+
+
+def parallel_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Drawing:
+    """Parallel coordinates."""
+    keys = keys_of(records, arguments.parallel, "--parallel")
+    metrics = metrics_of(records, arguments.value)
+    if len(metrics) > 1:
+        raise Refused(f"--value={arguments.value}: parallel coordinates show one metric")
+    if not keys:
+        varied = differing(records)
+        keys = [key for key in varied if key not in REPEATED] or varied
+    if not keys:
+        raise Refused(f"--parallel: the {len(records)} runs differ in nothing; --parallel KEYS names axes")
+    name = f"parallel_{metrics[0].replace('/', '-')}"
+    return name, parallel_figure, records, keys, metrics[0], arguments.title, arguments.size
+
+
+def sweep_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Drawing:
+    """The picture that suits what was swept; of runs that are no sweep, that suits how they differ."""
+    swept = list(dict.fromkeys(key for record in records for key in record.swept)) or differing(records)
+    metrics = None if arguments.value is None else metrics_of(records, arguments.value)
+    found = rendering(records, swept, metrics, arguments.title, arguments.size)
+    if found is None:
+        raise Refused(none_finished(records))
+    return "sweep", *found
+
+
+def differs(records: Sequence[RunRecord]) -> str:
+    return ", ".join(differing(records)) or "nothing"

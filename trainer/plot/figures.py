@@ -1,0 +1,85 @@
+"""How figures become files: PNG, SVG or PDF, the same bytes for the same figure. Does not import torch."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.rundir.errors import Refused
+from trainer.rundir.files import write_whole
+from trainer.rundir.text import printable_lines
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Without a date; text stays text in an SVG, and a PDF has fonts that a publisher takes.
+UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+FONTS = {"svg.fonttype": "none", "svg.hashsalt": "conga", "pdf.fonttype": 42}
+
+
+def rendered(
+    draw: Callable[..., Figure], *args: Any, kind: str = "png", dpi: int = 130, look: dict[str, Any] | None = None
+) -> bytes:
+    """What ``draw(*args)`` draws, as a file of that `kind`. Names are shown as they are, whatever they hold.
+
+    Args:
+        look: matplotlib's settings while it is drawn.
+    """
+    import matplotlib
+
+    file, settings = io.BytesIO(), {"text.parse_math": False} | FONTS | (look or {})
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks: boxes have to do
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # too small a size was asked for
+        figure = draw(*args)
+        make_printable(figure)
+        figure.savefig(file, format=kind, dpi=dpi, metadata=UNDATED.get(kind))
+    return file.getvalue()
+
+
+def make_printable(figure: Figure) -> None:
+    """Shows what no font has, and no SVG may hold, as its escape."""
+    from matplotlib.category import StrCategoryFormatter
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+    of_texts = FixedFormatter | FuncFormatter | StrCategoryFormatter
+    for text in figure.findobj(Text):
+        text.set_text(printable_lines(text.get_text()))
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(axis.get_major_formatter(), of_texts):  # it makes them as it draws
+            axis.set_major_formatter(FuncFormatter(_printable(axis.get_major_formatter())))
+
+
+def _printable(make: Callable[..., str]) -> Callable[..., str]:
+    return lambda value, position=None: printable_lines(make(value, position))
+
+
+def check_picture(out: Path | None) -> None:
+    """Raises Refused if a picture cannot be there, or not of the kind that the name of its file says."""
+    if out is None:
+        return
+    from matplotlib.figure import Figure
+
+    kinds = Figure().canvas.get_supported_filetypes()
+    if out.suffix.removeprefix(".") not in kinds:
+        raise Refused(f"--out={out}: its name must end in .png, .pdf, .svg or another of {', '.join(sorted(kinds))}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"--out={out}: {error.strerror}") from error
+
+
+def write_out(path: Path, content: bytes) -> None:
+    """Writes a file whole.
+
+    Raises:
+        Refused: the system refuses to.
+    """
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror or error}; --out chooses another place") from error

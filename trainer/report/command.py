@@ -1,0 +1,95 @@
+"""``python -m trainer report PATH …``: one HTML file about many runs, which opens without a network.
+
+    python -m trainer report outputs/2026-11-23/07-19-59_sweep --where 'status=finished' --out sweep.html
+
+A table that sorts and filters, learning curves, a heat map over two keys, each run's configuration and log, and what
+two runs differ in. All runs below a PATH are in it, those under way and damaged ones too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from trainer.cli.display import tell
+from trainer.report.page import page
+from trainer.report.payload import payload
+from trainer.rundir.errors import Refused
+from trainer.rundir.files import write_whole
+from trainer.rundir.records import RunRecord, find_runs
+from trainer.rundir.run_dir import shown
+from trainer.rundir.typed import typed_path
+from trainer.runs.columns import Names, row
+from trainer.runs.where import parse
+
+NAME = "report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("paths", type=typed_path, nargs="+", metavar="PATH", help="a run, a sweep, or a folder of them")
+    parser.add_argument("--out", type=typed_path, metavar="FILE.html", help=f"default: {NAME} in the first PATH")
+    parser.add_argument("--where", metavar="CONDITION", help="which runs, as for trainer.runs, such as 'optim=cgd'")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Carries the command out."""
+    records = chosen(arguments.paths, arguments.where)
+    out = arguments.out or arguments.paths[0] / NAME
+    if out.is_dir():
+        raise Refused(f"--out={out}: is a directory; give the file to write, such as {out / NAME}")
+    about = {
+        "title": ", ".join(titled(path) for path in arguments.paths),
+        "generated": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "version": program(),
+        "where": arguments.where,
+    }
+    content = page(payload(records) | about)
+    try:
+        write_whole(out, content)
+    except OSError as error:
+        reason = f"{error.filename or out}: {error.strerror or error}"
+        raise Refused(f"{reason}; --out=FILE.html writes elsewhere") from error
+    counts = ", ".join(f"{n} {status}" for status, n in Counter(record.status for record in records).most_common())
+    runs = "1 run" if len(records) == 1 else f"{len(records):,} runs"
+    name = os.fsencode(shown(out)).decode(errors="replace")  # which need not be text
+    tell(f"written  {name}: {runs} ({counts}), {len(content) / 1e6:.1f} MB; open it in a browser")
+
+
+def chosen(paths: Sequence[Path], where: str | None) -> list[RunRecord]:
+    """The runs below the paths of which the condition is true.
+
+    Raises:
+        Refused: there are none, or the condition is none.
+    """
+    records = find_runs(paths)
+    if not records:
+        below = ", ".join(map(str, paths))
+        raise Refused(f"{below}: no runs below; a run is a directory with .hydra/config.yaml in it")
+    if where is None:
+        return records
+    names = Names(records)
+    condition = parse(where, lambda name: names(name, "--where"))
+    kept = [record for record in records if condition(row(record))]
+    if not kept:
+        raise Refused(f"--where={where}: true of none of the {len(records):,} runs")
+    return kept
+
+
+def titled(path: Path) -> str:
+    """The path as a title: relative to the working directory, which itself goes by its name."""
+    absolute = path.resolve()
+    return absolute.name if absolute == Path.cwd() else shown(absolute)
+
+
+def program() -> str:
+    """What wrote the page; a bare checkout has no version."""
+    try:
+        return f"conga {version('conga')}"
+    except PackageNotFoundError:
+        return "conga"

@@ -1,0 +1,41 @@
+"""``python -m trainer resume RUN_OR_SWEEP [KEY=VALUE …]``: goes on with a run, or does what is left of a sweep.
+
+python -m trainer resume outputs/2026-01-31/12-00-00_cnn_digits_cgd train.epochs=60
+python -m trainer resume outputs/2026-01-31/12-00-00_sweep sweep.rerun_failed=true sweep.workers=1
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from trainer.cli.command import add_trust
+from trainer.rundir import run_dir, trust
+from trainer.rundir.errors import Refused
+from trainer.rundir.typed import quoted, typed_path
+from trainer.sweep.folder import ASKED
+from trainer.sweep.resume import resume
+from trainer.train import command_line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("folder", type=typed_path, metavar="RUN_OR_SWEEP", help="the directory of a run or of a sweep")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="changes, such as train.epochs=60, or sweep.workers=1"
+    )
+    add_trust(parser)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Carries the command out."""
+    folder = arguments.folder
+    if (folder / ASKED).exists():
+        return resume(folder, arguments.overrides, arguments.trusted)
+    if not (folder / run_dir.CONFIG).is_file():
+        raise Refused(
+            f"{folder}: must be the directory of a run, with {run_dir.CONFIG} in it, or a sweep's, with {ASKED}"
+        )
+    words = [f"train.resume={quoted(str(folder))}", *arguments.overrides]
+    sys.argv[1:] = [*words, *([trust.FLAG] if arguments.trusted else [])]
+    raise SystemExit(command_line())

@@ -1,0 +1,30 @@
+"""Where that is now what runs of earlier versions name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NAMES = {
+    "trainer.training.Settings": "trainer.training.state.Settings",
+    "trainer.loggers.Csv": "trainer.training.loggers.Csv",
+    "trainer.loggers.Pictures": "trainer.analysis.loggers.pictures.Pictures",
+    "trainer.trackers.TensorBoard": "trainer.analysis.loggers.tensor_board.TensorBoard",
+    "trainer.trackers.Wandb": "trainer.analysis.loggers.weights_and_biases.Wandb",
+    "trainer.trackers.Mlflow": "trainer.analysis.loggers.ml_flow.Mlflow",
+}
+OBJECTIVES = "trainer.objectives."
+
+
+def renamed(name: Any) -> Any:
+    """A ``_target_`` by its present name."""
+    if isinstance(name, str) and name.startswith(OBJECTIVES):
+        return f"trainer.training.objectives.{name.removeprefix(OBJECTIVES)}"
+    return NAMES.get(name, name) if isinstance(name, str) else name
+
+
+def up_to_date(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of any version, what it names by its present name; as a new dict."""
+    return {
+        key: up_to_date(value) if isinstance(value, dict) else renamed(value) if key == "_target_" else value
+        for key, value in config.items()
+    }

@@ -1,0 +1,230 @@
+"""Run directories read back, without torch: ``find_runs([Path("outputs")])``.
+
+A run that is damaged, half-written, or vanishes meanwhile is a :class:`RunRecord` with the status ``damaged`` and the
+reason; nothing in a run's files can make the reader fail.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.rundir import curves
+from trainer.rundir.errors import Damaged, Refused
+from trainer.rundir.frozen import load_config
+from trainer.rundir.run_dir import CONFIG, is_held
+from trainer.rundir.stored import read_object
+from trainer.rundir.summary import WRITTEN, fields
+from trainer.rundir.text import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+STATUSES = (*WRITTEN, "queued", "damaged")
+# The last part of the names that the objectives maximize.
+HIGH = ("accuracy", "balanced_accuracy", "top5", "f1", "auroc", "r2")
+
+
+@dataclass
+class RunRecord:
+    """What a run's directory says of it; `name` is its path below the one asked for."""
+
+    path: Path
+    name: str
+    status: str = "queued"
+    error: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    swept: tuple[str, ...] = ()
+    summary: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] | None = None
+    test: dict[str, float | None] = field(default_factory=dict)
+    final: dict[str, float | None] = field(default_factory=dict)
+
+    @cached_property
+    def curves(self) -> dict[str, np.ndarray]:
+        """Columns of ``metrics.csv``, NaN where nothing was measured; {} where there are none, or damaged ones."""
+        try:
+            content = curves.read(self.path)
+            return curves.numbers(content) if content else {}
+        except Damaged:  # told by `status` and `error`
+            return {}
+
+
+def find_runs(paths: Sequence[Path]) -> list[RunRecord]:
+    """The runs below the paths, in natural order of their names (2 before 10).
+
+    Raises:
+        Refused: a path that is no directory.
+    """
+    for path in paths:
+        if not path.is_dir():
+            raise Refused(f"{path}: {'not a directory' if path.exists() else 'no such directory'}; give one with runs")
+    roots = [Path(os.path.abspath(path)) for path in paths]
+    base = Path(os.path.commonpath(roots)) if roots else Path()
+    seen: set[tuple[int, int]] = set()
+    swept: dict[Path, tuple[str, ...]] = {}
+    records = []
+    for path, root in zip(paths, roots, strict=True):
+        for folder, problem in _walk(path, seen):
+            name = os.path.relpath(root / folder.relative_to(path), base)
+            record = RunRecord(folder, printable(folder.resolve().name if name == "." else name))
+            if problem is None:
+                _fill(record)
+            else:
+                record.status, record.error = "damaged", problem
+            if folder.parent not in swept:
+                swept[folder.parent] = _swept(folder.parent)
+            record.swept = swept[folder.parent]
+            records.append(record)
+    return sorted(records, key=lambda record: natural(record.name))
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A key that sorts numbers in names by their value."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+
+
+def differing(records: Sequence[RunRecord]) -> list[str]:
+    """The keys of the configuration in which the records differ, in its order.
+
+    Keys that only some choices have count if they differ among the runs that have them. A ``_target_`` is left out
+    where the choice of its group (``optim``) says the same. Choices come first, ``seed`` last.
+    """
+    found = [record for record in records if record.config]
+    keys = dict.fromkeys(key for record in found for key in record.config)
+    different = [key for key in keys if _values(found, key) > 1]
+    groups = {key.partition(".")[0] for key in keys if "." in key}
+    kept = [key for key in different if not (key.endswith("._target_") and _told(found, key))]
+    return sorted(kept, key=lambda key: 2 if key in LAST else key not in groups)  # stable: else as in the files
+
+
+LAST = ("seed",)  # what is repeated stands behind what is compared
+
+
+def _told(records: Sequence[RunRecord], key: str) -> bool:
+    """Whether the choice of a group says what the group's key is."""
+    by_choice: dict[str, list[RunRecord]] = {}
+    for record in records:
+        by_choice.setdefault(canonical(record.config.get(key.partition(".")[0])), []).append(record)
+    return all(_values(same, key) <= 1 for same in by_choice.values())
+
+
+def _values(records: Iterable[RunRecord], key: str) -> int:
+    found = (record.config[key] for record in records if key in record.config)
+    return len(canonicals(found))
+
+
+def canonicals(values: Iterable[Any]) -> set[str]:
+    """The different ones among values; of one that many runs share (see ``frozen.py``) the text is made once."""
+    return {canonical(value) for value in {id(value): value for value in values}.values()}
+
+
+def canonical(value: Any) -> str:
+    """Equal for equal values: 1 is 1.0, but neither is true or '1'."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return repr([canonical(v) for v in value]) if isinstance(value, list) else repr(value)
+
+
+def metric_direction(name: str, record: RunRecord) -> str:
+    """``min`` or ``max``: which values of a metric are better."""
+    if record.best and record.best["metric"] == name and record.best.get("mode") in ("min", "max"):
+        return record.best["mode"]
+    last = name.rpartition("/")[2]
+    return "max" if last in HIGH or "accuracy" in last else "min"
+
+
+def _walk(root: Path, seen: set[tuple[int, int]]) -> Iterable[tuple[Path, str | None]]:
+    """Directories of runs, each once, and those that cannot be looked into, with the reason; symbolic links too."""
+    todo = [root]
+    while todo:
+        folder = todo.pop()
+        try:
+            place = os.stat(folder)
+            if (place.st_dev, place.st_ino) in seen:
+                continue
+            seen.add((place.st_dev, place.st_ino))
+            if _exists(folder / CONFIG):
+                yield folder, None
+                continue
+            with os.scandir(folder) as entries:
+                todo += [folder / entry.name for entry in entries if entry.name[0] != "." and _is_folder(entry)]
+        except FileNotFoundError:  # gone meanwhile
+            continue
+        except OSError as error:
+            yield folder, f"{error.strerror or error}"
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Whether it is a directory, or a symbolic link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _exists(path: Path) -> bool:
+    """As Path.exists, but what may not be looked at is an error."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _fill(record: RunRecord) -> None:
+    """Reads the files of a run into its record; the first that is damaged gives the reason."""
+    problems = []
+    for read in (_read_config, _read_summary, _read_metrics):
+        try:
+            read(record)
+        except Damaged as error:
+            problems.append(str(error))
+    if problems:
+        record.status, record.error = "damaged", printable(problems[0].removeprefix(f"{record.path}/"))
+
+
+def _read_config(record: RunRecord) -> None:
+    record.config = load_config(record.path)
+
+
+def _read_summary(record: RunRecord) -> None:
+    data, wrong = fields(record.path)
+    if not data and wrong is None:
+        return
+    record.summary = data
+    record.best, record.test, record.final = data.get("best"), data.get("test") or {}, data.get("final") or {}
+    record.status = data.get("status", "damaged")
+    record.error = printable(" ".join(data["error"].split())) if data.get("error") else None
+    if record.status == "running" and not is_held(record.path, data.get("process") or {}):
+        record.status = "interrupted"
+    if wrong is not None:
+        raise Damaged(wrong)
+
+
+def _read_metrics(record: RunRecord) -> None:
+    content = curves.read(record.path)
+    if content is None:
+        return
+    rows = curves.check(content)
+    epochs = record.summary.get("epochs", 0)
+    if (
+        rows and not record.summary and not os.path.lexists(record.path / "summary.json")
+    ):  # it is written before the first row
+        raise Damaged("summary.json: gone; train.resume makes it again from checkpoints/last.pt")
+    if rows < epochs and record.status in ("finished", "diverged"):
+        raise Damaged(f"{curves.FILE}: has {rows} rows, and summary.json says {epochs} epochs")
+
+
+def _swept(folder: Path) -> tuple[str, ...]:
+    """What a sweep's ``sweep.json`` says was swept; the jobs are runs of their own, whatever it holds."""
+    try:
+        swept = (read_object(folder / "sweep.json") or {}).get("swept")
+    except Damaged:
+        return ()
+    return tuple(swept) if isinstance(swept, list) and all(isinstance(key, str) for key in swept) else ()

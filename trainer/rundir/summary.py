@@ -1,0 +1,146 @@
+"""``summary.json``: what a run is and how far it came. Its shape is checked here, for everybody who reads it.
+
+This module imports neither torch nor Hydra.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from trainer.rundir.errors import Damaged
+from trainer.rundir.files import write_json
+from trainer.rundir.provenance import now
+from trainer.rundir.stored import read_object
+
+FILE = "summary.json"
+WRITTEN = ("running", "finished", "diverged", "failed", "interrupted")  # the status, by the run itself
+# In the order in which the file shows them.
+FIELDS = (
+    *("status", "stopped", "epochs", "steps", "untrained", "best", "final", "test", "parameters", "seconds"),
+    *("device", "threads", "seed", "versions", "git", "process", "error"),
+)
+MEND = "delete it, and a resume goes on from checkpoints/last.pt"
+
+
+@dataclass
+class Summary:
+    """The file of one run, rewritten whole at every change."""
+
+    path: Path
+    data: dict[str, Any] = field(default_factory=dict)
+    writes: bool = True  # of several processes, one does
+
+    @classmethod
+    def read(cls, run: Path) -> Summary:
+        """The summary of the run in `run`; empty where there is none yet.
+
+        Raises:
+            Damaged: the file is not what a run writes.
+        """
+        try:
+            data, wrong = fields(run)
+        except Damaged as error:
+            raise Damaged(f"{error}; {MEND}") from error
+        if wrong is not None:
+            raise Damaged(f"{wrong}; {MEND}")
+        return cls(run / FILE, data)
+
+    @property
+    def process(self) -> dict[str, Any]:
+        """What it says of the process that trains, or did; {} if nothing."""
+        return self.data.get("process") or {}
+
+    def update(self, *, write: bool = True, **changes: Any) -> None:
+        """Changes fields and writes the file. A power cut may take back how far a run is, not what has become of it."""
+        self.data |= changes
+        if not (self.writes and write):
+            return
+        if self.process:
+            self.data["process"]["heartbeat"] = now()
+        shown = {name: self.data[name] for name in FIELDS if name in self.data}
+        write_json(self.path, shown, settle="status" in changes)
+
+
+def fields(run: Path) -> tuple[dict[str, Any], str | None]:
+    """The fields of a run's summary that are what a run writes, and a line about the first that is not, if any.
+
+    Raises:
+        Damaged: the file is no mapping in JSON.
+    """
+    data = read_object(run / FILE)
+    if data is None:
+        return {}, None
+    wrong = [key for key, is_right in SHAPES.items() if key in data and not is_right(data[key])]
+    wrong += [key for key in ("status",) if key not in data]
+    good = {key: value for key, value in data.items() if key not in wrong}
+    return good, f"{run / FILE}: {wrong[0]} is not what a run writes there" if wrong else None
+
+
+def _is_number(value: Any) -> bool:
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
+    return value is None or isinstance(value, float) or is_whole
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _are_numbers(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(map(_is_number, value.values())))
+
+
+def _is_best(value: Any) -> bool:
+    if value is None:
+        return True
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("metric"), str)
+        and _is_number(value.get("value"))
+        and _is_count(value.get("epoch"))
+        and _is_text(value.get("mode"))
+        and _is_text(value.get("note"))
+    )
+
+
+def _is_mapping(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def _is_process(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        beat = datetime.fromisoformat(value["heartbeat"])
+        return (
+            isinstance(value["host"], str) and _is_count(value["pid"]) and value["pid"] < 1 << 31 and bool(beat.tzinfo)
+        )
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+# Field -> whether a value is one.
+SHAPES = {
+    "status": lambda value: value in WRITTEN,
+    "error": _is_text,
+    "stopped": _is_text,
+    "device": _is_text,
+    "best": _is_best,
+    "final": _are_numbers,
+    "untrained": _are_numbers,
+    "test": _are_numbers,
+    "epochs": _is_count,
+    "steps": _is_count,
+    "parameters": _is_count,
+    "threads": _is_count,
+    "seconds": _is_number,
+    "versions": _is_mapping,
+    "git": _is_mapping,
+    "process": _is_process,
+}

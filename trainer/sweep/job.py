@@ -1,0 +1,14 @@
+"""A job of a sweep in its own process."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from trainer.sweep.pruning import judge_of
+from trainer.training import run
+
+
+def run_job(path: Path, asked: float = math.inf) -> int:
+    """Trains the run in `path`, judged by its search if it is of one; see :func:`trainer.training.run.run_job`."""
+    return run.run_job(path, judge_of, asked)

@@ -1,0 +1,18 @@
+"""``python -m trainer show SWEEP``: writes its table and picture, says what is done, failed and best."""
+
+from __future__ import annotations
+
+import argparse
+
+from trainer.rundir.typed import typed_path
+from trainer.sweep.results import show_all
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("folder", type=typed_path, metavar="SWEEP", help="the directory of a sweep")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Carries the command out."""
+    show_all(arguments.folder)

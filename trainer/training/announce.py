@@ -1,0 +1,115 @@
+"""What a run says before its first epoch, and at its end. Does not import torch: it is on the way of ``--help``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.cli.config import show
+from trainer.cli.display import listed, number
+from trainer.rundir import run_dir
+
+if TYPE_CHECKING:
+    from optim import Held
+    from trainer.training.state import Training
+
+SHOWN = 12  # parameters in the table on the screen; the log has all of them
+
+
+UNLOCKED = "this file system has no locks: a second process in this directory would not be noticed"
+
+
+def announce(t: Training, alone: bool) -> None:
+    """The lines before the first epoch: what is trained, on what, how and where.
+
+    Args:
+        alone: whether another process that trains there would be noticed.
+    """
+    from models.size import layer_sizes
+
+    say, facts = t.display.say, t.dataset.facts
+    sizes = ", ".join(f"{n:,} {split}" for split, n in facts.sizes.items())
+    choices = {g: t.config[g].get("_target_") for g in ("optim", "constraint", "schedule")}
+    say(f"run         {run_dir.shown(t.run)}" + ("" if alone else f"; {UNLOCKED}"))
+    say(f"data        {facts.name}: {sizes}; input {' x '.join(map(str, facts.input_shape))}, {facts.task}")
+    for note in facts.notes:
+        say(f"note        {note}")
+    sizes = layer_sizes(t.model, facts.input_shape)
+    frozen = sum(size.parameters - size.trainable for size in sizes)
+    say(
+        f"model       {type(t.model).__name__}, {t.summary.data['parameters']:,} parameters"
+        + (f" and {frozen:,} frozen ones" if frozen else "")
+        + f", {sum(size.multiply_adds for size in sizes):,} multiply-adds a sample"
+    )
+    for group, target in choices.items():
+        given = {k: v for k, v in t.config[group].items() if k != "_target_" and v is not None}
+        values = " ".join(f"{k}={show(v)}" for k, v in given.items())
+        say(f"{group:<11} {(target or 'none').rpartition('.')[2]} {values}".rstrip())
+    place = {name: i for i, (name, _) in enumerate(t.model.named_parameters())}
+    held = sorted(getattr(t.optimizer, "held", []), key=lambda h: place[h.name])
+    for i, line in enumerate(table(held)):
+        if i <= SHOWN:
+            say(line)
+        else:
+            t.display.note(line)
+    if len(held) > SHOWN:
+        say(f"            ... and {len(held) - SHOWN} more, in {run_dir.shown(t.display.log)}")
+    for remark in dict.fromkeys(h.remark for h in held if h.remark):
+        names = [h.name for h in held if h.remark == remark]
+        say(f"note        {listed(names)}: {remark}")
+    processes = f"{t.world.size} processes, " if t.world.size > 1 else ""
+    say(f"device      {processes}{t.summary.data['device']}, {t.summary.data['threads']} threads, seed {t.seed}")
+    shifted = getattr(t.optimizer, "shifted", [])
+    if t.progress.step:
+        say(f"resumed     after {t.progress.epoch} epochs and {t.progress.step} steps")
+    elif shifted:
+        were = "parameter was" if len(shifted) == 1 else "parameters were"
+        say(f"shifted     {len(shifted)} initial {were} outside the set: {', '.join(shifted)}")
+
+
+def table(held: list[Held]) -> list[str]:
+    """Lines of (parameter, shape, set, radius, diameter); none where no set holds anything."""
+    if all(h.constraint is None for h in held):
+        return []
+    rows = [("parameter", "shape", "set", "radius", "diameter")]
+    for h in held:
+        shape = " x ".join(map(str, h.shape)) or "1"
+        if h.constraint is None:
+            rows.append((h.name, shape, "free", "", ""))
+        else:
+            radius = getattr(h.constraint, "radius", None)
+            size = "" if radius is None else f"{radius:.4g}"
+            rows.append((h.name, shape, named(h), size, f"{h.constraint.diameter(h.shape):.4g}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return [f"{'' if i else 'sets':<11} {line}".rstrip() for i, line in enumerate(lines)]
+
+
+def named(h: Held) -> str:
+    """The set of a parameter with its scalars besides the size."""
+    plain = h.constraint.plain()
+    scalars = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in plain.items() if k not in HIDDEN]
+    return " ".join([plain["set"], *scalars])
+
+
+HIDDEN = ("set", "radius", "method")  # in the table: in a column of their own, or of no interest there
+
+
+def closing_facts(path: Path, data: dict[str, Any]) -> dict[str, str]:
+    """What the table at the end says."""
+    best, test = data["best"], data["test"]
+    return {
+        "status": data["status"] + (f" ({data['stopped']})" if data.get("stopped") else ""),
+        "best": best_epoch(best) if best else "-",
+        "test": "  ".join(f"{k} {number(v)}" for k, v in test.items()) if test else "-",
+        "parameters": f"{data['parameters']:,}",
+        "seconds": f"{data['seconds']:.1f}",
+        "path": run_dir.shown(path),
+    }
+
+
+def best_epoch(best: dict[str, Any]) -> str:
+    """The best epoch, by what, or why it is that one."""
+    if "note" in best:
+        return f"epoch {best['epoch']} ({best['note']})"
+    return f"{best['metric']} {number(best['value'])} in epoch {best['epoch']}"

@@ -1,0 +1,227 @@
+"""The parts of a run, built from its configuration: the only place where Hydra instantiates.
+
+Nothing here imports torch before a run needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+from trainer.rundir.errors import Refused, one_line
+from trainer.rundir.run_dir import Summary
+from trainer.training.distributed import World
+from trainer.training.stop import StopRequest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from data import Dataset
+    from trainer.cli.display import Display
+    from trainer.training.state import Settings, Training
+
+# Arguments that the runner adds to what the YAML says: of assemble(), and of each group's constructor.
+GIVEN = {
+    "": ("frozen", "path", "summary", "stop", "world", "show", "kept"),
+    "model": ("input_shape", "num_outputs"),
+    "optim": ("params", "constraint"),
+    "schedule": ("optimizer", "epochs", "steps_per_epoch", "max_steps"),
+    "objective": ("facts", "task"),  # the second is a fact, and an error may name it
+}
+
+
+def assemble(
+    *,
+    seed: int,
+    data: dict,
+    model: dict,
+    constraint: dict,
+    optim: dict,
+    schedule: dict,
+    objective: dict,
+    train: dict,
+    logger: dict,
+    frozen: dict,
+    path: Path,
+    summary: Summary,
+    stop: StopRequest,
+    world: World,
+    show: type[Display] | None = None,
+    kept: dict[str, Any] | None = None,
+) -> Training:
+    """Builds every part of a run. Its arguments are the configuration's root keys, and what a run has besides.
+
+    Args:
+        show: the display; None chooses one for the screen.
+        kept: the dataset of the call before, and afterwards of this one.
+
+    Raises:
+        Refused: a constructor does not take a value, or two parts do not fit.
+    """
+    import torch
+
+    from optim import note_initial_norms
+    from trainer.cli.display import Silent, loading_progress, make_display
+    from trainer.training.compiled import accelerate
+    from trainer.training.device import pick_device, set_threads
+    from trainer.training.distributed import with_shared_statistics
+    from trainer.training.loggers import guarded
+    from trainer.training.state import Training, steps_per_epoch
+
+    if not 0 <= seed < 2**63:
+        raise Refused(f"seed={seed}: must be at least 0 and less than 2**63")
+    settings = build("train", train)
+    if settings.anomaly and world.size > 1:
+        raise Refused("train.anomaly=true: looks at one process; leave out torchrun")
+    loggers = {name: build(f"logger.{name}", node) for name, node in logger.items()}  # one may lack its package
+    device = pick_device(settings.device, summary.data.get("device"), several=world.size > 1)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    threads = set_threads(settings.threads, summary.data.get("threads"))
+    constraint_set = build("constraint", constraint)
+    source = build("data", data)
+    dtype = torch.float64 if settings.precision == "float64" else None
+    channels_last = device.type == "cuda" if settings.channels_last == "auto" else settings.channels_last
+    loaded = json.dumps([data, str(device), str(dtype), channels_last])
+    if kept is None or loaded not in kept:
+        with refusing("data"), loading_progress(stop.check) as progress:
+            dataset = source.load(progress).to(device, dtype, channels_last=channels_last)
+    else:
+        dataset = kept[loaded]
+    if kept is not None:
+        kept.clear()  # of several, the last: each takes memory
+        kept[loaded] = dataset
+    dataset.share = world.rank, world.size
+    facts, steps = dataset.facts, steps_per_epoch(dataset, settings)
+    the_objective = build("objective", objective, facts=facts)
+    torch.manual_seed(seed)
+    network = build("model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs)
+    network.to(device, dtype, memory_format=torch.channels_last if channels_last else None)
+    check_fit(dataset, the_objective, network, settings, world)
+    if constraint.get("init_factor") is not None:
+        make = functools.partial(build, "model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs)
+        note_initial_norms(network, make)
+    if world.size > 1:
+        network = with_shared_statistics(network, world)
+        torch.manual_seed(seed + world.rank)  # dropout: each process draws for its own samples
+    trainable = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    if constraint_set is not None:
+        with refusing("constraint"):  # first, so that what does not fit a parameter names the right group
+            constraint_set.assign(*zip(*trainable, strict=True))
+    optimizer = build("optim", optim, params=trainable, constraint=constraint_set)
+    if hasattr(optimizer, "second_point"):
+        refuse_second_point(optimizer, the_objective, settings)
+    times = {"epochs": settings.epochs, "steps_per_epoch": steps, "max_steps": settings.max_steps}
+    the_schedule = build("schedule", schedule, optimizer=optimizer, **times)
+    summary.data |= {
+        "parameters": sum(p.numel() for _, p in trainable),
+        "device": str(device),
+        "threads": threads,
+        "seed": seed,
+    }
+    total = min(settings.epochs * steps, settings.max_steps or settings.epochs * steps)
+    display = ((show or make_display) if world.main else Silent)(path / "train.log", settings.epochs, total, steps)
+    with refusing("train"):
+        training = Training(
+            run=path,
+            config=frozen,
+            seed=seed,
+            settings=settings,
+            device=device,
+            dataset=dataset,
+            model=network,
+            optimizer=optimizer,
+            schedule=the_schedule,
+            objective=the_objective,
+            loggers=guarded(loggers, display.say) if world.main else [],
+            summary=summary,
+            display=display,
+            stop=stop,
+            world=world,
+            source=source,
+        )
+    with refusing("train"):
+        accelerate(training)
+    return training
+
+
+def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: Settings, world: World) -> None:
+    """Raises Refused where batches are too small for model or processes, or labels of no use for the objective."""
+    from models.size import trains_on_one
+
+    size, n = dataset.batch_size, dataset.facts.sizes["train"]
+    few = settings.overfit_batches
+    last = size if few and few * size <= n else (n - 1) % size + 1
+    if last < world.size:
+        raise Refused(
+            f"data.batch_size={size}: leaves {last} of {n:,} training samples for the last batch, fewer than there are "
+            f"processes ({world.size}); choose another"
+        )
+    if last == 1 and not trains_on_one(model.train(), dataset.facts.input_shape):
+        raise Refused(
+            f"data.batch_size={size}: leaves one of {n:,} training samples for the last batch, and this model's batch "
+            "normalization needs more; choose another"
+        )
+    augment = dataset.augment
+    if augment is not None and (augment.mixup or augment.cutmix) and not objective.takes_mixed_labels:
+        name = "mixup" if augment.mixup else "cutmix"
+        taker = type(objective).__name__
+        raise Refused(f"data.augment.{name}={getattr(augment, name)}: mixes labels, which {taker} does not take")
+
+
+def refuse_second_point(optimizer: Any, objective: Any, settings: Settings) -> None:
+    """Raises Refused for what methods of two gradients cannot be combined with."""
+    name = type(optimizer).__name__
+    if settings.clip_norm is not None:
+        raise Refused(
+            f"train.clip_norm={settings.clip_norm}: {name} compares gradients, which clipping changes; use null"
+        )
+    if settings.precision == "fp16":
+        raise Refused(f"train.precision=fp16: {name} compares gradients, which fp16 scales; use bf16")
+    if len(objective.turns) > 1:
+        raise Refused(f"objective: {type(objective).__name__} has losses in turn, which {name} cannot compare")
+
+
+def build(group: str, node: dict, **given: Any) -> Any:
+    """What the node's `_target_` makes of its keys and of `given`; None for a null target."""
+    if node["_target_"] is None:
+        return None
+    # Partial, then called here: Hydra would copy `given` into a config, and wrap what the constructor raises.
+    make = hydra.utils.instantiate(node, _partial_=True, _convert_="all", _recursive_=False)
+    with refusing(group):
+        return make(**given)
+
+
+@contextlib.contextmanager
+def refusing(group: str) -> Iterator[None]:
+    """Turns a ValueError `name=value: …` from a part of `group` into a refusal that names the whole key."""
+    try:
+        yield
+    except OSError as error:  # a file that is read: the usual hint where to write would mislead
+        text = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
+        raise Refused(f"{group}: {text}") from error
+    except (MemoryError, OverflowError, RuntimeError) as error:  # torch says so by its words only
+        words = ("allocate", "Storage size", "out of memory", "overflow")
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
+            raise
+        raise Refused(f"{group}: too large for this machine ({one_line(error)})") from error
+    except ValueError as error:
+        text = one_line(error)
+        name = text.partition("=")[0]
+        given = name in GIVEN.get(group, ())  # no key of its own: it came from another choice
+        if given and HydraConfig.initialized():
+            choices = HydraConfig.get().runtime.choices
+            pair = f"{group}={choices[group]}" + (f" data={choices.data}" if group in ("model", "objective") else "")
+            raise Refused(f"{pair}: {text}") from error
+        is_key = not given and re.fullmatch(
+            r"[a-z_]\w*(\.\w+|\[\d+\])*", name
+        )  # such as augment.crop or layers[2].kernel
+        raise Refused(f"{group}.{text}" if is_key else f"{group}: {text}") from error

@@ -1,0 +1,143 @@
+"""Where and how a run computes: the device, CPU threads, precision, and torch's global switches."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from trainer.cli.processes import local_rank
+from trainer.rundir.errors import Refused
+
+if TYPE_CHECKING:
+    from trainer.training.state import Precision, Settings
+
+# Read before any run sets it: the jobs of a sweep in one process must not inherit each other's choice.
+TORCH_THREADS = torch.get_num_threads()
+
+
+def pick_device(name: str, before: str | None, *, several: bool = False) -> torch.device:
+    """`auto` is where the run was `before`, else the GPU if there is one, else the CPU; each of `several` its own.
+
+    Raises:
+        Refused: an unknown name, or a device that this machine lacks.
+    """
+    if several and re.fullmatch(r"cuda:\d+", name):
+        raise Refused(f"train.device={name}: each process takes a GPU of its own; use auto, cuda or cpu")
+    if several and before:  # that of the first process
+        before = before.partition(":")[0]
+    name = before or name if name == "auto" else name
+    if name == "auto":
+        if torch.cuda.is_available():
+            return pick_device("cuda", None)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise Refused(f"train.device={name}: must be auto, cpu, cuda, cuda:N or mps")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise Refused("train.device=mps: this machine has no Apple GPU that torch can use; use auto or cpu")
+    if name.startswith("cuda"):
+        index, count = int(name.partition(":")[2] or local_rank()), torch.cuda.device_count()
+        if count == 0:
+            raise Refused(f"train.device={name}: torch finds no CUDA device on this machine; use auto or cpu")
+        if index >= count and several:
+            raise Refused(f"train.device={name}: there are more processes than GPUs ({count}) on this machine")
+        if index >= count:
+            raise Refused(f"train.device={name}: this machine has cuda:0 to cuda:{count - 1}")
+        return torch.device("cuda", index)
+    return torch.device(name)
+
+
+def set_default_threads(threads: int) -> None:
+    """What `auto` means in this process: fewer, where several runs share the cores."""
+    global TORCH_THREADS
+    TORCH_THREADS = threads
+    torch.set_num_threads(threads)
+
+
+def set_threads(wanted: int | str, before: int | None) -> int:
+    """Sets the CPU threads: those `wanted`, or for `auto` as many as the run had `before`, else torch's own choice.
+
+    Sums are split over threads, so a resumed run needs the same number for the same bits.
+    """
+    threads = wanted if isinstance(wanted, int) else before or TORCH_THREADS
+    torch.set_num_threads(threads)
+    return threads
+
+
+def autocast(precision: Precision, device: torch.device) -> Callable[[], contextlib.AbstractContextManager]:
+    """What a forward pass is done in: 16 bits where these are precise enough, else nothing.
+
+    Raises:
+        ValueError: this device cannot compute in it.
+    """
+    if precision == "fp16" and device.type == "cpu" and not has_fp16():
+        raise ValueError("precision=fp16: this CPU cannot compute in fp16; use bf16 or float32")
+    if precision == "float64" and device.type == "mps":
+        raise ValueError("precision=float64: an Apple GPU has no float64; use float32")
+    if precision in ("float32", "float64"):
+        return contextlib.nullcontext
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return functools.partial(torch.autocast, device.type, dtype=dtype)
+
+
+def has_fp16() -> bool:
+    """Whether this CPU computes in 16-bit floating point; torch would go on without, at a crawl."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_fp16_supported()
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raises ValueError where torch.compile would find no C++ compiler, which it needs on a CPU."""
+    names = (os.environ.get("CXX"), "g++", "clang++")
+    if device.type == "cpu" and not any(shutil.which(name) for name in names if name):
+        raise ValueError("compile=true: needs a C++ compiler, such as g++, and finds none")
+
+
+@contextlib.contextmanager
+def switches(settings: Settings, device: torch.device) -> Iterator[None]:
+    """Torch's global switches as a run wants them; afterwards they are what they were."""
+    matmul, deterministic = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
+    with warnings.catch_warnings():
+        # The first gradients of fp16 may overflow, and then a schedule steps before the optimizer does.
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        try:
+            if device.type == "cuda":
+                torch.set_float32_matmul_precision("high")
+                if settings.deterministic:
+                    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+            set_deterministic(settings.deterministic)
+            yield
+        finally:
+            torch.set_float32_matmul_precision(matmul)
+            set_deterministic(deterministic)
+
+
+def set_deterministic(wanted: bool) -> None:
+    """As torch does, which imports its compiler to tell it, too: not where nothing changes."""
+    if wanted != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(wanted)
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Of the generators that training draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Takes the generators back to it; those of another kind of device go on as they are."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    elif device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"].cpu())

@@ -1,0 +1,362 @@
+"""The loop: batch - loss - backward - step - schedule, then once an epoch: evaluate - log - save.
+
+The host waits for the device once an epoch and at the pulse of the progress display, never once a step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data import Facts
+from trainer.cli.config import check_call
+from trainer.cli.display import untrained_line
+from trainer.rundir.errors import Interrupted, Refused
+from trainer.rundir.run_dir import difference
+from trainer.training import checkpoint, coefficients
+from trainer.training.anomaly import NotFinite
+from trainer.training.best import decide
+from trainer.training.compiled import compile_alone
+from trainer.training.device import random_state, set_random_state
+from trainer.training.evaluation import added, measure, predict_split, to_numbers
+from trainer.training.loggers import Predicted, check_row
+from trainer.training.profile import profiled
+from trainer.training.second_point import SecondPoint
+from trainer.training.state import Diverged, Progress, Training
+from trainer.training.step import take_step
+
+HEARTBEAT_S = 5.0
+GLANCE_S = 0.1  # epochs that are shorter follow each other too fast to be read in summary.json
+
+
+def fit(t: Training) -> None:
+    """Trains from where the run stands to its end, then evaluates the best checkpoint on the test split.
+
+    Raises:
+        Diverged: a loss or a weight is NaN or infinite; the last good checkpoint is kept.
+        Interrupted: a signal or the clock asked to stop; what was done is in the checkpoint.
+    """
+    if t.compiles_alone is not None:
+        compile_alone(t, t.compiles_alone)
+    if t.settings.eval_untrained and t.progress.untrained is None and not t.progress.step:
+        measure_untrained(t)
+    with profiled(t) as profiler:
+        while not t.over:
+            try:
+                with t.watch.looking() if t.watch else contextlib.nullcontext():
+                    train_epoch(t, profiler)
+                row, groups = measure_epoch(t)
+            except Interrupted:
+                with contextlib.suppress(Diverged):  # then the last good checkpoint stays, and a resume will find out
+                    save_within_epoch(t)
+                raise
+            except NotFinite as error:
+                raise Diverged(t.progress, str(error)) from error
+            finish_epoch(t, row, groups)
+    how = {"status": "finished", "stopped": t.stopped, "test": evaluate_best(t), "seconds": round(t.seconds, 3)}
+    end_loggers(t, t.check, **how)
+    record(t, **how)  # last: a run that is killed before does all of this again
+
+
+def measure_untrained(t: Training) -> None:
+    """Evaluates the model before its first step, and says so. Training goes on as if nobody had looked.
+
+    Raises:
+        Interrupted: something asked to stop; the next start does it again.
+    """
+    before = random_state(t.device)
+    found = {f"{s}/{k}": v for s in ("train", "val") if s in t.dataset.splits for k, v in evaluate(t, s).items()}
+    set_random_state(before, t.device)  # a model or an objective may draw in evaluation, too
+    t.progress.untrained = found | coefficients.measured(t.model, t.dataset.facts)
+    t.display.say(untrained_line(t.progress.untrained, t.objective.metrics))
+    record(t)
+
+
+def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
+    """What is left of one epoch: a step for every batch, or every few; sums of metrics stay on the device."""
+    p, s, optimizer, schedule, stop = t.progress, t.settings, t.optimizer, t.schedule, t.stop
+    every = s.checkpoint_steps or 0
+    parts = t.epoch_parts()
+    fast, first = t.recorded, p.position * s.accumulate
+    batches = t.batches(parts, first) if fast is None else fast.inputs(parts, first)
+    if p.position == 0:
+        p.lr = optimizer.param_groups[0]["lr"]
+    t.model.train()
+    t.display.start_epoch(p.epoch, p.step, p.position)
+    started, before = time.perf_counter(), p.epoch_s
+
+    again = SecondPoint(t) if hasattr(optimizer, "second_point") else None
+    if p.position == 0 and hasattr(optimizer, "snapshot"):
+        optimizer.snapshot(again.full_gradient(parts))
+    last = math.inf if s.max_steps is None else s.max_steps
+    while p.step < last and (together := list(itertools.islice(batches, s.accumulate))):
+        p.sums = added(p.sums, take_step(t, together, again)) if fast is None else fast.step(together, p.sums)
+        if schedule is not None:
+            p.lr = optimizer.param_groups[0]["lr"]
+            schedule.step()
+
+        p.step += 1
+        p.position += 1
+        now = time.perf_counter()
+        if profiler is not None:
+            profiler.step()
+        if now >= t.pulse_at:
+            p.epoch_s = before + now - started
+            show_pulse(t)
+        if every and p.step % every == 0:
+            p.epoch_s = before + now - started
+            save_within_epoch(t)
+        reason = t.world.agreed(stop.asked(now))
+        if reason is not None:
+            p.epoch_s = before + now - started
+            stop.obey(reason)
+    wait_for(t.device)
+    p.epoch_s = before + time.perf_counter() - started
+
+
+def measure_epoch(t: Training) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The row of numbers of the epoch just trained, and rows of the optimizer's own for each parameter.
+
+    The one place where the host waits for the metrics.
+    """
+    p = t.progress
+    row: dict[str, Any] = {"epoch": p.epoch + 1, "step": p.step}
+    sums = functools.reduce(added, t.world.gathered(to_numbers(p.sums)))
+    row |= {f"train/{k}": v for k, v in t.objective.finish(sums).items()}
+    if t.evaluates(p.epoch + 1):
+        row |= {f"val/{k}": v for k, v in evaluate(t, "val").items()}
+        if t.ema is not None:
+            row |= {f"ema/{k}": v for k, v in evaluate(t, "val", t.ema.module).items()}
+    check_finite(t, *(v for k, v in row.items() if k.endswith("/loss")))
+    row["optim/lr"] = float(p.lr)
+    groups: list[dict[str, Any]] = []
+    if t.measures:
+        totals, groups = t.optimizer.pop_group_measurements()
+        row |= {f"optim/{k}": v.item() for k, v in totals.items()}
+    row |= coefficients.measured(t.model, t.dataset.facts)
+    row |= {"time/epoch_s": p.epoch_s, "time/samples_per_s": sums["samples"] / p.epoch_s}
+    return row, [{"epoch": p.epoch + 1, "step": p.step} | to_numbers(group) for group in groups]
+
+
+def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]]) -> None:
+    """Logs the epoch, then saves it: a row whose checkpoint was not written any more is dropped by a resume."""
+    p = t.progress
+    p.epoch, p.position, p.sums, p.epoch_s, p.final = p.epoch + 1, 0, {}, 0.0, row
+    for logger in t.loggers:
+        logger.log(row, groups)
+    improved = decide(t, row)
+    if p.best is not None and p.best["epoch"] == p.epoch:
+        save_best(t)
+    keep_epoch(t)
+    save_last(t)
+    record(t, write=time.perf_counter() - t.heartbeat_at > GLANCE_S)
+    t.display.end_epoch(row, improved)
+
+
+def evaluate(t: Training, split: str, model: nn.Module | None = None) -> dict[str, float]:
+    """The objective's metrics over a split, of the run's model or another one, from all processes.
+
+    Raises:
+        Interrupted: something asked to stop.
+    """
+    return measure(
+        model or t.model, t.objective, t.dataset, split, cast=t.cast, check=t.check, gathered=t.world.gathered
+    )
+
+
+def evaluate_best(t: Training) -> dict[str, float] | None:
+    """Metrics of the best checkpoint on the test split; None where there is no such split, or no best."""
+    if "test" not in t.dataset.splits or t.progress.best is None:
+        return None
+    t.world.barrier()  # the file is written
+    t.model.load_state_dict(load_best(t)["model"])
+    return evaluate(t, "test")
+
+
+def end_loggers(t: Training, check: Callable[[], None] = lambda: None, **changes: Any) -> None:
+    """Tells the loggers that the run is over, and how; `check` may interrupt the pass that one may ask for."""
+
+    @functools.cache
+    def predicted() -> Predicted | None:
+        split = next((s for s in ("test", "val") if s in t.dataset.splits), None)
+        if split is None or t.progress.best is None:
+            return None
+        t.dataset.share = (0, 1)  # of several processes, one is left
+        t.model.load_state_dict(load_best(t)["model"])
+        found = predict_split(t.model, t.objective, t.dataset, split, cast=t.cast, check=check)
+        return Predicted(split, t.dataset.facts, *found)
+
+    t.display.stop()  # a logger may show bars of its own
+    for logger in t.loggers:
+        logger.end(t.summary.data | changes, predicted)
+
+
+def load_best(t: Training, *, may_be_ahead: bool = False) -> dict[str, Any]:
+    """The best checkpoint of the run; a kill may have left one of an epoch that `last.pt` does not know yet.
+
+    Raises:
+        Refused: missing, damaged, or not this run's best.
+    """
+    path, best = t.run / "checkpoints" / "best.pt", t.progress.best
+    state = checkpoint.load(path, "best", t.device)
+    with checkpoint.fitting(path):
+        ahead = may_be_ahead and state["best"]["epoch"] > best["epoch"]
+        same = all(state["best"][key] == best[key] for key in ("metric", "epoch"))  # its value may be NaN
+        ours = t.ema.module if t.monitor.startswith("ema/") else t.model
+        shapes = [{k: v.shape for k, v in one.items()} for one in (ours.state_dict(), state["model"])]
+        if shapes[0] != shapes[1]:
+            raise ValueError("its weights have other names or shapes")
+    if difference(t.config, state["config"]) or not (ahead or same):
+        raise Refused(f"{path}: not the best checkpoint of this run, which is of epoch {best['epoch']}")
+    return state
+
+
+def check_finite(t: Training, *losses: float) -> None:
+    """Raises Diverged where a loss, a weight or a number that the optimizer keeps of one is NaN or infinite."""
+    kept = [value for state in t.optimizer.state.values() if isinstance(state, dict) for value in state.values()]
+    numbers = [n for n in kept if isinstance(n, Tensor) and n.is_floating_point()]
+    numbers = [n for n in (*(p.detach() for p in t.model.parameters()), *numbers) if n.numel()]
+    largest = nn.utils.get_total_norm(numbers, norm_type=math.inf)
+    bad = not all(map(math.isfinite, [*losses, largest.item()]))
+    if t.world.agreed(int(bad)):  # in the share of any process
+        raise Diverged(t.progress)
+
+
+def show_pulse(t: Training) -> None:
+    """A few times a second, or a few times a minute without a terminal: is it still a number, and how far is it?"""
+    p = t.progress
+    live = t.objective.finish(to_numbers(p.sums))
+    # Several processes must agree, at the epoch's end; and a mean over samples without weight is no number yet.
+    if t.world.size == 1 and p.sums["weight"] and not math.isfinite(live["loss"]):
+        raise Diverged(p)
+    t.display.pulse(p.step, p.position, live, p.sums["samples"] * t.world.size / p.epoch_s)
+    if time.perf_counter() - t.heartbeat_at > HEARTBEAT_S:
+        record(t)
+    t.pulse_at = time.perf_counter() + t.display.interval
+
+
+def record(t: Training, *, write: bool = True, **changes: Any) -> None:
+    """Brings the summary up to date, and its file."""
+    p = t.progress
+    now = {"epochs": p.epoch, "steps": p.step, "best": p.best, "final": p.final, "seconds": round(t.seconds, 3)}
+    if p.untrained is not None:
+        now["untrained"] = p.untrained
+    t.summary.update(write=write, **now | changes)
+    if write:
+        t.heartbeat_at = time.perf_counter()
+
+
+def save(t: Training, name: str, kind: str, state: dict[str, Any]) -> None:
+    """Writes a checkpoint, in the process that writes."""
+    if t.world.main:
+        # The folder is flushed once, with last.pt: names in one folder reach the disk in the order of their renames.
+        checkpoint.save(t.run / "checkpoints" / f"{name}.pt", kind, state, settle=name == "last")
+
+
+def save_last(t: Training) -> None:
+    """What the run needs to go on."""
+    save(t, "last", "last", t.state())
+
+
+def save_within_epoch(t: Training) -> None:
+    """Saves before the epoch is finished; a run that is no number any more keeps the checkpoint it has.
+
+    Raises:
+        Diverged: the loss or a weight is NaN or infinite.
+    """
+    sums = t.progress.sums
+    check_finite(t, *([float(sums["loss"])] if sums else []))
+    save_last(t)
+
+
+def save_best(t: Training) -> None:
+    """The weights that the best number is of, averaged or not."""
+    save(t, "best", "best", portable(t, averaged=t.monitor.startswith("ema/")) | {"best": t.progress.best})
+
+
+def keep_epoch(t: Training) -> None:
+    """The model after each of the last `train.keep` epochs, in a file of its own; older ones go."""
+    keep, epoch = t.settings.keep, t.progress.epoch
+    if keep == 0 or not t.world.main:
+        return
+    save(t, f"epoch_{epoch}", "epoch", portable(t, averaged=False) | {"epoch": epoch})
+    if keep != "all":
+        (t.run / "checkpoints" / f"epoch_{epoch - keep}.pt").unlink(missing_ok=True)
+
+
+def portable(t: Training, *, averaged: bool) -> dict[str, Any]:
+    """The model, the facts of its dataset and its configuration: what using it takes."""
+    model = t.ema.module if averaged else t.model
+    return {"config": t.config, "facts": t.dataset.facts.plain(), "model": model.state_dict()}
+
+
+def restore(t: Training) -> bool:
+    """Takes the run to its last checkpoint; False where there is none yet.
+
+    Raises:
+        Refused: the checkpoint is damaged, belongs to another run, or is beyond `train.epochs`.
+    """
+    folder = t.run / "checkpoints"
+    if not (folder / "last.pt").exists():
+        return False
+    try:
+        state = checkpoint.load(folder / "last.pt", "last", t.device)
+    except Refused as error:
+        raise Refused(f"{error}; {describe_best(folder / 'best.pt')}") from error
+    other = difference(t.config, state["config"])
+    if other:
+        raise Refused(f"{folder / 'last.pt'}: a checkpoint of another run ({other})")
+    with checkpoint.fitting(folder / "last.pt"):
+        facts = Facts(**state["facts"])
+        changed = checkpoint.changed_fact(facts.plain(), t.dataset.facts.plain())
+        if changed and t.source:
+            changed = t.source.unlike(facts) or changed
+    if changed:
+        raise Refused(f"{t.dataset.facts.name}: the data are not those that the run began with ({changed})")
+    for note in checkpoint.notes(state):
+        t.display.say(f"note        {note}")
+    try:
+        with checkpoint.fitting(folder / "last.pt"):
+            check_call("progress", state["progress"], Progress, ())
+            t.load_state(state)
+    except Refused as error:
+        raise Refused(f"{error}; {describe_best(folder / 'best.pt')}") from error
+    if t.progress.final is not None:
+        check_row(t.run, t.columns(), t.progress.final)
+    if not t.summary.data.get("status"):
+        t.display.say("note        summary.json is gone; it is made again from last.pt")
+    if t.progress.best is not None:
+        try:
+            load_best(t, may_be_ahead=True)
+        except Refused as error:
+            raise Refused(f"{error}; put it back, or delete last.pt to start the run again from step 0") from error
+    begun = t.progress.epoch + (t.progress.position > 0)
+    if begun > t.settings.epochs:
+        raise Refused(f"train.epochs={t.settings.epochs}: the run is in epoch {begun} already; give at least as many")
+    return True
+
+
+def describe_best(path: Path) -> str:
+    """What is left when last.pt is not: said beside its error."""
+    try:
+        best = checkpoint.load(path, "best", "cpu")["best"]
+    except Refused:
+        return "there is no whole best.pt either; delete both to start the run again"
+    return f"best.pt is whole (epoch {best['epoch']}); delete last.pt to start the run again from step 0"
+
+
+def wait_for(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,37 @@
+"""Objectives: what a run minimizes, and what it measures. ``contract.py`` says what one is, and how to add one."""
+
+from data import Facts
+from trainer.training.objectives.classification import (
+    BinaryCrossEntropy,
+    Brier,
+    CrossEntropy,
+    Hinge,
+    MultiLabel,
+    MultiTask,
+)
+from trainer.training.objectives.contract import Objective, Sums, Supervised
+from trainer.training.objectives.regression import Huber, MeanAbsoluteError, MeanSquaredError, r_squared
+
+__all__ = [
+    "BinaryCrossEntropy",
+    "Brier",
+    "CrossEntropy",
+    "Hinge",
+    "Huber",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "MultiLabel",
+    "MultiTask",
+    "Objective",
+    "Sums",
+    "Supervised",
+    "for_task",
+    "r_squared",
+]
+
+OF_TASK = {o.task: o for o in (CrossEntropy, BinaryCrossEntropy, MultiLabel, MultiTask, MeanSquaredError)}
+
+
+def for_task(facts: Facts, *, l2: float = 0.0, l1: float = 0.0) -> Objective:
+    """The default objective of a dataset's task."""
+    return OF_TASK[facts.task](facts, l2=l2, l1=l1)

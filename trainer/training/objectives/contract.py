@@ -1,0 +1,161 @@
+"""Objectives: from a model and a batch to a loss and sums of metrics, all on the device.
+
+An objective is one small object, built with the dataset's facts:
+
+- ``__call__(model, batch) -> (loss, sums)``: `loss` a 0-d tensor to differentiate, a mean over the batch; `sums` a
+  dict of numbers and 0-d tensors that the loop adds up over an epoch. ``samples`` is how many samples the batch has,
+  ``weight`` how much it counts in a mean of losses, ``loss`` the loss times that weight.
+- ``evaluate(model, batch) -> (sums, kept)``: the same where nothing is differentiated. Sums may be vectors here;
+  `kept` holds tensors (B, ...) that are collected over the whole split, for what is no function of sums.
+- ``finish(sums, kept) -> metrics``: from these, on the host, to the metrics that are shown.
+- ``metrics``: the names of the metrics, the first of them ``loss``; ``evaluated``: those that only an evaluation has;
+  ``higher_is_better``: those that `train.monitor` should maximize.
+- ``turns``: see below.
+- ``why_undefined(metric, y)``: why a metric is NaN on a split's targets, for the line that says so.
+- ``predict(model, x)``: what a model's user wants to know; ``truth(y)``: targets in the same terms.
+
+It sees the model and the whole batch, so that a step need not be "outputs against targets": an autoencoder compares
+with its input, a sequence model is given the targets, too. Losses that are minimized in turn over different parameters,
+as those of a generator and a discriminator, are ``turns``: names of submodules. The loop then calls
+``objective(model, batch, turn)`` once for each, differentiates by that submodule's parameters, and steps these alone;
+each gives ``weight`` and ``samples`` and sums of names of its own. Without a turn, as in an evaluation, it gives all.
+
+A user's own objective is a file with such a class over :class:`Objective`, or :class:`Supervised` where outputs are
+compared with targets, and a YAML in ``conf/objective/``.
+
+Shapes: B batch, K classes or outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data import Batch, Facts
+from models.weights import weights
+from trainer.training.objectives.penalty import Penalty
+
+Sums = dict[str, Any]
+Reduction = Literal["mean", "none"]
+
+
+class Objective:
+    """What all objectives share. Subclasses name the task that they are for.
+
+    Args:
+        facts: of the dataset.
+        l2, l1: what the sum of squares, and of absolute values, of the model's weights adds to the loss, times this.
+            Weights are the parameters of two or more axes: biases and the scales of norms are free.
+
+    Raises:
+        ValueError: `name=value: what would be right`; a dataset of another task.
+    """
+
+    task: str | None = None  # any
+    metrics: tuple[str, ...] = ("loss",)
+    evaluated: tuple[str, ...] = ()
+    higher_is_better: tuple[str, ...] = ()
+    turns: tuple[str | None, ...] = (None,)
+    takes_mixed_labels = False  # probabilities instead of class numbers, as mixup makes them
+
+    def __init__(self, facts: Facts, *, l2: float = 0.0, l1: float = 0.0):
+        if self.task is not None and facts.task != self.task:
+            raise ValueError(f"task={facts.task}: {type(self).__name__} needs a dataset whose task is {self.task}")
+        for name, value in (("l2", l2), ("l1", l1)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value}: must be at least 0, and finite")
+        self.facts, self.l2, self.l1 = facts, l2, l1
+        self._penalized: tuple[nn.Module | None, list[nn.Parameter]] = None, []  # a model, and its weights
+
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums]:
+        raise NotImplementedError
+
+    def evaluate(self, model: nn.Module, batch: Batch) -> tuple[Sums, dict[str, Tensor]]:
+        """Sums of a batch, and what is to be kept of it; nothing is differentiated."""
+        return self(model, batch)[1], {}
+
+    def finish(self, sums: Mapping[str, Any], kept: Mapping[str, np.ndarray] | None = None) -> dict[str, float]:
+        """Sums over samples, as numbers -> metrics."""
+        means = {k: v / sums["samples"] for k, v in sums.items() if k in self.metrics}
+        return means | {"loss": sums["loss"] / sums["weight"] if sums["weight"] else math.nan}
+
+    def why_undefined(self, metric: str, y: Tensor) -> str | None:
+        """Why a metric is no number on a split with the raw targets y, as what follows "the split"; None if unknown."""
+        return None
+
+    def predict(self, model: nn.Module, x: Tensor) -> Any:
+        """What the model says of inputs ready for it; see the subclasses."""
+        raise NotImplementedError
+
+    def truth(self, y: Tensor) -> Tensor:
+        """Targets as they are trained on -> in the terms of :meth:`predict`."""
+        return y
+
+    def penalty(self, model: nn.Module) -> Tensor | float:
+        """l2 * the sum of w^2 + l1 * the sum of |w| over the model's weights; it belongs to the loss."""
+        if not self.l2 and not self.l1:
+            return 0.0
+        if self._penalized[0] is not model:  # found once: a step should not look for them
+            self._penalized = model, [p for p in weights(model) if p.requires_grad]
+        penalized = self._penalized[1]
+        return Penalty.apply(self.l2, self.l1, *penalized) if penalized else 0.0
+
+
+class Supervised(Objective):
+    """Outputs against targets. A subclass says how the two are compared, and what is counted."""
+
+    def compare(self, outputs: Any, y: Tensor, reduction: Reduction) -> Tensor:
+        """The mean loss (), or that of each sample (B,) or (B, K)."""
+        raise NotImplementedError
+
+    def count(self, outputs: Any, y: Tensor) -> Sums:
+        """Sums of the metrics besides the loss."""
+        return {}
+
+    def count_more(self, outputs: Any, y: Tensor) -> Sums:
+        """Sums that only an evaluation has."""
+        return {}
+
+    def keep(self, outputs: Any, y: Tensor) -> dict[str, Tensor]:
+        """What an evaluation keeps of each sample."""
+        return {}
+
+    def weights(self, y: Tensor, given: Tensor | None) -> Tensor | None:
+        """How much each sample counts (B,); None: all the same."""
+        return given
+
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums]:
+        return self.measured(model, batch)[:2]
+
+    def evaluate(self, model: nn.Module, batch: Batch) -> tuple[Sums, dict[str, Tensor]]:
+        _, sums, outputs, y = self.measured(model, batch)
+        return sums | self.count_more(outputs, y), self.keep(outputs, y)
+
+    def measured(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums, Any, Tensor]:
+        """Loss, sums, outputs and targets of a batch."""
+        x, y = batch[:2]
+        outputs = in_full(model(x))
+        w = self.weights(y, batch[2] if len(batch) > 2 else None)
+        if w is None:
+            loss, weight = self.compare(outputs, y, "mean"), len(y)
+        else:
+            losses, weight = self.compare(outputs, y, "none"), w.sum()
+            losses_B = losses if losses.ndim == 1 else losses.mean(1)
+            loss = (losses_B * w).sum() / weight.clamp_min(torch.finfo(w.dtype).tiny)  # 0 where nothing has a weight
+        if self.l2 or self.l1:
+            loss = loss + self.penalty(model)
+        with torch.no_grad():
+            sums = {"loss": loss.detach() * weight, "weight": weight, "samples": len(y), **self.count(outputs, y)}
+        return loss, sums, outputs, y
+
+
+def in_full(outputs: Any) -> Any:
+    """Outputs of a model in 16 bits, as 32: a loss needs the digits."""
+    if isinstance(outputs, Mapping):
+        return {k: in_full(v) for k, v in outputs.items()}
+    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs

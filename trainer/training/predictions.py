@@ -1,0 +1,168 @@
+"""What a model says of samples, beside the truth: as columns, as numbers for each class, as its worst mistakes.
+
+Predictions and truth are those of ``trainer.training.evaluation.predict_split``.
+
+Shapes: N samples, K classes, labels or targets, D decisions about a sample (one; one for each head or label).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data import Facts
+from trainer.training.objectives import r_squared
+
+Rows = list[dict[str, Any]]
+
+CHOOSING = ("classification", "binary", "multitask")  # tasks whose outputs choose between classes
+MEASURES = ("precision", "recall", "f1")
+
+
+class Head(NamedTuple):
+    """One choice between classes; without heads, a network has one with the name ""."""
+
+    name: str
+    classes: tuple[str, ...]
+    probabilities_NK: np.ndarray
+    truth_N: np.ndarray | None
+
+    @property
+    def chosen_N(self) -> np.ndarray:
+        """Class numbers."""
+        return self.probabilities_NK.argmax(1)
+
+
+def heads(facts: Facts, predictions: Any, truth: np.ndarray | None = None) -> Iterator[Head]:
+    """The choices between classes of classification, binary and multitask; none of other tasks."""
+    if facts.task == "multitask":
+        for k, (name, classes) in enumerate(facts.output_names.items()):
+            yield Head(name, classes, predictions[name], None if truth is None else truth[:, k])
+    elif facts.task in ("classification", "binary"):
+        yield Head("", facts.output_names[""], predictions, truth)
+
+
+def as_columns(
+    facts: Facts, predictions: Any, truth: np.ndarray | None = None, most: int | None = None
+) -> dict[str, np.ndarray]:
+    """Column name -> N values, as texts or numbers.
+
+    ``truth``, ``prediction``, ``probability`` (of the prediction) and ``probability_CLASS``; with ``_HEAD``,
+    ``_TARGET`` or ``_LABEL`` behind them where there are several.
+
+    Args:
+        truth: None leaves its columns out.
+        most: classes of which the probabilities are given; where there are more, only that of the prediction.
+    """
+    columns: dict[str, np.ndarray] = {}
+    for head in heads(facts, predictions, truth):
+        end, names = f"_{head.name}" if head.name else "", np.array(head.classes, dtype=object)
+        if head.truth_N is not None:
+            columns[f"truth{end}"] = names[head.truth_N]
+        columns[f"prediction{end}"] = names[head.chosen_N]
+        columns[f"probability{end}"] = head.probabilities_NK.max(1)
+        if most is None or len(names) <= most:
+            for k, name in enumerate(names):
+                columns[f"probability{end}{'=' if end else '_'}{name}"] = head.probabilities_NK[:, k]
+    if facts.task in ("multilabel", "regression"):
+        names = facts.output_names[""]
+        for k, name in enumerate(names):
+            end = "" if facts.task == "regression" and len(names) == 1 else f"_{name}"
+            if truth is not None:
+                columns[f"truth{end}"] = truth[:, k]
+            if facts.task == "regression":
+                columns[f"prediction{end}"] = predictions[:, k]
+            else:
+                columns[f"prediction{end}"] = (predictions[:, k] > 0.5).astype(np.uint8)
+                columns[f"probability{end}"] = predictions[:, k]
+    return columns
+
+
+def scores(facts: Facts, predictions: Any, truth: np.ndarray) -> Rows:
+    """Precision, recall, F1 and counts of each class (of each head) or label; MAE, RMSE and R^2 of each target."""
+    if facts.task == "regression":
+        error = predictions.astype(np.float64) - truth
+        return [
+            {
+                "target": name,
+                "mae": float(np.abs(error[:, k]).mean()),
+                "rmse": float(np.sqrt(np.square(error[:, k]).mean())),
+                "r2": r_squared(truth[:, k], predictions[:, k]),
+            }
+            for k, name in enumerate(facts.output_names[""])
+        ]
+    from sklearn.metrics import precision_recall_fscore_support
+
+    if facts.task == "multilabel":
+        names, chosen = facts.output_names[""], (predictions > 0.5).astype(np.uint8)
+        rows = []
+        for k, name in enumerate(names):  # one by one: scikit-learn would take a single label for two classes
+            numbers = precision_recall_fscore_support(truth[:, k], chosen[:, k], average="binary", zero_division=0)
+            counts = {"samples": int(truth[:, k].sum()), "predicted": int(chosen[:, k].sum())}
+            rows.append({"label": name} | dict(zip(MEASURES, map(float, numbers[:3]), strict=True)) | counts)
+        return rows
+    rows = []
+    for head in heads(facts, predictions, truth):
+        K = len(head.classes)
+        numbers = precision_recall_fscore_support(head.truth_N, head.chosen_N, labels=range(K), zero_division=0)
+        predicted, of_head = np.bincount(head.chosen_N, minlength=K), {"head": head.name} if head.name else {}
+        for k, name in enumerate(head.classes):
+            counts = {"samples": int(numbers[3][k]), "predicted": int(predicted[k])}
+            measured = {measure: float(numbers[i][k]) for i, measure in enumerate(MEASURES)}
+            rows.append(of_head | {"class": name} | measured | counts)
+    return rows
+
+
+def confusion(head: Head) -> np.ndarray:
+    """How many samples of each class (rows) were taken for each class (columns): (K, K)."""
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(head.truth_N, head.chosen_N, labels=range(len(head.classes)))
+
+
+@dataclass
+class Mistake:
+    """A sample that the model is wrong about: truth, prediction, and how probable it held its prediction."""
+
+    index: int
+    truth: str
+    prediction: str
+    probability: float
+
+
+def worst_mistakes(facts: Facts, predictions: Any, truth: np.ndarray, most: int) -> list[Mistake]:
+    """The samples that the model is most sure and wrong about, the surest first; of each, its surest wrong decision."""
+    choices = list(heads(facts, predictions, truth))
+    if choices:
+        wrong_ND = np.stack([head.chosen_N != head.truth_N for head in choices], 1)
+        sure_ND = np.stack([head.probabilities_NK.max(1) for head in choices], 1)
+    elif facts.task == "multilabel":
+        wrong_ND = (predictions > 0.5) != (truth > 0)
+        sure_ND = np.maximum(predictions, 1 - predictions)
+    else:
+        return []
+    sure_ND = np.where(wrong_ND, sure_ND, -1.0)
+    order = np.argsort(-sure_ND.max(1), kind="stable")[: min(most, int(wrong_ND.any(1).sum()))]
+    mistakes = []
+    for i in order:
+        d = int(sure_ND[i].argmax())
+        if choices:
+            head = choices[d]
+            of_head = f"{head.name} " if head.name else ""
+            said, true = (of_head + head.classes[k] for k in (head.chosen_N[i], head.truth_N[i]))
+        else:
+            label = facts.output_names[""][d]
+            true, said = (label, f"no {label}") if truth[i, d] else (f"no {label}", label)
+        mistakes.append(Mistake(int(i), true, said, float(sure_ND[i, d])))
+    return mistakes
+
+
+def percent(probability: float) -> str:
+    """A probability as people say it; only 0 itself is 0%, and only 1 is 100%."""
+    text = f"{probability:.1%}"
+    if text == "100.0%" and probability < 1:
+        return ">99.9%"
+    return "<0.1%" if text == "0.0%" and probability > 0 else text

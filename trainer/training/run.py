@@ -1,0 +1,274 @@
+"""One run, from its configuration to its exit status: started, resumed, or found to be over.
+
+Nothing here imports torch before a run needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from trainer.cli.command import EXIT, refuse
+from trainer.cli.config import check_config
+from trainer.cli.display import Display, Logged, tell
+from trainer.cli.explain import explain
+from trainer.rundir import run_dir
+from trainer.rundir.errors import Held, Interrupted, Refused, one_line
+from trainer.rundir.files import append_line
+from trainer.rundir.provenance import git_facts, process_facts, versions
+from trainer.rundir.run_dir import Summary
+from trainer.training.announce import announce, closing_facts
+from trainer.training.assembly import GIVEN, assemble
+from trainer.training.distributed import Lost, World, joined
+from trainer.training.stop import StopRequest
+
+if TYPE_CHECKING:
+    from trainer.training.state import Training
+
+# Given a run and what notes a line: asked after each epoch whether the run is to end, and why; None of most runs.
+JudgeOf = Callable[[Path, Callable[[str], None]], Callable[[Mapping[str, Any]], str | None] | None]
+ONE_RUN = "-m, or an experiment that is a sweep: several processes train one run; leave out that, or torchrun"
+
+
+def train(cfg: DictConfig, judge_of: JudgeOf, trusted: bool = False) -> int:
+    """One run, from its composed configuration to its exit status.
+
+    Args:
+        judge_of: what makes the judge of a run that is one of a search.
+        trusted: whether the directory of a run that goes on may name classes that are not this program's own.
+
+    Raises:
+        Refused: a mistake in the configuration or in the run directory.
+    """
+    config = OmegaConf.to_container(cfg, resolve=True)
+    if not isinstance(config.get("train"), dict):
+        raise Refused("train: missing; --config-name must name the configuration of a run, as config does")
+    config.pop("sweep", None)  # of no run, but of all together
+    # hydra.job.chdir would make relative paths, those that are printed too, mean something else than they say.
+    with joined() as world, contextlib.chdir(HydraConfig.get().runtime.cwd), StopRequest() as stop:
+        if world.size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise Refused(ONE_RUN)
+        path = Path(world.of_main(HydraConfig.get().runtime.output_dir))
+        with run_dir.locked(path) if world.main else contextlib.nullcontext(True) as alone:
+            try:
+                return start_or_resume(config, path, stop, world, judge_of, trusted, alone=alone)
+            except Interrupted as error:  # before the first step
+                summary = Summary.read(path)
+                if world.main and summary.data.get("status") == "running":  # a process that was killed left it so
+                    summary.update(status="interrupted")
+                if world.main:
+                    goes_on = ["; to go on:", f"  {run_dir.resume_command(path)}"] if summary.data else [""]
+                    tell(f"interrupted before the first step{goes_on[0]}", *goes_on[1:])
+                return error.code
+            except Lost:
+                return lost(path, world)
+            except Refused as error:
+                if world.size > 1:
+                    return refuse(explain(error, ())) if world.first_to_say() else EXIT["refused"]
+                raise
+            finally:
+                if world.main:
+                    run_dir.remove_if_empty(path)
+
+
+def run_job(path: Path, judge_of: JudgeOf, asked: float = math.inf) -> int:
+    """A job of a sweep: the run whose configuration was frozen in `path` before. Never raises.
+
+    Whoever conducts the sweep has seen to it that the configuration can be trusted. What happens is told by its summary
+    and its log, and nothing by the screen.
+
+    Args:
+        asked: when the sweep wanted it, as of :func:`time.time`; what another sweep's process has done since and failed
+            at is not done again.
+    """
+    try:
+        home = run_dir.started_in(path)  # relative paths in the configuration are meant there
+        with (
+            contextlib.chdir(home if home and home.is_dir() else "."),
+            StopRequest() as stop,
+            run_dir.locked(path) as alone,
+        ):
+            config = run_dir.frozen(path)
+            summary = Summary.read(path).data
+            failed = summary.get("status") == "failed" and (path / "summary.json").stat().st_mtime > asked
+            if failed or run_dir.is_over(summary, config):
+                return EXIT[summary["status"]]
+            return start_or_resume(config, path, stop, World(), judge_of, True, Logged, alone=alone)
+    except Held:
+        return EXIT["held"]
+    except Interrupted as error:  # before the first step; what it was before, it stays
+        return 128 + error.signum
+    except BaseException as error:  # also a second Ctrl-C, and what wants to end the interpreter
+        line = explain(error, ()) or f"{type(error).__name__}: {one_line(error)}"
+        with contextlib.suppress(OSError, Refused):  # a full disk, a damaged summary: the exit status still tells
+            if not isinstance(error, Refused):
+                append_line(path / "train.log", traceback.format_exc().rstrip())
+            append_line(path / "train.log", f"failed: {line}")
+        with contextlib.suppress(OSError, Refused):
+            Summary.read(path).update(status="failed", error=line)
+        return EXIT["failed"]
+
+
+def lost(path: Path, world: World) -> int:
+    """Says, in one of the processes that are left, that another one has gone; returns the exit status."""
+    summary = Summary.read(path)
+    if world.main and summary.data.get("status") == "running":
+        summary.update(status="interrupted")
+    line = f"another process of this run has gone; to go on from the last checkpoint: {run_dir.resume_command(path)}"
+    return refuse(line, EXIT["failed"]) if world.first_to_say() else EXIT["failed"]
+
+
+def start_or_resume(
+    config: dict,
+    path: Path,
+    stop: StopRequest,
+    world: World,
+    judge_of: JudgeOf,
+    trusted: bool,
+    show: type[Display] | None = None,
+    *,
+    alone: bool,
+) -> int:
+    """Trains the run in `path`, from its start or from where it was left; a run that has ended is only shown.
+
+    Args:
+        alone: whether another process that trains there would be noticed.
+    """
+    run_dir.check_own(path)
+    frozen, changes = run_dir.frozen(path), {}
+    if config["train"].get("resume") is not None:  # a damaged configuration may lack it, as check_config will say
+        changes = changed_keys(config)
+        if not trusted:
+            run_dir.check_trust(path, frozen)
+    else:
+        check_config(config, assemble, GIVEN)
+        refuse_other(config, frozen, path)
+    effective = config if frozen is None else run_dir.effective(frozen, path, changes)
+    check_config(effective, assemble, GIVEN)
+    summary = Summary.read(path)
+    summary.writes = world.main
+    status, done = summary.data.get("status"), summary.data.get("epochs", 0)
+    if run_dir.is_over(summary.data, effective):
+        if world.main:
+            run_dir.record_changes(path, {key: changes[key] for key in run_dir.MOVABLE if key in changes})
+            facts = closing_facts(path, summary.data)
+            tell(f"{status} already; nothing to do", *(f"{name:<11} {value}" for name, value in facts.items()))
+        return EXIT[status]
+
+    given = {"frozen": frozen or config, "path": path, "summary": summary, "stop": stop, "world": world, "show": show}
+    training = assemble(**effective, **given)
+    from trainer.training.device import switches
+    from trainer.training.loop import restore
+
+    training.judge = judge_of(path, training.display.note) if world.size == 1 else None
+    stop.check()
+    with switches(training.settings, training.device):
+        restored = restore(training)
+        world.barrier()  # every process has read what is there
+        if frozen is None and world.main:
+            hydra_yaml = OmegaConf.to_yaml(HydraConfig.instance().cfg)
+            run_dir.freeze(path, config, hydra_yaml, list(HydraConfig.get().overrides.task))
+        for logger in training.loggers:  # these check what is there, before anything changes
+            logger.start(path, training.columns(), training.group_columns(), training.progress.epoch)
+        if world.main:
+            run_dir.record_changes(path, changes)
+        if done and not restored:
+            training.display.say("checkpoints/last.pt is gone: the run starts again from step 0")
+        return carry_out(training, alone)
+
+
+def refuse_other(config: dict, frozen: dict | None, path: Path) -> None:
+    """Raises Refused where the run in `path` has another configuration than the one that is asked for."""
+    if frozen is None:
+        return
+    if other := run_dir.difference(run_dir.located(config), run_dir.located(frozen, path)):
+        raise Refused(
+            f"{path}: holds a run with another configuration ({other}); nothing was changed; "
+            f"choose another hydra.run.dir, or go on with that run: {run_dir.resume_command(path)}"
+        )
+
+
+def changed_keys(config: dict) -> dict[str, Any]:
+    """What stands beside `train.resume=…` on the command line: dotted key -> value; paths are absolute.
+
+    Raises:
+        Refused: something that a resumed run cannot change, or a place where nothing is.
+    """
+    overrides = HydraConfig.get().overrides
+    composed, changes = OmegaConf.create(config), {}
+    for override in [*overrides.task, *overrides.hydra]:
+        key = override.lstrip("+~").partition("=")[0]
+        if key in ("train.resume", "hydra.mode"):  # Hydra adds the latter itself
+            continue
+        if key not in run_dir.RESUMABLE:
+            raise Refused(run_dir.not_resumable(override))
+        changes[key] = OmegaConf.select(composed, key)
+        if key in run_dir.MOVABLE and isinstance(changes[key], str):
+            changes[key] = str(Path(changes[key]).expanduser().absolute())
+            if not Path(changes[key]).exists():
+                raise Refused(f"{key}={changes[key]}: no such file or folder")
+    return changes
+
+
+def carry_out(t: Training, alone: bool) -> int:
+    """Trains an assembled run to its end, whatever that is, and returns the exit status; `alone` is for its log."""
+    from trainer.training.loop import end_loggers, fit, record
+    from trainer.training.state import Diverged
+
+    process, facts = process_facts(), {"versions": versions(), "git": git_facts()}
+    record(t, status="running", test=None, **facts, process=process, error=None)
+    p, say = t.progress, t.display.say
+    try:
+        announce(t, alone)
+        fit(t)
+    except (Interrupted, KeyboardInterrupt) as error:
+        t.display.stop()
+        t.summary.update(status="interrupted")
+        if isinstance(error, Interrupted):
+            record(t)
+            why = "interrupted" if error.signum else f"train.max_minutes={t.settings.max_minutes:g} are over"
+            say(f"{why} after {p.epoch} epochs and {p.step} steps; to go on:")
+        else:
+            say("interrupted at once; to go on from the last checkpoint:")
+        say(f"  {run_dir.resume_command(t.run)}")
+        return error.code if isinstance(error, Interrupted) else 128 + signal.SIGINT
+    except Lost:
+        raise
+    except Diverged as error:
+        how = {"status": "diverged", "error": str(error), "steps": p.final["step"] if p.final else 0}
+        how["seconds"] = round(t.seconds, 3)  # without what loggers then do
+        end_loggers(t, **how)
+        record(t, **how)
+        kept = f"the checkpoint of epoch {p.epoch} is kept" if p.final else "no epoch was finished"
+        say(f"diverged: {error}; {kept}")
+    except (Refused, OSError) as error:  # a full disk: what is there stays whole, and may not even take the status
+        line = explain(error, ())
+        with contextlib.suppress(OSError):
+            record(t, status="failed", error=line)
+        if isinstance(error, OSError):
+            raise Refused(f"{line}; then go on: {run_dir.resume_command(t.run)}") from error
+        raise
+    except Exception as error:
+        line = f"{type(error).__name__}: {one_line(error)}"
+        t.display.note(traceback.format_exc().rstrip())
+        record(t, status="failed", error=line)
+        t.display.stop()
+        t.world.first_to_say()  # the others will only see that this one has gone
+        log = f"the traceback is in {run_dir.shown(t.display.log)}"
+        if not t.world.main:
+            traceback.print_exc()
+            log = f"in process {t.world.rank} of {t.world.size}"
+        return refuse(f"failed: {line}; {log}", EXIT["failed"])
+    finally:
+        t.display.stop()
+    t.display.close(closing_facts(t.run, t.summary.data))
+    return EXIT[t.summary.data["status"]]

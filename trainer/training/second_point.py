@@ -1,0 +1,97 @@
+"""Gradients at other parameters, for optimizers that compare two points on the same batch (``optim.two_point``)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from data import Batch
+from trainer.training.device import random_state, set_random_state
+from trainer.training.evaluation import added
+from trainer.training.step import loss_of, put_together, share
+
+if TYPE_CHECKING:
+    from trainer.training.state import Training
+
+Gradients = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
+
+
+class SecondPoint:
+    """Evaluates a run's objective anew: with the same random numbers, and buffers and random state left as they were.
+
+    The parameters are exchanged in place, so that an objective may use the model in any way.
+    """
+
+    def __init__(self, t: Training):
+        self.t = t
+        self.xs = [x for group in t.optimizer.param_groups for x in group["params"]]
+
+    def remember(self) -> None:
+        """Before the first evaluation of a batch: the second one shall draw the same random numbers."""
+        self.before = random_state(self.t.device)
+
+    def gradients(self, batches: Sequence[Batch]) -> Gradients:
+        """What gives the gradients of the loss of a step's batches at given points."""
+
+        def at(points: Sequence[Tensor]) -> Sequence[Tensor | None]:
+            with self.aside(), self.moved_to(points):
+                set_random_state(self.before, self.t.device)
+                return self.gradients_here(batches, alone=len(batches) == 1 and self.t.world.size == 1)
+
+        return at
+
+    def full_gradient(self, parts: Sequence[Tensor]) -> Gradients:
+        """What gives the mean gradient over the batches of the epoch under way, augmented as they will be."""
+        t = self.t
+
+        def at(points: Sequence[Tensor]) -> Sequence[Tensor | None]:
+            with self.aside(), self.moved_to(points):
+                return self.gradients_here(t.batches(parts, 0), alone=False)
+
+        return at
+
+    def gradients_here(self, batches: Iterable[Batch], *, alone: bool) -> Sequence[Tensor | None]:
+        """Of the mean loss over all of `batches`, at the parameters as they are; their ``grad`` stays.
+
+        Args:
+            alone: whether there is one batch only, and that in one process.
+        """
+        t, total, sums = self.t, [None] * len(self.xs), {}
+        for batch in batches:
+            loss, new = loss_of(t, batch, None)
+            gradients = torch.autograd.grad(loss if alone else loss * share(t, new), self.xs, allow_unused=True)
+            total = [h if g is None else g if h is None else h.add_(g) for g, h in zip(gradients, total, strict=True)]
+            sums = added(sums, new)
+            t.check()
+        if not alone:
+            put_together(t, [g for g in total if g is not None], sums)
+        return total
+
+    @contextlib.contextmanager
+    def moved_to(self, points: Sequence[Tensor]) -> Iterator[None]:
+        """The model with its parameters at `points`."""
+        here = [x.data for x in self.xs]
+        for x, point in zip(self.xs, points, strict=True):
+            x.data = point.data
+        try:
+            yield
+        finally:
+            for x, data in zip(self.xs, here, strict=True):
+                x.data = data
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Afterwards buffers (running averages) and the random state are what they were."""
+        buffers = [(b, b.clone()) for b in self.t.model.buffers()]
+        state = random_state(self.t.device)
+        try:
+            yield
+        finally:
+            set_random_state(state, self.t.device)
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)

@@ -1,0 +1,329 @@
+"""A run in memory: its settings, its parts, and where it stands."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from data import Batch, Dataset, Source, augment_seed, epoch_order
+from optim import refresh_rates
+from trainer.cli.display import Display
+from trainer.rundir.run_dir import Summary
+from trainer.training import coefficients
+from trainer.training.anomaly import Watch
+from trainer.training.device import autocast, random_state, set_random_state
+from trainer.training.distributed import World
+from trainer.training.evaluation import added
+from trainer.training.stop import StopRequest
+
+if TYPE_CHECKING:
+    from trainer.training.compiled import Recorded
+
+Mode = Literal["auto", "min", "max"]
+Precision = Literal["float32", "bf16", "fp16", "float64"]
+
+
+@dataclass(kw_only=True)
+class EarlyStopping:
+    """When a run ends before its last epoch.
+
+    Args:
+        patience: epochs without improvement after which it ends; None: never.
+        metric: a column of metrics.csv; None is what ``train.monitor`` says.
+        mode: as ``train.monitor_mode``.
+        min_delta: by more than this a value must be better to count as an improvement.
+    """
+
+    patience: int | None = None
+    metric: str | None = None
+    mode: Mode = "auto"
+    min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.patience is not None and not 1 <= self.patience < 2**31:
+            raise ValueError(f"patience={self.patience}: must be at least 1 and less than 2**31, or null")
+        if not 0 <= self.min_delta < math.inf:
+            raise ValueError(f"min_delta={self.min_delta}: must be at least 0, and finite")
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """How long, where, how and by which measure a run trains; ``conf/train/default.yaml`` says what each key means.
+
+    Raises:
+        ValueError: `name=value: what would be right`.
+    """
+
+    epochs: int
+    max_steps: int | None
+    max_minutes: float | None
+    device: str
+    threads: int | Literal["auto"]
+    monitor: str
+    monitor_mode: Mode
+    early_stopping: EarlyStopping
+    eval_every: int
+    eval_untrained: bool
+    checkpoint_steps: int | None
+    keep: int | Literal["all"]
+    resume: str | None
+    clip_norm: float | None
+    accumulate: int
+    precision: Precision
+    compile: bool
+    cuda_graph: bool | Literal["auto"]
+    channels_last: bool | Literal["auto"]
+    ema: float | None
+    deterministic: bool
+    anomaly: bool
+    overfit_batches: int | None
+    profile: int | None
+
+    def __post_init__(self) -> None:
+        counts = ("epochs", "max_steps", "threads", "eval_every", "checkpoint_steps", "accumulate")
+        for name in (*counts, "overfit_batches", "profile"):
+            value = getattr(self, name)
+            if isinstance(value, int) and not 1 <= value < 2**31:
+                raise ValueError(f"{name}={value}: must be at least 1 and less than 2**31")
+        if isinstance(self.keep, int) and not 0 <= self.keep < 2**31:
+            raise ValueError(f"keep={self.keep}: must be all, or at least 0 and less than 2**31")
+        for name in ("max_minutes", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}={value}: must be greater than 0, and finite")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(f"ema={self.ema}: must be in [0, 1)")
+        if self.anomaly and self.compile:
+            raise ValueError("anomaly=true: looks at each layer, which compile=true merges; choose one")
+        if not isinstance(self.early_stopping, EarlyStopping):  # a mapping, from YAML
+            try:
+                self.early_stopping = EarlyStopping(**self.early_stopping)
+            except ValueError as error:
+                raise ValueError(f"early_stopping.{error}") from error
+
+
+@dataclass
+class Progress:
+    """How far a run is; all of it goes into the checkpoint."""
+
+    epoch: int = 0  # epochs finished
+    step: int = 0  # optimizer steps taken
+    position: int = 0  # of these, in the epoch under way
+    sums: dict[str, Tensor | int] = field(default_factory=dict)  # of the metrics of the epoch under way
+    lr: float = 0.0  # of the last step
+    epoch_s: float = 0.0  # spent training in the epoch under way
+    seconds: float = 0.0  # spent in all, until this process took over
+    best: dict[str, Any] | None = None  # {metric, value, epoch, mode: min or max}, or see best.py
+    improved: dict[str, Any] | None = None  # {value, epoch}: the last that early stopping counts as an improvement
+    undefined: list[str] = field(default_factory=list)  # columns of which the run has said that they are no numbers
+    final: dict[str, Any] | None = None  # the last epoch's row
+    pruned: str | None = None  # why a search ended the run
+    untrained: dict[str, float] | None = None  # what train.eval_untrained found
+
+
+@dataclass
+class Training:
+    """A run in memory: what it trains, with what, and where it stands."""
+
+    run: Path
+    config: dict  # as frozen when the run started
+    seed: int
+    settings: Settings
+    device: torch.device
+    dataset: Dataset
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR | None
+    objective: Any
+    loggers: list[Any]
+    summary: Summary
+    display: Display
+    stop: StopRequest
+    world: World = field(default_factory=World)
+    progress: Progress = field(default_factory=Progress)
+    source: Source | None = None  # what read the dataset; None: it was made in memory
+    judge: Callable[[dict[str, Any]], str | None] | None = None  # of a search: why to end after an epoch with this row
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        self.started = self.heartbeat_at = time.perf_counter()
+        self.pulse_at = self.started + self.display.interval
+        self.stop.deadline = math.inf if s.max_minutes is None else self.started + 60 * s.max_minutes
+        self.parameters = [x for group in self.optimizer.param_groups for x in group["params"]]
+        self.cast = autocast(s.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type) if s.precision == "fp16" else None
+        self.ema = averaged(self.model, s.ema) if s.ema is not None else None
+        self.recorded: Recorded | None = None
+        self.compiles_alone: str | None = None  # why the model is compiled, and not the step
+        self.watch = Watch(self.model, gradients=self.scaler is None) if s.anomaly else None
+        columns, has_val = self.columns(), "val" in self.dataset.splits
+        self.monitor = resolve_metric("monitor", s.monitor, columns, has_val)
+        self.maximize = self.is_better_high(self.monitor, s.monitor_mode)
+        early = s.early_stopping
+        self.stopper = resolve_metric("early_stopping.metric", early.metric or self.monitor, columns, has_val)
+        mode = s.monitor_mode if early.metric is None and early.mode == "auto" else early.mode
+        self.stopper_maximize = self.is_better_high(self.stopper, mode)
+
+    def is_better_high(self, column: str, mode: Mode) -> bool:
+        """Whether the higher of two numbers of a column is the better one."""
+        return mode == "max" or (mode == "auto" and column.rpartition("/")[2] in self.objective.higher_is_better)
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the run, by this process and those before it."""
+        return self.progress.seconds + time.perf_counter() - self.started
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.progress.epoch >= self.settings.epochs or self.stopped is not None
+
+    @property
+    def stopped(self) -> str | None:
+        """What ends the run before its last epoch, or None."""
+        p, s = self.progress, self.settings
+        if p.epoch >= s.epochs:
+            return None
+        if s.max_steps is not None and p.step >= s.max_steps and p.position == 0:
+            return f"train.max_steps={s.max_steps}"
+        patience = s.early_stopping.patience
+        judged = p.final is not None and not math.isnan(p.final.get(self.stopper, math.nan))  # it was evaluated, …
+        if patience is not None and judged and p.epoch - p.improved["epoch"] >= patience:
+            return f"train.early_stopping.patience={patience}: {self.stopper} was best in epoch {p.improved['epoch']}"
+        return p.pruned
+
+    def evaluates(self, epoch: int) -> bool:
+        """Whether the validation split is looked at after an epoch (from 1): every so many, and at the end."""
+        s = self.settings
+        last = epoch == s.epochs or self.progress.step == s.max_steps
+        return "val" in self.dataset.splits and (last or epoch % s.eval_every == 0)
+
+    def epoch_parts(self) -> list[Tensor]:
+        """The samples of each batch of the epoch under way, as indices."""
+        few, size = self.settings.overfit_batches, self.dataset.batch_size
+        order = epoch_order(self.dataset.facts.sizes["train"], self.seed, 0 if few else self.progress.epoch)
+        order = order[: few * size if few else None]
+        if self.device.type == "cuda":
+            order = order.pin_memory()  # else the copy would wait for the device
+        return list(order.to(self.device, non_blocking=True).split(size))
+
+    @property
+    def full_batches(self) -> int:
+        """How many of an epoch's batches have the full size."""
+        full = self.dataset.facts.sizes["train"] // self.dataset.batch_size
+        return min(full, self.settings.overfit_batches or full)
+
+    def batches(self, parts: list[Tensor], start: int) -> Iterator[Batch]:
+        """The batches of the epoch under way from number `start` on; where few are to be overfit, never augmented."""
+        seed = None if self.settings.overfit_batches else augment_seed(self.seed, self.progress.epoch)
+        return self.dataset.batches("train", parts, seed, start)
+
+    def check(self) -> None:
+        """Raises Interrupted if something asks to stop; processes that must agree ask between two steps only."""
+        if self.world.size == 1:
+            self.stop.check()
+
+    def columns(self) -> list[str]:
+        """Of metrics.csv."""
+        measured = (*self.objective.metrics, *self.objective.evaluated)
+        return [
+            *("epoch", "step"),
+            *(f"train/{metric}" for metric in self.objective.metrics),
+            *(f"{split}/{metric}" for split in ("val", *(["ema"] if self.ema else [])) for metric in measured),
+            *("optim/lr", *(f"optim/{name}" for name in self.measures)),
+            *coefficients.columns(self.model, self.dataset.facts),
+            *("time/epoch_s", "time/samples_per_s"),
+        ]
+
+    def group_columns(self) -> list[str]:
+        """Of metrics_groups.csv; none where the optimizer measures nothing."""
+        return ["epoch", "step", "parameter", "set", *self.measures] if self.measures else []
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What the optimizer measures by itself."""
+        return getattr(self.optimizer, "measures", ())
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint holds: tensors and plain data. Every process must ask for it at the same time."""
+        own = {"sums": on_device(self.progress.sums, torch.device("cpu")), "random": random_state(self.device)}
+        return {
+            "config": self.config,
+            "facts": self.dataset.facts.plain(),
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "progress": asdict(self.progress) | {"seconds": self.seconds, "sums": {}},
+            "processes": self.world.gathered(own),  # what differs between them
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes the run back to where `state()` was called.
+
+        On another kind of device random states start anew, and in another number of processes those that are new.
+        """
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for part, name in ((self.ema, "ema"), (self.schedule, "schedule"), (self.scaler, "scaler")):
+            if part:
+                part.load_state_dict(state[name])
+        if self.schedule:
+            refresh_rates(self.schedule)  # a longer run has another schedule
+        self.progress = Progress(**state["progress"])
+        processes, rank = state["processes"], self.world.rank
+        if rank < len(processes):
+            set_random_state(processes[rank]["random"], self.device)
+        if len(processes) == self.world.size:
+            self.progress.sums = on_device(processes[rank]["sums"], self.device)
+        elif self.world.main:
+            self.progress.sums = on_device(functools.reduce(added, (one["sums"] for one in processes)), self.device)
+
+
+class Diverged(Exception):
+    """The loss or a weight is no number any more: the same words, whichever is seen first and whenever."""
+
+    def __init__(self, progress: Progress, where: str | None = None):
+        super().__init__(f"{where or 'the loss or a weight is NaN or infinite'} in epoch {progress.epoch + 1}")
+
+
+def steps_per_epoch(dataset: Dataset, settings: Settings) -> int:
+    """Optimizer steps in an epoch of `dataset`."""
+    batches = math.ceil(dataset.facts.sizes["train"] / dataset.batch_size)
+    return math.ceil(min(batches, settings.overfit_batches or batches) / settings.accumulate)
+
+
+def resolve_metric(key: str, given: str, columns: list[str], has_val: bool) -> str:
+    """The column that a setting goes by; without a validation split, the training split's.
+
+    Raises:
+        ValueError: no such column.
+    """
+    measured = ("train/", "val/", "ema/") if has_val else ("train/",)
+    known = [c for c in columns if c.startswith(measured)]
+    name = given
+    if not has_val and name.startswith(("val/", "ema/")):
+        name = "train/" + name.partition("/")[2]
+    if name not in known:
+        raise ValueError(f"{key}={given}: must be one of {', '.join(known)}")
+    return name
+
+
+def averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of a model's parameters and buffers: e <- decay e + (1 - decay) x."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def on_device(sums: dict[str, Tensor | int], device: torch.device) -> dict[str, Tensor | int]:
+    """Running sums of metrics, on `device`."""
+    return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in sums.items()}

@@ -1,0 +1,92 @@
+"""One step of a run: the gradient of the batches that make it, then the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from data import Batch
+from trainer.training.evaluation import added
+from trainer.training.objectives import Sums
+
+if TYPE_CHECKING:
+    from trainer.training.second_point import SecondPoint
+    from trainer.training.state import Training
+
+
+def take_step(t: Training, batches: Sequence[Batch], again: SecondPoint | None) -> Sums:
+    """A step on the batches that make it, looked at where that is wanted; returns the sums of their metrics."""
+    if t.watch is not None:
+        t.watch.step = t.progress.step + 1
+    sums = move(t, batches, again)
+    if t.watch is not None:
+        t.watch.check_weights()
+    if t.ema is not None:
+        t.ema.update_parameters(t.model)
+    return sums
+
+
+def move(t: Training, batches: Sequence[Batch], again: SecondPoint | None) -> Sums:
+    """Forward, backward and the optimizer's step: what a recording (:mod:`trainer.training.compiled`) holds."""
+    optimizer, scaler, total = t.optimizer, t.scaler, {}
+    for turn in t.objective.turns:
+        if again:
+            again.remember()
+        optimizer.zero_grad()
+        total = total | differentiate(t, batches, turn)
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        if t.watch is not None:
+            t.watch.check_gradients()
+        if t.settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(t.parameters, t.settings.clip_norm)
+        if scaler is not None:  # skips the step where a gradient overflowed
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            optimizer.step(again.gradients(batches) if again else None)
+    return total
+
+
+def differentiate(t: Training, batches: Sequence[Batch], turn: str | None) -> Sums:
+    """Leaves the gradient of the mean loss over all of `batches` in the parameters' ``grad``.
+
+    Every process has its share of each batch. A batch counts by the weight of its samples, so that the gradient is that
+    of one large batch however it was divided.
+    """
+    of = None if turn is None else [p for p in t.model.get_submodule(turn).parameters() if p.requires_grad]
+    alone, total = len(batches) == 1 and t.world.size == 1, {}
+    for batch in batches:
+        loss, sums = loss_of(t, batch, turn)
+        if t.watch is not None:
+            t.watch.check_loss(loss)
+        if not alone:
+            loss = loss * share(t, sums)
+        (loss if t.scaler is None else t.scaler.scale(loss)).backward(inputs=of)
+        total = added(total, sums)
+    if not alone:
+        put_together(t, [p.grad for p in of or t.parameters if p.grad is not None], total)
+    return total
+
+
+def loss_of(t: Training, batch: Batch, turn: str | None) -> tuple[Tensor, Sums]:
+    """The objective's loss and sums, in the run's precision."""
+    with t.cast():
+        return t.objective(t.model, batch) if turn is None else t.objective(t.model, batch, turn)
+
+
+def share(t: Training, sums: Sums) -> Tensor | float:
+    """The share that a batch has in a step of full size; near 1 over their number, so that nothing overflows."""
+    return sums["weight"] / (t.dataset.batch_size * t.settings.accumulate)
+
+
+def put_together(t: Training, gradients: Sequence[Tensor], sums: Sums) -> None:
+    """Sums gradients over the processes, and divides them by the weight that the whole step turned out to have."""
+    weight, like = share(t, sums), gradients[0]
+    # A number is written there by the device itself: copying it would wait.
+    weight = weight.to(like.dtype) if isinstance(weight, Tensor) else like.new_full((), weight)
+    t.world.add_up([*gradients, weight])
+    torch._foreach_div_(list(gradients), weight.clamp_min(torch.finfo(weight.dtype).tiny))
