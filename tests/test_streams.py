@@ -56,7 +56,7 @@ def test_a_run_does_not_need_its_streams(tmp_path, streams):
 
 
 def test_a_text_that_is_lost_is_a_failure(tmp_path):
-    for command in ("conga --help", "conga --cfg job", "conga.runs --help"):
+    for command in ("conga --help", "conga --cfg job", "conga runs --help"):
         done = shell(f"{command} >/dev/full", tmp_path)
         assert done.returncode == 1
         assert done.stderr == "conga: standard output: No space left on device; not all of it was written\n"
@@ -72,7 +72,7 @@ def test_an_encoding_that_lacks_a_name(tmp_path):
     done = shell(command, tmp_path, **ascii_only)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "set PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8" in done.stderr
-    done = shell("conga.runs größe", tmp_path, **ascii_only)
+    done = shell("conga runs größe", tmp_path, **ascii_only)
     assert (done.returncode, done.stderr) == (
         2,
         r"""conga: gr\xc3\xb6\xc3\x9fe: no such directory; give one with runs
