@@ -1,9 +1,12 @@
 """Files, names and locks of a run directory."""
 
+import argparse
 import ast
 import os
 import shlex
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from trainer import resume
 from trainer.cli.config import conforms, describe
 from trainer.rundir import files, run_dir
 from trainer.rundir.errors import Refused
@@ -110,10 +114,17 @@ def test_the_resume_command_reads_back(tmp_path, monkeypatch, name):
     """Through the shell's rules and Hydra's grammar."""
     monkeypatch.chdir(tmp_path)
     words = shlex.split(run_dir.resume_command(tmp_path / name))
-    assert words[:3] == ["python", "-m", "trainer"]
-    override = OverridesParser.create().parse_override(words[3])
+    assert words == ["python", "-m", "trainer", "resume", name]
+    (tmp_path / name / ".hydra").mkdir(parents=True)
+    (tmp_path / name / ".hydra/config.yaml").touch()
+    monkeypatch.setattr("sys.argv", words[2:])
+    monkeypatch.setattr("trainer.resume.command_line", lambda: 0)
+    with pytest.raises(SystemExit):
+        resume.main(argparse.Namespace(folder=Path(words[4]), overrides=["train.epochs=2"], trusted=True))
+    override = OverridesParser.create().parse_override(sys.argv[1])
     assert override.key_or_group == "train.resume"
     assert override.value() == name
+    assert sys.argv[2:] == ["train.epochs=2", "--trust"]
 
 
 def test_difference_names_the_first_key():

@@ -158,10 +158,10 @@ def test_signal_mid_epoch_then_resume(start, cli, tmp_path, signum, code):
     assert left["status"] == "interrupted"
     progress = torch.load(broken / "checkpoints" / "last.pt", weights_only=True)["progress"]
     assert progress["position"] == left["steps"] - 647 * left["epochs"] > 0
-    command = re.search(r"python -m trainer (train\.resume=\S+)", text)[1]
+    folder = re.search(r"python -m trainer resume (\S+)", text)[1]
     assert "Traceback" not in text
 
-    code, text = cli(command)
+    code, text = cli("resume", folder)
     assert code == 0, text
     assert_same_run(whole, broken)
 

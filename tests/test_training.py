@@ -145,8 +145,8 @@ def test_max_minutes_is_a_clean_stop_that_can_go_on(cli, tmp_path):
     assert code == 0, text
     assert re.search(r"train.max_minutes=0.005 are over after \d+ epochs and \d+ steps; to go on:\n", text)
     assert summary(tmp_path / "run")["status"] == "interrupted"
-    command = re.search(r"python -m trainer (train\.resume=\S+)", text)[1]
-    code, text = cli(command, "train.max_minutes=5")
+    folder = re.search(r"python -m trainer resume (\S+)", text)[1]
+    code, text = cli("resume", folder, "train.max_minutes=5")
     assert code == 0, text
     whole, run = (torch.load(tmp_path / r / "checkpoints" / "last.pt", weights_only=True) for r in ("whole", "run"))
     assert all(torch.equal(p, run["model"][name]) for name, p in whole["model"].items())
