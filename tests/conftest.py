@@ -149,7 +149,8 @@ def training_of(model, dataset, objective, optimizer, *, device="cpu", **setting
 
     from trainer.cli.display import Silent
     from trainer.rundir.run_dir import Summary
-    from trainer.training.state import Settings, Training
+    from trainer.training.settings import Settings
+    from trainer.training.state import Training
     from trainer.training.stop import StopRequest
 
     defaults = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "train" / "default.yaml"))

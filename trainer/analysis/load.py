@@ -27,7 +27,7 @@ from trainer.training.device import autocast, pick_device
 from trainer.training.objectives import Objective
 
 if TYPE_CHECKING:
-    from trainer.training.state import Precision
+    from trainer.training.settings import Precision
 
 
 # Settings of data that say nothing of new ones.

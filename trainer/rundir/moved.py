@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 NAMES = {
-    "trainer.training.Settings": "trainer.training.state.Settings",
+    "trainer.training.Settings": "trainer.training.settings.Settings",
     "trainer.loggers.Csv": "trainer.training.loggers.Csv",
     "trainer.loggers.Pictures": "trainer.analysis.loggers.pictures.Pictures",
     "trainer.trackers.TensorBoard": "trainer.analysis.loggers.tensor_board.TensorBoard",

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from data import Dataset
     from trainer.cli.display import Display
-    from trainer.training.state import Settings, Training
+    from trainer.training.settings import Settings
+    from trainer.training.state import Training
 
 # Arguments that the runner adds to what the YAML says: of assemble(), and of each group's constructor.
 GIVEN = {
@@ -72,8 +73,8 @@ def assemble(
     from trainer.cli.display import Silent, loading_progress, make_display
     from trainer.training.compiled import accelerate
     from trainer.training.device import pick_device, set_threads
-    from trainer.training.distributed import with_shared_statistics
     from trainer.training.loggers import guarded
+    from trainer.training.shared_norm import with_shared_statistics
     from trainer.training.state import Training, steps_per_epoch
 
     if not 0 <= seed < 2**63:

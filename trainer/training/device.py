@@ -17,7 +17,7 @@ from trainer.cli.processes import local_rank
 from trainer.rundir.errors import Refused
 
 if TYPE_CHECKING:
-    from trainer.training.state import Precision, Settings
+    from trainer.training.settings import Precision, Settings
 
 # Read before any run sets it: the jobs of a sweep in one process must not inherit each other's choice.
 TORCH_THREADS = torch.get_num_threads()

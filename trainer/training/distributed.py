@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 COUNT = "conga/ended"  # how many processes have said why they end
 
@@ -128,12 +128,3 @@ def passing_on_losses() -> Iterator[None]:
         raise
     except RuntimeError as error:
         raise Lost(str(error)) from error
-
-
-def with_shared_statistics(model: nn.Module, world: World) -> nn.Module:
-    """`model` with batch normalization over all the processes' shares of a batch, in place."""
-    if world.size > 1:
-        from trainer.training.shared_norm import SharedBatchNorm
-
-        SharedBatchNorm.replace_in(model)
-    return model

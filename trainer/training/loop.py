@@ -30,9 +30,9 @@ from trainer.training.device import random_state, set_random_state
 from trainer.training.evaluation import added, measure, predict_split, to_numbers
 from trainer.training.loggers import Predicted, check_row
 from trainer.training.profile import profiled
-from trainer.training.second_point import SecondPoint
-from trainer.training.state import Diverged, Progress, Training
-from trainer.training.step import take_step
+from trainer.training.second_point import TwoPointSteps
+from trainer.training.state import Diverged, Progress, Stepper, Training
+from trainer.training.step import PlainSteps
 
 HEARTBEAT_S = 5.0
 GLANCE_S = 0.1  # epochs that are shorter follow each other too fast to be read in summary.json
@@ -86,20 +86,17 @@ def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
     p, s, optimizer, schedule, stop = t.progress, t.settings, t.optimizer, t.schedule, t.stop
     every = s.checkpoint_steps or 0
     parts = t.epoch_parts()
-    fast, first = t.recorded, p.position * s.accumulate
-    batches = t.batches(parts, first) if fast is None else fast.inputs(parts, first)
     if p.position == 0:
         p.lr = optimizer.param_groups[0]["lr"]
     t.model.train()
     t.display.start_epoch(p.epoch, p.step, p.position)
     started, before = time.perf_counter(), p.epoch_s
 
-    again = SecondPoint(t) if hasattr(optimizer, "second_point") else None
-    if p.position == 0 and hasattr(optimizer, "snapshot"):
-        optimizer.snapshot(again.full_gradient(parts))
+    stepper = stepper_of(t)
+    batches = stepper.inputs(parts, p.position * s.accumulate)
     last = math.inf if s.max_steps is None else s.max_steps
     while p.step < last and (together := list(itertools.islice(batches, s.accumulate))):
-        p.sums = added(p.sums, take_step(t, together, again)) if fast is None else fast.step(together, p.sums)
+        p.sums = stepper.step(together, p.sums)
         if schedule is not None:
             p.lr = optimizer.param_groups[0]["lr"]
             schedule.step()
@@ -121,6 +118,13 @@ def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
             stop.obey(reason)
     wait_for(t.device)
     p.epoch_s = before + time.perf_counter() - started
+
+
+def stepper_of(t: Training) -> Stepper:
+    """What takes the steps of an epoch: a recording, or step by step with one or two gradients each."""
+    if t.recorded is not None:
+        return t.recorded
+    return TwoPointSteps(t) if hasattr(t.optimizer, "second_point") else PlainSteps(t)
 
 
 def measure_epoch(t: Training) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,10 +11,8 @@ from torch import Tensor
 from data import Batch
 from trainer.training.device import random_state, set_random_state
 from trainer.training.evaluation import added
-from trainer.training.step import loss_of, put_together, share
-
-if TYPE_CHECKING:
-    from trainer.training.state import Training
+from trainer.training.state import Training
+from trainer.training.step import PlainSteps, loss_of, put_together, share
 
 Gradients = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 
@@ -95,3 +92,17 @@ class SecondPoint:
             with torch.no_grad():
                 for buffer, before in buffers:
                     buffer.copy_(before)
+
+
+class TwoPointSteps(PlainSteps):
+    """Steps of an optimizer that compares gradients at two points; a ``Stepper``."""
+
+    def __init__(self, t: Training):
+        super().__init__(t)
+        self.again = SecondPoint(t)
+
+    def inputs(self, parts: list[Tensor], start: int) -> Iterator[Batch]:
+        """The batches of the epoch under way; an optimizer that wants it gets its full gradient first."""
+        if start == 0 and hasattr(self.t.optimizer, "snapshot"):
+            self.t.optimizer.snapshot(self.again.full_gradient(parts))
+        return super().inputs(parts, start)

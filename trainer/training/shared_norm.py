@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer.training.distributed import passing_on_losses
+from trainer.training.distributed import World, passing_on_losses
 
 
 class SharedBatchNorm(_BatchNorm):
@@ -71,3 +71,10 @@ class _Sum(torch.autograd.Function):
         with passing_on_losses():
             dist.all_reduce(total)
         return total
+
+
+def with_shared_statistics(model: nn.Module, world: World) -> nn.Module:
+    """`model` with batch normalization over all the processes' shares of a batch, in place."""
+    if world.size > 1:
+        SharedBatchNorm.replace_in(model)
+    return model

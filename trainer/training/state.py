@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,92 +23,19 @@ from trainer.training.anomaly import Watch
 from trainer.training.device import autocast, random_state, set_random_state
 from trainer.training.distributed import World
 from trainer.training.evaluation import added
+from trainer.training.objectives import Sums
+from trainer.training.settings import Mode, Settings
 from trainer.training.stop import StopRequest
 
-if TYPE_CHECKING:
-    from trainer.training.compiled import Recorded
 
-Mode = Literal["auto", "min", "max"]
-Precision = Literal["float32", "bf16", "fp16", "float64"]
+class Stepper(Protocol):
+    """What takes the steps of an epoch, however: one by one, or from a recording."""
 
+    def inputs(self, parts: list[Tensor], start: int) -> Iterator[Any]:
+        """What a step is given of each batch of the epoch, from number `start` on."""
 
-@dataclass(kw_only=True)
-class EarlyStopping:
-    """When a run ends before its last epoch.
-
-    Args:
-        patience: epochs without improvement after which it ends; None: never.
-        metric: a column of metrics.csv; None is what ``train.monitor`` says.
-        mode: as ``train.monitor_mode``.
-        min_delta: by more than this a value must be better to count as an improvement.
-    """
-
-    patience: int | None = None
-    metric: str | None = None
-    mode: Mode = "auto"
-    min_delta: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.patience is not None and not 1 <= self.patience < 2**31:
-            raise ValueError(f"patience={self.patience}: must be at least 1 and less than 2**31, or null")
-        if not 0 <= self.min_delta < math.inf:
-            raise ValueError(f"min_delta={self.min_delta}: must be at least 0, and finite")
-
-
-@dataclass(kw_only=True)
-class Settings:
-    """How long, where, how and by which measure a run trains; ``conf/train/default.yaml`` says what each key means.
-
-    Raises:
-        ValueError: `name=value: what would be right`.
-    """
-
-    epochs: int
-    max_steps: int | None
-    max_minutes: float | None
-    device: str
-    threads: int | Literal["auto"]
-    monitor: str
-    monitor_mode: Mode
-    early_stopping: EarlyStopping
-    eval_every: int
-    eval_untrained: bool
-    checkpoint_steps: int | None
-    keep: int | Literal["all"]
-    resume: str | None
-    clip_norm: float | None
-    accumulate: int
-    precision: Precision
-    compile: bool
-    cuda_graph: bool | Literal["auto"]
-    channels_last: bool | Literal["auto"]
-    ema: float | None
-    deterministic: bool
-    anomaly: bool
-    overfit_batches: int | None
-    profile: int | None
-
-    def __post_init__(self) -> None:
-        counts = ("epochs", "max_steps", "threads", "eval_every", "checkpoint_steps", "accumulate")
-        for name in (*counts, "overfit_batches", "profile"):
-            value = getattr(self, name)
-            if isinstance(value, int) and not 1 <= value < 2**31:
-                raise ValueError(f"{name}={value}: must be at least 1 and less than 2**31")
-        if isinstance(self.keep, int) and not 0 <= self.keep < 2**31:
-            raise ValueError(f"keep={self.keep}: must be all, or at least 0 and less than 2**31")
-        for name in ("max_minutes", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name}={value}: must be greater than 0, and finite")
-        if self.ema is not None and not 0 <= self.ema < 1:
-            raise ValueError(f"ema={self.ema}: must be in [0, 1)")
-        if self.anomaly and self.compile:
-            raise ValueError("anomaly=true: looks at each layer, which compile=true merges; choose one")
-        if not isinstance(self.early_stopping, EarlyStopping):  # a mapping, from YAML
-            try:
-                self.early_stopping = EarlyStopping(**self.early_stopping)
-            except ValueError as error:
-                raise ValueError(f"early_stopping.{error}") from error
+    def step(self, given: Sequence[Any], sums: Sums) -> Sums:
+        """Takes a step on what :meth:`inputs` gave; returns the epoch's sums of metrics, those until now added."""
 
 
 @dataclass
@@ -162,7 +89,7 @@ class Training:
         self.cast = autocast(s.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type) if s.precision == "fp16" else None
         self.ema = averaged(self.model, s.ema) if s.ema is not None else None
-        self.recorded: Recorded | None = None
+        self.recorded: Stepper | None = None
         self.compiles_alone: str | None = None  # why the model is compiled, and not the step
         self.watch = Watch(self.model, gradients=self.scaler is None) if s.anomaly else None
         columns, has_val = self.columns(), "val" in self.dataset.splits

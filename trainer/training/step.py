@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,37 @@ from torch import Tensor, nn
 from data import Batch
 from trainer.training.evaluation import added
 from trainer.training.objectives import Sums
-
-if TYPE_CHECKING:
-    from trainer.training.second_point import SecondPoint
-    from trainer.training.state import Training
+from trainer.training.state import Training
 
 
-def take_step(t: Training, batches: Sequence[Batch], again: SecondPoint | None) -> Sums:
+class Again(Protocol):
+    """What evaluates the objective at a second point; see ``trainer.training.second_point``."""
+
+    def remember(self) -> None:
+        """Before the first evaluation of a batch."""
+
+    def gradients(self, batches: Sequence[Batch]) -> Callable[[Sequence[Tensor]], Sequence[Tensor | None]]:
+        """What gives the gradients of a step's batches at given points."""
+
+
+class PlainSteps:
+    """Steps as they are written here; a ``Stepper``."""
+
+    again: Again | None = None
+
+    def __init__(self, t: Training):
+        self.t = t
+
+    def inputs(self, parts: list[Tensor], start: int) -> Iterator[Batch]:
+        """The batches of the epoch under way."""
+        return self.t.batches(parts, start)
+
+    def step(self, given: Sequence[Batch], sums: Sums) -> Sums:
+        """Takes a step on the batches that make it."""
+        return added(sums, take_step(self.t, given, self.again))
+
+
+def take_step(t: Training, batches: Sequence[Batch], again: Again | None) -> Sums:
     """A step on the batches that make it, looked at where that is wanted; returns the sums of their metrics."""
     if t.watch is not None:
         t.watch.step = t.progress.step + 1
@@ -29,7 +53,7 @@ def take_step(t: Training, batches: Sequence[Batch], again: SecondPoint | None) 
     return sums
 
 
-def move(t: Training, batches: Sequence[Batch], again: SecondPoint | None) -> Sums:
+def move(t: Training, batches: Sequence[Batch], again: Again | None) -> Sums:
     """Forward, backward and the optimizer's step: what a recording (:mod:`trainer.training.compiled`) holds."""
     optimizer, scaler, total = t.optimizer, t.scaler, {}
     for turn in t.objective.turns:

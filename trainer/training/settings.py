@@ -1,0 +1,89 @@
+"""``train.*``: how long, where, how and by which measure a run trains."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Mode = Literal["auto", "min", "max"]
+Precision = Literal["float32", "bf16", "fp16", "float64"]
+
+
+@dataclass(kw_only=True)
+class EarlyStopping:
+    """When a run ends before its last epoch.
+
+    Args:
+        patience: epochs without improvement after which it ends; None: never.
+        metric: a column of metrics.csv; None is what ``train.monitor`` says.
+        mode: as ``train.monitor_mode``.
+        min_delta: by more than this a value must be better to count as an improvement.
+    """
+
+    patience: int | None = None
+    metric: str | None = None
+    mode: Mode = "auto"
+    min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.patience is not None and not 1 <= self.patience < 2**31:
+            raise ValueError(f"patience={self.patience}: must be at least 1 and less than 2**31, or null")
+        if not 0 <= self.min_delta < math.inf:
+            raise ValueError(f"min_delta={self.min_delta}: must be at least 0, and finite")
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """How long, where, how and by which measure a run trains; ``conf/train/default.yaml`` says what each key means.
+
+    Raises:
+        ValueError: `name=value: what would be right`.
+    """
+
+    epochs: int
+    max_steps: int | None
+    max_minutes: float | None
+    device: str
+    threads: int | Literal["auto"]
+    monitor: str
+    monitor_mode: Mode
+    early_stopping: EarlyStopping
+    eval_every: int
+    eval_untrained: bool
+    checkpoint_steps: int | None
+    keep: int | Literal["all"]
+    resume: str | None
+    clip_norm: float | None
+    accumulate: int
+    precision: Precision
+    compile: bool
+    cuda_graph: bool | Literal["auto"]
+    channels_last: bool | Literal["auto"]
+    ema: float | None
+    deterministic: bool
+    anomaly: bool
+    overfit_batches: int | None
+    profile: int | None
+
+    def __post_init__(self) -> None:
+        counts = ("epochs", "max_steps", "threads", "eval_every", "checkpoint_steps", "accumulate")
+        for name in (*counts, "overfit_batches", "profile"):
+            value = getattr(self, name)
+            if isinstance(value, int) and not 1 <= value < 2**31:
+                raise ValueError(f"{name}={value}: must be at least 1 and less than 2**31")
+        if isinstance(self.keep, int) and not 0 <= self.keep < 2**31:
+            raise ValueError(f"keep={self.keep}: must be all, or at least 0 and less than 2**31")
+        for name in ("max_minutes", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}={value}: must be greater than 0, and finite")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(f"ema={self.ema}: must be in [0, 1)")
+        if self.anomaly and self.compile:
+            raise ValueError("anomaly=true: looks at each layer, which compile=true merges; choose one")
+        if not isinstance(self.early_stopping, EarlyStopping):  # a mapping, from YAML
+            try:
+                self.early_stopping = EarlyStopping(**self.early_stopping)
+            except ValueError as error:
+                raise ValueError(f"early_stopping.{error}") from error
