@@ -13,17 +13,15 @@ by entries, ranks as their mean.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from optim.constrained import Constrained
 from optim.sets import ConstraintSet
 from optim.sets.precision import double, share
 from optim.vertex import Vertex, norm
-
-if TYPE_CHECKING:
-    from optim.conditional import ConditionalGradient
 
 KEY = "measured"  # in the optimizer's `state`, so that a state dict carries it
 
@@ -42,7 +40,7 @@ class Measurements:
         self.lengths: list[Tensor | None] = [None] * len(place) if due else []
 
     @classmethod
-    def due(cls, optimizer: ConditionalGradient) -> Measurements:
+    def due(cls, optimizer: Constrained) -> Measurements:
         """Of the step that begins."""
         if optimizer.gap_every == 0:  # then the state is not even read, for which torch would compile each step anew
             return cls(False, {})
@@ -61,7 +59,7 @@ class Measurements:
             i = self.place[x]
             self.gaps[i], self.lengths[i] = C.gap(g, before), norm(x - before)
 
-    def count(self, optimizer: ConditionalGradient) -> None:
+    def count(self, optimizer: Constrained) -> None:
         """Adds the step, and what was measured in it. A new tuple: a saved state dict must not change with it."""
         if optimizer.gap_every == 0:
             return
@@ -72,7 +70,7 @@ class Measurements:
         optimizer.state[KEY] = (steps + 1, count, gaps, lengths)
 
     @staticmethod
-    def to(optimizer: ConditionalGradient, device: torch.device) -> None:
+    def to(optimizer: Constrained, device: torch.device) -> None:
         """Moves what was measured to the parameters' device, where a loaded state may not be."""
         steps, count, *sums = optimizer.state.get(KEY, (0, 0, None, None))
         moved = [None if total is None else [None if n is None else n.to(device) for n in total] for total in sums]
@@ -80,7 +78,7 @@ class Measurements:
 
     @staticmethod
     @torch.no_grad()
-    def pop(optimizer: ConditionalGradient) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    def pop(optimizer: Constrained) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
         """Totals, and a row for each parameter that a set holds."""
         _, count, gaps, lengths = optimizer.state.get(KEY, (0, 0, None, None))
         optimizer.state[KEY] = (0, 0, None, None)
