@@ -64,7 +64,7 @@ def fuzz(seconds: float, number: int, only: Case | None = None) -> tuple[Counter
             number += 1_000_003  # so that neighbouring seeds share no cases
             for case, ended in zip(batch, workshop.run(batch), strict=True):
                 said = wrong(case, ended, before.get(str(case.argv), {}))
-                kind = "file" if case.harms else "line"
+                kind = "file" if case.harms else "question" if case.start else "line"
                 state = {0: "accepted", 1: "failed", 2: "refused", 3: "diverged"}.get(ended.status, "ended otherwise")
                 counts[f"{kind}s {state}"] += 1
                 if only:

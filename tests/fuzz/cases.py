@@ -19,9 +19,10 @@ from trainer.cli.config import CONF, argument_types
 class Case:
     """A command, in a directory with a copy of `start` (None: empty) whose files were harmed: [file, how, number]."""
 
-    argv: list[str]  # the module, and its arguments
+    argv: list[str]  # the command, and its arguments
     start: str | None = None
     harms: list[list] = field(default_factory=list)
+    output: str = "read"  # what becomes of what is printed: read, full (no room for it), closed
 
 
 # What is asked of what a directory holds; `run`, `other`, `sweep` and `search` are made by workshop.py.
@@ -74,6 +75,37 @@ ODD = (
     *("range(1,3)", "choice(1,2)", "interval(0,1)", "glob(*)", "shuffle(1,2)", "[", "}", "(", "'", '"', ",", "=", "@"),
     *("auto", "all", "none"),
 )  # fmt: skip
+
+
+# Options of commands that read, of which some take a text of a language of their own.
+OPTIONS = {
+    "runs": ("--sort", "--where", "--columns", "--group-by", "--over", "--csv", "--json", "--latex", "--x"),
+    "plot": (
+        "--where",
+        "--x",
+        "--y",
+        "--by",
+        "--band",
+        "--heatmap",
+        "--parallel",
+        "--value",
+        "--title",
+        "--size",
+    ),
+    "report": ("--where",),
+    "compare": ("--csv", "--json"),
+    "evaluate": ("--split", "--checkpoint", "--format", "--device"),
+    "predict": ("--checkpoint", "--device"),
+    "robustness": ("--split", "--checkpoint", "--tests", "--limit", "--seed", "--device"),
+    "weights": ("--units", "--checkpoint"),
+}
+SAID = (
+    *("optim.lr", "lr", "optim", "seed", "best", "test", "test/accuracy", "val/loss", "status", "epoch", "name", "n"),
+    *("-test", "optim=sgd", "lr>0.1", "not seed in [0,1]", "test>0.5 and (seed=0 or error=null)", "((((", "a=", "=1"),
+    *("last", "best", "epoch_2", "train", "val", "noise", "prune,fgsm", "cpu", "cuda:9", "3x2", "0x0", "12", "csv"),
+    *("optim.lr,seed", "train/loss,val/loss", "time/epoch_s", "a,b", "no'", 'no"', "best/epoch,seconds,path,error"),
+)  # fmt: skip
+PLACES = ("new", "a b", "é", "x\x1b[31m", "a\nb", "a=b", "a,b", "'q'", "$x", "new/er", "-x", "😀", "x" * 300)
 
 
 def keys_of(group: str, choice: str) -> dict[str, object]:
@@ -148,7 +180,18 @@ def lines(draw: st.DrawFn, real: bool) -> Case:
     if draw(st.integers(0, 3)) == 0:
         swept = draw(st.sampled_from(["seed=0,1", "optim.lr=0.1,1e-3", "seed=range(0,2)", "optim=sgd,cgd"]))
         return Case(["train", "-m", swept, *words, *tiny, "sweep.workers=1", "hydra.sweep.dir=new"])
-    return Case(["train", *words, *tiny, "hydra.run.dir=new"])
+    return Case(["train", *words, *tiny, f"hydra.run.dir={draw(st.sampled_from(PLACES))}"])
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> Case:
+    """A command that reads, with any options."""
+    start = draw(st.sampled_from(["run", "sweep"]))
+    argv = list(draw(st.sampled_from([argv for argv in READERS[start] if argv[0] in OPTIONS])))
+    for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
+        option = draw(st.sampled_from(OPTIONS[argv[0]]))
+        argv.append(f"{option}={draw(st.sampled_from(SAID * 6 + ODD))}" if draw(st.integers(0, 9)) else option)
+    return Case(argv, start, output=draw(st.sampled_from(["read"] * 6 + ["full", "closed"])))
 
 
 def damaged(files: Mapping[str, list[str]]) -> st.SearchStrategy[Case]:
@@ -167,4 +210,4 @@ def damaged(files: Mapping[str, list[str]]) -> st.SearchStrategy[Case]:
 
 def cases(files: Mapping[str, list[str]]) -> st.SearchStrategy[Case]:
     """All of them."""
-    return st.one_of(lines(real=False), lines(real=True), damaged(files), damaged(files))
+    return st.one_of(lines(real=False), lines(real=True), questions(), damaged(files), damaged(files), damaged(files))

@@ -18,6 +18,8 @@ STATUSES = (0, 1, 2, 3, 130, 143)
 def wrong(case: Case, ended: Ended, before: dict[str, Any]) -> str | None:
     """The promise that is broken; `before` is what `numbers` says of the same command on whole files."""
     lines = ended.err.splitlines()
+    if "-m" in case.argv:  # the mistakes of jobs have a line each below the first
+        lines = [line for line in lines if not line.startswith("  ")]
     if ended.hung:
         return "hangs"
     if "Traceback" in ended.err + ended.out:
@@ -32,7 +34,8 @@ def wrong(case: Case, ended: Ended, before: dict[str, Any]) -> str | None:
         return f"{len(lines)} lines say why it refuses"
     if ended.status == 2 and len(ended.err) > 3000:
         return f"a line of {len(ended.err):,} characters"
-    if ended.status == 1 and case.harms and "-m" not in case.argv and case.argv[1] != "resume":
+    of_jobs = case.argv[0] == "resume" and case.start != "run"  # one that cannot run has failed
+    if ended.status == 1 and case.harms and not of_jobs:
         return f"fails (1) where it should refuse (2): {ended.err.strip() or ended.out[-200:]}"
     if ended.status == 0 and case.harms:
         return differs(case, ended, before)
@@ -60,7 +63,7 @@ def numbers(case: Case, ended: Ended) -> dict[str, Any]:
         return timeless | {"predictions": (run / "evaluation" / "predictions.csv").read_text()}
     if case.argv[0] == "robustness":
         return {"table": (run / "robustness" / "robustness.csv").read_text()}
-    if case.argv[1:2] == ["train.resume=run"]:
+    if case.argv[:2] == ["resume", "run"]:
         return resumed(run)
     return {}
 

@@ -136,6 +136,10 @@ class Process:
             for number, path in enumerate(self.streams, 1):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            if case.output == "full":
+                os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+            elif case.output == "closed":
+                os.close(1)
             begin()  # as `python -m trainer` does, which this is not
             taken = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10
             resource.setrlimit(resource.RLIMIT_AS, (taken + ROOM, taken + ROOM))
