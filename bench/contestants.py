@@ -21,9 +21,9 @@ from trainer.cli.config import CONF, check_config, register_resolvers
 from trainer.cli.display import Display, Logged
 from trainer.rundir.run_dir import Summary
 from trainer.training.assembly import GIVEN, assemble
-from trainer.training.device import switches
+from trainer.training.device import switches, wait_for
 from trainer.training.distributed import World
-from trainer.training.loop import train_epoch, wait_for
+from trainer.training.loop import train_epoch
 from trainer.training.state import Training
 from trainer.training.stop import StopRequest
 

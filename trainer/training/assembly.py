@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,6 +22,7 @@ from trainer.training.distributed import World
 from trainer.training.stop import StopRequest
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from data import Dataset
@@ -69,10 +70,9 @@ def assemble(
     """
     import torch
 
-    from optim import note_initial_norms
-    from trainer.cli.display import Silent, loading_progress, make_display
+    from trainer.cli.display import Silent, make_display
     from trainer.training.compiled import accelerate
-    from trainer.training.device import pick_device, set_threads
+    from trainer.training.device import set_threads
     from trainer.training.loggers import guarded
     from trainer.training.shared_norm import with_shared_statistics
     from trainer.training.state import Training, steps_per_epoch
@@ -83,65 +83,33 @@ def assemble(
     if settings.anomaly and world.size > 1:
         raise Refused("train.anomaly=true: looks at one process; leave out torchrun")
     loggers = {name: build(f"logger.{name}", node) for name, node in logger.items()}  # one may lack its package
-    device = pick_device(settings.device, summary.data.get("device"), several=world.size > 1)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    place = place_of(settings, summary, world)
     threads = set_threads(settings.threads, summary.data.get("threads"))
     constraint_set = build("constraint", constraint)
     source = build("data", data)
-    dtype = torch.float64 if settings.precision == "float64" else None
-    channels_last = device.type == "cuda" if settings.channels_last == "auto" else settings.channels_last
-    loaded = json.dumps([data, str(device), str(dtype), channels_last])
-    if kept is None or loaded not in kept:
-        with refusing("data"), loading_progress(stop.check) as progress:
-            dataset = source.load(progress).to(device, dtype, channels_last=channels_last)
-    else:
-        dataset = kept[loaded]
-    if kept is not None:
-        kept.clear()  # of several, the last: each takes memory
-        kept[loaded] = dataset
+    dataset = dataset_of(source, data, place, {} if kept is None else kept, stop)
     dataset.share = world.rank, world.size
-    facts, steps = dataset.facts, steps_per_epoch(dataset, settings)
-    the_objective = build("objective", objective, facts=facts)
-    torch.manual_seed(seed)
-    network = build("model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs)
-    network.to(device, dtype, memory_format=torch.channels_last if channels_last else None)
-    check_fit(dataset, the_objective, network, settings, world)
+    steps = steps_per_epoch(dataset, settings)
+    the_objective = build("objective", objective, facts=dataset.facts)
+    network = network_of(model, dataset, the_objective, settings, place, seed, world)
     if constraint.get("init_factor") is not None:
-        make = functools.partial(build, "model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs)
-        note_initial_norms(network, make)
+        note_norms(network, model, dataset)
     if world.size > 1:
         network = with_shared_statistics(network, world)
         torch.manual_seed(seed + world.rank)  # dropout: each process draws for its own samples
     trainable = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    if constraint_set is not None:
-        with refusing("constraint"):  # first, so that what does not fit a parameter names the right group
-            constraint_set.assign(*zip(*trainable, strict=True))
-    optimizer = build("optim", optim, params=trainable, constraint=constraint_set)
+    optimizer = optimizer_of(optim, constraint_set, trainable)
     if hasattr(optimizer, "second_point"):
         refuse_second_point(optimizer, the_objective, settings)
     times = {"epochs": settings.epochs, "steps_per_epoch": steps, "max_steps": settings.max_steps}
     the_schedule = build("schedule", schedule, optimizer=optimizer, **times)
-    summary.data |= {
-        "parameters": sum(p.numel() for _, p in trainable),
-        "device": str(device),
-        "threads": threads,
-        "seed": seed,
-    }
+    parameters = sum(p.numel() for _, p in trainable)
+    summary.data |= {"parameters": parameters, "device": str(place.device), "threads": threads, "seed": seed}
     total = min(settings.epochs * steps, settings.max_steps or settings.epochs * steps)
     display = ((show or make_display) if world.main else Silent)(path / "train.log", settings.epochs, total, steps)
     with refusing("train"):
         training = Training(
-            run=path,
-            config=frozen,
-            seed=seed,
-            settings=settings,
-            device=device,
-            dataset=dataset,
-            model=network,
-            optimizer=optimizer,
-            schedule=the_schedule,
-            objective=the_objective,
+            *(path, frozen, seed, settings, place.device, dataset, network, optimizer, the_schedule, the_objective),
             loggers=guarded(loggers, display.say) if world.main else [],
             summary=summary,
             display=display,
@@ -149,9 +117,83 @@ def assemble(
             world=world,
             source=source,
         )
-    with refusing("train"):
         accelerate(training)
     return training
+
+
+class Place(NamedTuple):
+    """Where and in what form tensors are; `dtype` None is float32."""
+
+    device: torch.device
+    dtype: torch.dtype | None
+    channels_last: bool
+
+
+def place_of(settings: Settings, summary: Summary, world: World) -> Place:
+    """Where a run trains; one that goes on stays where it was if it may.
+
+    Raises:
+        Refused: no such device.
+    """
+    import torch
+
+    from trainer.training.device import pick_device
+
+    device = pick_device(settings.device, summary.data.get("device"), several=world.size > 1)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    channels_last = device.type == "cuda" if settings.channels_last == "auto" else settings.channels_last
+    return Place(device, torch.float64 if settings.precision == "float64" else None, channels_last)
+
+
+def dataset_of(source: Any, data: dict, place: Place, kept: dict[str, Any], stop: StopRequest) -> Dataset:
+    """The dataset that `source` reads.
+
+    Args:
+        kept: that of the call before, and afterwards of this one.
+
+    Raises:
+        Refused: it cannot be read.
+    """
+    from trainer.cli.display import loading_progress
+
+    key = json.dumps([data, *map(str, place)])
+    if key not in kept:
+        with refusing("data"), loading_progress(stop.check) as progress:
+            dataset = source.load(progress).to(place.device, place.dtype, channels_last=place.channels_last)
+        kept.clear()  # of several, the last: each takes memory
+        kept[key] = dataset
+    return kept[key]
+
+
+def network_of(
+    model: dict, dataset: Dataset, objective: Any, settings: Settings, place: Place, seed: int, world: World
+) -> nn.Module:
+    """The model, its weights drawn by the seed, where the run trains."""
+    import torch
+
+    facts = dataset.facts
+    torch.manual_seed(seed)
+    network = build("model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs)
+    network.to(place.device, place.dtype, memory_format=torch.channels_last if place.channels_last else None)
+    check_fit(dataset, objective, network, settings, world)
+    return network
+
+
+def note_norms(network: nn.Module, model: dict, dataset: Dataset) -> None:
+    """Keeps the expected norms of the weights as drawn, of which `constraint.init_factor` is a multiple."""
+    from optim import note_initial_norms
+
+    shapes = {"input_shape": dataset.facts.input_shape, "num_outputs": dataset.facts.num_outputs}
+    note_initial_norms(network, functools.partial(build, "model", model, **shapes))
+
+
+def optimizer_of(optim: dict, constraint: Any, trainable: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+    """The optimizer of the trainable parameters, over the constraint if there is one."""
+    if constraint is not None:
+        with refusing("constraint"):  # first, so that what does not fit a parameter names the right group
+            constraint.assign(*zip(*trainable, strict=True))
+    return build("optim", optim, params=trainable, constraint=constraint)
 
 
 def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: Settings, world: World) -> None:

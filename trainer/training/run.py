@@ -167,7 +167,7 @@ def start_or_resume(
     given = {"frozen": frozen or config, "path": path, "summary": summary, "stop": stop, "world": world, "show": show}
     training = assemble(**effective, **given)
     from trainer.training.device import switches
-    from trainer.training.loop import restore
+    from trainer.training.saving import restore
 
     training.judge = judge_of(path, training.display.note) if world.size == 1 else None
     stop.check()

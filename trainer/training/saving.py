@@ -1,0 +1,122 @@
+"""What a run writes of itself, and how it goes on from there: ``last.pt``, ``best.pt``, ``epoch_N.pt``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from data import Facts
+from trainer.cli.config import check_call
+from trainer.rundir.errors import Refused
+from trainer.rundir.run_dir import difference
+from trainer.training import checkpoint
+from trainer.training.loggers import check_row
+from trainer.training.state import Progress, Training
+
+
+def load_best(t: Training, *, may_be_ahead: bool = False) -> dict[str, Any]:
+    """The best checkpoint of the run; a kill may have left one of an epoch that `last.pt` does not know yet.
+
+    Raises:
+        Refused: missing, damaged, or not this run's best.
+    """
+    path, best = t.run / "checkpoints" / "best.pt", t.progress.best
+    state = checkpoint.load(path, "best", t.device)
+    with checkpoint.fitting(path):
+        ahead = may_be_ahead and state["best"]["epoch"] > best["epoch"]
+        same = all(state["best"][key] == best[key] for key in ("metric", "epoch"))  # its value may be NaN
+        ours = t.ema.module if t.monitor.startswith("ema/") else t.model
+        shapes = [{k: v.shape for k, v in one.items()} for one in (ours.state_dict(), state["model"])]
+        if shapes[0] != shapes[1]:
+            raise ValueError("its weights have other names or shapes")
+    if difference(t.config, state["config"]) or not (ahead or same):
+        raise Refused(f"{path}: not the best checkpoint of this run, which is of epoch {best['epoch']}")
+    return state
+
+
+def save(t: Training, name: str, kind: str, state: dict[str, Any]) -> None:
+    """Writes a checkpoint, in the process that writes."""
+    if t.world.main:
+        # The folder is flushed once, with last.pt: names in one folder reach the disk in the order of their renames.
+        checkpoint.save(t.run / "checkpoints" / f"{name}.pt", kind, state, settle=name == "last")
+
+
+def save_last(t: Training) -> None:
+    """What the run needs to go on."""
+    save(t, "last", "last", t.state())
+
+
+def save_best(t: Training) -> None:
+    """The weights that the best number is of, averaged or not."""
+    save(t, "best", "best", portable(t, averaged=t.monitor.startswith("ema/")) | {"best": t.progress.best})
+
+
+def keep_epoch(t: Training) -> None:
+    """The model after each of the last `train.keep` epochs, in a file of its own; older ones go."""
+    keep, epoch = t.settings.keep, t.progress.epoch
+    if keep == 0 or not t.world.main:
+        return
+    save(t, f"epoch_{epoch}", "epoch", portable(t, averaged=False) | {"epoch": epoch})
+    if keep != "all":
+        (t.run / "checkpoints" / f"epoch_{epoch - keep}.pt").unlink(missing_ok=True)
+
+
+def portable(t: Training, *, averaged: bool) -> dict[str, Any]:
+    """The model, the facts of its dataset and its configuration: what using it takes."""
+    model = t.ema.module if averaged else t.model
+    return {"config": t.config, "facts": t.dataset.facts.plain(), "model": model.state_dict()}
+
+
+def restore(t: Training) -> bool:
+    """Takes the run to its last checkpoint; False where there is none yet.
+
+    Raises:
+        Refused: the checkpoint is damaged, belongs to another run, or is beyond `train.epochs`.
+    """
+    folder = t.run / "checkpoints"
+    if not (folder / "last.pt").exists():
+        return False
+    try:
+        state = checkpoint.load(folder / "last.pt", "last", t.device)
+    except Refused as error:
+        raise Refused(f"{error}; {describe_best(folder / 'best.pt')}") from error
+    other = difference(t.config, state["config"])
+    if other:
+        raise Refused(f"{folder / 'last.pt'}: a checkpoint of another run ({other})")
+    with checkpoint.fitting(folder / "last.pt"):
+        facts = Facts(**state["facts"])
+        changed = checkpoint.changed_fact(facts.plain(), t.dataset.facts.plain())
+        if changed and t.source:
+            changed = t.source.unlike(facts) or changed
+    if changed:
+        raise Refused(f"{t.dataset.facts.name}: the data are not those that the run began with ({changed})")
+    for note in checkpoint.notes(state):
+        t.display.say(f"note        {note}")
+    try:
+        with checkpoint.fitting(folder / "last.pt"):
+            check_call("progress", state["progress"], Progress, ())
+            t.load_state(state)
+    except Refused as error:
+        raise Refused(f"{error}; {describe_best(folder / 'best.pt')}") from error
+    if t.progress.final is not None:
+        check_row(t.run, t.columns(), t.progress.final)
+    if not t.summary.data.get("status"):
+        t.display.say("note        summary.json is gone; it is made again from last.pt")
+    if t.progress.best is not None:
+        try:
+            load_best(t, may_be_ahead=True)
+        except Refused as error:
+            raise Refused(f"{error}; put it back, or delete last.pt to start the run again from step 0") from error
+    begun = t.progress.epoch + (t.progress.position > 0)
+    if begun > t.settings.epochs:
+        raise Refused(f"train.epochs={t.settings.epochs}: the run is in epoch {begun} already; give at least as many")
+    return True
+
+
+def describe_best(path: Path) -> str:
+    """What is left when last.pt is not: said beside its error."""
+    try:
+        best = checkpoint.load(path, "best", "cpu")["best"]
+    except Refused:
+        return "there is no whole best.pt either; delete both to start the run again"
+    return f"best.pt is whole (epoch {best['epoch']}); delete last.pt to start the run again from step 0"
