@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.rundir import curves
 from trainer.rundir.errors import Damaged, Refused
 from trainer.rundir.frozen import load_config
-from trainer.rundir.run_dir import CONFIG, is_held
+from trainer.rundir.run_dir import CONFIG, status_of
 from trainer.rundir.stored import read_object
 from trainer.rundir.summary import WRITTEN, fields
 from trainer.rundir.text import printable
@@ -199,10 +199,8 @@ def _read_summary(record: RunRecord) -> None:
         return
     record.summary = data
     record.best, record.test, record.final = data.get("best"), data.get("test") or {}, data.get("final") or {}
-    record.status = data.get("status", "damaged")
+    record.status = status_of(record.path, data)
     record.error = printable(" ".join(data["error"].split())) if data.get("error") else None
-    if record.status == "running" and not is_held(record.path, data.get("process") or {}):
-        record.status = "interrupted"
     if wrong is not None:
         raise Damaged(wrong)
 

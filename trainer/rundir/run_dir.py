@@ -15,7 +15,7 @@ import os
 import platform
 import shlex
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -331,6 +331,19 @@ def with_changes(config: dict, changes: dict[str, Any]) -> dict:
 def not_resumable(override: str) -> str:
     """The line about an override that `train.resume` does not take."""
     return f"{override}: a resumed run keeps its configuration; only {', '.join(RESUMABLE)} may change"
+
+
+def status_of(path: Path, summary: Mapping[str, Any]) -> str:
+    """What the run in `path` is now, by its summary and its lock: queued, running, interrupted, failed or over.
+
+    Over are ``finished`` and ``diverged``. A run that somebody holds is running, whatever its summary says yet.
+    """
+    status = summary.get("status", "queued")
+    if status in ("finished", "diverged"):
+        return status
+    if is_held(path, summary.get("process") or {}):
+        return "running"
+    return "interrupted" if status == "running" else status
 
 
 def is_over(summary: dict[str, Any], config: dict[str, Any]) -> bool:

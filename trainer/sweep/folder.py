@@ -186,17 +186,11 @@ def resume_command(folder: Path) -> str:
 
 
 def state(path: Path) -> str:
-    """Of a job: queued, running, finished, diverged, failed, interrupted or damaged."""
+    """Of a job: as :func:`trainer.rundir.run_dir.status_of`, or damaged."""
     try:
-        summary = Summary.read(path)
+        return run_dir.status_of(path, Summary.read(path).data)
     except Refused:
         return "damaged"
-    status = summary.data.get("status", "queued")
-    if status in ("finished", "diverged"):
-        return status
-    if run_dir.is_held(path, summary.process):  # whatever it says yet
-        return "running"
-    return "interrupted" if status == "running" else status
 
 
 def drop_checkpoints(folder: Path, run: Path) -> bool:
