@@ -304,3 +304,15 @@ def test_what_is_refused_is_said_in_one_line_whatever_is_in_it(cli, word):
     assert text.startswith("conga: ")
     assert text.count("\n") == 1
     assert r"\n" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["~logger.csv._target_"], "logger.csv._target_"),
+        (["~model", "+model={}", "hydra.run.dir=new"], "model._target_"),
+    ],
+)
+def test_a_part_without_a_target_is_refused(cli, words, key):
+    code, text = cli(*words)
+    assert (code, text) == (2, f"conga: {key}: missing; must be the name of a class or a function\n")

@@ -234,7 +234,13 @@ def refuse_second_point(optimizer: Any, objective: Any, settings: Settings) -> N
 
 
 def build(group: str, node: dict, **given: Any) -> Any:
-    """What the node's `_target_` makes of its keys and of `given`; None for a null target."""
+    """What the node's `_target_` makes of its keys and of `given`; None for a null target.
+
+    Raises:
+        Refused: there is no target, or it does not take a value.
+    """
+    if "_target_" not in node:
+        raise Refused(f"{group}._target_: missing; must be the name of a class or a function")
     if node["_target_"] is None:
         return None
     # Partial, then called here: Hydra would copy `given` into a config, and wrap what the constructor raises.
