@@ -1,6 +1,7 @@
 """The house: imports point down, and nowhere in a circle. Lazy and TYPE_CHECKING imports count as any."""
 
 import ast
+import tomllib
 from graphlib import CycleError, TopologicalSorter
 
 from conftest import ROOT
@@ -54,6 +55,12 @@ def imports():
 def room(name):
     first, *rest = name.split(".")
     return f"{first}.{rest[0]}" if first == "trainer" and rest else first
+
+
+def test_every_package_is_installed():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {name for name, path in modules().items() if path.name == "__init__.py"}
+    assert there <= set(listed)
 
 
 def test_arrows_point_down():
