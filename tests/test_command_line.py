@@ -266,9 +266,17 @@ def test_shell_completion_without_torch():
         "try: main()\nexcept SystemExit as e: assert not e.code, e.code\n"
         "assert 'torch' not in sys.modules"
     )
-    env = {**ENV, "COMP_LINE": "conga optim=s", "COMP_POINT": "13"}
-    out = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=env).stdout
-    assert out.split() == ["optim=scion", "optim=sfw", "optim=sgd", "optim=svrf"]
+
+    def offered(line):
+        env = {**ENV, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+        return subprocess.run(
+            [sys.executable, "-c", script], check=True, capture_output=True, text=True, env=env
+        ).stdout
+
+    assert offered("conga optim=s").split() == ["optim=scion", "optim=sfw", "optim=sgd", "optim=svrf"]
+    assert offered("conga train optim=sg").split() == ["optim=sgd"]
+    assert {"model-card", "model="} <= set(offered("conga mo").split())
+    assert offered("conga evaluate ") == ""
 
 
 def test_from_any_folder_and_nothing_in_it_shadows(tmp_path):

@@ -29,6 +29,8 @@ def main() -> None:
 
 def command_line() -> int:
     """Runs what sys.argv asks for and returns the exit status."""
+    if any(word.startswith("query=") for word in sys.argv[1:]) and completed(os.environ.get("COMP_LINE", "")):
+        return 0
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in COMMANDS and (module := COMMANDS[name].module) is not None:
         return carry_out(name, importlib.import_module(module), sys.argv[2:])
@@ -41,6 +43,20 @@ def command_line() -> int:
     from trainer.train import command_line  # brings Hydra
 
     return command_line()
+
+
+def completed(line: str) -> bool:
+    """Completes the name of a command, as a shell asks; returns whether there is nothing for Hydra to add.
+
+    Behind a command other than train the shell goes on with names of files.
+    """
+    program, _, rest = line.partition(" ")
+    first, behind, _ = rest.partition(" ")
+    if not behind:
+        print(*(name for name in COMMANDS if name.startswith(first)))
+    elif first == "train":
+        os.environ["COMP_LINE"] = f"{program} {rest.removeprefix('train ')}"
+    return bool(behind) and first in COMMANDS and first != "train"
 
 
 if __name__ == "__main__":
