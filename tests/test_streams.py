@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -102,9 +103,9 @@ def test_names_that_are_not_utf_8_are_refused(tmp_path):
 def test_a_signal_at_the_start(tmp_path, argv, signum, after):
     """Wherever it comes, there is no traceback, and no empty folder."""
     command = [sys.executable, "-m", *argv, *(["train.epochs=100000"] if argv[1:] != ["model-card"] else [])]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=ENV
-    )
+    heard = partial(signal.signal, signum, signal.SIG_DFL)  # tests in the background, or under nohup, may ignore it
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": heard}
+    process = subprocess.Popen(command, text=True, cwd=tmp_path, env=ENV, **how)
     time.sleep(after)
     process.send_signal(signum)
     out, err = process.communicate(timeout=120)
