@@ -77,21 +77,10 @@ ODD = (
 )  # fmt: skip
 
 
-# Options of commands that read, of which some take a text of a language of their own.
+# Options of commands that read, and what suits them; None for one without a value.
 OPTIONS = {
-    "runs": ("--sort", "--where", "--columns", "--group-by", "--over", "--csv", "--json", "--latex", "--x"),
-    "plot": (
-        "--where",
-        "--x",
-        "--y",
-        "--by",
-        "--band",
-        "--heatmap",
-        "--parallel",
-        "--value",
-        "--title",
-        "--size",
-    ),
+    "runs": ("--sort", "--where", "--columns", "--group-by", "--over", "--csv", "--json", "--latex"),
+    "plot": ("--where", "--x", "--y", "--by", "--band", "--heatmap", "--parallel", "--value", "--title", "--size"),
     "report": ("--where",),
     "compare": ("--csv", "--json"),
     "evaluate": ("--split", "--checkpoint", "--format", "--device"),
@@ -99,12 +88,16 @@ OPTIONS = {
     "robustness": ("--split", "--checkpoint", "--tests", "--limit", "--seed", "--device"),
     "weights": ("--units", "--checkpoint"),
 }
-SAID = (
-    *("optim.lr", "lr", "optim", "seed", "best", "test", "test/accuracy", "val/loss", "status", "epoch", "name", "n"),
-    *("-test", "optim=sgd", "lr>0.1", "not seed in [0,1]", "test>0.5 and (seed=0 or error=null)", "((((", "a=", "=1"),
-    *("last", "best", "epoch_2", "train", "val", "noise", "prune,fgsm", "cpu", "cuda:9", "3x2", "0x0", "12", "csv"),
-    *("optim.lr,seed", "train/loss,val/loss", "time/epoch_s", "a,b", "no'", 'no"', "best/epoch,seconds,path,error"),
-)  # fmt: skip
+SUITING: dict[str, tuple[str | None, ...]] = {
+    **dict.fromkeys(("--csv", "--json", "--latex", "--parallel"), (None,)),
+    **{"--sort": ("lr", "-test"), "--columns": ("name,status", "best,test"), "--group-by": ("optim.lr", "seed")},
+    **{"--where": ("lr>0.001", "status=finished and (not seed=7 or best<9)"), "--over": ("seed", "optim.lr")},
+    **{"--x": ("step", "seconds"), "--y": ("val/loss", "train/loss,val/loss"), "--by": ("seed",), "--band": ("seed",)},
+    **{"--heatmap": ("optim.lr,seed",), "--value": ("test/accuracy", "best"), "--title": ("é",), "--size": ("3x2",)},
+    **{"--split": ("train", "val"), "--checkpoint": ("last", "best"), "--format": ("csv",), "--device": ("cpu",)},
+    **{"--tests": ("noise", "prune"), "--limit": ("12",), "--seed": ("1",), "--units": ("3",)},
+}
+SAID = ("((((", "a=", "=1", "lr>0.1 or", "test/accuracy", "error", "epoch_2", "0x0", "cuda:9", "no'", "a,b", "n", "*")
 PLACES = ("new", "a b", "é", "x\x1b[31m", "a\nb", "a=b", "a,b", "'q'", "$x", "new/er", "-x", "😀", "x" * 300)
 
 
@@ -188,9 +181,9 @@ def questions(draw: st.DrawFn) -> Case:
     """A command that reads, with any options."""
     start = draw(st.sampled_from(["run", "sweep"]))
     argv = list(draw(st.sampled_from([argv for argv in READERS[start] if argv[0] in OPTIONS])))
-    for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
-        option = draw(st.sampled_from(OPTIONS[argv[0]]))
-        argv.append(f"{option}={draw(st.sampled_from(SAID * 6 + ODD))}" if draw(st.integers(0, 9)) else option)
+    for option in draw(st.lists(st.sampled_from(OPTIONS[argv[0]]), min_size=1, max_size=2, unique=True)):
+        value = draw(st.sampled_from(SUITING[option]) | st.sampled_from(SUITING[option]) | st.sampled_from(SAID + ODD))
+        argv.append(option if value is None else f"{option}={value}")
     return Case(argv, start, output=draw(st.sampled_from(["read"] * 6 + ["full", "closed"])))
 
 

@@ -107,13 +107,17 @@ class Workshop:
     def run(self, cases: Iterable[Case], folder: Path | None = None, at_once: int = 2) -> Iterator[Ended]:
         """How each ended, in their order; `at_once` of them run at a time. What they leave is removed after use."""
         waiting, under_way = list(cases), []
-        while waiting or under_way:
-            while waiting and len(under_way) < at_once:
-                under_way.append(Process(waiting.pop(0), folder, self))
-            ended = under_way.pop(0).wait()
-            yield ended
-            if folder is None:
-                shutil.rmtree(ended.folder, ignore_errors=True)
+        try:
+            while waiting or under_way:
+                while waiting and len(under_way) < at_once:
+                    under_way.append(Process(waiting.pop(0), folder, self))
+                ended = under_way.pop(0).wait()
+                yield ended
+                if folder is None:
+                    shutil.rmtree(ended.folder, ignore_errors=True)
+        finally:  # the time is over
+            for process in under_way:
+                process.wait(0.0)
 
 
 class Process:
@@ -161,14 +165,14 @@ class Process:
                 sys.stderr.flush()
             os._exit(code)
 
-    def wait(self) -> Ended:
-        """How it ended; one that takes too long is killed."""
+    def wait(self, limit: float = LIMIT_S) -> Ended:
+        """How it ended; one that takes longer than the limit is killed."""
         hung, pause = False, 0.002
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 break
-            if time.monotonic() - self.begun > LIMIT_S and not hung:
+            if time.monotonic() - self.begun > limit and not hung:
                 hung = True
                 os.killpg(self.pid, signal.SIGKILL)
             time.sleep(pause)
