@@ -169,7 +169,7 @@ def test_a_lost_summary_is_made_again(cli, copied):
     (run / "summary.json").unlink()
     [record] = find_runs([run])
     assert record.status == "damaged"
-    assert record.error == "summary.json: gone; train.resume makes it again from checkpoints/last.pt"
+    assert record.error == "summary.json: gone; resume makes it again from checkpoints/last.pt"
     code, text = cli(f"train.resume={run}")
     assert code == 0, text
     assert "note        summary.json is gone; it is made again from last.pt" in text

@@ -126,7 +126,7 @@ def flags_first(arguments: list[str]) -> list[str]:
     parser.error = functools.partial(_refuse_flag, arguments)
     parsed = parser.parse_intermixed_args(arguments)
     if parsed.experimental_rerun is not None:
-        raise Refused("--experimental-rerun: would unpickle a file; use train.resume=RUN_DIR")
+        raise Refused("--experimental-rerun: would unpickle a file; use resume RUN_DIR")
     flags = list(arguments)
     for override in parsed.overrides:
         flags.remove(override)

@@ -214,7 +214,7 @@ def _read_metrics(record: RunRecord) -> None:
     if (
         rows and not record.summary and not os.path.lexists(record.path / "summary.json")
     ):  # it is written before the first row
-        raise Damaged("summary.json: gone; train.resume makes it again from checkpoints/last.pt")
+        raise Damaged("summary.json: gone; resume makes it again from checkpoints/last.pt")
     if rows < epochs and record.status in ("finished", "diverged"):
         raise Damaged(f"{curves.FILE}: has {rows} rows, and summary.json says {epochs} epochs")
 

@@ -2,7 +2,7 @@
 
 outputs/<date>/<time>_sweep[_n]/
     sweep.json                     what was asked; a directory that has it is a sweep
-    <number>_<differences>/        a run, as any other (trainer/run_dir.py)
+    <number>_<differences>/        a run, as any other (trainer/rundir/run_dir.py)
     sweep.csv  sweep.png           what came out, made again at any time
 """
 
