@@ -155,6 +155,22 @@ def test_a_checkpoint_of_another_run_is_noticed_by_readers(command, copied):
         assert f"{kind}.pt: a checkpoint of another run ({'best' if kind == 'best' else 'final'}." in text
 
 
+def test_a_checkpoint_under_another_epochs_name_is_noticed(command, copied):
+    run = copied("train.epochs=2", "train.keep=2")
+    (run / "checkpoints/epoch_2.pt").write_bytes((run / "checkpoints/epoch_1.pt").read_bytes())
+    code, text = command("evaluate", str(run), "--checkpoint=epoch_2")
+    assert (code, text.count("\n")) == (2, 1)
+    assert "epoch_2.pt: holds epoch 1; it was renamed" in text
+
+
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileExistsError, match="not a regular file"):
+        write_whole(tmp_path / "pipe", b"x")
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
 def test_metrics_of_another_run_are_noticed(cli, copied):
     run, other = copied("train.epochs=2"), copied("train.epochs=2", "seed=1", name="other")
     (run / "metrics.csv").write_bytes((other / "metrics.csv").read_bytes())

@@ -181,6 +181,8 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         other = checkpoint.other_run(state, frozen, summary)
     if other:
         raise Refused(f"{file}: a checkpoint of another run ({other})")
+    if kind not in ("best", "last", f"epoch_{state.get('epoch')}"):
+        raise Refused(f"{file}: holds epoch {state.get('epoch')}; it was renamed")
     if not trusted:
         check_own(path, frozen)
     config = run_dir.effective(frozen, path)

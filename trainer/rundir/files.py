@@ -67,6 +67,8 @@ def write_whole(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp" if shared else f".{path.name}.tmp")
     with _named(path):
         try:
+            if path.exists() and not path.is_file() and not path.is_dir():  # a device or a pipe would be replaced
+                raise FileExistsError(errno.EEXIST, "is not a regular file")
             temporary.unlink(missing_ok=True)  # what a kill left, or a link that somebody put there
             with open(temporary, "x+b") as file:
                 if callable(content):
