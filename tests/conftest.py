@@ -1,8 +1,10 @@
 """Shared by the tests: real runs in real processes, and what they leave behind."""
 
 import json
+import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,6 +122,53 @@ def trained(zygote, tmp_path_factory):
 def cli(start):
     """cli(*argv) -> (exit status, everything printed)."""
     return lambda *argv, **how: start(*argv, **how).wait()
+
+
+def same_files(a: Path, b: Path) -> bool:
+    """Whether two directories hold the same, byte for byte."""
+    x, y = ({p.relative_to(d): p.read_bytes() for p in d.rglob("*") if p.is_file()} for d in (a, b))
+    return x == y
+
+
+@pytest.fixture
+def goes_on(cli, tmp_path):
+    """goes_on(where, *options) -> number of places; a run that is killed at any of them goes on bit for bit.
+
+    A SIGKILL leaves what is in the directory at that moment (tests/test_stop_resume.py compares with real ones). So one
+    run, `whole`, keeps an image of itself at each place of a kind (tests/zygote.py), and each is resumed, by the same
+    command in the same directory. Of images that follow each other and are alike, one is.
+
+    Args:
+        places: those to look at, all of which must be there.
+        at_most: so many places, evenly spaced.
+    """
+
+    def goes_on(where, *options, places=None, at_most=1000, env=None):
+        run, whole = tmp_path / "run", tmp_path / "whole"
+        options = [*options, "hydra.run.dir=run"]
+        code, text = cli(*options, trip=(where, None, "keep"), env=env)
+        assert code == 0, text
+        run.rename(whole)
+        images = sorted((tmp_path / "images").iterdir())
+        if places is None:
+            images = [b for a, b in zip([whole, *images], images, strict=False) if not same_files(a, b)]
+        else:
+            images = [image for image in images if int(image.name) in places]
+            assert len(images) == len(places)
+        images = images[:: math.ceil(len(images) / at_most)]
+        for image in images:
+            image.rename(run)
+            begun = (run / "checkpoints" / "last.pt").exists()
+            code, text = cli(*options, env=env)
+            assert code == 0, (image.name, text)
+            assert ("resumed" in text or "finished already" in text) == begun, (image.name, text)
+            assert_same_run(whole, run)
+            assert len({str(sorted(os.listdir(one / "checkpoints"))) for one in (whole, run)}) == 1, image.name
+            assert not list(run.rglob("*.tmp")), image.name
+            shutil.rmtree(run)
+        return len(images)
+
+    return goes_on
 
 
 @pytest.fixture

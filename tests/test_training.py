@@ -4,12 +4,11 @@ import csv
 import json
 import math
 import re
-import signal
 import types
 
 import pytest
 import torch
-from conftest import assert_same_run, rows, summary, training_of
+from conftest import rows, summary, training_of
 from torch import nn
 
 from trainer.training.best import better
@@ -20,26 +19,20 @@ from trainer.training.loop import finish_epoch
 RUN = ["data.batch_size=300", "train.epochs=4", "train.threads=1", "train.device=cpu", "optim.lr=0.02"]
 NORMED = ["model.norm=batch", "model.dropout=0.3"]
 
+# Sets of features that go together, with what shows that they did something.
 FEATURES = {
-    "clip_norm": ["train.clip_norm=0.5"],
-    "accumulate": ["train.accumulate=2", *NORMED],
-    "accumulate svrf": ["train.accumulate=2", "optim=svrf", "optim.lr=0.01", "model.dropout=0.3"],
-    "bf16": ["train.precision=bf16", *NORMED],
-    "float64": ["train.precision=float64", *NORMED],
-    "channels_last": ["train.channels_last=true", "model=cnn", "optim=adam"],
-    "ema": ["train.ema=0.8", "train.monitor=ema/loss", *NORMED],
-    "early_stopping": ["train.early_stopping.patience=1", "optim.lr=0.5", "train.epochs=9"],
-    "max_steps": ["train.max_steps=13", "schedule=cosine"],
-    "eval_every": ["train.eval_every=3", "schedule=plateau"],
-    "keep": ["train.keep=2"],
-    "deterministic": ["train.deterministic=true"],
-    "anomaly": ["train.anomaly=true", *NORMED],
-    "overfit_batches": ["train.overfit_batches=2", "model=cnn", "data.augment.crop=1"],
-    "profile": ["train.profile=2"],
-    "weights": ["objective=hinge", "objective.class_weights=balanced", "objective.l2=1e-3", "objective.l1=1e-4"],
-    "compile": ["train.compile=true", "model.dropout=0.3"],
-}
-SLOW = FEATURES.keys() - {"ema"}
+    "averages": ["train.ema=0.8", "train.monitor=ema/loss", "train.accumulate=2", "train.clip_norm=0.5", *NORMED,
+                 "train.keep=2"],
+    "second point": ["optim=svrf", "optim.lr=0.01", "train.accumulate=2", "train.max_steps=7", "schedule=cosine",
+                     "model.dropout=0.3"],
+    "images": ["train.precision=bf16", "train.channels_last=true", "model=cnn", "optim=adam", "train.profile=2",
+               "train.overfit_batches=2", "data.augment.crop=1"],
+    "watched": ["train.precision=float64", "train.anomaly=true", "train.deterministic=true", "optim.lr=0.5",
+                "train.early_stopping.patience=1", "train.epochs=9", *NORMED],
+    "compiled": ["train.compile=true", "model.dropout=0.3", "train.eval_every=3", "schedule=plateau",
+                 "objective=hinge", "objective.class_weights=balanced", "objective.l2=1e-3", "objective.l1=1e-4"],
+}  # fmt: skip
+STOPPED = {"second point": "train.max_steps=7", "watched": "train.early_stopping.patience=1: val/loss was best"}
 
 
 def table(run):
@@ -48,41 +41,26 @@ def table(run):
 
 
 @pytest.mark.parametrize(
-    "feature", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in FEATURES]
+    "features", [name if name == "averages" else pytest.param(name, marks=pytest.mark.slow) for name in FEATURES]
 )
-def test_killed_and_resumed_exactly(cli, tmp_path, feature):
-    """In the middle of the first epoch, in the second's first step (some), and in an evaluation."""
-    options = [*RUN, "train.checkpoint_steps=1", *FEATURES[feature]]
-    assert cli(*options, "hydra.run.dir=whole")[0] == 0
-    for n in {"ema": (3, 7, 12), "compile": (7,)}.get(feature, (3, 12)):  # compiling takes long
-        run = f"broken{n}"
-        code, text = cli(*options, f"hydra.run.dir={run}", trip=("batch", n, signal.SIGKILL))
-        assert code == -9, text
-        code, text = cli(*options, f"hydra.run.dir={run}")
-        assert code == 0, text
-        assert_same_run(tmp_path / "whole", tmp_path / run)
-        names = [sorted(p.name for p in (tmp_path / r / "checkpoints").iterdir()) for r in ("whole", run)]
-        assert names[0] == names[1]
+def test_killed_and_resumed_exactly(goes_on, tmp_path, features):
+    """In the middle of the first epoch, in a later one's first step (some), and in an evaluation."""
+    places = (7,) if features == "compiled" else (3, 7, 12)  # compiling takes long
+    goes_on("batch", *RUN, "train.checkpoint_steps=1", *FEATURES[features], places=places)
+    assert (summary(tmp_path / "whole").get("stopped") or "").startswith(STOPPED.get(features, ""))
 
 
 @pytest.mark.slow
-def test_fp16_scales_its_gradients_and_survives_a_kill(cli, tmp_path):
+def test_fp16_scales_its_gradients_and_survives_a_kill(goes_on, tmp_path):
     """On a CPU that says it can; this one may only emulate it."""
     options = [*RUN, "train.precision=fp16", "train.epochs=2", "train.checkpoint_steps=1", "schedule=cosine"]
-
-    def run(name, trip=None):
-        return cli(*options, f"hydra.run.dir={name}", env={"CONGA_TEST_FP16": "1"}, trip=trip)
-
-    code, text = run("whole")
-    assert code == 0, text
-    assert text == (tmp_path / "whole" / "train.log").read_text()  # no warnings
-    assert run("broken", ("batch", 4, signal.SIGKILL))[0] == -9
-    assert run("broken")[0] == 0
-    assert_same_run(tmp_path / "whole", tmp_path / "broken")
-    state = torch.load(tmp_path / "whole" / "checkpoints" / "last.pt", weights_only=True)
+    goes_on("batch", *options, places=(4,), env={"CONGA_TEST_FP16": "1"})
+    whole = tmp_path / "whole"
+    assert (tmp_path / ".output0").read_text() == (whole / "train.log").read_text()  # no warnings
+    state = torch.load(whole / "checkpoints" / "last.pt", weights_only=True)
     assert state["scaler"]["scale"] > 1
     assert all(p.dtype == torch.float32 for p in state["model"].values())
-    assert float(table(tmp_path / "whole")[-1]["train/loss"]) < 2.3
+    assert float(table(whole)[-1]["train/loss"]) < 2.3
 
 
 def test_fp16_needs_a_processor_that_has_it(cli):

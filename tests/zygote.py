@@ -12,7 +12,10 @@ import io
 import json
 import multiprocessing
 import os
+import pathlib
 import resource
+import shutil
+import signal
 import sys
 import time
 
@@ -62,19 +65,32 @@ def warm_up() -> None:
     gc.freeze()  # a fork's collections would copy the pages of everything imported
 
 
-def lay_tripwire(where: str, n: int, what: int | str) -> None:
+def keep_image(run: pathlib.Path, n: int) -> None:
+    """Copies the run directory to where the n-th image of it is kept."""
+    if run.exists():
+        shutil.copytree(run, run.with_name("images") / f"{n:03}")
+
+
+def lay_tripwire(where: str, n: int | None, what: int | str) -> None:
     """Sends this process a signal, or has it `hang` or `raise`, when it comes to the n-th (from 1) place of a kind.
+
+    With `keep`, copies what is in the directory `run` to `images/N`, which is what a SIGKILL would leave there, at
+    each place where n is None; with `keep and kill`, there is one.
 
     ``file``: just before a file's content, or its new name, reaches the disk; ``batch``: while the objective works on
     a batch, of training, validation or test; ``build``: while the data are loaded.
     """
-    count = 0
+    count, run = 0, pathlib.Path("run").absolute()
 
     def trip(real):
         def wrapper(*args, **kwargs):
             nonlocal count
             count += 1
-            if count == n and what == "raise":
+            if str(what).startswith("keep") and n in (None, count):
+                keep_image(run, count)
+                if what == "keep and kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+            elif count == n and what == "raise":
                 raise RuntimeError("planted")
             elif count == n and what == "hang":
                 print("hanging", flush=True)
