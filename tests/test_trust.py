@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from models.mlp import MLP
-from trainer.rundir import trust
+from trainer.rundir import run_dir, trust
 
 RUN = ("data=digits", "model=mlp", "data.limit=100", "train.epochs=1", "train.device=cpu")
 
@@ -115,13 +115,14 @@ def test_samplers_and_pruners_of_optuna_are_known(tmp_path):
             trust.check(tmp_path, "hydra.sweeper.sampler", {"_target_": name})
 
 
-def test_a_run_of_ones_own_class(cli):
+def test_a_run_of_ones_own_class(cli, tmp_path):
     """The command line is trusted; later commands take the switch, and those that are printed have it."""
     start = [*RUN, "model._target_=test_trust.Mine", "train.epochs=2", "hydra.run.dir=run"]
     assert cli(*start)[0] == 0
     code, text = cli(*start, "seed=1")
     assert code == 2
-    assert text.endswith("or go on with that run: python -m trainer resume run --trust\n")
+    assert text.endswith("or go on with that run: python -m trainer resume run\n")  # whose it is, is not known here
+    assert run_dir.resume_command(tmp_path / "run").endswith("run --trust")
     code, text = cli("train.resume=run")
     assert code == 2
     assert text.count("\n") == 1
@@ -149,6 +150,9 @@ def test_a_sweep_runs_nothing_that_its_directory_names(command, swept):
         (("hydra", "launcher", "partition"), "x\ntouch boom", "hydra.launcher.partition="),
         (("hydra", "job", "env_set", "LD_PRELOAD"), "evil.so", "hydra.job.env_set.LD_PRELOAD='evil.so'"),
         (("sweep", "_target_"), "shutil.copyfile", "sweep._target_"),
+        (("hydra", "sweeper", "params"), "${oc.create:'{a: 1}'}", "hydra.sweeper.params=${oc.create"),
+        (("other", "_target_"), "shutil.copyfile", "config.other: a sweep keeps hydra and sweep only"),
+        (("hydra", "launcher", "submitit_folder"), "/elsewhere/%j", "hydra.launcher.submitit_folder="),
     ):
         changed = json.loads(json.dumps(asked))
         node = changed["config"]
@@ -171,3 +175,51 @@ def test_a_sweep_runs_nothing_that_its_directory_names(command, swept):
     code, text = command("resume", "s")
     assert code == 2
     assert f"{job}/.hydra/config.yaml: optim._target_=shutil.copyfile" in text
+
+
+def test_references_of_conf_are_known_and_no_others(tmp_path):
+    trust.check(tmp_path, "data", {"root": "${oc.env:CONGA_DATA,'~/.cache/conga'}"})
+    with pytest.raises(trust.Untrusted, match=r"data\.root="):
+        trust.check(tmp_path, "data", {"root": "${oc.env:SECRET}"})
+
+
+def test_a_trial_in_a_runs_directory_is_no_ones_word(cli, trained, tmp_path):
+    """Also where the command line composes the run, and the directory has a trial that names something."""
+    run = shutil.copytree(trained(*RUN), tmp_path / "s" / "run")
+    (tmp_path / "s" / "study.log").touch()
+    (run / "summary.json").write_text((run / "summary.json").read_text().replace('"finished"', '"interrupted"'))
+    trial = {"number": 0, "metric": "val/loss", "maximize": False, "epochs": 1, "pruner": {"_target_": "os.getcwd"}}
+    (run / ".hydra" / "trial.json").write_text(json.dumps(trial))
+    code, text = cli(*RUN, f"hydra.run.dir={run}")
+    assert (code, text.count("\n")) == (2, 1), text
+    assert "trial.json: hydra.sweeper.pruner._target_=os.getcwd" in text
+
+
+def test_what_changed_in_a_resume_refers_to_nothing(cli, trained, tmp_path):
+    run = shutil.copytree(trained(*RUN), tmp_path / "run")
+    (run / ".hydra" / "resumed.yaml").write_text("data.root: ${oc.env:HOME}\n")
+    code, text = cli(f"train.resume={run}", "train.epochs=2")
+    assert (code, text.count("\n")) == (2, 1), text
+    assert "resumed.yaml: data.root=${oc.env:HOME} refers to something else" in text
+
+
+def test_a_linked_folder_is_not_written_into(command, trained, tmp_path):
+    run = shutil.copytree(trained(*RUN), tmp_path / "run")
+    (tmp_path / "out").mkdir()
+    (run / "robustness").symlink_to(tmp_path / "out")
+    code, text = command("robustness", str(run), "--tests=noise", "--limit=10")
+    assert (code, text.count("\n")) == (2, 1), text
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.slow
+def test_a_job_that_is_a_link_out_of_the_sweep_is_not_trained(cli, swept, tmp_path):
+    (job,) = swept.glob("1_*")
+    shutil.rmtree(job)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "metrics.csv").write_text("precious")
+    job.symlink_to(tmp_path / "mine")
+    code, text = cli("-m", *RUN, "optim.lr=0.1,0.2", "sweep.workers=1", "hydra.sweep.dir=s")
+    assert code == 2, text
+    assert "a link that leads out of the sweep's directory" in text
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["metrics.csv"]

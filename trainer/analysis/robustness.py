@@ -24,6 +24,7 @@ from trainer.cli.command import add_trust
 from trainer.cli.display import loading_progress, screen, tell
 from trainer.plot.figures import check_picture, rendered, write_out
 from trainer.rundir.errors import Refused
+from trainer.rundir.run_dir import inside
 from trainer.rundir.typed import typed_path
 
 if TYPE_CHECKING:
@@ -182,7 +183,13 @@ def measure(
 
 
 def own_folder(run: Run) -> Path:
-    """Where a run's own results lie."""
+    """Where a run's own results lie.
+
+    Raises:
+        Refused: a link leads from there out of the run.
+    """
+    if not inside(run.path, run.path / "robustness"):
+        raise Refused(f"{run.path / 'robustness'}: a link that leads out of the run; remove it, or give --out")
     return run.path / "robustness"
 
 

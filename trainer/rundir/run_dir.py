@@ -102,11 +102,11 @@ def shown(path: Path) -> str:
     return str(path)
 
 
-def resume_command(path: Path) -> str:
-    """The command that continues the run in `path`."""
+def resume_command(path: Path, trusted: bool = True) -> str:
+    """The command that continues the run in `path`; with ``--trust`` if it needs that, and is `trusted` already."""
     processes = os.environ.get("LOCAL_WORLD_SIZE", "1")  # torchrun says so
     start = "python" if processes == "1" else f"torchrun --nproc-per-node={processes}"
-    return f"{start} -m trainer resume {shlex.quote(shown(path))}{trust_flag(path)}"
+    return f"{start} -m trainer resume {shlex.quote(shown(path))}{trust_flag(path) if trusted else ''}"
 
 
 def trust_flag(*runs: Path) -> str:
@@ -124,7 +124,13 @@ def trust_flag(*runs: Path) -> str:
 def check_trust(path: Path, config: dict[str, Any], named: Collection[str] = ()) -> None:
     """Raises Refused where the run in `path` names something that is not this program's own, and not in `named`."""
     trust.check_config(path / CONFIG, config, named)
+    check_extras(path, named)
+
+
+def check_extras(path: Path, named: Collection[str] = ()) -> None:
+    """The same of what else in a run's directory is made use of: its trial, and what resumes changed."""
     trust.check(path / TRIAL, "hydra.sweeper", read_object(path / TRIAL), named)
+    trust.check(path / RESUMED, "", resumed_changes(path), named)
 
 
 def _owner(path: Path) -> dict[str, Any]:

@@ -15,11 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from trainer.rundir.errors import Refused
+from trainer.rundir.stored import parse_yaml
 
 CONF = Path(__file__).resolve().parent.parent.parent / "conf"
 FLAG = "--trust"
 HELP = "run classes that are not this program's own, if the directory names such"
 OF_OPTUNA = {"hydra.sweeper.sampler": "samplers", "hydra.sweeper.pruner": "pruners"}
+# Those of Hydra's that docs/cluster.md names beside conf/hydra/launcher/.
+LAUNCHERS = (
+    "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+)
+# Of launchers: where a cluster is and where files go, which have to be what conf/ says, or nothing.
+ELSEWHERE = ("address", "_temp_dir", "dashboard_host", "submitit_folder")
 # What becomes shell commands or their environment, in the configuration of a launcher.
 COMMANDS = ("setup", "python", "srun_args", "additional_parameters", "runtime_env", "env_set")
 
@@ -39,6 +47,14 @@ def ours(group: str) -> frozenset[str]:
     return frozenset(name for text in texts for name in re.findall(r"_target_:\s*([\w.]+)", text))
 
 
+@functools.cache
+def references() -> frozenset[str]:
+    """The references that the files of conf/ hold, ``${…}``: to other keys, to the environment, to the time."""
+    texts = (path.read_text() for path in CONF.rglob("*.yaml"))
+    found = (parse_yaml(text, "conf") for text in texts if "${" in text)
+    return frozenset(value for node in found for _, value in leaves(node) if isinstance(value, str) and "${" in value)
+
+
 def check(where: Path, key: str, node: Any, named: Collection[str] = ()) -> None:
     """Checks what a node of a configuration names, below `key`.
 
@@ -52,6 +68,7 @@ def check(where: Path, key: str, node: Any, named: Collection[str] = ()) -> None
     for at, name in targets(node, key):
         group = at.rpartition(".")[0]
         known = name is None or (isinstance(name, str) and (name in ours(group) or name in named))
+        known = known or (group == "hydra.launcher" and name in LAUNCHERS)
         if not known and group in OF_OPTUNA and isinstance(name, str):
             known = re.fullmatch(rf"optuna\.{OF_OPTUNA[group]}\.[A-Z]\w*", name) is not None
         if not known:
@@ -59,17 +76,16 @@ def check(where: Path, key: str, node: Any, named: Collection[str] = ()) -> None
                 f"{where}: {at}={name} is not this program's own, and a directory may be anybody's; "
                 f"{FLAG} runs it, if you know where it is from"
             )
+    for at, text in leaves(node, key):
+        if isinstance(text, str) and "${" in text and text not in references() and text not in named:
+            raise Untrusted(
+                f"{where}: {at}={text} refers to something else, and must be a value; {FLAG} takes it as it is"
+            )
 
 
 def check_config(where: Path, config: Mapping[str, Any], named: Collection[str] = ()) -> None:
     """Checks the configuration of a run, in plain values, as :func:`check` does."""
-    for key, node in config.items():
-        check(where, key, node, named)
-    for at, text in leaves(config):
-        if isinstance(text, str) and "${" in text:
-            raise Untrusted(
-                f"{where}: {at}={text} refers to something else, and must be a value; {FLAG} takes it as it is"
-            )
+    check(where, "", config, named)
 
 
 def check_sweep(where: Path, config: Mapping[str, Any]) -> None:
@@ -78,15 +94,17 @@ def check_sweep(where: Path, config: Mapping[str, Any]) -> None:
     Raises:
         Untrusted: a name that is not ours, a callback, or a command for a shell.
     """
-    check(where, "hydra", config["hydra"])
-    check(where, "sweep", config["sweep"])
+    if other := config.keys() - {"hydra", "sweep"}:
+        raise Untrusted(f"{where}: config.{min(other)}: a sweep keeps hydra and sweep only; {FLAG} takes it as it is")
+    check(where, "", config)
     for at, value in leaves(config["hydra"], "hydra"):
         words = at.split(".")
         runs = any(word in COMMANDS for word in words) and value is not None
+        runs = runs or (words[-1] in ELSEWHERE and value not in (None, "auto") and value not in references())
         breaks = words[1] == "launcher" and isinstance(value, str) and not value.isprintable()
         if runs or breaks:
             raise Untrusted(
-                f"{where}: {at}={value!r} would be run in a shell, and a directory may be anybody's; "
+                f"{where}: {at}={value!r} would be run, or reach elsewhere, and a directory may be anybody's; "
                 f"{FLAG} runs it, if you know where it is from"
             )
 

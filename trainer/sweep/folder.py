@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,7 @@ def place(folder: Path, jobs: Sequence[Job]) -> list[Path]:
         key = identity(run_dir.located(job.config))
         if key not in there:
             there[key] = folder / job_name(number, job.swept)
+            refuse_links(folder, [there[key]])
             run_dir.freeze(there[key], job.config, job.hydra, list(job.overrides))
             number += 1
     return list(dict.fromkeys(there[identity(run_dir.located(job.config))] for job in jobs))
@@ -173,16 +174,25 @@ def check_trust(jobs: Sequence[Path], named: Collection[str] = ()) -> None:
             run_dir.check_trust(path, run_dir.frozen(path) or {}, named)
 
 
-def resume_command(folder: Path) -> str:
-    """The command that goes on with a sweep."""
+def resume_command(folder: Path, trusted: bool = True) -> str:
+    """The command that goes on with a sweep; with ``--trust`` if it needs that, and is `trusted` already."""
+    command = f"python -m trainer resume {shlex.quote(run_dir.shown(folder))}"
+    if not trusted:
+        return command
     try:
         trust.check_sweep(folder / ASKED, asked(folder)["config"])
-        flag = run_dir.trust_flag(*jobs_of(folder))
+        return command + run_dir.trust_flag(*jobs_of(folder))
     except trust.Untrusted:
-        flag = f" {trust.FLAG}"
+        return f"{command} {trust.FLAG}"
     except Refused:  # damaged, which whoever goes on with it will say
-        flag = ""
-    return f"python -m trainer resume {shlex.quote(run_dir.shown(folder))}{flag}"
+        return command
+
+
+def refuse_links(folder: Path, paths: Iterable[Path]) -> None:
+    """Raises Refused where a job that is to be done lies outside of the sweep's directory, where a link leads."""
+    for path in paths:
+        if not run_dir.inside(folder, path):
+            raise Refused(f"{path}: a link that leads out of the sweep's directory; remove it, or go on with that run")
 
 
 def state(path: Path) -> str:

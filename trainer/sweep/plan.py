@@ -99,7 +99,7 @@ class Plan:
             other += [d.key for d in self.dimensions if d not in dimensions] + sorted(there - here)
             raise Refused(
                 f"{shown(folder)}: holds another search ({other[0]} differs); choose another hydra.sweep.dir, "
-                f"or go on with that one: {resume_command(folder)}"
+                f"or go on with that one: {resume_command(folder, trusted=False)}"
             )
 
     def check_jobs(self, folder: Path) -> None:
@@ -117,7 +117,7 @@ class Plan:
         if Path(home) != Path.cwd() and located(job.config) != job.config:
             raise Refused(
                 f"{shown(folder)}: its relative paths are those of {home}; give the command there, "
-                f"or go on with it: {resume_command(folder)}"
+                f"or go on with it: {resume_command(folder, trusted=False)}"
             )
 
     def overrides(self, params: dict[str, Any]) -> list[str]:

@@ -20,8 +20,9 @@ from omegaconf import read_write
 from trainer.cli.display import tell
 from trainer.rundir import run_dir, trust
 from trainer.rundir.errors import Damaged, Held, Refused
+from trainer.rundir.moved import up_to_date
 from trainer.rundir.names import job_name
-from trainer.rundir.stored import parse_yaml
+from trainer.rundir.stored import as_mapping, parse_yaml
 from trainer.runs import find_runs
 from trainer.sweep import folder as sweep_folder
 from trainer.sweep import results, study
@@ -85,13 +86,19 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
 def named_by(sweep: Sweep, asked: Asked, dimensions: Sequence[Dimension], constants: Sequence[str]) -> frozenset[str]:
     """What the present command line names, which the search in its directory may therefore name, too."""
     bases = compose_bases(Composer(sweep.context.config_loader, sweep.config), dimensions, constants)
-    nodes = [*(parse_yaml(base.config, "config") for base in bases), asked.sampler, asked.pruner]
+    nodes = [*(base_of(base.config) for base in bases), asked.sampler, asked.pruner]
     typed = [*constants, *(d.override(choice) for d in dimensions for choice in d.choices or ())]
     typed = [line.partition("=") for line in typed]
     return frozenset(
         [name for node in nodes for _, name in trust.targets(node) if isinstance(name, str)]
+        + [text for node in nodes for _, text in trust.leaves(node) if isinstance(text, str) and "${" in text]
         + [name for key, _, name in typed if key.endswith("._target_")]
     )
+
+
+def base_of(text: str) -> dict[str, Any]:
+    """What a base of a search holds."""
+    return as_mapping(parse_yaml(text, sweep_folder.SEARCH), sweep_folder.SEARCH)
 
 
 def resume(sweep: Sweep, asked: Asked, trusted: bool) -> None:
@@ -118,6 +125,11 @@ def carry_out(sweep: Sweep, asked: Asked, plan: Plan, named: Collection[str] | N
     """
     if named is not None:
         sweep_folder.check_trust(sweep_folder.jobs_of(sweep.folder), named)
+        if not named:  # no command line has the same words
+            words = [*plan.constants, *(str(choice) for d in plan.dimensions for choice in d.choices or ())]
+            trust.check(sweep.folder / sweep_folder.SEARCH, "words", words)
+        for base in plan.bases:
+            trust.check_config(sweep.folder / sweep_folder.SEARCH, up_to_date(base_of(base.config)), named)
     if plan.metric.startswith("test/") and asked.pruner["_target_"] is not None:
         tell(f"note        {plan.metric} is measured once, at the end of a run: nothing is pruned")
 
@@ -307,6 +319,7 @@ class Search(Planned):
             return None
         path = self.folder / name
         Trial(number, p.metric, p.maximize, self.asked.pruner, p.epochs).write(path)
+        sweep_folder.refuse_links(self.folder, [path])
         run_dir.freeze(path, job.config, job.hydra, list(job.overrides))
         self.known[key], self.numbers[path] = path, number
         self.running.add(path)
@@ -359,6 +372,8 @@ class Search(Planned):
             with contextlib.suppress(Refused, KeyError, TypeError):  # damaged since it ended; its numbers are shown
                 sources = run_dir.read_mapping(record.path / run_dir.HYDRA)["hydra"]["runtime"]["config_sources"]
                 own = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
-                words = shlex.join([*own, *overrides_of(record.path)])
-                lines.append(f"{'repeat':<11} python -m trainer {words}")
+                words = [*own, *overrides_of(record.path)]
+                plain = all("=" in word and word[0] not in "-+~" and "_target_" not in word for word in words)
+                if self.named is None or plain:  # what a directory names is not put into somebody's mouth
+                    lines.append(f"{'repeat':<11} python -m trainer {shlex.join(words)}")
         return lines

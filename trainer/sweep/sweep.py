@@ -31,7 +31,7 @@ from trainer.sweep.check import check, count_gpus
 from trainer.sweep.conduct import Planned, conduct
 from trainer.sweep.grid import Composer, Job, expand, parse
 from trainer.sweep.job import run_job
-from trainer.sweep.launchers import Elsewhere, at_once, check_installed
+from trainer.sweep.launchers import LAUNCHED, Elsewhere, at_once, check_installed
 from trainer.sweep.pool import Place, Pool
 from trainer.sweep.settings import Settings
 from trainer.training.assembly import build
@@ -90,6 +90,8 @@ class Sweep:
         self.folder.mkdir(parents=True, exist_ok=True)
         with sweep_folder.planning(self.folder):
             paths = sweep_folder.place(self.folder, jobs)
+            for path in paths:
+                run_dir.check_extras(path)
             sweep_folder.ask(self.folder, [key.lstrip("+") for key in grid.swept], self.plain())
         self.run(Planned(paths, self.settings.retries, self.settings.rerun_failed))
 
@@ -146,6 +148,7 @@ class Sweep:
         Raises:
             SystemExit: something failed, or stopped the sweep.
         """
+        sweep_folder.refuse_links(self.folder, [*queue.todo, self.folder / LAUNCHED])
         before, ahead = queue.before, queue.ahead
         ours = self.config.hydra.launcher._target_ == OURS
         here, gpus = ours or at_once(self.launcher), 0

@@ -150,6 +150,8 @@ def start_or_resume(
         if not trusted:
             run_dir.check_trust(path, frozen)
     else:
+        if not trusted:
+            run_dir.check_extras(path)
         check_config(config, assemble, GIVEN)
         refuse_other(config, frozen, path)
     effective = config if frozen is None else run_dir.effective(frozen, path, changes)
@@ -193,7 +195,7 @@ def refuse_other(config: dict, frozen: dict | None, path: Path) -> None:
     if other := run_dir.difference(run_dir.located(config), run_dir.located(frozen, path)):
         raise Refused(
             f"{path}: holds a run with another configuration ({other}); nothing was changed; "
-            f"choose another hydra.run.dir, or go on with that run: {run_dir.resume_command(path)}"
+            f"choose another hydra.run.dir, or go on with that run: {run_dir.resume_command(path, trusted=False)}"
         )
 
 

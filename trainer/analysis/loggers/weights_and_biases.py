@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.analysis.loggers.tracked import confusion, needs, numbers, recorded, results, write_json
 from trainer.rundir import run_dir
+from trainer.rundir.errors import Refused
 from trainer.rundir.stored import read_object
 from trainer.training.loggers import AskPredicted, Row
 
@@ -46,6 +48,8 @@ class Wandb:
         import wandb
 
         kept = read_object(run / "wandb" / "run.json") or {"id": secrets.token_hex(4)}
+        if not re.fullmatch(r"[0-9a-f]+", str(kept.get("id"))):  # it becomes part of a path
+            raise Refused(f"{run / 'wandb' / 'run.json'}: id must be hexadecimal digits")
         write_json(run / "wandb" / "run.json", kept)
         before = list((run / "wandb").glob(f"offline-run-*-{kept['id']}"))
         self.run = wandb.init(
