@@ -118,9 +118,9 @@ def check_folder(folder: Path) -> None:
     if (folder / run_dir.CONFIG).exists():
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: is the directory of one run; choose another")
     # A kill, or whoever removed a damaged sweep.json, may leave the rest alone.
-    # A kill may leave jobs alone, or what was to become sweep.json.
+    # A kill, or whoever removed a damaged sweep.json, may leave the rest alone, and what was to become that file.
     there = [p for p in folder.iterdir() if not re.fullmatch(r"\..+\.tmp", p.name)]
-    others = sorted(p.name for p in there if not p.is_dir() or number_of(p) < 0)
+    others = sorted(p.name for p in there if p.name not in OURS and not (p.is_dir() and number_of(p) >= 0))
     if others:
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: holds {others[0]}, and is no sweep; choose another")
 
