@@ -118,7 +118,7 @@ def test_the_resume_command_reads_back(tmp_path, monkeypatch, name):
     (tmp_path / name / ".hydra").mkdir(parents=True)
     (tmp_path / name / ".hydra/config.yaml").touch()
     monkeypatch.setattr("sys.argv", words[2:])
-    monkeypatch.setattr("trainer.resume.command_line", lambda: 0)
+    monkeypatch.setattr("trainer.resume.compose_and_train", lambda: 0)
     with pytest.raises(SystemExit):
         resume.main(argparse.Namespace(folder=Path(words[4]), overrides=["train.epochs=2"], trusted=True))
     override = OverridesParser.create().parse_override(sys.argv[1])

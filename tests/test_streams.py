@@ -184,8 +184,8 @@ def test_plots_show_escapes():
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (['train=${oc.decode:"[1,2]"}'], 'train=${oc.decode:"[1,2]"}: '),
-        (["objective=[1]"], "objective=[1]: "),
+        (['train=${oc.decode:"[1,2]"}'], 'train=${oc.decode:"[1,2]"}: must be one of default'),
+        (["objective=[1]"], "objective=[1]: must be one of auto, "),
         (["hydra.verbose=[1]"], "hydra.verbose=[1]: "),
         (["optim.lr=${help:}"], "optim.lr=conga trains neural networks"),
         (["seed=1", "optim.lr=${nope}"], "optim.lr: Interpolation key 'nope' not found"),

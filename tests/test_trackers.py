@@ -13,9 +13,9 @@ import torch
 from conftest import assert_same, rows, summary
 from omegaconf import OmegaConf
 
-from trainer.analysis.loggers.ml_flow import Mlflow, absolute
+from trainer.analysis.loggers.mlflow import Mlflow, absolute
 from trainer.analysis.loggers.tracked import needs
-from trainer.analysis.loggers.weights_and_biases import Wandb
+from trainer.analysis.loggers.wandb import Wandb
 from trainer.rundir.errors import Interrupted
 from trainer.training import checkpoint
 from trainer.training.loggers import Guarded

@@ -15,7 +15,7 @@ from trainer.rundir.errors import Refused
 from trainer.rundir.typed import quoted, typed_path
 from trainer.sweep.folder import ASKED
 from trainer.sweep.resume import resume
-from trainer.train import command_line
+from trainer.train import compose_and_train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,4 +38,4 @@ def main(arguments: argparse.Namespace) -> None:
         )
     words = [f"train.resume={quoted(str(folder))}", *arguments.overrides]
     sys.argv[1:] = [*words, *([trust.FLAG] if arguments.trusted else [])]
-    raise SystemExit(command_line())
+    raise SystemExit(compose_and_train())

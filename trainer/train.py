@@ -29,7 +29,7 @@ from trainer.sweep.pruning import judge_of
 from trainer.training.run import train
 
 
-def command_line() -> int:
+def compose_and_train() -> int:
     """Runs what sys.argv asks for and returns the exit status."""
     made: list[str] = []  # directories for runs, which were not there
     codes: list[int] = []  # exit status of each job

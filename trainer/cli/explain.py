@@ -65,7 +65,7 @@ def _line(error: BaseException, overrides: Sequence[str]) -> str | None:
         for override in overrides:
             key, _, value = override.lstrip("+~").partition("=")
             if (CONF / key).is_dir() and not (CONF / key / f"{value}.yaml").exists():
-                return f"{override}: must be one of {', '.join(sorted(f.stem for f in (CONF / key).glob('*.yaml')))}"
+                return _say_choices(override)
     if isinstance(error, OverrideParseException):
         return _say_how_to_quote(error.override, str(error))
     if several := re.search(r"Ambiguous value for argument '(.*)'$", str(error), re.MULTILINE):
@@ -100,9 +100,17 @@ def _accused(line: str, overrides: Sequence[str]) -> str:
     if any(re.search(rf"(?<![\w.]){re.escape(_key(override))}(?![\w.])", line) for override in typed):
         return line
     at_fault = [override for override in typed[:TRIED] if not _composes(override)][:1]
+    if at_fault and (CONF / _key(at_fault[0])).is_dir():  # Hydra's own words speak of its insides
+        return _say_choices(at_fault[0])
     of_hydra = [override for override in typed if _key(override).startswith("hydra")]  # seen when it is used
     names = ", ".join(map(cut, (at_fault or of_hydra or typed)[:3])) or "the configuration"
     return f"{names}: {line}"
+
+
+def _say_choices(override: str) -> str:
+    """The line about an override of a group that is none of its choices."""
+    choices = sorted(file.stem for file in (CONF / _key(override)).glob("*.yaml"))
+    return f"{cut(override)}: must be one of {', '.join(choices)}"
 
 
 def _composes(override: str) -> bool:

@@ -8,9 +8,9 @@ NAMES = {
     "trainer.training.Settings": "trainer.training.settings.Settings",
     "trainer.loggers.Csv": "trainer.training.loggers.Csv",
     "trainer.loggers.Pictures": "trainer.analysis.loggers.pictures.Pictures",
-    "trainer.trackers.TensorBoard": "trainer.analysis.loggers.tensor_board.TensorBoard",
-    "trainer.trackers.Wandb": "trainer.analysis.loggers.weights_and_biases.Wandb",
-    "trainer.trackers.Mlflow": "trainer.analysis.loggers.ml_flow.Mlflow",
+    "trainer.trackers.TensorBoard": "trainer.analysis.loggers.tensorboard.TensorBoard",
+    "trainer.trackers.Wandb": "trainer.analysis.loggers.wandb.Wandb",
+    "trainer.trackers.Mlflow": "trainer.analysis.loggers.mlflow.Mlflow",
 }
 OBJECTIVES = "trainer.objectives."
 

@@ -123,7 +123,7 @@ def trust_flag(*runs: Path) -> str:
 
 def check_trust(path: Path, config: dict[str, Any], named: Collection[str] = ()) -> None:
     """Raises Refused where the run in `path` names something that is not this program's own, and not in `named`."""
-    trust.check_config(path / CONFIG, config, named)
+    trust.check(path / CONFIG, "", config, named)
     check_extras(path, named)
 
 

@@ -83,11 +83,6 @@ def check(where: Path, key: str, node: Any, named: Collection[str] = ()) -> None
             )
 
 
-def check_config(where: Path, config: Mapping[str, Any], named: Collection[str] = ()) -> None:
-    """Checks the configuration of a run, in plain values, as :func:`check` does."""
-    check(where, "", config, named)
-
-
 def check_sweep(where: Path, config: Mapping[str, Any]) -> None:
     """Checks how the jobs of a sweep are launched, as its ``sweep.json`` says.
 

@@ -129,7 +129,7 @@ def carry_out(sweep: Sweep, asked: Asked, plan: Plan, named: Collection[str] | N
             words = [*plan.constants, *(str(choice) for d in plan.dimensions for choice in d.choices or ())]
             trust.check(sweep.folder / sweep_folder.SEARCH, "words", words)
         for base in plan.bases:
-            trust.check_config(sweep.folder / sweep_folder.SEARCH, up_to_date(base_of(base.config)), named)
+            trust.check(sweep.folder / sweep_folder.SEARCH, "", up_to_date(base_of(base.config)), named)
     if plan.metric.startswith("test/") and asked.pruner["_target_"] is not None:
         tell(f"note        {plan.metric} is measured once, at the end of a run: nothing is pruned")
 
@@ -300,7 +300,7 @@ class Search(Planned):
         try:
             job = self.composer.job([*p.constants, *p.overrides(params)], p.overrides(params))
             if self.named is not None:
-                trust.check_config(self.folder / sweep_folder.SEARCH, job.config, self.named)
+                trust.check(self.folder / sweep_folder.SEARCH, "", job.config, self.named)
             line = self.impossible(job) if p.choices(params) in p.suspects else None
         except trust.Untrusted:
             raise

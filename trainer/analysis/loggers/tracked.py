@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,6 @@ from PIL import Image
 
 from trainer.analysis.pictures import confusion_picture
 from trainer.rundir import run_dir
-from trainer.rundir.files import write_whole
 from trainer.rundir.stored import MOST_TABLE, read_text
 from trainer.training.loggers import AskPredicted, Row
 from trainer.training.predictions import CHOOSING
@@ -84,8 +82,3 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, bool | int | float | str]
                 yield from _flat(f"{key}.{name}" if key else name, child)
     elif value is not None:
         yield key, value if isinstance(value, bool | int | float | str) else str(value)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replaces the file."""
-    write_whole(path, json.dumps(content).encode() + b"\n")

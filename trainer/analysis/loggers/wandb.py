@@ -8,16 +8,14 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from trainer.analysis.loggers.tracked import confusion, needs, numbers, recorded, results, write_json
+from trainer.analysis.loggers.tracked import confusion, needs, numbers, recorded, results
 from trainer.rundir import run_dir
 from trainer.rundir.errors import Refused
+from trainer.rundir.files import write_json
 from trainer.rundir.stored import read_object
 from trainer.training.loggers import AskPredicted, Row
-
-if TYPE_CHECKING:
-    pass
 
 
 class Wandb:

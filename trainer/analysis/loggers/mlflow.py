@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.analysis.loggers.tracked import confusion, hyper_parameters, needs, numbers, recorded, results, write_json
+from trainer.analysis.loggers.tracked import confusion, hyper_parameters, needs, numbers, recorded, results
+from trainer.rundir.files import write_json
 from trainer.rundir.stored import read_object
 from trainer.training.loggers import AskPredicted, Row
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from trainer.analysis.loggers.tracked import confusion, hyper_parameters, needs, numbers, results
 from trainer.training.loggers import AskPredicted, Row
-
-if TYPE_CHECKING:
-    pass
 
 
 class TensorBoard:
