@@ -32,11 +32,11 @@ from trainer.rundir import run_dir
 from trainer.rundir.errors import Refused
 from trainer.rundir.names import job_name, safe
 from trainer.rundir.text import cut
+from trainer.rundir.trust import CONF
 from trainer.rundir.typed import typed_path
 
 MISSING = "???"  # OmegaConf's mark of a value that must be given
 
-CONF = Path(__file__).resolve().parent.parent.parent / "conf"
 
 # One example for each group on the help page; the rest of a line is read from conf/.
 EXAMPLES = {

@@ -9,6 +9,7 @@ goes on with all that it knew: trials that were under way go on from their check
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -373,7 +374,8 @@ class Search(Planned):
                 sources = run_dir.read_mapping(record.path / run_dir.HYDRA)["hydra"]["runtime"]["config_sources"]
                 own = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
                 words = [*own, *overrides_of(record.path)]
-                plain = all("=" in word and word[0] not in "-+~" and "_target_" not in word for word in words)
-                if self.named is None or plain:  # what a directory names is not put into somebody's mouth
+                if self.named is None or all(
+                    re.match(r"(?!hydra\.)\w[^=]*(?<!_target_)=", word) for word in words
+                ):  # what a directory names is not put into somebody's mouth
                     lines.append(f"{'repeat':<11} python -m trainer {shlex.join(words)}")
         return lines
