@@ -1,7 +1,6 @@
 """Shared by the tests: real runs in real processes, and what they leave behind."""
 
 import json
-import math
 import os
 import re
 import shutil
@@ -155,7 +154,8 @@ def goes_on(cli, tmp_path):
         else:
             images = [image for image in images if int(image.name) in places]
             assert len(images) == len(places)
-        images = images[:: math.ceil(len(images) / at_most)]
+        kept = min(len(images), at_most)
+        images = [images[i * len(images) // kept] for i in range(kept)]
         for image in images:
             image.rename(run)
             begun = (run / "checkpoints" / "last.pt").exists()
