@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -284,8 +283,8 @@ CHOICES = [
     (f.parent.name, f.stem)
     for f in sorted((ROOT / "conf").glob("*/*.yaml"))
     if f.parent.name != "experiment" or f.stem == "digits_cnn_cgd"  # the others have tests/test_recipes.py
-    if not re.fullmatch(r"vgg1[369]|resnet\d\d+", f.stem) or f.stem == "resnet18"  # tests/test_models.py has the large
-    if f.stem not in ("tensorboard", "wandb", "mlflow")  # tests/test_trackers.py
+    if not re.fullmatch(r"vgg1[369]|resnet\d\d+", f.stem) or f.stem == "resnet18"  # test_models has the large
+    if f.stem not in ("tensorboard", "wandb", "mlflow")  # tests/training/test_trackers.py
 ]
 SETS = [c for c in CHOICES if c[0] == "constraint"]
 
@@ -412,21 +411,9 @@ def test_csv_reads_back_exactly(cli, tmp_path):
     assert {k: float(v) for k, v in last.items()} == summary(tmp_path / "run")["final"]
 
 
-class Told:
-    """A logger that keeps what it is told at the end."""
-
-    def start(self, *args):
-        pass
-
-    log = start
-
-    def end(self, summary, confusion):
-        Path("told.json").write_text(json.dumps(summary, default=str))
-
-
 def test_a_logger_is_told_at_the_end_how_far_the_run_came(cli, tmp_path):
     """Also after epochs that follow each other too fast to be written to summary.json each."""
-    code, text = cli("+logger.told._target_=test_run.Told", "train.epochs=7", "hydra.run.dir=run")
+    code, text = cli("+logger.told._target_=users_own.Told", "train.epochs=7", "hydra.run.dir=run")
     assert code == 0, text
     told, written = (json.loads((tmp_path / name).read_text()) for name in ("told.json", "run/summary.json"))
     assert (told["epochs"], told["final"]["epoch"], told["status"]) == (7, 7, "finished")

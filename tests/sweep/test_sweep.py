@@ -4,10 +4,7 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,43 +13,11 @@ from conftest import assert_same_run, rows, summary
 from trainer.cli.config import CONF, register_resolvers
 from trainer.rundir import run_dir
 from trainer.sweep.grid import Composer, expand, parse
-from trainer.training.objectives import CrossEntropy
 
 SHORT = ("train.epochs=2", "data=iris", "data.batch_size=16", "train.device=cpu")
 
 
-class Trouble(CrossEntropy):
-    """Does something bad in its second batch, unless a file says that it did so before."""
-
-    def __init__(self, facts, *, what: str, once: str | None = None, l2: float = 0.0, l1: float = 0.0):
-        super().__init__(facts, l2=l2, l1=l1)
-        self.what, self.once, self.batches = what, once, 0
-
-    def compare(self, logits_BK, y, reduction):
-        self.batches += 1
-        if self.batches == 2 and not (self.once and Path(self.once).exists()):
-            if self.once:
-                Path(self.once).touch()
-            if self.what == "raise":
-                raise RuntimeError("something of one's own\nwith a second line")
-            if self.what == "memory":
-                raise MemoryError
-            if self.what == "exit":
-                sys.exit(0)
-            if self.what == "end":
-                os._exit(0)
-            if self.what == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.what == "leak":
-                torch.set_default_dtype(torch.float64)
-                torch.manual_seed(1)
-                torch.use_deterministic_algorithms(True)
-                os.environ["CONGA_LEAK"] = "1"
-        assert self.what != "look" or (torch.get_default_dtype() == torch.float32 and "CONGA_LEAK" not in os.environ)
-        return super().compare(logits_BK, y, reduction)
-
-
-TROUBLE = ("+objective.what=good", "objective._target_=test_sweep.Trouble", "+objective.once=null")
+TROUBLE = ("+objective.what=good", "objective._target_=users_own.Trouble", "+objective.once=null")
 
 
 def jobs(folder):

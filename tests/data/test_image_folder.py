@@ -14,6 +14,7 @@ import pytest
 import torch
 import torchvision
 from conftest import COMMON as SHARED
+from conftest import ROOT
 from formats import draw, saved
 from PIL import Image, ImageOps
 
@@ -170,8 +171,8 @@ def test_a_program_that_streamed_images_ends(tmp_path):
     settings = IMAGE | COMMON | {"path": str(tmp_path), "memory_gb": 0.0, "workers": 1}
     script = f"from data.image_folder import ImageFolder\ndataset = ImageFolder(**{settings}).load()\n"
     script += 'list(dataset.batches("train", [slice(0, 6), slice(6, 12)]))\nprint("done", flush=True)'
-    program, root = [sys.executable, "-c", script], Path(__file__).parent.parent
-    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, cwd=root, start_new_session=True) as process:
+    program = [sys.executable, "-c", script]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True) as process:
         try:
             assert process.stdout.readline() == "done\n"
             assert process.wait(timeout=10) == 0

@@ -6,14 +6,9 @@ import shutil
 import pytest
 import yaml
 
-from models.mlp import MLP
 from trainer.rundir import run_dir, trust
 
 RUN = ("data=digits", "model=mlp", "data.limit=100", "train.epochs=1", "train.device=cpu")
-
-
-class Mine(MLP):
-    """A model of somebody's own."""
 
 
 # What Hydra's own list of forbidden names lets pass.
@@ -23,7 +18,7 @@ NAMES = (
     "numpy.load",
     "torch.load",
     "shutil.copyfile",
-    "test_trust.Mine",
+    "users_own.Mine",
     "os.system",
 )
 
@@ -117,7 +112,7 @@ def test_samplers_and_pruners_of_optuna_are_known(tmp_path):
 
 def test_a_run_of_ones_own_class(cli, tmp_path):
     """The command line is trusted; later commands take the switch, and those that are printed have it."""
-    start = [*RUN, "model._target_=test_trust.Mine", "train.epochs=2", "hydra.run.dir=run"]
+    start = [*RUN, "model._target_=users_own.Mine", "train.epochs=2", "hydra.run.dir=run"]
     assert cli(*start)[0] == 0
     code, text = cli(*start, "seed=1")
     assert code == 2
@@ -126,7 +121,7 @@ def test_a_run_of_ones_own_class(cli, tmp_path):
     code, text = cli("train.resume=run")
     assert code == 2
     assert text.count("\n") == 1
-    assert "model._target_=test_trust.Mine" in text
+    assert "model._target_=users_own.Mine" in text
     code, text = cli("train.resume=run", "--trust")
     assert code == 0, text
 

@@ -549,7 +549,7 @@ def test_a_lost_plan_is_made_again_by_the_same_command_only(cli, tmp_path):
 
 @pytest.mark.parametrize("what", ["raise", "kill"])
 def test_a_run_that_fails_is_failed_and_one_that_was_killed_goes_on(cli, tmp_path, what):
-    trouble = ("+objective.once=flag", "objective._target_=test_sweep.Trouble", f"+objective.what={what}")
+    trouble = ("+objective.once=flag", "objective._target_=users_own.Trouble", f"+objective.what={what}")
     argv = (*SEARCH, *trouble, "data=iris", "data.batch_size=16", "optim.lr=interval(0.01,0.1)", "train.epochs=2",
             "hydra.sweeper.n_trials=3", "hydra.sweep.dir=s", "sweep.workers=1")  # fmt: skip
     code, text = cli(*argv)
@@ -565,7 +565,7 @@ def test_a_run_that_fails_is_failed_and_one_that_was_killed_goes_on(cli, tmp_pat
 
 
 def test_a_run_that_fails_is_tried_again(cli, tmp_path):
-    trouble = ("+objective.once=flag", "objective._target_=test_sweep.Trouble", "+objective.what=raise")
+    trouble = ("+objective.once=flag", "objective._target_=users_own.Trouble", "+objective.what=raise")
     code, text = cli(*SEARCH, *trouble, "data=iris", "data.batch_size=16", "optim.lr=interval(0.01,0.1)",
                      "train.epochs=2", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=s", "sweep.retries=1")  # fmt: skip
     assert code == 0, text

@@ -1,30 +1,15 @@
-"""An objective of a user's own: this file is the one that has it."""
+"""An objective of a user's own (tests/users_own.py)."""
 
 import numpy as np
 import pytest
 from conftest import linear_outputs, softmax, summary
 from sklearn.datasets import load_iris
 
-from trainer.training.objectives import CrossEntropy
-
-
-class Focal(CrossEntropy):
-    """A user's own: (1 - p)^gamma times the cross-entropy (Lin et al. 2017)."""
-
-    def __init__(self, facts, *, gamma: float, l2: float = 0.0, l1: float = 0.0):
-        super().__init__(facts, l2=l2, l1=l1)
-        self.gamma = gamma
-
-    def compare(self, logits_BK, y, reduction):
-        losses = super().compare(logits_BK, y, "none")
-        losses = (1 - (-losses).exp()) ** self.gamma * losses
-        return losses.mean() if reduction == "mean" else losses
-
 
 def test_an_objective_of_ones_own_is_a_class_and_a_yaml(cli, tmp_path):
     """In a folder of one's own, `--config-dir`; its keys are checked as ours are; a resume needs `--trust` only."""
     (tmp_path / "own" / "objective").mkdir(parents=True)
-    (tmp_path / "own" / "objective" / "focal.yaml").write_text("_target_: test_own_objective.Focal\ngamma: 2.0\n")
+    (tmp_path / "own" / "objective" / "focal.yaml").write_text("_target_: users_own.Focal\ngamma: 2.0\n")
     run = ["objective=focal", "data=iris", "data.test_fraction=0", "data.val_fraction=0", "model=linear", "optim.lr=0"]
     code, text = cli("--config-dir=own", *run, "train.epochs=1", "hydra.run.dir=run")
     assert code == 0, text
@@ -43,7 +28,7 @@ def test_an_objective_of_ones_own_is_a_class_and_a_yaml(cli, tmp_path):
     ("target", "words"),
     [
         ("nowhere.Focal", "nowhere"),
-        ("test_own_objective.Focl", "Focl"),
+        ("users_own.Focl", "Focl"),
         ("trainer.training.objectives", "class"),
     ],
 )
