@@ -198,7 +198,7 @@ def training_of(model, dataset, objective, optimizer, *, device="cpu", **setting
 
     from trainer.cli.display import Silent
     from trainer.rundir.run_dir import Summary
-    from trainer.training.settings import Settings
+    from trainer.training.settings import TrainSettings
     from trainer.training.state import Training
     from trainer.training.stop import StopRequest
 
@@ -208,7 +208,7 @@ def training_of(model, dataset, objective, optimizer, *, device="cpu", **setting
         run=Path("nowhere"),
         config={},
         seed=0,
-        settings=Settings(**defaults | {"monitor": "train/loss"} | settings),
+        settings=TrainSettings(**defaults | {"monitor": "train/loss"} | settings),
         device=torch.device(device),
         dataset=dataset,
         model=model,

@@ -1,5 +1,6 @@
 """Run directories that something happened to: what is noticed, what is said, and that nothing is lost."""
 
+import inspect
 import io
 import json
 import os
@@ -12,13 +13,15 @@ import pytest
 import torch
 from conftest import rows, summary
 from hand_made import write_run
+from hydra.utils import get_class
 
-from trainer.rundir import run_dir, stored
+from trainer.rundir import moved, run_dir, stored
 from trainer.rundir.errors import Damaged, Refused
 from trainer.rundir.files import append_line, write_whole
 from trainer.rundir.seal import check_seal
 from trainer.rundir.summary import Summary
 from trainer.runs import find_runs
+from trainer.sweep.folder import asked
 from trainer.training import checkpoint
 
 
@@ -136,6 +139,26 @@ def test_a_checkpoint_of_before_is_read_with_a_note(cli, command, copied):
     code, text = cli(f"train.resume={run}", "train.epochs=3")
     assert code == 0
     assert note in text
+
+
+def test_classes_that_were_renamed_are_found(cli, copied):
+    """Each old name leads to a class, and a run and a sweep that name old ones are read and resumed."""
+    for name in [*moved.NAMES, f"{moved.OBJECTIVES}Brier"]:
+        assert inspect.isclass(get_class(moved.renamed(name)))
+    run, old = copied("train.epochs=2"), "trainer.training.settings.Settings"
+    for file in (run / run_dir.CONFIG, *(run / "checkpoints").iterdir()):
+        if file.suffix == ".pt":
+            state = torch.load(file, weights_only=True)
+            state["config"]["train"]["_target_"] = old
+            checkpoint.save(file, file.stem, state)
+        else:
+            file.write_text(file.read_text().replace("trainer.training.settings.TrainSettings", old))
+    code, text = cli(f"train.resume={run}", "train.epochs=3")
+    assert code == 0, text
+    sweep = json.loads(json.dumps(ASKED))
+    sweep["config"]["sweep"]["_target_"] = "trainer.sweep.settings.Settings"
+    (run / "sweep.json").write_text(json.dumps(sweep))
+    assert asked(run)["config"]["sweep"]["_target_"] == "trainer.sweep.settings.SweepSettings"
 
 
 def test_a_checkpoint_of_another_run_is_noticed_by_readers(command, copied):
@@ -492,7 +515,7 @@ ASKED = {
 def test_checkpoints_that_lie_elsewhere_are_not_removed(tmp_path):
     """Of a job whose folder, or the folder of whose checkpoints, leads out of the sweep; also what a user put there."""
     from trainer.sweep.results import keep_best
-    from trainer.sweep.settings import Settings
+    from trainer.sweep.settings import SweepSettings
 
     sweep, elsewhere = tmp_path / "sweep", tmp_path / "elsewhere"
     for place in (sweep / "0_own", sweep / "1_link", elsewhere / "2_job"):
@@ -505,7 +528,7 @@ def test_checkpoints_that_lie_elsewhere_are_not_removed(tmp_path):
     (sweep / "2_job").symlink_to(elsewhere / "2_job")
     settings = {**ASKED["config"]["sweep"], "keep_checkpoints": 0}
     (tmp_path / "way").symlink_to(sweep)
-    kept = keep_best(tmp_path / "way", Settings(**settings))
+    kept = keep_best(tmp_path / "way", SweepSettings(**settings))
     assert sorted(record.name for record in kept) == ["1_link", "2_job"]
     assert [p.name for p in (sweep / "0_own" / "checkpoints").iterdir()] == ["mine.pt"]
     for place in (elsewhere / "checkpoints", elsewhere / "2_job" / "checkpoints"):
@@ -520,8 +543,6 @@ def test_checkpoints_that_lie_elsewhere_are_not_removed(tmp_path):
     ],
 )
 def test_a_damaged_sweep_json_says_what_to_do(tmp_path, key, value):
-    from trainer.sweep.folder import asked
-
     (tmp_path / "sweep.json").write_text(json.dumps(ASKED))
     assert asked(tmp_path) == ASKED
     content = json.loads(json.dumps(ASKED))

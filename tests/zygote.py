@@ -107,7 +107,7 @@ def lay_tripwire(where: str, n: int | None, what: int | str) -> None:
         digits.Digits.load = trip(digits.Digits.load)
     else:
         objective = trainer.training.objectives.Supervised
-        objective.measured = trip(objective.measured)
+        objective.loss_and_outputs = trip(objective.loss_and_outputs)
 
 
 def stub(path, asked: float) -> int:

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 
-from trainer.cli.command import carry_out, refuse
+from trainer.cli.command import refuse, run_command
 from trainer.cli.commands import COMMANDS
 from trainer.cli.processes import other_process
 
@@ -33,7 +33,7 @@ def command_line() -> int:
         return 0
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in COMMANDS and (module := COMMANDS[name].module) is not None:
-        return carry_out(name, importlib.import_module(module), sys.argv[2:])
+        return run_command(name, importlib.import_module(module), sys.argv[2:])
     if name == "train":
         del sys.argv[1]
     elif re.fullmatch(r"[A-Za-z][\w.-]*", name):  # settings have a =

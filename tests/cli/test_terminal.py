@@ -96,10 +96,10 @@ def test_a_sweep_is_one_table(zygote, tmp_path):
 
 
 def test_numbers_of_a_run_that_diverges_stay_short():
-    from trainer.cli.display import measured
+    from trainer.cli.display import metrics_by_split
 
     row = {"train/loss": 999999.5, "train/rmse": 2.5071636e36, "val/loss": float("nan"), "val/rmse": -1e6}
-    assert measured(row, ["loss", "rmse"]) == [
+    assert metrics_by_split(row, ["loss", "rmse"]) == [
         "train loss 999999.5000 rmse 2.5072e+36",
         "val loss nan rmse -1.0000e+06",
     ]

@@ -18,7 +18,7 @@ from test_sweep import TROUBLE, jobs
 
 import trainer.sweep.launchers as elsewhere
 from trainer.rundir.errors import Refused
-from trainer.sweep.pool import Place
+from trainer.sweep.pool import Slot
 
 # The jobs find this folder's modules, as the process that starts them does.
 ENV = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
@@ -59,7 +59,7 @@ def launching(tmp_path, *calls, names=("0_a", "1_b", "2_c"), most=None):
     config = OmegaConf.create({"hydra": own | {"runtime": {"choices": {"hydra/launcher": "scripted"}}}})
     launcher = Scripted(*calls)
     pool = elsewhere.Elsewhere(launcher, tmp_path, config, most)
-    pool.open([Place()])
+    pool.open([Slot()])
     for name in names[:most]:
         assert pool.free
         pool.start(tmp_path / name)

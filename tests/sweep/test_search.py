@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from trainer.cli.config import CONF, register_resolvers
 from trainer.rundir.errors import Refused
-from trainer.sweep.settings import Settings
+from trainer.sweep.settings import SweepSettings
 
 optuna = pytest.importorskip("optuna", reason="needs the extra [optuna]")
 
@@ -152,7 +152,7 @@ def queue(folder, composer, lines, *, n, sampler=TPE, maximize=False, impossible
         Plan(dimensions, constants, "val/loss", maximize, 30, [list(s) for s in suspects], bases).write(folder)
         (folder / "sweep.json").write_text('{"swept": [], "config": {}}')
     plan = Plan.read(folder)
-    settings = Settings(
+    settings = SweepSettings(
         workers=1, jobs_per_gpu=1, fail_fast=False, retries=0, rerun_failed=False, keep_checkpoints="all",
         metric="val/loss", direction="maximize" if maximize else "minimize",
     )  # fmt: skip

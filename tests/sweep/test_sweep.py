@@ -236,7 +236,7 @@ def test_two_sweeps_in_one_directory_do_no_failure_twice(start, tmp_path):
         ("running", -15, "interrupted", "interrupted"),
         ("running", -35, "killed", "interrupted"),
         (None, -9, "killed", "interrupted"),
-        ("failed", 75, "held", "failed"),
+        ("failed", 75, "locked", "failed"),
     ],
 )
 def test_what_became_of_a_job(tmp_path, status, code, outcome, after):
@@ -256,7 +256,7 @@ def test_a_job_whose_watcher_has_gone_is_waited_for(tmp_path):
 
     run_dir.Summary(tmp_path / "summary.json").update(status="running")
     with run_dir.locked(tmp_path):
-        assert settle(tmp_path, 255) == "held"
+        assert settle(tmp_path, 255) == "locked"
     assert settle(tmp_path, 255) == "failed"
 
 
@@ -365,8 +365,8 @@ def test_a_grid_is_that_of_hydra(composer):
 def test_where_jobs_compute(monkeypatch, settings, gpus, visible, jobs, expected):
     from omegaconf import OmegaConf
 
-    from trainer.sweep.settings import Settings
-    from trainer.sweep.sweep import places
+    from trainer.sweep.settings import SweepSettings
+    from trainer.sweep.sweep import slots_of
 
     monkeypatch.setattr("trainer.sweep.sweep.cores", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -374,8 +374,8 @@ def test_where_jobs_compute(monkeypatch, settings, gpus, visible, jobs, expected
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     defaults = OmegaConf.to_container(OmegaConf.load(CONF / "sweep" / "default.yaml"))
     del defaults["_target_"]
-    found = places(Settings(**defaults | settings), gpus, jobs)
-    assert [(place.gpu, place.threads) for place in found] == expected
+    found = slots_of(SweepSettings(**defaults | settings), gpus, jobs)
+    assert [(slot.gpu, slot.threads) for slot in found] == expected
 
 
 def test_a_job_sees_its_gpu_and_its_threads(tmp_path, monkeypatch):
@@ -384,7 +384,7 @@ def test_a_job_sees_its_gpu_and_its_threads(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pools, "context", lambda: multiprocessing.get_context("fork"))
     pool = pools.Pool(what_is_there)
-    pool.open([pools.Place(gpu="3", threads=1), pools.Place()])
+    pool.open([pools.Slot(gpu="3", threads=1), pools.Slot()])
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         pool.start(tmp_path / name)

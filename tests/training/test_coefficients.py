@@ -33,7 +33,7 @@ def test_coefficients_are_those_of_what_the_model_predicts(source, normalize):
     expected, *_ = np.linalg.lstsq(np.column_stack([x.double(), np.ones(len(x))]), said, rcond=None)
     found = coefficients.in_own_units(*(part.detach() for part in model.affine()), facts)
     np.testing.assert_allclose(found, expected.T, rtol=1e-4)
-    named = coefficients.measured(model, facts)
+    named = coefficients.values(model, facts)
     if facts.name == "linnerud":  # 12 coefficients are too many to be read
         assert named == {}
     else:

@@ -105,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Carries the command out."""
-    evaluation, out, files = carry_out(**vars(arguments))
+    evaluation, out, files = evaluate_run(**vars(arguments))
     console = screen()
     for note in evaluation.run.all_notes:
         console.print(f"note     {note}", markup=False, soft_wrap=True)
@@ -117,7 +117,7 @@ def main(arguments: argparse.Namespace) -> None:
     console.print(f"written  {shown(out)}: {', '.join([REPORT, *files])}", markup=False, soft_wrap=True)
 
 
-def carry_out(
+def evaluate_run(
     run: Path,
     *,
     split: str | None = None,
@@ -159,7 +159,7 @@ def carry_out(
             raise Refused(f"{out}: is a link out of the run directory; --out=DIR writes elsewhere")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    evaluation = evaluate(read, checkpoint, split or "new")
+    evaluation = evaluate_split(read, checkpoint, split or "new")
     files = dict(contents(evaluation, kind)) | dict(run_pictures(evaluation, summary))
     with writing(out):
         write(evaluation, out, files)
@@ -186,7 +186,7 @@ def table_format(wanted: str | None) -> str:
     return wanted or ("parquet" if find_spec("pyarrow") else "csv")
 
 
-def evaluate(run: Run, checkpoint: str, split: str) -> Evaluation:
+def evaluate_split(run: Run, checkpoint: str, split: str) -> Evaluation:
     """Metrics and predictions of the run's model on a split of its data.
 
     Raises:

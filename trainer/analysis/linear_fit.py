@@ -60,7 +60,7 @@ class Way:
 
 def pictures(run: Run, checkpoint: str) -> Iterator[tuple[str, bytes]]:
     """``line.png`` of a model of one input and one target, else ``coefficients.png``; nothing of other models."""
-    fit = coefficients.measured(run.model, run.facts)
+    fit = coefficients.values(run.model, run.facts)
     found = recorded(run, list(fit)) if fit else None
     if found is None:
         return

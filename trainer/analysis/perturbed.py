@@ -97,13 +97,13 @@ def curve(s: Subject, test: str, norm: str, levels: Sequence[float]) -> Iterator
         models = compression.low_rank(s.model, levels)
     else:
         for level in levels:
-            yield measured(s, s.model, changed(s, test, norm, level) if level else s.batches)
+            yield score(s, s.model, changed(s, test, norm, level) if level else s.batches)
         return
     for model in models:
-        yield measured(s, model, s.batches)
+        yield score(s, model, s.batches)
 
 
-def measured(s: Subject, model: nn.Module, batches: Iterable[Batch]) -> float:
+def score(s: Subject, model: nn.Module, batches: Iterable[Batch]) -> float:
     """The metric over the batches, which may be made while they are asked for."""
     totals: Sums = {}
     for batch in batches:

@@ -20,7 +20,7 @@ from trainer.rundir.errors import Refused
 from trainer.rundir.text import printable, printable_lines
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-EXIT = {"finished": 0, "failed": 1, "refused": 2, "diverged": 3, "held": 75}  # the last: of a job
+EXIT = {"finished": 0, "failed": 1, "refused": 2, "diverged": 3, "locked": 75}  # the last: of a job
 
 
 def report(error: Exception, tracebacks: bool, overrides: list[str], otherwise: str | None = None) -> int:
@@ -46,7 +46,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(trust.FLAG, dest="trusted", action="store_true", help=trust.HELP)
 
 
-def carry_out(name: str, module: Any, words: Sequence[str]) -> int:
+def run_command(name: str, module: Any, words: Sequence[str]) -> int:
     """Runs one command of ``trainer.cli.commands``; its exit status is 0, or the process ends with the one that it has.
 
     Args:

@@ -208,7 +208,7 @@ def epoch_line(row: dict[str, Any], epochs: int, improved: bool) -> str:
     """One epoch as a line: ``epoch  3/30  train loss 0.4 accuracy 0.9  val loss …  lr …  gap …  9,000 samples/s``."""
     parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"]
     shown = [k.partition("/")[2] for k in row if k.startswith("train/")]  # the others are in metrics.csv
-    parts += measured(row, shown)
+    parts += metrics_by_split(row, shown)
     parts += [f"{k.partition('/')[2]} {row[k]:.4g}" for k in ("optim/lr", "optim/fw_gap") if k in row]
     parts += coefficients(row)
     parts.append(f"{row['time/samples_per_s']:,.0f} samples/s")
@@ -217,10 +217,10 @@ def epoch_line(row: dict[str, Any], epochs: int, improved: bool) -> str:
 
 def untrained_line(row: dict[str, Any], shown: Sequence[str]) -> str:
     """What a model is before its first step; of its metrics those `shown`."""
-    return "  ".join(["untrained ", *measured(row, shown), *coefficients(row)])
+    return "  ".join(["untrained ", *metrics_by_split(row, shown), *coefficients(row)])
 
 
-def measured(row: dict[str, Any], shown: Sequence[str]) -> list[str]:
+def metrics_by_split(row: dict[str, Any], shown: Sequence[str]) -> list[str]:
     """The metrics of each split: ``train loss 0.4 accuracy 0.9``."""
     splits = {split: [k for k in shown if f"{split}/{k}" in row] for split in ("train", "val", "ema")}
     return [

@@ -29,7 +29,7 @@ from trainer.plot.heatmap import heatmap_figure
 from trainer.plot.parallel import parallel_figure
 from trainer.plot.scale import labels, numeric
 from trainer.plot.sweep import REPEATED, rendering
-from trainer.plot.values import check_metric, columns, groups, main_metric, measured, named, splits_of
+from trainer.plot.values import check_metric, columns, groups, main_metric, metric_value, named, splits_of
 from trainer.rundir.errors import Refused
 from trainer.rundir.records import RunRecord, differing, find_runs
 from trainer.rundir.run_dir import shown
@@ -178,7 +178,7 @@ def metrics_of(records: Sequence[RunRecord], text: str | None) -> list[str]:
     found = [short.get(name, name) for name in listed(text)]
     for name in found:
         check_metric(finished, name, "--value")
-        if not any(math.isfinite(measured(record, name)) for record in finished):
+        if not any(math.isfinite(metric_value(record, name)) for record in finished):
             raise Refused(f"--value={name}: none of the {len(finished)} runs that finished has a number of it")
     if not found:
         raise Refused("--value: name a metric, such as test/accuracy")

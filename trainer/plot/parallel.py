@@ -11,7 +11,7 @@ import numpy as np
 
 from trainer.plot import look
 from trainer.plot.scale import FEW, Scale
-from trainer.plot.values import higher_is_better, measured, setting, unfinished, words
+from trainer.plot.values import higher_is_better, metric_value, setting, unfinished, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ def parallel_figure(
 
 def finished_value(record: RunRecord, metric: str) -> float:
     """The metric of a run that finished; NaN of another."""
-    return measured(record, metric) if record.status == "finished" else math.nan
+    return metric_value(record, metric) if record.status == "finished" else math.nan
 
 
 def at_best(metric: str) -> str:

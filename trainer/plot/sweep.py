@@ -12,7 +12,7 @@ from trainer.plot.heatmap import heatmap_figure
 from trainer.plot.parallel import parallel_figure
 from trainer.plot.points import dots_figure, over_figure
 from trainer.plot.scale import numeric
-from trainer.plot.values import groups, main_metric, measured, named, setting, splits_of
+from trainer.plot.values import groups, main_metric, metric_value, named, setting, splits_of
 
 if TYPE_CHECKING:
     from trainer.rundir.records import RunRecord
@@ -54,7 +54,7 @@ def rendering(
     records = [record for record in records if record.config]  # not what is too damaged to say what it was
     metrics = list(metrics) if metrics else splits_of(records, main_metric(records))
     done = [record for record in records if record.status == "finished"]
-    if not any(math.isfinite(measured(record, metric)) for record in done for metric in metrics):
+    if not any(math.isfinite(metric_value(record, metric)) for record in done for metric in metrics):
         return None
     varied = [key for key in dict.fromkeys(swept) if len(groups(records, [key])) > 1]
     over = [key for key in varied if key in REPEATED]

@@ -71,7 +71,7 @@ def words(name: str) -> str:
     return f"{head} {rest}".strip().replace("_", " ")
 
 
-def measured(record: RunRecord, metric: str) -> float:
+def metric_value(record: RunRecord, metric: str) -> float:
     """The run's value of the metric; NaN where it has none."""
     if metric == "best":
         return as_number((record.best or {}).get("value"))
@@ -177,7 +177,7 @@ def cells(records: Sequence[RunRecord], keys: Sequence[str], metric: str) -> dic
     """The metric of the runs that are equal in `keys`; those that neither finished nor diverged are left out."""
     found = {}
     for values, equal in groups(records, keys).items():
-        numbers = [measured(record, metric) for record in equal if record.status == "finished"]
+        numbers = [metric_value(record, metric) for record in equal if record.status == "finished"]
         cell = Cell([x for x in numbers if math.isfinite(x)], sum(record.status == "diverged" for record in equal))
         if cell.n or cell.diverged:
             found[values] = cell

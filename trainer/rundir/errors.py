@@ -19,7 +19,7 @@ class Damaged(Refused):
     """A file is not what a run writes. The text is one line that names the file."""
 
 
-class Held(Refused):
+class Locked(Refused):
     """Another process trains in the directory."""
 
 

@@ -1,11 +1,13 @@
-"""Where that is now what runs of earlier versions name."""
+"""The present names of classes that runs of earlier versions name."""
 
 from __future__ import annotations
 
 from typing import Any
 
 NAMES = {
-    "trainer.training.Settings": "trainer.training.settings.Settings",
+    "trainer.training.Settings": "trainer.training.settings.TrainSettings",
+    "trainer.training.settings.Settings": "trainer.training.settings.TrainSettings",
+    "trainer.sweep.settings.Settings": "trainer.sweep.settings.SweepSettings",
     "trainer.loggers.Csv": "trainer.training.loggers.Csv",
     "trainer.loggers.Pictures": "trainer.analysis.loggers.pictures.Pictures",
     "trainer.trackers.TensorBoard": "trainer.analysis.loggers.tensorboard.TensorBoard",

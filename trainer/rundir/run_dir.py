@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from trainer.rundir import trust
-from trainer.rundir.errors import Damaged, Held, Refused
+from trainer.rundir.errors import Damaged, Locked, Refused
 from trainer.rundir.files import at_end, to_yaml, write_whole
 from trainer.rundir.moved import up_to_date
 from trainer.rundir.stored import read_mapping, read_object
@@ -151,7 +151,7 @@ def locked(path: Path, wait: float = LOOK_S) -> Iterator[bool]:
         whether another process would be noticed.
 
     Raises:
-        Held: another process holds it.
+        Locked: another process holds it.
     """
     try:
         import fcntl
@@ -166,7 +166,7 @@ def locked(path: Path, wait: float = LOOK_S) -> Iterator[bool]:
             _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, wait)
         except BlockingIOError:
             owner = _owner(path)
-            raise Held(
+            raise Locked(
                 f"{path}: another process is training in this directory"
                 + (f" (pid {owner['pid']} on {owner['host']})" if owner else "")
                 + "; wait for it, or choose another hydra.run.dir"

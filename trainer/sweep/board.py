@@ -57,7 +57,7 @@ class Board:
         seconds = time.monotonic() - self.running.pop(path)
         if not again:
             self.counts[status] += 1
-        if status != "held":  # by another process, which does it
+        if status != "locked":  # by another process, which does it
             self.spent.append(seconds)
             count = self.before + sum(self.counts.values())
             row = about(path)
@@ -93,7 +93,7 @@ class Board:
         return max(0.0, (todo * mean - done) / max(1, min(self.workers or self.most, todo)))
 
 
-class Table(Board):
+class LiveBoard(Board):
     """A table that lives under the lines: the jobs under way, how far they are, and the time left for all."""
 
     def __init__(self, *args: Any):
@@ -139,7 +139,7 @@ class Table(Board):
 
 def make_board(folder: Path, total: int, before: int, workers: int | None, launcher: str) -> Board:
     """A table where standard output is a terminal, else plain lines."""
-    return (Table if on_terminal() else Board)(folder, total, before, workers, launcher)
+    return (LiveBoard if on_terminal() else Board)(folder, total, before, workers, launcher)
 
 
 def about(path: Path) -> dict[str, str]:

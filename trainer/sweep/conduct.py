@@ -102,7 +102,7 @@ class Planned:
 
     def ended(self, path: Path, status: str) -> bool:
         self.running.discard(path)
-        if status == "held":
+        if status == "locked":
             self.elsewhere.append(path)
             return True
         self.results[path] = status
@@ -174,8 +174,8 @@ def settle(path: Path, code: int) -> str:
 
     A job that was killed is interrupted: it goes on from its last checkpoint when the sweep does.
     """
-    if code == EXIT["held"]:
-        return "held"
+    if code == EXIT["locked"]:
+        return "locked"
     try:
         summary = Summary.read(path)
     except Refused:
@@ -184,7 +184,7 @@ def settle(path: Path, code: int) -> str:
     if status in ("finished", "diverged", "failed"):
         return status
     if run_dir.is_held(path, summary.process):  # only the process that we watch it by has gone
-        return "held"
+        return "locked"
     if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):  # perhaps before its first step
         if status == "running":
             _note(summary, "interrupted", "it was stopped before it went on")

@@ -20,11 +20,12 @@ from trainer.cli.config import check_call
 from trainer.rundir import run_dir, trust
 from trainer.rundir.errors import Damaged, Refused
 from trainer.rundir.files import write_json
+from trainer.rundir.moved import up_to_date
 from trainer.rundir.names import job_name
 from trainer.rundir.run_dir import Summary
 from trainer.rundir.stored import read_object
 from trainer.sweep.grid import Job
-from trainer.sweep.settings import Settings
+from trainer.sweep.settings import SweepSettings
 
 ASKED = "sweep.json"
 SEARCH = "search.json"  # beside it, where optuna proposes the jobs
@@ -158,12 +159,12 @@ def asked(folder: Path) -> dict[str, Any]:
                 raise Damaged(f"{path}: not readable ({key} is not what a sweep writes there)")
         settings = {name: value for name, value in content["config"]["sweep"].items() if name != "_target_"}
         try:
-            check_call("config.sweep", settings, Settings, ())
+            check_call("config.sweep", settings, SweepSettings, ())
         except Refused as error:
             raise Damaged(f"{path}: not readable ({error})") from error
     except Damaged as error:
         raise Damaged(f"{error}; remove it and give the sweep's command again: jobs that are done stay so") from error
-    return content
+    return content | {"config": up_to_date(content["config"])}
 
 
 def check_trust(jobs: Sequence[Path], named: Collection[str] = ()) -> None:

@@ -43,7 +43,7 @@ from trainer.rundir.run_dir import Summary, remove_if_empty
 from trainer.rundir.stored import MOST_NOTE, read_text
 from trainer.sweep import keeper
 from trainer.sweep.folder import state
-from trainer.sweep.pool import Ended, Place
+from trainer.sweep.pool import Ended, Slot
 
 LAUNCHED = ".launched"
 SILENT_S = 30.0  # a keeper that has written nothing for so long is gone; NFS shows what is written within seconds
@@ -115,14 +115,14 @@ class Launch:
     error: Exception | None = None
     returned: threading.Event = field(default_factory=threading.Event)  # the launcher is done with it, so or so
 
-    def start(self, launcher: Launcher, config: DictConfig, place: Place | None, index: int) -> None:
+    def start(self, launcher: Launcher, config: DictConfig, slot: Slot | None, index: int) -> None:
         """Calls the launcher."""
         self.folder.mkdir(parents=True)
         launcher = copy.copy(launcher)  # several calls may be under way, each with a configuration of its own
         config = copy.deepcopy(config)
         with open_dict(config):
             config.launched = str(self.folder)
-            config.gpu, config.threads = (place.gpu, place.threads) if place else (None, None)
+            config.gpu, config.threads = (slot.gpu, slot.threads) if slot else (None, None)
         context = HydraContext(config_loader=Known(), callbacks=Callbacks())
         launcher.setup(hydra_context=context, task_function=keeper.keep, config=config)
         jobs = [[f"job={name}"] for name in self.waiting]
@@ -175,7 +175,7 @@ class Elsewhere:
     """What `trainer.sweep.pool.Pool` is, with a launcher of Hydra's.
 
     The launcher gets all jobs in one call, and decides how many run at a time; one that would start them all is given
-    one a place. The next call, of jobs that are tried again, comes after that.
+    one a slot. The next call, of jobs that are tried again, comes after that.
 
     Args:
         folder: the sweep's.
@@ -187,24 +187,24 @@ class Elsewhere:
         self.launcher, self.folder, self.most = launcher, folder, most
         self.choice, self.config = config.hydra.runtime.choices["hydra/launcher"], own_config(folder, config)
         self.cpus = config.hydra.launcher.get("cpus_per_task")
-        self.places: list[Place] | None = None
-        self.place_of: dict[Path, Place] = {}
+        self.slots: list[Slot] | None = None
+        self.slot_of: dict[Path, Slot] = {}
         self.batch: list[Path] = []
         self.launches: list[Launch] = []
         self.told = self.ever = False  # whether all are to end; whether any job began
         self.calls, self.index = count(), 0
         self._began: list[Path] = []
 
-    def open(self, places: list[Place]) -> None:
+    def open(self, slots: list[Slot]) -> None:
         """Says where jobs may run, which is only asked of a launcher without limits."""
         if at_once(self.launcher):
-            self.places = [Place(place.gpu, self.cpus or place.threads) for place in places]
+            self.slots = [Slot(slot.gpu, self.cpus or slot.threads) for slot in slots]
 
     @property
     def free(self) -> bool:
-        """Whether there is a place for one more."""
-        if self.places is not None:
-            return bool(self.places)
+        """Whether there is a slot for one more."""
+        if self.slots is not None:
+            return bool(self.slots)
         return all(one.returned.is_set() for one in self.launches) and len(self.batch) != self.most
 
     @property
@@ -215,8 +215,8 @@ class Elsewhere:
     def start(self, path: Path) -> None:
         """Gives a job to the launcher, with the next call of `ended`."""
         self.batch.append(path)
-        if self.places is not None:
-            self.place_of[path] = self.places.pop(0)
+        if self.slots is not None:
+            self.slot_of[path] = self.slots.pop(0)
 
     def began(self) -> list[Path]:
         """Jobs that have begun since this was asked."""
@@ -240,8 +240,8 @@ class Elsewhere:
                 if one.returned.is_set():
                     found += self._close(one)
             for one in found:
-                if one.path in self.place_of:
-                    self.places.append(self.place_of.pop(one.path))
+                if one.path in self.slot_of:
+                    self.slots.append(self.slot_of.pop(one.path))
             if found or time.monotonic() >= deadline:
                 return found
             time.sleep(0.05)
@@ -257,14 +257,14 @@ class Elsewhere:
 
     def _launch(self) -> None:
         jobs, self.batch = self.batch, []
-        if self.places is not None:
-            groups = [([path], self.place_of[path]) for path in jobs]
+        if self.slots is not None:
+            groups = [([path], self.slot_of[path]) for path in jobs]
         else:
-            groups = [(jobs, Place(None, self.cpus))] if jobs else []
-        for paths, place in groups:
+            groups = [(jobs, Slot(None, self.cpus))] if jobs else []
+        for paths, slot in groups:
             name = f"{platform.node()}-{os.getpid()}-{time.time_ns()}-{next(self.calls)}"
             self.launches.append(Launch(self.folder / LAUNCHED / name, {path.name: path for path in paths}))
-            self.launches[-1].start(self.launcher, self.config, place, self.index)
+            self.launches[-1].start(self.launcher, self.config, slot, self.index)
             self.index += len(paths)
 
     def _look(self, launch: Launch) -> list[Ended]:

@@ -40,7 +40,7 @@ def context() -> BaseContext:
 
 
 @dataclass(frozen=True)
-class Place:
+class Slot:
     """Where a job computes.
 
     Args:
@@ -61,7 +61,7 @@ class Ended:
 
 
 class Pool:
-    """Runs `task(path)` in processes, one a place at a time. Everything stops when this process does.
+    """Runs `task(path)` in processes, one a slot at a time. Everything stops when this process does.
 
     Args:
         task: a function of a module; it gets the path, and when the job was asked for (:func:`time.time`).
@@ -69,15 +69,15 @@ class Pool:
 
     def __init__(self, task: Callable[[Path, float], int]):
         self.task, self.context = task, context()
-        self.places: list[Place] = []
-        self.busy: dict[BaseProcess, tuple[Path, Place]] = {}
+        self.slots: list[Slot] = []
+        self.busy: dict[BaseProcess, tuple[Path, Slot]] = {}
         self._began: list[Path] = []
         self.lifeline, life = self.context.Pipe(duplex=False)  # the second end is closed when this process ends
         _lives.append(life)
 
-    def open(self, places: list[Place]) -> None:
+    def open(self, slots: list[Slot]) -> None:
         """Says where jobs may run."""
-        self.places = list(places)
+        self.slots = list(slots)
 
     def warm(self) -> None:
         """Starts the process that the others are forked from, unless it is there; it imports torch meanwhile."""
@@ -90,17 +90,17 @@ class Pool:
 
     @property
     def free(self) -> bool:
-        """Whether there is a place for one more."""
-        return bool(self.places)
+        """Whether there is a slot for one more."""
+        return bool(self.slots)
 
     def start(self, path: Path) -> None:
-        """Starts a job in a free place."""
+        """Starts a job in a free slot."""
         asked = time.time()  # before anything that takes long
         self.warm()
-        place = self.places.pop(0)
-        process = self.context.Process(target=work, args=(self.task, path, place, self.lifeline, asked))
+        slot = self.slots.pop(0)
+        process = self.context.Process(target=work, args=(self.task, path, slot, self.lifeline, asked))
         process.start()
-        self.busy[process] = path, place
+        self.busy[process] = path, slot
         self._began.append(path)
 
     def began(self) -> list[Path]:
@@ -114,8 +114,8 @@ class Pool:
         found = []
         for process in [p for p in self.busy if p.sentinel in over]:
             process.join()
-            path, place = self.busy.pop(process)
-            self.places.append(place)
+            path, slot = self.busy.pop(process)
+            self.slots.append(slot)
             found.append(Ended(path, process.exitcode))
         return found
 
@@ -161,7 +161,7 @@ def _answer(target: Callable[..., None], args: tuple[Any, ...], mouth: Connectio
         target(*args, mouth)
 
 
-def work(task: Callable[[Path, float], int], path: Path, place: Place, lifeline: Connection, asked: float) -> None:
+def work(task: Callable[[Path, float], int], path: Path, slot: Slot, lifeline: Connection, asked: float) -> None:
     """Becomes a job; never returns."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C is the sweep's, which tells the jobs
@@ -173,12 +173,12 @@ def work(task: Callable[[Path, float], int], path: Path, place: Place, lifeline:
         stream.flush()
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
-    if place.gpu is not None and not _names_its_gpu(path):
-        os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
-    if place.threads is not None:
+    if slot.gpu is not None and not _names_its_gpu(path):
+        os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
+    if slot.threads is not None:
         from trainer.training import device
 
-        device.set_default_threads(place.threads)
+        device.set_default_threads(slot.threads)
     sys.exit(task(path, asked))
 
 

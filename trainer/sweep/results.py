@@ -15,11 +15,11 @@ from trainer.rundir.run_dir import shown
 from trainer.runs import RunRecord, find_runs, metric_direction
 from trainer.runs.sweep import write_csv
 from trainer.sweep.folder import ASKED, asked, drop_checkpoints
-from trainer.sweep.settings import Settings
+from trainer.sweep.settings import SweepSettings
 from trainer.training.assembly import build
 
 
-def value(record: RunRecord, settings: Settings) -> tuple[str, float] | None:
+def value(record: RunRecord, settings: SweepSettings) -> tuple[str, float] | None:
     """The metric by which a finished run is judged, and its value there; None where it has none.
 
     A column of ``metrics.csv`` counts with its best epoch, ``test/NAME`` as it is.
@@ -39,14 +39,14 @@ def value(record: RunRecord, settings: Settings) -> tuple[str, float] | None:
     return None if found is None else (metric, found)
 
 
-def maximizes(metric: str, record: RunRecord, settings: Settings) -> bool:
+def maximizes(metric: str, record: RunRecord, settings: SweepSettings) -> bool:
     """Whether a high value is a good one."""
     if settings.direction != "auto":
         return settings.direction == "maximize"
     return metric_direction(metric, record) == "max"
 
 
-def ranked(records: list[RunRecord], settings: Settings) -> list[tuple[RunRecord, str, float]]:
+def ranked(records: list[RunRecord], settings: SweepSettings) -> list[tuple[RunRecord, str, float]]:
     """The finished runs that have the metric, the best first; runs of another metric than the first's are left out."""
     judged = [(record, *found) for record in records if (found := value(record, settings))]
     judged = [one for one in judged if one[1] == judged[0][1]]
@@ -54,7 +54,7 @@ def ranked(records: list[RunRecord], settings: Settings) -> list[tuple[RunRecord
     return sorted(judged, key=lambda one: sign * one[2])
 
 
-def keep_best(folder: Path, settings: Settings) -> list[RunRecord]:
+def keep_best(folder: Path, settings: SweepSettings) -> list[RunRecord]:
     """Removes the checkpoints of finished runs that are not among the `sweep.keep_checkpoints` best.
 
     Returns:
@@ -92,7 +92,7 @@ def show_all(folder: Path) -> None:
     tell(*closing_lines(folder, records, build("sweep", node)))
 
 
-def closing_lines(folder: Path, records: list[RunRecord], settings: Settings) -> list[str]:
+def closing_lines(folder: Path, records: list[RunRecord], settings: SweepSettings) -> list[str]:
     """The end of a sweep in words: how many jobs are in which state, what failed and why, the best, the files."""
     counts = Counter(record.status for record in records)
     lines = [f"{'jobs':<11} " + ", ".join(f"{n} {status}" for status, n in counts.most_common())]

@@ -20,7 +20,7 @@ from omegaconf import read_write
 
 from trainer.cli.display import tell
 from trainer.rundir import run_dir, trust
-from trainer.rundir.errors import Damaged, Held, Refused
+from trainer.rundir.errors import Damaged, Locked, Refused
 from trainer.rundir.moved import up_to_date
 from trainer.rundir.names import job_name
 from trainer.rundir.stored import as_mapping, parse_yaml
@@ -34,7 +34,7 @@ from trainer.sweep.corners import make_plan
 from trainer.sweep.grid import Composer, Job, parse
 from trainer.sweep.plan import Plan, compose_bases, overrides_of
 from trainer.sweep.pruning import PRUNED, Trial
-from trainer.sweep.settings import Settings
+from trainer.sweep.settings import SweepSettings
 from trainer.sweep.space import Dimension, space_of
 from trainer.sweep.sweep import OURS, Sweep
 
@@ -70,7 +70,7 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
     named = named_by(sweep, asked, dimensions, constants) if there.exists() or jobs else None
     study.make_pruner(asked.pruner, plan.epochs)
     sweep.folder.mkdir(parents=True, exist_ok=True)
-    with held(sweep.folder):
+    with locked(sweep.folder):
         if there.exists():  # perhaps since a moment only
             plan = Plan.read(sweep.folder)
             plan.check_same(sweep.folder, dimensions, constants)
@@ -81,7 +81,7 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
         sweep_folder.ask(sweep.folder, [d.key for d in dimensions], sweep.plain())
         if not there.exists():
             plan.write(sweep.folder)
-        carry_out(sweep, asked, plan, named)
+        run_search(sweep, asked, plan, named)
 
 
 def named_by(sweep: Sweep, asked: Asked, dimensions: Sequence[Dimension], constants: Sequence[str]) -> frozenset[str]:
@@ -113,12 +113,12 @@ def resume(sweep: Sweep, asked: Asked, trusted: bool) -> None:
         SystemExit: something failed, or stopped the search.
     """
     plan = Plan.read(sweep.folder)
-    with held(sweep.folder):
+    with locked(sweep.folder):
         settle_metric(sweep, plan)
-        carry_out(sweep, asked, plan, None if trusted else ())
+        run_search(sweep, asked, plan, None if trusted else ())
 
 
-def carry_out(sweep: Sweep, asked: Asked, plan: Plan, named: Collection[str] | None) -> None:
+def run_search(sweep: Sweep, asked: Asked, plan: Plan, named: Collection[str] | None) -> None:
     """Asks and tells until all trials are done, then says how to repeat the best.
 
     Args:
@@ -170,7 +170,7 @@ def refuse_launcher(sweep: Sweep) -> None:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Holds the directory for one search.
 
     Raises:
@@ -179,7 +179,7 @@ def held(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(run_dir.locked(folder))
-        except Held:
+        except Locked:
             raise Refused(
                 f"{run_dir.shown(folder)}: another process goes on with this search; wait for it, or stop it"
             ) from None
@@ -191,7 +191,7 @@ class Search(Planned):
 
     Args:
         impossible: what keeps a job from running, in one line, or None; asked for suspects only.
-        named: as of :func:`carry_out`.
+        named: as of :func:`run_search`.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class Search(Planned):
         folder: Path,
         plan: Plan,
         asked: Asked,
-        settings: Settings,
+        settings: SweepSettings,
         impossible: Callable[[Job], str | None],
         named: Collection[str] | None,
     ):

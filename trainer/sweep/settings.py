@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(kw_only=True)
-class Settings:
+class SweepSettings:
     """How the jobs of a sweep are done, and which of them are the best.
 
     Raises:

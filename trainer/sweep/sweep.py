@@ -32,8 +32,8 @@ from trainer.sweep.conduct import Planned, conduct
 from trainer.sweep.grid import Composer, Job, expand, parse
 from trainer.sweep.job import run_job
 from trainer.sweep.launchers import LAUNCHED, Elsewhere, at_once, check_installed
-from trainer.sweep.pool import Place, Pool
-from trainer.sweep.settings import Settings
+from trainer.sweep.pool import Pool, Slot
+from trainer.sweep.settings import SweepSettings
 from trainer.training.assembly import build
 from trainer.training.run import ONE_RUN
 
@@ -59,7 +59,7 @@ class Sweep:
         self.context, self.config = context, config
         node = OmegaConf.to_container(config.sweep, resolve=True)
         check_node("sweep", node, ())
-        self.settings: Settings = build("sweep", node)
+        self.settings: SweepSettings = build("sweep", node)
         self.folder = Path(config.hydra.sweep.dir).absolute()
         sweep_folder.check_folder(self.folder)
         self.launcher = launcher(context, task_function, config)
@@ -155,7 +155,7 @@ class Sweep:
         if ahead and here and not on_cpu(queue):
             with self.pool.asking(count_gpus) as answers:
                 gpus = next(answers)
-        where = places(self.settings, gpus, ahead)
+        where = slots_of(self.settings, gpus, ahead)
         choice = self.config.hydra.runtime.choices["hydra/launcher"]
         workers = len(where) if here else None
         board = make_board(self.folder, before + ahead, before, workers, f"hydra/launcher={choice}")
@@ -207,13 +207,13 @@ def refuse(mistakes: dict[str, list[tuple[str, ...]]], total: int) -> None:
     raise Refused(f"{bad} of {total} jobs cannot run, so none was started:", *lines)
 
 
-def places(s: Settings, gpus: int, jobs: int) -> list[Place]:
+def slots_of(s: SweepSettings, gpus: int, jobs: int) -> list[Slot]:
     """Where jobs compute at a time: a GPU takes `sweep.jobs_per_gpu`, a CPU core one. Each has one thread then."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = named.split(",") if named else [str(i) for i in range(gpus)]
-    slots = [name for _ in range(s.jobs_per_gpu) for name in names] if gpus else [None] * cores()
-    workers = max(1, min(len(slots) if s.workers == "auto" else s.workers, jobs))
-    return [Place(slots[i % len(slots)], 1 if workers > 1 else None) for i in range(workers)]
+    each = [name for _ in range(s.jobs_per_gpu) for name in names] if gpus else [None] * cores()
+    workers = max(1, min(len(each) if s.workers == "auto" else s.workers, jobs))
+    return [Slot(each[i % len(each)], 1 if workers > 1 else None) for i in range(workers)]
 
 
 def on_cpu(queue: Planned) -> bool:

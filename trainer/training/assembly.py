@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from data import Dataset
     from trainer.cli.display import Display
-    from trainer.training.settings import Settings
+    from trainer.training.settings import TrainSettings
     from trainer.training.state import Training
 
 # Arguments that the runner adds to what the YAML says: of assemble(), and of each group's constructor.
@@ -129,7 +129,7 @@ class Place(NamedTuple):
     channels_last: bool
 
 
-def place_of(settings: Settings, summary: Summary, world: World) -> Place:
+def place_of(settings: TrainSettings, summary: Summary, world: World) -> Place:
     """Where a run trains; one that goes on stays where it was if it may.
 
     Raises:
@@ -167,7 +167,7 @@ def dataset_of(source: Any, data: dict, place: Place, kept: dict[str, Any], stop
 
 
 def network_of(
-    model: dict, dataset: Dataset, objective: Any, settings: Settings, place: Place, seed: int, world: World
+    model: dict, dataset: Dataset, objective: Any, settings: TrainSettings, place: Place, seed: int, world: World
 ) -> nn.Module:
     """The model, its weights drawn by the seed, where the run trains."""
     import torch
@@ -196,7 +196,7 @@ def optimizer_of(optim: dict, constraint: Any, trainable: list[tuple[str, nn.Par
     return build("optim", optim, params=trainable, constraint=constraint)
 
 
-def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: Settings, world: World) -> None:
+def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: TrainSettings, world: World) -> None:
     """Raises Refused where batches are too small for model or processes, or labels of no use for the objective."""
     from models.size import trains_on_one
 
@@ -220,7 +220,7 @@ def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: Sett
         raise Refused(f"data.augment.{name}={getattr(augment, name)}: mixes labels, which {taker} does not take")
 
 
-def refuse_second_point(optimizer: Any, objective: Any, settings: Settings) -> None:
+def refuse_second_point(optimizer: Any, objective: Any, settings: TrainSettings) -> None:
     """Raises Refused for what methods of two gradients cannot be combined with."""
     name = type(optimizer).__name__
     if settings.clip_norm is not None:

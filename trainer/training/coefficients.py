@@ -38,7 +38,7 @@ def input_names(facts: Facts) -> tuple[str, ...]:
     return facts.column_names or tuple(f"x{i}" for i in range(facts.input_shape[0]))
 
 
-def measured(model: nn.Module, facts: Facts) -> dict[str, float]:
+def values(model: nn.Module, facts: Facts) -> dict[str, float]:
     """Each of the :func:`columns`, with its number."""
     names = columns(model, facts)
     if not names:

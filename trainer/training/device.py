@@ -17,7 +17,7 @@ from trainer.cli.processes import local_rank
 from trainer.rundir.errors import Refused
 
 if TYPE_CHECKING:
-    from trainer.training.settings import Precision, Settings
+    from trainer.training.settings import Precision, TrainSettings
 
 # Read before any run sets it: the jobs of a sweep in one process must not inherit each other's choice.
 TORCH_THREADS = torch.get_num_threads()
@@ -100,7 +100,7 @@ def check_compiler(device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def switches(settings: Settings, device: torch.device) -> Iterator[None]:
+def switches(settings: TrainSettings, device: torch.device) -> Iterator[None]:
     """Torch's global switches as a run wants them; afterwards they are what they were."""
     matmul, deterministic = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
     with warnings.catch_warnings():

@@ -47,8 +47,8 @@ class Csv:
         Raises:
             Refused: rows that the checkpoint goes with are missing or damaged.
         """
-        self.epochs = Table(run / METRICS, columns)
-        self.groups = Table(run / "metrics_groups.csv", group_columns)
+        self.epochs = CsvTable(run / METRICS, columns)
+        self.groups = CsvTable(run / "metrics_groups.csv", group_columns)
         for table in (self.epochs, self.groups):
             if table.columns:
                 table.start(epochs_done)
@@ -122,12 +122,12 @@ class Guarded:
 
 def check_row(run: Path, columns: list[str], row: Row) -> None:
     """Raises Refused where ``metrics.csv`` is not that of the run whose last epoch has the numbers `row`."""
-    table = Table(run / METRICS, columns)
+    table = CsvTable(run / METRICS, columns)
     if table.path.exists() and table.rows(row["epoch"])[-1] != [_text(row.get(column)) for column in columns]:
         raise Refused(f"{table.path}: of another run; its row of epoch {row['epoch']} is not the one in last.pt")
 
 
-class Table:
+class CsvTable:
     """A CSV file with a number of rows for each epoch, their first column the epoch."""
 
     def __init__(self, path: Path, columns: list[str]):

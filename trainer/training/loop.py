@@ -59,7 +59,7 @@ def fit(t: Training) -> None:
             except NotFinite as error:
                 raise Diverged(t.progress, str(error)) from error
             finish_epoch(t, row, groups)
-    how = {"status": "finished", "stopped": t.stopped, "test": evaluate_best(t), "seconds": round(t.seconds, 3)}
+    how = {"status": "finished", "stopped": t.stopped, "test": measure_test(t), "seconds": round(t.seconds, 3)}
     end_loggers(t, t.check, **how)
     record(t, **how)  # last: a run that is killed before does all of this again
 
@@ -71,9 +71,9 @@ def measure_untrained(t: Training) -> None:
         Interrupted: something asked to stop; the next start does it again.
     """
     before = random_state(t.device)
-    found = {f"{s}/{k}": v for s in ("train", "val") if s in t.dataset.splits for k, v in evaluate(t, s).items()}
+    found = {f"{s}/{k}": v for s in ("train", "val") if s in t.dataset.splits for k, v in measure_split(t, s).items()}
     set_random_state(before, t.device)  # a model or an objective may draw in evaluation, too
-    t.progress.untrained = found | coefficients.measured(t.model, t.dataset.facts)
+    t.progress.untrained = found | coefficients.values(t.model, t.dataset.facts)
     t.display.say(untrained_line(t.progress.untrained, t.objective.metrics))
     record(t)
 
@@ -134,16 +134,16 @@ def measure_epoch(t: Training) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     sums = functools.reduce(added, t.world.gathered(to_numbers(p.sums)))
     row |= {f"train/{k}": v for k, v in t.objective.finish(sums).items()}
     if t.evaluates(p.epoch + 1):
-        row |= {f"val/{k}": v for k, v in evaluate(t, "val").items()}
+        row |= {f"val/{k}": v for k, v in measure_split(t, "val").items()}
         if t.ema is not None:
-            row |= {f"ema/{k}": v for k, v in evaluate(t, "val", t.ema.module).items()}
+            row |= {f"ema/{k}": v for k, v in measure_split(t, "val", t.ema.module).items()}
     check_finite(t, *(v for k, v in row.items() if k.endswith("/loss")))
     row["optim/lr"] = float(p.lr)
     groups: list[dict[str, Any]] = []
     if t.measures:
         totals, groups = t.optimizer.pop_group_measurements()
         row |= {f"optim/{k}": v.item() for k, v in totals.items()}
-    row |= coefficients.measured(t.model, t.dataset.facts)
+    row |= coefficients.values(t.model, t.dataset.facts)
     row |= {"time/epoch_s": p.epoch_s, "time/samples_per_s": sums["samples"] / p.epoch_s}
     return row, [{"epoch": p.epoch + 1, "step": p.step} | to_numbers(group) for group in groups]
 
@@ -163,7 +163,7 @@ def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]])
     t.display.end_epoch(row, improved)
 
 
-def evaluate(t: Training, split: str, model: nn.Module | None = None) -> dict[str, float]:
+def measure_split(t: Training, split: str, model: nn.Module | None = None) -> dict[str, float]:
     """The objective's metrics over a split, of the run's model or another one, from all processes.
 
     Raises:
@@ -174,13 +174,13 @@ def evaluate(t: Training, split: str, model: nn.Module | None = None) -> dict[st
     )
 
 
-def evaluate_best(t: Training) -> dict[str, float] | None:
+def measure_test(t: Training) -> dict[str, float] | None:
     """Metrics of the best checkpoint on the test split; None where there is no such split, or no best."""
     if "test" not in t.dataset.splits or t.progress.best is None:
         return None
     t.world.barrier()  # the file is written
     t.model.load_state_dict(load_best(t)["model"])
-    return evaluate(t, "test")
+    return measure_split(t, "test")
 
 
 def end_loggers(t: Training, check: Callable[[], None] = lambda: None, **changes: Any) -> None:

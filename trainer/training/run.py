@@ -22,7 +22,7 @@ from trainer.cli.config import check_config
 from trainer.cli.display import Display, Logged, tell
 from trainer.cli.explain import explain
 from trainer.rundir import run_dir
-from trainer.rundir.errors import Held, Interrupted, Refused, one_line
+from trainer.rundir.errors import Interrupted, Locked, Refused, one_line
 from trainer.rundir.files import append_line
 from trainer.rundir.provenance import git_facts, process_facts, versions
 from trainer.rundir.run_dir import Summary
@@ -103,8 +103,8 @@ def run_job(path: Path, judge_of: JudgeOf, asked: float = math.inf) -> int:
             if failed or run_dir.is_over(summary, config):
                 return EXIT[summary["status"]]
             return start_or_resume(config, path, stop, World(), judge_of, True, Logged, alone=alone)
-    except Held:
-        return EXIT["held"]
+    except Locked:
+        return EXIT["locked"]
     except Interrupted as error:  # before the first step; what it was before, it stays
         return 128 + error.signum
     except BaseException as error:  # also a second Ctrl-C, and what wants to end the interpreter
@@ -185,7 +185,7 @@ def start_or_resume(
             run_dir.record_changes(path, changes)
         if done and not restored:
             training.display.say("checkpoints/last.pt is gone: the run starts again from step 0")
-        return carry_out(training, alone)
+        return train_to_end(training, alone)
 
 
 def refuse_other(config: dict, frozen: dict | None, path: Path) -> None:
@@ -221,7 +221,7 @@ def changed_keys(config: dict) -> dict[str, Any]:
     return changes
 
 
-def carry_out(t: Training, alone: bool) -> int:
+def train_to_end(t: Training, alone: bool) -> int:
     """Trains an assembled run to its end, whatever that is, and returns the exit status; `alone` is for its log."""
     from trainer.training.loop import end_loggers, fit, record
     from trainer.training.state import Diverged

@@ -34,7 +34,7 @@ class EarlyStopping:
 
 
 @dataclass(kw_only=True)
-class Settings:
+class TrainSettings:
     """How long, where, how and by which measure a run trains; ``conf/train/default.yaml`` says what each key means.
 
     Raises:

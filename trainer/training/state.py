@@ -24,7 +24,7 @@ from trainer.training.device import autocast, random_state, set_random_state
 from trainer.training.distributed import World
 from trainer.training.evaluation import added
 from trainer.training.objectives import Sums
-from trainer.training.settings import Mode, Settings
+from trainer.training.settings import Mode, TrainSettings
 from trainer.training.stop import StopRequest
 
 
@@ -64,7 +64,7 @@ class Training:
     run: Path
     config: dict  # as frozen when the run started
     seed: int
-    settings: Settings
+    settings: TrainSettings
     device: torch.device
     dataset: Dataset
     model: nn.Module
@@ -224,7 +224,7 @@ class Diverged(Exception):
         super().__init__(f"{where or 'the loss or a weight is NaN or infinite'} in epoch {progress.epoch + 1}")
 
 
-def steps_per_epoch(dataset: Dataset, settings: Settings) -> int:
+def steps_per_epoch(dataset: Dataset, settings: TrainSettings) -> int:
     """Optimizer steps in an epoch of `dataset`."""
     batches = math.ceil(dataset.facts.sizes["train"] / dataset.batch_size)
     return math.ceil(min(batches, settings.overfit_batches or batches) / settings.accumulate)

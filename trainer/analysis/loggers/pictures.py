@@ -28,5 +28,5 @@ class Pictures:
         """Writes the files; returns where they are."""
         if summary["best"] is None:
             return None
-        _, out, files = evaluate.carry_out(self.run, device=summary["device"], summary=summary, trusted=True)
+        _, out, files = evaluate.evaluate_run(self.run, device=summary["device"], summary=summary, trusted=True)
         return f"{shown(out)}: {', '.join(name for name in files if name.endswith('.png'))}"

@@ -9,7 +9,7 @@ from trainer.training.objectives.classification import (
     MultiLabel,
     MultiTask,
 )
-from trainer.training.objectives.contract import Objective, Sums, Supervised
+from trainer.training.objectives.objective import Objective, Sums, Supervised
 from trainer.training.objectives.regression import Huber, MeanAbsoluteError, MeanSquaredError, r_squared
 
 __all__ = [

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data import Facts
-from trainer.training.objectives.contract import Reduction, Sums, Supervised, in_full
+from trainer.training.objectives.objective import Reduction, Sums, Supervised, in_full
 
 
 class Regression(Supervised):

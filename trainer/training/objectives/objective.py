@@ -130,13 +130,13 @@ class Supervised(Objective):
         return given
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums]:
-        return self.measured(model, batch)[:2]
+        return self.loss_and_outputs(model, batch)[:2]
 
     def evaluate(self, model: nn.Module, batch: Batch) -> tuple[Sums, dict[str, Tensor]]:
-        _, sums, outputs, y = self.measured(model, batch)
+        _, sums, outputs, y = self.loss_and_outputs(model, batch)
         return sums | self.count_more(outputs, y), self.keep(outputs, y)
 
-    def measured(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums, Any, Tensor]:
+    def loss_and_outputs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums, Any, Tensor]:
         """Loss, sums, outputs and targets of a batch."""
         x, y = batch[:2]
         outputs = in_full(model(x))
