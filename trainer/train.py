@@ -19,9 +19,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from trainer.cli.begin import signals_raise
-from trainer.cli.command import EXIT, FULL_ERROR, interrupted_by, plain_warnings, refuse, report, shown, status, whole
+from trainer.cli.command import FULL_ERROR, plain_warnings, report, shown, status, whole
 from trainer.cli.composing import install
 from trainer.cli.config import CONF, flags_first, only_answers, register_resolvers
+from trainer.cli.outcome import EXIT
 from trainer.rundir import trust
 from trainer.rundir.errors import one_line
 from trainer.rundir.run_dir import remove_if_empty
@@ -64,9 +65,7 @@ def compose_and_train() -> int:
             job()
     except SystemExit as end:  # of a sweep, or after --help
         codes.append(status(end) and (EXIT["refused"] if answers else status(end)))  # no such --package
-    except KeyboardInterrupt as error:
-        return refuse("interrupted", 128 + interrupted_by(error))
-    except Exception as error:  # from Hydra, while it composes: a mistake on the command line or in YAML
+    except (KeyboardInterrupt, Exception) as error:  # while Hydra composes: a mistake on the command line or in YAML
         return report(error, tracebacks, sys.argv[1:], otherwise=one_line(error))
     finally:
         put_away()

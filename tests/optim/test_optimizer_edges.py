@@ -15,8 +15,8 @@ from optim import CGD, LInf, Scion, sets
 from optim.projected import lion, muon, sgd
 from optim.schedules import cosine
 from optim.unconstrained import nearly_orthogonal
+from trainer.rundir.errors import Diverged
 from trainer.training.loop import check_finite
-from trainer.training.state import Diverged
 
 SETS = {
     type(C).__name__: C

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.cli.command import EXIT, add_trust, refuse
+from trainer.cli.command import add_trust, refuse
 from trainer.cli.display import screen
+from trainer.cli.outcome import EXIT
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.text import printable
 from trainer.rundir.typed import typed_path

@@ -5,34 +5,36 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from trainer.cli.begin import Stopped, finish, signals_raise
+from trainer.cli.begin import finish, signals_raise
 from trainer.cli.commands import COMMANDS
+from trainer.cli.outcome import EXIT, outcome
 from trainer.cli.processes import other_process
 from trainer.rundir import trust
 from trainer.rundir.errors import Refused
 from trainer.rundir.text import printable, printable_lines
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-EXIT = {"finished": 0, "failed": 1, "refused": 2, "diverged": 3, "locked": 75}  # the last: of a job
 
 
-def report(error: Exception, tracebacks: bool, overrides: list[str], otherwise: str | None = None) -> int:
-    """Prints a person's mistake as one line, what is none as `otherwise` or a traceback; returns the exit status."""
-    from trainer.cli.explain import explain  # brings Hydra, which a command that goes well may have no need of
+def report(error: BaseException, tracebacks: bool, overrides: list[str], otherwise: str | None = None) -> int:
+    """Prints a person's mistake as one line, a defect as a traceback; returns the exit status.
 
-    line = explain(error, overrides, otherwise)
-    if line is not None and other_process():  # the first process says it
-        return EXIT["refused"]
-    if line is None or tracebacks:
+    Args:
+        tracebacks: whether a mistake gets one, too.
+        overrides, otherwise: as of :func:`trainer.cli.outcome.outcome`.
+    """
+    end = outcome(error, overrides, otherwise)
+    if end.defect or (tracebacks and isinstance(error, Exception)):
         print(printable_lines("".join(traceback.format_exception(error)).rstrip()), file=sys.stderr)
-    return EXIT["failed"] if line is None else refuse(line)
+    if end.defect or other_process():  # the first process says a mistake
+        return end.code
+    return refuse(end.line, end.code)
 
 
 def refuse(line: str, code: int = EXIT["refused"]) -> int:
@@ -109,14 +111,7 @@ def one_line_mistakes(close: Callable[[int], int] = whole) -> Iterator[None]:
             yield
     except SystemExit as end:
         code = status(end)
-    except KeyboardInterrupt as error:
-        sys.exit(refuse("interrupted", 128 + interrupted_by(error)))
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
         sys.exit(report(error, tracebacks=os.environ.get(FULL_ERROR) == "1", overrides=sys.argv[1:]))
     if code := close(code):
         sys.exit(code)
-
-
-def interrupted_by(error: KeyboardInterrupt) -> int:
-    """The signal's number."""
-    return error.signum if isinstance(error, Stopped) else signal.SIGINT

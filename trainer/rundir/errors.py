@@ -1,4 +1,4 @@
-"""The two ways in which a run ends early and on purpose, and how an error is said in one line."""
+"""The errors that end a run or a command, and how any error is said in one line."""
 
 from trainer.rundir.text import printable
 
@@ -34,6 +34,25 @@ class Interrupted(Exception):
     def code(self) -> int:
         """The exit status: a shell's for a signal; to stop when told so beforehand is no failure."""
         return 128 + self.signum if self.signum else 0
+
+
+class Diverged(Exception):
+    """A run's numbers are no numbers any more.
+
+    Args:
+        epoch: in which one, from 1.
+        where: what was found.
+    """
+
+    def __init__(self, epoch: int, where: str = "the loss or a weight is NaN or infinite"):
+        super().__init__(f"{where} in epoch {epoch}")
+
+
+class Lost(Exception):
+    """Another process of the run has gone."""
+
+    def __init__(self) -> None:
+        super().__init__("another process of this run has gone")
 
 
 def one_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from trainer.cli.command import EXIT
+from trainer.cli.outcome import EXIT
 from trainer.rundir import run_dir
 from trainer.rundir.errors import Refused
 from trainer.rundir.run_dir import Summary

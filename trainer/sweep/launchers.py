@@ -36,7 +36,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from trainer.cli.command import EXIT
+from trainer.cli.outcome import EXIT
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.files import write_whole
 from trainer.rundir.run_dir import Summary, remove_if_empty

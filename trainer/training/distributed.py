@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from trainer.rundir.errors import Lost
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 COUNT = "conga/ended"  # how many processes have said why they end
-
-
-class Lost(Exception):
-    """Another process of the run has gone."""
 
 
 @dataclass(frozen=True)
@@ -127,4 +125,4 @@ def passing_on_losses() -> Iterator[None]:
     except OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise Lost(str(error)) from error
+        raise Lost from error

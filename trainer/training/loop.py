@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.cli.display import untrained_line
-from trainer.rundir.errors import Interrupted
+from trainer.rundir.errors import Diverged, Interrupted
 from trainer.training import coefficients
 from trainer.training.anomaly import NotFinite
 from trainer.training.best import decide
@@ -28,7 +28,7 @@ from trainer.training.loggers import Predicted
 from trainer.training.profile import profiled
 from trainer.training.saving import keep_epoch, load_best, save_best, save_last
 from trainer.training.second_point import TwoPointSteps
-from trainer.training.state import Diverged, Stepper, Training
+from trainer.training.state import Stepper, Training
 from trainer.training.step import PlainSteps
 
 HEARTBEAT_S = 5.0
@@ -42,6 +42,8 @@ def fit(t: Training) -> None:
         Diverged: a loss or a weight is NaN or infinite; the last good checkpoint is kept.
         Interrupted: a signal or the clock asked to stop; what was done is in the checkpoint.
     """
+    if t.settings.max_minutes is not None:
+        t.stop.deadline = t.started + 60 * t.settings.max_minutes
     if t.compiles_alone is not None:
         compile_alone(t, t.compiles_alone)
     if t.settings.eval_untrained and t.progress.untrained is None and not t.progress.step:
@@ -57,7 +59,7 @@ def fit(t: Training) -> None:
                     save_within_epoch(t)
                 raise
             except NotFinite as error:
-                raise Diverged(t.progress, str(error)) from error
+                raise Diverged(t.progress.epoch + 1, str(error)) from error
             finish_epoch(t, row, groups)
     how = {"status": "finished", "stopped": t.stopped, "test": measure_test(t), "seconds": round(t.seconds, 3)}
     end_loggers(t, t.check, **how)
@@ -209,7 +211,7 @@ def check_finite(t: Training, *losses: float) -> None:
     largest = nn.utils.get_total_norm(numbers, norm_type=math.inf)
     bad = not all(map(math.isfinite, [*losses, largest.item()]))
     if t.world.agreed(int(bad)):  # in the share of any process
-        raise Diverged(t.progress)
+        raise Diverged(t.progress.epoch + 1)
 
 
 def show_pulse(t: Training) -> None:
@@ -218,7 +220,7 @@ def show_pulse(t: Training) -> None:
     live = t.objective.finish(to_numbers(p.sums))
     # Several processes must agree, at the epoch's end; and a mean over samples without weight is no number yet.
     if t.world.size == 1 and p.sums["weight"] and not math.isfinite(live["loss"]):
-        raise Diverged(p)
+        raise Diverged(p.epoch + 1)
     t.display.pulse(p.step, p.position, live, p.sums["samples"] * t.world.size / p.epoch_s)
     if time.perf_counter() - t.heartbeat_at > HEARTBEAT_S:
         record(t)

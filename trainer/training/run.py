@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,18 +16,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.cli.command import EXIT, refuse
+from trainer.cli.command import refuse
 from trainer.cli.config import check_config
 from trainer.cli.display import Display, Logged, tell
-from trainer.cli.explain import explain
+from trainer.cli.outcome import EXIT, outcome
 from trainer.rundir import run_dir
-from trainer.rundir.errors import Interrupted, Locked, Refused, one_line
+from trainer.rundir.errors import Interrupted, Lost, Refused
 from trainer.rundir.files import append_line
 from trainer.rundir.provenance import git_facts, process_facts, versions
 from trainer.rundir.run_dir import Summary
 from trainer.training.announce import announce, closing_facts
 from trainer.training.assembly import GIVEN, assemble
-from trainer.training.distributed import Lost, World, joined
+from trainer.training.distributed import World, joined
 from trainer.training.stop import StopRequest
 
 if TYPE_CHECKING:
@@ -61,20 +60,10 @@ def train(cfg: DictConfig, judge_of: JudgeOf, trusted: bool = False) -> int:
         with run_dir.locked(path) if world.main else contextlib.nullcontext(True) as alone:
             try:
                 return start_or_resume(config, path, stop, world, judge_of, trusted, alone=alone)
-            except Interrupted as error:  # before the first step
-                summary = Summary.read(path)
-                if world.main and summary.data.get("status") == "running":  # a process that was killed left it so
-                    summary.update(status="interrupted")
-                if world.main:
-                    goes_on = ["; to go on:", f"  {run_dir.resume_command(path)}"] if summary.data else [""]
-                    tell(f"interrupted before the first step{goes_on[0]}", *goes_on[1:])
-                return error.code
-            except Lost:
-                return lost(path, world)
-            except Refused as error:
-                if world.size > 1:
-                    return refuse(explain(error, ())) if world.first_to_say() else EXIT["refused"]
-                raise
+            except (Interrupted, Lost, Refused) as error:
+                if isinstance(error, Refused) and world.size == 1:
+                    raise
+                return not_begun(error, path, world)
             finally:
                 if world.main:
                     run_dir.remove_if_empty(path)
@@ -103,28 +92,36 @@ def run_job(path: Path, judge_of: JudgeOf, asked: float = math.inf) -> int:
             if failed or run_dir.is_over(summary, config):
                 return EXIT[summary["status"]]
             return start_or_resume(config, path, stop, World(), judge_of, True, Logged, alone=alone)
-    except Locked:
-        return EXIT["locked"]
-    except Interrupted as error:  # before the first step; what it was before, it stays
-        return 128 + error.signum
     except BaseException as error:  # also a second Ctrl-C, and what wants to end the interpreter
-        line = explain(error, ()) or f"{type(error).__name__}: {one_line(error)}"
+        end = outcome(error)
+        if end.status == "locked":
+            return EXIT["locked"]
+        if end.status == "interrupted":  # before the first step; what it was before, it stays
+            return end.code
         with contextlib.suppress(OSError, Refused):  # a full disk, a damaged summary: the exit status still tells
-            if not isinstance(error, Refused):
+            if end.defect:
                 append_line(path / "train.log", traceback.format_exc().rstrip())
-            append_line(path / "train.log", f"failed: {line}")
+            append_line(path / "train.log", f"failed: {end.line}")
         with contextlib.suppress(OSError, Refused):
-            Summary.read(path).update(status="failed", error=line)
+            Summary.read(path).update(status="failed", error=end.line)
         return EXIT["failed"]
 
 
-def lost(path: Path, world: World) -> int:
-    """Says, in one of the processes that are left, that another one has gone; returns the exit status."""
+def not_begun(error: Interrupted | Lost | Refused, path: Path, world: World) -> int:
+    """Says why a run does not train, or not any more, in one of its processes; returns the exit status."""
+    end = outcome(error)
+    if isinstance(error, Refused):
+        return refuse(end.line, end.code) if world.first_to_say() else end.code
     summary = Summary.read(path)
-    if world.main and summary.data.get("status") == "running":
-        summary.update(status="interrupted")
-    line = f"another process of this run has gone; to go on from the last checkpoint: {run_dir.resume_command(path)}"
-    return refuse(line, EXIT["failed"]) if world.first_to_say() else EXIT["failed"]
+    if world.main and summary.data.get("status") == "running":  # a process that was killed left it so
+        summary.update(status=end.status)
+    if isinstance(error, Lost):
+        line = f"{end.line}; to go on from the last checkpoint: {run_dir.resume_command(path)}"
+        return refuse(line, end.code) if world.first_to_say() else end.code
+    if world.main:
+        goes_on = ["; to go on:", f"  {run_dir.resume_command(path)}"] if summary.data else [""]
+        tell(f"interrupted before the first step{goes_on[0]}", *goes_on[1:])
+    return end.code
 
 
 def start_or_resume(
@@ -223,54 +220,67 @@ def changed_keys(config: dict) -> dict[str, Any]:
 
 def train_to_end(t: Training, alone: bool) -> int:
     """Trains an assembled run to its end, whatever that is, and returns the exit status; `alone` is for its log."""
-    from trainer.training.loop import end_loggers, fit, record
-    from trainer.training.state import Diverged
+    from trainer.training.loop import fit, record
 
     process, facts = process_facts(), {"versions": versions(), "git": git_facts()}
     record(t, status="running", test=None, **facts, process=process, error=None)
-    p, say = t.progress, t.display.say
     try:
         announce(t, alone)
         fit(t)
-    except (Interrupted, KeyboardInterrupt) as error:
+    except BaseException as error:  # also a second Ctrl-C, and what wants to end the interpreter
+        return end_of(t, error)
+    finally:
         t.display.stop()
-        t.summary.update(status="interrupted")
+    return close(t)
+
+
+def end_of(t: Training, error: BaseException) -> int:
+    """Writes into the summary what has become of a run that an error ended, and says it; returns the exit status.
+
+    Raises:
+        Lost: as it came.
+        Refused: a person's mistake, or a disk that is full.
+    """
+    from trainer.training.loop import end_loggers, record
+
+    end, p, say = outcome(error), t.progress, t.display.say
+    t.display.stop()
+    if isinstance(error, Lost):
+        raise error
+    if end.status == "interrupted":
+        t.summary.update(status=end.status)
         if isinstance(error, Interrupted):
             record(t)
-            why = "interrupted" if error.signum else f"train.max_minutes={t.settings.max_minutes:g} are over"
+            why = end.line if error.signum else f"train.max_minutes={t.settings.max_minutes:g} are over"
             say(f"{why} after {p.epoch} epochs and {p.step} steps; to go on:")
         else:
             say("interrupted at once; to go on from the last checkpoint:")
         say(f"  {run_dir.resume_command(t.run)}")
-        return error.code if isinstance(error, Interrupted) else 128 + signal.SIGINT
-    except Lost:
-        raise
-    except Diverged as error:
-        how = {"status": "diverged", "error": str(error), "steps": p.final["step"] if p.final else 0}
+        return end.code
+    if end.status == "diverged":
+        how = {"status": end.status, "error": end.line, "steps": p.final["step"] if p.final else 0}
         how["seconds"] = round(t.seconds, 3)  # without what loggers then do
         end_loggers(t, **how)
         record(t, **how)
         kept = f"the checkpoint of epoch {p.epoch} is kept" if p.final else "no epoch was finished"
-        say(f"diverged: {error}; {kept}")
-    except (Refused, OSError) as error:  # a full disk: what is there stays whole, and may not even take the status
-        line = explain(error, ())
-        with contextlib.suppress(OSError):
-            record(t, status="failed", error=line)
-        if isinstance(error, OSError):
-            raise Refused(f"{line}; then go on: {run_dir.resume_command(t.run)}") from error
-        raise
-    except Exception as error:
-        line = f"{type(error).__name__}: {one_line(error)}"
-        t.display.note(traceback.format_exc().rstrip())
-        record(t, status="failed", error=line)
-        t.display.stop()
-        t.world.first_to_say()  # the others will only see that this one has gone
-        log = f"the traceback is in {run_dir.shown(t.display.log)}"
-        if not t.world.main:
-            traceback.print_exc()
-            log = f"in process {t.world.rank} of {t.world.size}"
-        return refuse(f"failed: {line}; {log}", EXIT["failed"])
-    finally:
-        t.display.stop()
+        say(f"diverged: {end.line}; {kept}")
+        return close(t)
+    if end.defect:
+        t.display.note("".join(traceback.format_exception(error)).rstrip())
+    with contextlib.suppress(OSError):  # a full disk: what is there stays whole, and may not even take the status
+        record(t, status=end.status, error=end.line)
+    if not end.defect:
+        then = f"; then go on: {run_dir.resume_command(t.run)}" if isinstance(error, OSError) else ""
+        raise Refused(f"{end.line}{then}") from error
+    t.world.first_to_say()  # the others will only see that this one has gone
+    log = f"the traceback is in {run_dir.shown(t.display.log)}"
+    if not t.world.main:
+        traceback.print_exception(error)
+        log = f"in process {t.world.rank} of {t.world.size}"
+    return refuse(f"failed: {end.line}; {log}", end.code)
+
+
+def close(t: Training) -> int:
+    """Shows how a run ended; returns the exit status."""
     t.display.close(closing_facts(t.run, t.summary.data))
     return EXIT[t.summary.data["status"]]

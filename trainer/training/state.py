@@ -84,7 +84,6 @@ class Training:
         s = self.settings
         self.started = self.heartbeat_at = time.perf_counter()
         self.pulse_at = self.started + self.display.interval
-        self.stop.deadline = math.inf if s.max_minutes is None else self.started + 60 * s.max_minutes
         self.parameters = [x for group in self.optimizer.param_groups for x in group["params"]]
         self.cast = autocast(s.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type) if s.precision == "fp16" else None
@@ -215,13 +214,6 @@ class Training:
             self.progress.sums = on_device(processes[rank]["sums"], self.device)
         elif self.world.main:
             self.progress.sums = on_device(functools.reduce(added, (one["sums"] for one in processes)), self.device)
-
-
-class Diverged(Exception):
-    """The loss or a weight is no number any more: the same words, whichever is seen first and whenever."""
-
-    def __init__(self, progress: Progress, where: str | None = None):
-        super().__init__(f"{where or 'the loss or a weight is NaN or infinite'} in epoch {progress.epoch + 1}")
 
 
 def steps_per_epoch(dataset: Dataset, settings: TrainSettings) -> int:
