@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from trainer.cli.begin import Stopped
-from trainer.rundir.errors import Diverged, Locked, Interrupted, Lost, one_line
+from trainer.rundir.errors import Diverged, Interrupted, Locked, Lost, one_line
 
 EXIT = {"finished": 0, "failed": 1, "refused": 2, "diverged": 3, "locked": 75}  # the last: of a job
 
