@@ -29,7 +29,7 @@ from data.dataset import Dataset
 from data.fingerprint import hashes
 from data.gate import Raw
 from data.pictures import ENDINGS, READ, Decoder, Picture, Undecodable, is_deep
-from data.source import Progress, Source, absent_classes, silent
+from data.source import Progress, Source, absent_classes, check_count, silent
 from data.statistics import Moments
 from data.storage import FORMS, expand, file_error, nfc, one_line
 from data.streamed import StreamedDataset
@@ -83,8 +83,8 @@ class ImageFolder(Source):
             raise ValueError(f"size={self.size}: must be one number or [height,width], each in [1, 2**15)")
         if not self.memory_gb >= 0:
             raise ValueError(f"memory_gb={self.memory_gb}: must be at least 0")
-        if isinstance(self.workers, int) and not 0 <= self.workers < 2**10:
-            raise ValueError(f"workers={self.workers}: must be auto, or at least 0 and less than 2**10")
+        if isinstance(self.workers, int):
+            check_count("workers", self.workers, 0, 2**10)
         self.decoder = Decoder(*sides, self.channels, self.fit)
 
     def read(self) -> Raw:

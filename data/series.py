@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from data.dataset import Facts
-from data.source import Arrays, Raw, Source
+from data.source import Arrays, Raw, Source, check_count
 from data.statistics import Moments
 
 
@@ -43,10 +43,8 @@ class Series(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.window < 2**15:
-            raise ValueError(f"window={self.window}: must be at least 1 and less than 2**15")
-        if not 2 <= self.steps < 2**31:
-            raise ValueError(f"steps={self.steps}: must be at least 2 and less than 2**31")
+        check_count("window", self.window, 1, 2**15)
+        check_count("steps", self.steps, 2)
 
     def windowed(self, name: str, values: dict[str, np.ndarray]) -> Raw:
         """The windows of each part of a series: its values (n,), float64.

@@ -72,8 +72,8 @@ class Source:
     def __post_init__(self) -> None:
         for name, low in (("batch_size", 1), ("val_size", 0), ("limit", 1), ("split_seed", 0)):
             value = getattr(self, name)
-            if value is not None and not low <= value < 2**31:
-                raise ValueError(f"{name}={value}: must be at least {low} and less than 2**31")
+            if value is not None:
+                check_count(name, value, low)
         for name in ("test_fraction", "val_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be in [0, 1)")
@@ -256,3 +256,10 @@ def absent_classes(raw: Raw, splits: dict[str, Arrays]) -> tuple[str, ...]:
 def whole(raw: Raw) -> dict[str, Arrays]:
     """Every sample of `raw` in one split."""
     return {"new": tuple(np.concatenate(arrays) for arrays in zip(*raw.parts.values(), strict=True))}
+
+
+def check_count(name: str, value: int, low: int, high: int = 2**31) -> None:
+    """Raises ValueError unless low <= value < high."""
+    if not low <= value < high:
+        bound = f"at least {low}" if value < low else f"less than 2**{high.bit_length() - 1}"
+        raise ValueError(f"{name}={value}: must be {bound}")

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from data.source import Raw, Source
+from data.source import Raw, Source, check_count
 
 APARTMENTS = Path(__file__).with_name("apartments.csv")
 
@@ -106,8 +106,7 @@ class Generated(Source):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, low in (("samples", 10), ("features", 1), ("generator_seed", 0)):
-            if not low <= getattr(self, name) < 2**31:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least {low} and less than 2**31")
+            check_count(name, getattr(self, name), low)
 
 
 @dataclass(kw_only=True)
@@ -122,8 +121,7 @@ class MultiLabel(Generated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.labels < 2**15:
-            raise ValueError(f"labels={self.labels}: must be at least 1 and less than 2**15")
+        check_count("labels", self.labels, 1, 2**15)
 
     def read(self) -> Raw:
         from sklearn.datasets import make_multilabel_classification

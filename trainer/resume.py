@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("folder", type=typed_path, metavar="RUN_OR_SWEEP", help="the directory of a run or of a sweep")
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="changes, such as train.epochs=60, or sweep.workers=1"
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="changes: train.epochs=60, sweep.workers=1"
     )
     add_trust(parser)
 

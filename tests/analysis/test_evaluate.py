@@ -281,7 +281,7 @@ def wound(run, what):
     ("what", "arguments", "line"),
     [
         ("", ["nowhere"], "nowhere: must be the directory of a run, with .hydra/config.yaml in it"),
-        ("", [], "the following arguments are required: RUN_DIR; --help"),
+        ("", [], "missing: RUN_DIR; --help"),
         ("", ["run", "--split=tst"], "--split=tst: the data of run have train, val, test"),
         (
             "",

@@ -135,7 +135,7 @@ def test_rows_of_runs_have_a_scale_each(shown):
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts[0::2] == ["one", "other"]
     assert "m = 0.25\n" in texts[1]
-    assert "at the largest: 100.0 %" in texts[3]
+    assert "at max abs(w): 100.0 %" in texts[3]
     assert "effective rank: 1.0 of 2" in texts[3]
 
 

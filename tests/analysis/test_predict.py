@@ -244,7 +244,7 @@ def test_a_mistake_is_one_line(predict, trained, bad_inputs, tmp_path_factory, d
     ("arguments", "line"),
     [
         (["nowhere", "x.png"], "nowhere: must be the directory of a run, with .hydra/config.yaml in it"),
-        (["nowhere"], "the following arguments are required: INPUT; --help lists what there is"),
+        (["nowhere"], "missing: INPUT; --help lists what there is"),
         (["nowhere", "x.png", "--cvs"], "unrecognized arguments: --cvs; --help"),
     ],
 )

@@ -412,7 +412,7 @@ def test_a_run_that_is_still_writing(robust, start, tmp_path):
         (["CNN", "--out=x.foo"], "--out=x.foo: its name must end in .png"),
         (["CNN", "--out=/dev/null/x.png"], "--out=/dev/null/x.png: "),
         (["CNN", "DIABETES"], "DIABETES: cannot be beside CNN: it has rmse, over changes in units of the normalized"),
-        ([], "the following arguments are required: RUN_DIR"),
+        ([], "missing: RUN_DIR"),
     ],
 )
 def test_a_mistake_is_one_line(robust, trained, arguments, line):

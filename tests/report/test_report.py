@@ -266,7 +266,7 @@ def test_no_torch():
         (["sweep", "--where", "lr<0"], "--where=lr<0: true of none of the 8 runs"),
         (["sweep", "--out", "empty"], "--out=empty: is a directory"),
         (["sweep", "--out", "file/x.html"], "file: File exists; --out=FILE.html writes elsewhere"),
-        ([], "the following arguments are required: PATH"),
+        ([], "missing: PATH"),
     ],
 )
 def test_a_mistake_is_one_line(run_report, tmp_path, arguments, line):

@@ -213,7 +213,7 @@ def test_mistakes_are_one_line(comparing, tmp_path):
     (tmp_path / "empty").mkdir()
     run = "grid/0_lr=0.1,seed=0"
     for arguments, expected in {
-        (run,): "the following arguments are required: RUN_B",
+        (run,): "missing: RUN_B",
         (run, "nowhere"): "nowhere: no such directory",
         (run, "empty"): "empty: no run there",
         (run, "bad"): "bad: .hydra/config.yaml: not readable as YAML",

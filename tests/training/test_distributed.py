@@ -97,7 +97,7 @@ def test_two_processes_train_as_one_does(cli, tmp_path):
     (run,) = tmp_path.glob("outputs/*/*")
     assert_same_numbers(tmp_path / "one", run)
     assert out == (run / "train.log").read_text()
-    assert "device      2 processes, cpu, 1 threads, seed 0\n" in out
+    assert "device      2 processes, cpu, 1 thread, seed 0\n" in out
 
 
 VARIANTS = {
@@ -170,7 +170,7 @@ def test_what_is_left_of_a_run_goes_on_exactly(together, tmp_path, whole, stop):
     assert job.returncode != 0
     command = "torchrun --nproc-per-node=2 -m trainer resume run"
     if stop == "interrupted":
-        assert re.search(rf"interrupted after \d+ epochs and \d+ steps; to go on:\n  {command}\n", out)
+        assert re.search(rf"interrupted after \d+ epochs? and [\d,]+ steps?; to go on:\n  {command}\n", out)
     else:
         line = f"conga: another process of this run has gone; to go on from the last checkpoint: {command}\n"
         assert err.count(line) == 1

@@ -100,7 +100,7 @@ def normalization(mean: torch.Tensor, std: torch.Tensor) -> str:
         if (mean == 0).all() and (std == 1).all():
             return "none"
         return f"(x - {numbers(*mean.flatten())}) / {numbers(*std.flatten())}"
-    return f"each of {max(mean.numel(), std.numel()):,} entries by its own numbers"
+    return f"each of {max(mean.numel(), std.numel()):,} entries shifted and scaled by itself"
 
 
 def numbers(*values: Any) -> str:

@@ -43,7 +43,7 @@ MOST = 64  # units in the picture of one run
 ACROSS = 8  # of them beside each other
 UNITS = 12  # in a row of several runs
 COLOURS = "RdBu_r"  # of one channel: blue below 0, white, red
-MEANT = "of all entries, near 0: at most 1e-3 of the largest magnitude; at the largest: at least 0.999 of it"
+MEANT = "of all entries, near 0: at most 1e-3 of the largest magnitude; at max abs(w): at least 0.999 of it"
 RANKED = 1e10  # multiplications above which a rank is not worth the wait
 GAP = 0.08  # between two images, in sides of one
 SIDE = 0.62  # inches of an image in a row
@@ -78,7 +78,7 @@ class First:
     def numbers(self) -> dict[str, str]:
         """What is said of the whole weight."""
         rank = "-" if self.rank is None else f"{self.rank:.1f} of {min(self.shape[0], math.prod(self.shape[1:]))}"
-        shares = {"near 0": self.near_zero, "at the largest": self.at_largest}
+        shares = {"near 0": self.near_zero, "at max abs(w)": self.at_largest}
         return {name: f"{100 * share:.1f} %" for name, share in shares.items()} | {"effective rank": rank}
 
 
@@ -302,7 +302,7 @@ def rows_figure(layers: Sequence[First], labels: Sequence[str], units: int) -> F
         for j, unit in enumerate(chosen):
             place(axis, layer.images_UCHW[unit], limit, j * (1 + GAP), i * row)
         axis.text(-0.15, i * row + 0.5, folded[i], ha="right", va="center", fontsize=8.5)
-        beside = [f"m = {limit:.3g}" + (", a few beyond" if beyond else ""), *said(layer).split(", ")]
+        beside = [f"m = {limit:.3g}" + (" (clipped)" if beyond else ""), *said(layer).split(", ")]
         axis.text(images / SIDE + 0.15, i * row + 0.5, "\n".join(beside), ha="left", va="center", fontsize=7)
     bare(axis, across * (1 + GAP) - GAP, tall / SIDE)
     figure.text(0.1 / width, 0.1 / height, "\n".join(meant), va="bottom", fontsize=7, color="0.35")

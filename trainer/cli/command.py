@@ -1,4 +1,4 @@
-"""How every command ends: what is wrong is said in one line, and the exit status tells the kinds of ends apart."""
+"""How every command ends: one line for a mistake, and an exit status for each kind of end."""
 
 from __future__ import annotations
 
@@ -38,21 +38,22 @@ def report(error: BaseException, tracebacks: bool, overrides: list[str], otherwi
 
 
 def refuse(line: str, code: int = EXIT["refused"]) -> int:
-    """Prints the one line that says what is wrong (the many jobs of a sweep have several); returns the exit status."""
+    """Prints the line that says what is wrong (several lines for the jobs of a sweep); returns the exit status."""
     print(f"conga: {printable_lines(line)}", file=sys.stderr)
     return code
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Adds the switch for directories that name classes of their own; see ``trainer.rundir.trust``."""
+    """Adds the switch that lets a directory name its own classes; see ``trainer.rundir.trust``."""
     parser.add_argument(trust.FLAG, dest="trusted", action="store_true", help=trust.HELP)
 
 
 def run_command(name: str, module: Any, words: Sequence[str]) -> int:
-    """Runs one command of ``trainer.cli.commands``; its exit status is 0, or the process ends with the one that it has.
+    """Runs one command of ``trainer.cli.commands`` and returns 0; a failure ends the process with its exit status.
 
     Args:
-        module: has `add_arguments` and `main`; perhaps `EPILOG`, the end of its help, and `prepared` for its words.
+        module: has `add_arguments` and `main`; optional are `EPILOG`, the end of its help, and `prepared`, which
+            rewrites its words.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m trainer {name}", description=COMMANDS[name].line, epilog=getattr(module, "EPILOG", None)
@@ -65,12 +66,13 @@ def run_command(name: str, module: Any, words: Sequence[str]) -> int:
 
 
 def refuse_arguments(message: str) -> None:
-    """What argparse calls with its own errors."""
+    """Turns an error of argparse into a refusal."""
+    message = message.replace("the following arguments are required", "missing")
     raise Refused(f"{message}; --help lists what there is")
 
 
 def plain_warnings() -> None:
-    """Makes warnings of Python and of libraries one line each, without the place in their code."""
+    """Prints each warning of Python or a library as one line, without its place in the code."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
         print(f"conga: warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
@@ -79,13 +81,13 @@ def plain_warnings() -> None:
 
 
 def whole(code: int) -> int:
-    """The exit status of a command whose product is what it prints: `code`, but for output that was lost."""
+    """The exit status of a command that prints its result: `code`, or a failure if output was lost."""
     line = finish()
     return code if line is None else refuse(line, code or EXIT["failed"])
 
 
 def shown(code: int) -> int:
-    """The exit status `code` of a command that trains, with a warning where what it showed was lost."""
+    """The exit status `code` of a command that trains; warns if output was lost."""
     line = finish()
     if line is not None and not other_process():
         print(f"conga: warning: {line}", file=sys.stderr)
@@ -93,16 +95,16 @@ def shown(code: int) -> int:
 
 
 def status(end: SystemExit) -> int:
-    """Its exit status."""
+    """The exit status of a SystemExit."""
     return end.code if isinstance(end.code, int) else int(bool(end.code))
 
 
 @contextlib.contextmanager
 def one_line_mistakes(close: Callable[[int], int] = whole) -> Iterator[None]:
-    """Ends the process with the exit status that the README lists, and one line, where the command inside fails.
+    """If the command inside fails, prints one line and ends the process with the exit status that the README lists.
 
     Args:
-        close: what becomes of its exit status where output was lost: `whole` or `shown`.
+        close: decides the exit status if output was lost: `whole` or `shown`.
     """
     plain_warnings()
     code = EXIT["finished"]

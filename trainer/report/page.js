@@ -38,7 +38,7 @@ function describe() {
   const example = key ? `${key}<${setting(valuesOf(key, runs).findLast(isNumber))}` : "status=finished";
   byId("filter-help").textContent =
     `Words that a run must have, or comparisons with any key or value, such as ${example}. ` +
-    "What is filtered out vanishes from the pictures too.";
+    "Hidden runs leave the plots, too.";
   const thinned = runs.filter((run) => run.rows !== null).length;
   if (thinned) {
     byId("curves-note").textContent = `${counted(thinned)} with many epochs: curves show an even selection of them.`;

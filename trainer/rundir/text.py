@@ -24,6 +24,11 @@ def cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
+def counted(n: int, what: str) -> str:
+    """``1 epoch``, ``2 epochs``."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
 def _escaped(c: str) -> str:
     if "\udc80" <= c <= "\udcff":  # how Python holds a byte that is not UTF-8
         return f"\\x{ord(c) - 0xDC00:02x}"

@@ -45,3 +45,10 @@ def typed_path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         raise Refused(f"{text}: there is no such home; a folder of this name is ./{text}") from None
+
+
+def check_count(name: str, value: int, low: int, high: int = 2**31) -> None:
+    """Raises ValueError unless low <= value < high."""
+    if not low <= value < high:
+        bound = f"at least {low}" if value < low else f"less than 2**{high.bit_length() - 1}"
+        raise ValueError(f"{name}={value}: must be {bound}")

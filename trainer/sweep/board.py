@@ -128,10 +128,10 @@ class LiveBoard(Board):
 
     def caption(self) -> str:
         """How many jobs are in each state, and the time left."""
-        done = self.before + sum(self.counts.values())
-        kinds = ", ".join(f"{n} {status}" for status, n in self.counts.items() if status != "finished")
+        done = self.before + self.counts["finished"]
+        others = [f"{n} {status}" for status, n in self.counts.items() if status != "finished"]
         left = "" if self.left is None else f"; about {clock(self.left)} left"
-        return f"{done} of {self.total} done" + (f" ({kinds})" if kinds else "") + left
+        return ", ".join([f"{done} of {self.total} done", *others]) + left
 
     def close(self) -> None:
         self.live.stop()

@@ -145,7 +145,7 @@ def conduct(queue: Queue, pool: Pool | Elsewhere, board: Board, *, fail_fast: bo
                 board.refresh()
                 if stop.signum is not None and not stopped:
                     stopped = stop.signum
-                    board.say("stopping: each job saves where it is; once more ends them at once")
+                    board.say("saving; Ctrl-C again kills the jobs")
                     pool.tell(signal.SIGTERM)
         except KeyboardInterrupt:  # the second
             stopped = signal.SIGINT

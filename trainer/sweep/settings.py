@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from trainer.rundir.typed import check_count
+
 
 @dataclass(kw_only=True)
 class SweepSettings:
@@ -26,5 +28,5 @@ class SweepSettings:
     def __post_init__(self) -> None:
         for name, least in (("workers", 1), ("jobs_per_gpu", 1), ("retries", 0), ("keep_checkpoints", 0)):
             value = getattr(self, name)
-            if isinstance(value, int) and not least <= value < 2**31:
-                raise ValueError(f"{name}={value}: must be at least {least} and less than 2**31")
+            if isinstance(value, int):
+                check_count(name, value, least)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.cli.config import show
 from trainer.cli.display import listed, number
 from trainer.rundir import run_dir
+from trainer.rundir.errors import Refused
+from trainer.rundir.frozen import load_config
+from trainer.rundir.text import counted
 
 if TYPE_CHECKING:
     from optim import Held
@@ -37,7 +41,7 @@ def announce(t: Training, alone: bool) -> None:
     sizes = layer_sizes(t.model, facts.input_shape)
     frozen = sum(size.parameters - size.trainable for size in sizes)
     say(
-        f"model       {type(t.model).__name__}, {t.summary.data['parameters']:,} parameters"
+        f"model       {model_name(t)}, {t.summary.data['parameters']:,} parameters"
         + (f" and {frozen:,} frozen ones" if frozen else "")
         + f", {sum(size.multiply_adds for size in sizes):,} multiply-adds a sample"
     )
@@ -58,13 +62,25 @@ def announce(t: Training, alone: bool) -> None:
         names = [h.name for h in held if h.remark == remark]
         say(f"note        {listed(names)}: {remark}")
     processes = f"{t.world.size} processes, " if t.world.size > 1 else ""
-    say(f"device      {processes}{t.summary.data['device']}, {t.summary.data['threads']} threads, seed {t.seed}")
+    threads = counted(t.summary.data["threads"], "thread")
+    say(f"device      {processes}{t.summary.data['device']}, {threads}, seed {t.seed}")
     shifted = getattr(t.optimizer, "shifted", [])
     if t.progress.step:
-        say(f"resumed     after {t.progress.epoch} epochs and {t.progress.step} steps")
+        say(f"resumed     after {counted(t.progress.epoch, 'epoch')} and {counted(t.progress.step, 'step')}")
     elif shifted:
         were = "parameter was" if len(shifted) == 1 else "parameters were"
         say(f"shifted     {len(shifted)} initial {were} outside the set: {', '.join(shifted)}")
+
+
+def model_name(t: Training) -> str:
+    """The choice of ``model=`` and its class: ``cnn (LayerList)``."""
+    name = type(t.model).__name__
+    if not t.world.main:  # only the first process prints
+        return name
+    with contextlib.suppress(Refused):  # a damaged .hydra/hydra.yaml: a run does without the choice
+        choice = load_config(t.run).get("model")
+        return f"{choice} ({name})" if choice else name
+    return name
 
 
 def table(held: list[Held]) -> list[str]:

@@ -25,6 +25,7 @@ from trainer.rundir.errors import Interrupted, Lost, Refused
 from trainer.rundir.files import append_line
 from trainer.rundir.provenance import git_facts, process_facts, versions
 from trainer.rundir.run_dir import Summary
+from trainer.rundir.text import counted
 from trainer.training.announce import announce, closing_facts
 from trainer.training.assembly import GIVEN, assemble
 from trainer.training.distributed import World, joined
@@ -252,7 +253,7 @@ def end_of(t: Training, error: BaseException) -> int:
         if isinstance(error, Interrupted):
             record(t)
             why = end.line if error.signum else f"train.max_minutes={t.settings.max_minutes:g} are over"
-            say(f"{why} after {p.epoch} epochs and {p.step} steps; to go on:")
+            say(f"{why} after {counted(p.epoch, 'epoch')} and {counted(p.step, 'step')}; to go on:")
         else:
             say("interrupted at once; to go on from the last checkpoint:")
         say(f"  {run_dir.resume_command(t.run)}")

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from trainer.rundir.typed import check_count
+
 Mode = Literal["auto", "min", "max"]
 Precision = Literal["float32", "bf16", "fp16", "float64"]
 
@@ -27,8 +29,8 @@ class EarlyStopping:
     min_delta: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.patience is not None and not 1 <= self.patience < 2**31:
-            raise ValueError(f"patience={self.patience}: must be at least 1 and less than 2**31, or null")
+        if self.patience is not None:
+            check_count("patience", self.patience, 1)
         if not 0 <= self.min_delta < math.inf:
             raise ValueError(f"min_delta={self.min_delta}: must be at least 0, and finite")
 
@@ -70,10 +72,10 @@ class TrainSettings:
         counts = ("epochs", "max_steps", "threads", "eval_every", "checkpoint_steps", "accumulate")
         for name in (*counts, "overfit_batches", "profile"):
             value = getattr(self, name)
-            if isinstance(value, int) and not 1 <= value < 2**31:
-                raise ValueError(f"{name}={value}: must be at least 1 and less than 2**31")
-        if isinstance(self.keep, int) and not 0 <= self.keep < 2**31:
-            raise ValueError(f"keep={self.keep}: must be all, or at least 0 and less than 2**31")
+            if isinstance(value, int):
+                check_count(name, value, 1)
+        if isinstance(self.keep, int):
+            check_count("keep", self.keep, 0)
         for name in ("max_minutes", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
