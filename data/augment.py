@@ -63,7 +63,12 @@ class Augment:
     @property
     def active(self) -> bool:
         """Whether anything is on."""
-        return bool(self.crop or self.flip or self.rotate or self.translate or self.erase or self.mixup or self.cutmix)
+        return bool(self.crop or self.flip or self.rotate or self.translate or self.erase or self.mixes)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with others, and labels with them."""
+        return bool(self.mixup or self.cutmix)
 
     def check(self, task: str, input_shape: tuple[int, ...]) -> None:
         """Raises ValueError where the data are no images, the padding does not fit, or there are no labels to mix."""
@@ -105,10 +110,8 @@ class Augment:
         """Mixup or CutMix of a batch, by torchvision; they draw from torch's global generator on the CPU.
 
         Returns:
-            images, and class probabilities (B, K) where something is mixed.
+            images, and class probabilities (B, K).
         """
-        if not (self.mixup or self.cutmix):
-            return x_BCHW, y_B
         return _mixer(self.mixup, self.cutmix, num_classes)(x_BCHW, y_B)
 
 

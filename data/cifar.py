@@ -72,8 +72,8 @@ class Cifar(Source):
             x, y = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
             parts[part] = (x.reshape(-1, 3, 32, 32), y)
         path = folder / theirs.meta["filename"]
-        names = unpickle(path).get(variant.names)
-        if not isinstance(names, list) or len(names) != variant.classes:
+        classes = unpickle(path).get(variant.names)
+        if not isinstance(classes, list) or len(classes) != variant.classes:
             raise file_error(path, f"has no list {variant.names} of {variant.classes} names")
         return Raw(
             name=self.name,
@@ -81,7 +81,7 @@ class Cifar(Source):
             parts=parts,
             num_outputs=variant.classes,
             value_range=(0, 255),
-            class_names=tuple(map(str, names)),
+            class_names=tuple(map(str, classes)),
         )
 
     def _folder(self, root: Path, theirs: Any) -> Path:

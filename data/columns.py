@@ -9,19 +9,18 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data.dataset import Kind
 from data.read_table import BLANKS, CODE, WORDS, Notation, as_text_of
 from data.storage import file_error, nfc
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Kind = Literal["number", "boolean", "text"]
 
 LOOKED_AT = 10_000  # cells of which a notation is guessed
 DATE = (
@@ -48,7 +47,7 @@ class Column:
     kind: Kind
     values: np.ndarray
     missing: np.ndarray  # (N,) bool
-    different: np.ndarray | None = None  # of a column of texts, sorted
+    different: np.ndarray = field(default_factory=lambda: np.empty(0, object))  # of a column of texts, sorted
     unit: str = ""  # that was cut off from numbers
 
     def numbers(self) -> np.ndarray:
@@ -118,7 +117,7 @@ def of_numbers(
         raise file_error(path, f"{cell} is no {kind}, and the run's data have one there")
     if unit:
         raise file_error(path, f"{cell} {other_unit('', unit)}")
-    infinite = np.flatnonzero(np.isinf(values)) if values.dtype.kind == "f" else ()
+    infinite = np.flatnonzero(np.isinf(values)) if values.dtype.kind == "f" else np.empty(0, int)
     if len(infinite):
         raise file_error(path, f"column {name} has {len(infinite):,} infinite values, in row {infinite[0] + 1:,} first")
     return Column(name, found, values, missing)
@@ -302,8 +301,9 @@ def notations(texts: pd.Series, notation: Notation) -> Iterator[tuple[list[str],
         other = replace(notation, decimal=decimal, thousands=thousands)
         keys = [f"data.decimal={names[decimal]}"] if decimal != notation.decimal else []
         if thousands != notation.thousands:
-            word = "null" if thousands is None else names.get(thousands)
-            keys.append(f"data.thousands={word}" if word else key("thousands", thousands))
+            mark = thousands or ""
+            word = names.get(mark) if mark else "null"
+            keys.append(f"data.thousands={word}" if word else key("thousands", mark))
         if keys:
             yield keys, other
         if len(units) == 1:  # of several, nobody could add the numbers up

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -16,8 +17,11 @@ from torch import Tensor
 
 from data.augment import Augment
 from data.storage import nfc
+from data.targets import Outputs, class_count
 
 Batch = tuple[Tensor, ...]  # inputs, targets, and where the data have them a weight for each sample
+Index = Tensor | slice  # the samples of a batch
+Kind = Literal["number", "boolean", "text"]  # of a table's column: how its cells are read
 
 AUGMENTED = 2**19  # numbers in the inputs that are augmented at once
 
@@ -33,7 +37,7 @@ class Facts:
     name: str
     task: str  # classification | binary | multilabel | multitask | regression
     input_shape: tuple[int, ...]
-    num_outputs: int | dict[str, int]  # binary: 1; multitask: a mapping head -> size
+    num_outputs: Outputs  # binary: 1; multitask: a mapping head -> size
     class_names: tuple[str, ...] | None
     column_names: tuple[str, ...] | None
     sizes: dict[str, int]  # samples in each split
@@ -48,7 +52,7 @@ class Facts:
     # Of one series cut into windows: split -> the first step whose value it predicts, and the one after the last.
     # Samples beyond those steps are padding, and `steps` is None for all other data.
     steps: Mapping[str, tuple[int, int]] | None = None
-    kinds: Mapping[str, str] | None = None  # column of a table -> number, boolean or text: how its cells are read
+    kinds: Mapping[str, Kind] | None = None  # of the columns of a table
     units: Mapping[str, str] | None = None  # column of numbers of a table -> its unit, "" if none
     fill: Tensor | None = None  # of input_shape: what stands for missing values, where they are filled in
     fingerprint: Mapping[str, object] | None = None  # of the samples, see data.fingerprint; {} of generated data
@@ -66,16 +70,23 @@ class Facts:
             object.__setattr__(self, name, None if value is None else {nfc(k): nfc(v) for k, v in value.items()})
 
     @property
+    def num_classes(self) -> int:
+        """The classes that a sample is one of, or its labels or targets; there are no heads."""
+        return class_count(self.task, self.num_outputs)
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """Head -> number of classes, of multitask; else empty."""
+        return self.num_outputs if isinstance(self.num_outputs, dict) else {}
+
+    @property
     def output_names(self) -> dict[str, tuple[str, ...]]:
         """Head -> names of its classes; without heads one entry "": the names of classes, labels or targets."""
         if self.task == "multitask":
-            return {
-                head: self.encoders.get(nfc(head), tuple(map(str, range(n)))) for head, n in self.num_outputs.items()
-            }
+            return {head: self.encoders.get(nfc(head), tuple(map(str, range(n)))) for head, n in self.heads.items()}
         names = self.target_names if self.task == "regression" else self.class_names
         kind = {"regression": "target ", "multilabel": "label "}.get(self.task, "")
-        size = 2 if self.task == "binary" else self.num_outputs
-        return {"": names or tuple(f"{kind}{k}" for k in range(size))}
+        return {"": names or tuple(f"{kind}{k}" for k in range(self.num_classes))}
 
     def plain(self) -> dict[str, object]:
         """Tensors and plain data only, so that a checkpoint can hold it."""
@@ -85,6 +96,8 @@ class Facts:
 class Dataset:
     """Splits of raw-dtype tensors; a batch is taken by index and made ready on the device.
 
+    If it is `streamed`, the inputs in `splits` are numbers of its `files`.
+
     Args:
         splits: name (``train``, ``val``, ``test``) -> (inputs (N, *input_shape), targets (N, ...)), and perhaps how
             much each sample counts in the loss, (N,) float32.
@@ -93,16 +106,18 @@ class Dataset:
         augment: random changes of training images.
     """
 
+    streamed = False
+
     def __init__(self, splits: dict[str, Batch], facts: Facts, batch_size: int, augment: Augment | None = None):
         self.splits, self.facts, self.batch_size = splits, facts, batch_size
-        self.augment = augment if augment is not None and augment.active else None
+        self.augment = augment or Augment()
         self._mean, self._scale = facts.mean, 1.0 / facts.std
         self._scales_targets = bool((facts.target_std != 1).any() or (facts.target_mean != 0).any())
         self._target_mean, self._target_scale = facts.target_mean, 1.0 / facts.target_std
         self._generator: torch.Generator | None = None
         self._dtype: torch.dtype | None = None
         self._layout: torch.memory_format | None = None
-        self.takes_index = self.augment is None  # whether batch() is torch's operations on an index, and no more
+        self.takes_index = not self.augment.active  # whether batch() is torch's operations on an index, and no more
         self.share = (0, 1)  # which of how many processes; each takes its share of every batch
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> Dataset:
@@ -120,32 +135,35 @@ class Dataset:
         self._layout = torch.channels_last if channels_last and len(self.facts.input_shape) == 3 else None
         return self
 
-    def batches(
-        self, split: str, indices: Sequence[Tensor | slice], seed: int | None = None, start: int = 0
-    ) -> Iterator[Batch]:
+    def batches(self, split: str, indices: Sequence[Index], seed: int | None = None, start: int = 0) -> Iterator[Batch]:
         """The samples at each of `indices`, from number `start` on, ready for a model.
 
         With a `seed` the batches are meant for training, and may be augmented; what is drawn for a batch is a function
         of the seed and the batch's number, so that an epoch can go on in its middle.
         """
-        if self.augment is None or seed is None:
+        if self.augment.active and seed is not None:
+            assert are_tensors(indices)  # slices are for evaluation
+            yield from self._augmented(split, indices, seed, start)
+        else:
             for index in indices[start:]:
                 yield self.batch(split, self._shared(index))
-            return
-        # Small batches are augmented several at once: they cost more to begin than to do.
+
+    def _augmented(self, split: str, indices: Sequence[Tensor], seed: int, start: int) -> Iterator[Batch]:
+        """Training batches; small ones are augmented several at once: they cost more to begin than to do."""
         x, *rest = self.splits[split]
+        rank, size = self.share
         together = max(1, AUGMENTED // (self.batch_size * math.prod(self.facts.input_shape)))
         for first in range(start - start % together, len(indices), together):
             group = indices[first : first + together]
             draws = torch.cat([self._draws(seed, first + i, len(index)) for i, index in enumerate(group)], 1)
-            shares = [self._shared(index) for index in group]
+            shares = [index.tensor_split(size)[rank] for index in group]
             index, ends = torch.cat(shares), [len(share) for share in shares]
             parts = (self._made(x.index_select(0, index), draws), *(part.index_select(0, index) for part in rest))
             for number, batch in enumerate(zip(*(part.split(ends) for part in parts), strict=True), first):
                 if number >= start:
                     yield self._blended(*batch)
 
-    def batch(self, split: str, index: Tensor | slice, generator: torch.Generator | None = None) -> Batch:
+    def batch(self, split: str, index: Index, generator: torch.Generator | None = None) -> Batch:
         """The samples at `index` (B,), ready for a model; augmented with a `generator`."""
         parts = self.splits[split]
         if isinstance(index, slice):
@@ -160,11 +178,11 @@ class Dataset:
         augmentation mixes them: then they are probabilities (B, K).
         """
         x, *rest = batch
-        if self.augment is None or generator is None:
+        if not self.augment.active or generator is None:
             return self._made(x, None), *self._scaled(*rest)
         return self._blended(self._made(x, self.augment.draw(len(x), generator)), *rest)
 
-    def _shared(self, index: Tensor | slice) -> Tensor | slice:
+    def _shared(self, index: Index) -> Index:
         """This process's share of a batch."""
         rank, size = self.share
         if size == 1:
@@ -196,8 +214,10 @@ class Dataset:
         return x if self._layout is None else x.contiguous(memory_format=self._layout)
 
     def _blended(self, x: Tensor, y: Tensor, *weights: Tensor) -> Batch:
-        y, *weights = self._scaled(y, *weights)
-        return *self.augment.blend(x, y, self.facts.num_outputs), *weights
+        y, *scaled = self._scaled(y, *weights)
+        if self.augment.mixes:
+            x, y = self.augment.blend(x, y, self.facts.num_classes)
+        return x, y, *scaled
 
     def _scaled(self, y: Tensor, *weights: Tensor) -> Batch:
         if self._scales_targets:
@@ -205,6 +225,11 @@ class Dataset:
         if self._dtype is None:
             return y, *weights
         return tuple(part.to(self._dtype) if part.is_floating_point() else part for part in (y, *weights))
+
+
+def are_tensors(indices: Sequence[Index]) -> TypeGuard[Sequence[Tensor]]:
+    """Whether every batch is a tensor of indices."""
+    return all(isinstance(index, Tensor) for index in indices)
 
 
 def share_of(n: int, rank: int, size: int) -> tuple[int, int]:

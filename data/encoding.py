@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data.columns import Column, Kind
-from data.dataset import Facts
+from data.columns import Column
+from data.dataset import Facts, Kind
 
 LISTED = 6  # names in a line
 
@@ -21,7 +21,7 @@ def kinds_of(facts: Facts) -> dict[str, Kind]:
 
 def needed(facts: Facts) -> list[str]:
     """The columns that a run predicts from."""
-    return list(dict.fromkeys(columns_of(facts.column_names, facts.encoders)))
+    return list(dict.fromkeys(columns_of(facts.column_names or (), facts.encoders)))
 
 
 def cells(column_names: Sequence[str] | None, encoders: Mapping[str, tuple[str, ...]]) -> list[int] | slice:

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from data.dataset import Kind
 from data.encoding import cells
 from data.precision import rounded, to_float32
-from data.targets import DROP, as_targets, as_weights
+from data.targets import DROP, Outputs, as_targets, as_weights
 
 Arrays = tuple[Any, ...]  # inputs, targets, and perhaps weights of a split
 Missing = Literal["refuse", "drop", "mean"]  # what becomes of missing values
@@ -34,14 +35,14 @@ class Raw:
     name: str
     task: str
     parts: dict[str, Arrays]
-    num_outputs: int | dict[str, int] | None
+    num_outputs: Outputs | None
     value_range: tuple[float, float] | None = None
     class_names: tuple[str, ...] | None = None
     column_names: tuple[str, ...] | None = None
     target_names: tuple[str, ...] | None = None
     in_time: bool = False  # a series: splits keep the order
     encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # one-hot columns: column -> categories
-    kinds: Mapping[str, str] | None = None  # column of a table -> number, boolean or text
+    kinds: Mapping[str, Kind] | None = None  # of the columns of a table
     units: Mapping[str, str] | None = None  # column of numbers of a table -> its unit, "" if none
     fixed: np.ndarray | None = None  # (features,) columns that normalization leaves as they are
     groups: np.ndarray | None = None  # (N,) of the training part: samples of one group stay in one split

@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from data.dataset import Dataset
+from data.dataset import Batch, Dataset
 from data.fingerprint import hashes
 from data.gate import Raw
 from data.pictures import ENDINGS, READ, Decoder, Picture, Undecodable, is_deep
@@ -85,7 +85,8 @@ class ImageFolder(Source):
             raise ValueError(f"memory_gb={self.memory_gb}: must be at least 0")
         if isinstance(self.workers, int):
             check_count("workers", self.workers, 0, 2**10)
-        self.decoder = Decoder(*sides, self.channels, self.fit)
+        height, width = sides
+        self.decoder = Decoder(height, width, self.channels, self.fit)
 
     def read(self) -> Raw:
         """The files' names as inputs; :meth:`finish` decodes those that the splits keep."""
@@ -95,7 +96,7 @@ class ImageFolder(Source):
         folders, notes = layout(path, self.splits, new=self.like is not None)
         others = Counter() if folders == {"train": path} else beside(path)
         if self.like is not None:
-            classes = self.like.class_names
+            classes = self.like.output_names[""]
         else:
             classes = tuple(called(folder) for folder in class_folders(folders["train"]))
             if self.splits == "auto" and all(map(split_called, classes)):
@@ -155,9 +156,8 @@ class ImageFolder(Source):
             good, marks = np.ones(len(files), bool), np.zeros(len(files), np.uint64)
             for start, found in self._decoded(files):
                 for i, one in enumerate(found, start):
-                    good[i] = isinstance(one, Picture)
-                    if not good[i]:
-                        bad[files[i]] = one.why
+                    if isinstance(one, Undecodable):
+                        bad[files[i]], good[i] = one.why, False
                         continue
                     marks[i] = one.hash
                     remarks.update(one.remarks)
@@ -177,11 +177,12 @@ class ImageFolder(Source):
         self._say(raw, bad, remarks, total)
         raw.notes += absent_classes(raw, kept) if self.like is None else ()
         self.identify(raw, seen)
-        tensors = {name: (torch.from_numpy(x) if keep else x, torch.from_numpy(y)) for name, (x, y) in kept.items()}
-        facts = self.facts(raw, next(iter(tensors.values())), moments, self.sizes(tensors))
-        if keep:
-            return Dataset(tensors, facts, self.batch_size, self.augment)
-        return StreamedDataset(tensors, facts, self.batch_size, self.augment, self.decoder, self._workers())
+        read = {name: (x, torch.from_numpy(y)) for name, (x, y) in kept.items()}
+        facts = self.facts(raw, next(iter(read.values())), moments, self.sizes(kept))
+        if not keep:
+            return StreamedDataset(read, facts, self.batch_size, self.augment, self.decoder, self._workers())
+        tensors: dict[str, Batch] = {name: (torch.from_numpy(x), y) for name, (x, y) in read.items()}
+        return Dataset(tensors, facts, self.batch_size, self.augment)
 
     def decoder_of(self, value_range: tuple[float, float] | None) -> Decoder:
         """The decoder of a run whose pixels were in `value_range`."""

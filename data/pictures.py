@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from data.fingerprint import file_hash
 from data.storage import one_line
@@ -141,16 +143,16 @@ def bits_of(image: Image.Image) -> int:
     Raises:
         ValueError: numbers that have no black and white, or that Pillow would read wrongly.
     """
-    if image.format == "TIFF":
+    if isinstance(image, TiffImageFile):
         return bits_of_tiff(image)
-    if image.format == "JPEG2000":
+    if isinstance(image, Jpeg2KImageFile):
         return bits_of_jpeg2000(image)
     tiles = str([tile.args for tile in getattr(image, "tile", ())])
     of_ppm = max((int(n) for n in re.findall(r", (\d+)\)", tiles)), default=0) if image.format == "PPM" else 0
     return 16 if image.mode.startswith("I") or of_ppm > 255 or (image.format == "PNG" and ";16" in tiles) else 8
 
 
-def bits_of_tiff(image: Image.Image) -> int:
+def bits_of_tiff(image: TiffImageFile) -> int:
     """As :func:`bits_of`; of the many kinds of TIFF, those of more than 8 bits that Pillow reads as they are meant."""
     tags = image.tag_v2  # the numbers below are those of TIFF 6.0
     bits, samples, white_is_0 = max(tags.get(258, (1,))), tags.get(277, 1), tags.get(262, 1) == 0
@@ -164,12 +166,14 @@ def bits_of_tiff(image: Image.Image) -> int:
     return bits
 
 
-def bits_of_jpeg2000(image: Image.Image) -> int:
+def bits_of_jpeg2000(image: Jpeg2KImageFile) -> int:
     """As :func:`bits_of`, from the marker SIZ of the code stream (ISO 15444-1, A.5.1)."""
-    place = image.fp.tell()
-    image.fp.seek(0)
-    head = image.fp.read(4096)
-    image.fp.seek(place)
+    file = image.fp
+    assert file is not None  # until it is loaded
+    place = file.tell()
+    file.seek(0)
+    head = file.read(4096)
+    file.seek(place)
     at = head.find(b"\xff\x51")
     return 8 if at < 0 or at + 40 >= len(head) else (head[at + 40] & 127) + 1
 
@@ -233,7 +237,7 @@ def transparency(image: Image.Image) -> tuple[str, ...]:
     """A remark on a picture that is not opaque everywhere."""
     if not (image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info):
         return ()
-    opaque = image.convert("RGBA").getextrema()[3][0] == 255
+    opaque = image.convert("RGBA").getchannel("A").getextrema()[0] == 255
     return () if opaque else ("transparent parts, which were read as if they were not",)
 
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Notation:
         decimal: between the whole part of a number and its fraction.
         thousands: between groups of three digits; None: nothing.
         units: what is cut off before or after a number, such as %.
-        na: texts and numbers that mean a missing value.
+        na: texts that mean a missing value.
         encoding: of a CSV file.
 
     Characters may be named: tab, comma, dot, semicolon, pipe, space. Between thousands, a blank is one of any width.
@@ -70,8 +70,6 @@ class Notation:
         for unit in self.units:  # else a part of a number could be taken for a unit
             if re.fullmatch(marks, unit) or unit[0].isdigit():
                 raise ValueError(f"units=[{unit}]: must be what stands before or behind numbers, such as % or EUR")
-        spelled = (("nan", "NaN", "NAN") if value != value else (str(value),) for value in self.na)  # YAML's own NaN
-        object.__setattr__(self, "na", tuple(nfc(text) for texts in spelled for text in texts))
         try:
             codecs.lookup(self.encoding)
         except LookupError:
@@ -83,6 +81,11 @@ class Notation:
     def na_numbers(self) -> list[float]:
         """The numbers among the texts that mean a missing value."""
         return [float(text) for text in self.na if re.fullmatch(NUMBER, text)]
+
+
+def spellings(value: str | int | float) -> tuple[str, ...]:
+    """How a value is written in a file: a NaN, as YAML reads it, in three ways."""
+    return ("nan", "NaN", "NAN") if value != value else (nfc(str(value)),)
 
 
 def is_parquet(path: Path) -> bool:
@@ -156,8 +159,8 @@ def read_csv(path: Path, notation: Notation, texts: Collection[str]) -> pd.DataF
     """A CSV file; columns that are not all numbers or all booleans come as it writes them."""
     import pandas as pd
 
-    how = {"sep": notation.separator, "skipinitialspace": True, "index_col": False, "encoding": notation.encoding}
-    how["keep_default_na"] = False
+    how: dict[str, Any] = {"sep": notation.separator, "encoding": notation.encoding}
+    how |= {"skipinitialspace": True, "index_col": False, "keep_default_na": False}
     # pandas gives names that stand there twice a number, and takes a first column without a name for labels.
     first = pd.read_csv(path, **how | {"header": None, "nrows": 1, "dtype": str}).iloc[0]
     names = column_names(path, ["" if name is np.nan else name for name in first])
@@ -221,7 +224,7 @@ def zeros_in_front(path: Path, notation: Notation) -> bool:
     mark = ord(separator) if separator.isascii() else 0
     with path.open("rb") as file:
         block = np.full(BLOCK + 3, ord("\n"), np.uint8)
-        while n := file.readinto(memoryview(block)[3:]):
+        while n := file.readinto(block[3:].data):
             before, zero, after = block[1 : n + 1], block[2 : n + 2], block[3 : n + 3]
             found = (zero == ord("0")) & (after - ord("0") < 10) & ((before < ord("0")) | (before == mark))
             for i in np.flatnonzero(found & (before != ord("."))):
@@ -235,7 +238,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
     """A Parquet file, or a folder of parts; an index that has a name is a column, as in a CSV file."""
     import pandas as pd
 
-    notes = []
+    notes: list[str] = []
     whole = path.is_file()
     table = pd.read_parquet(path, dtype_backend="numpy_nullable") if whole else read_parts(path, notes)
     names = table.index.names

@@ -72,8 +72,8 @@ class Series(Source):
             start += lengths[part]
         steps = {}
         for split, (part, index) in self.taken(raw).items():
-            first, end = (int(i) + self.window for i in (index[0], index[-1] + 1))
-            steps[split] = tuple(starts[part] + min(i, lengths[part]) for i in (first, end))
+            first, end = (min(int(i) + self.window, lengths[part]) for i in (index[0], index[-1] + 1))
+            steps[split] = starts[part] + first, starts[part] + end
         return dataclasses.replace(super().facts(raw, train, moments, sizes), steps=steps)
 
     @property

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from data.fingerprint import Hashes, fingerprint, sample_hashes, shared
 from data.gate import Arrays, Missing, Raw, admit, fill_in, range_note
 from data.splits import ValFrom, split_indices, subset
 from data.statistics import Moments, Normalize, normalization
+from data.targets import class_count
 
 Progress = Callable[[str, int, int], None]  # what is done, how much of it, how much in all
 
@@ -65,9 +66,10 @@ class Source:
     normalize: Normalize
     augment: Augment
 
-    missing: ClassVar[Missing] = "refuse"  # a setting of tables and arrays, which may lack values
+    missing: Missing = field(default="refuse", init=False)  # a setting of tables and arrays, which may lack values
     generated: ClassVar[bool] = False  # whether a formula makes the data, whose last digits depend on the machine
-    like: ClassVar[Facts | None] = None  # of a run: its classes, columns and statistics are used, see :meth:`load_like`
+    # Of a run: its classes, columns and statistics are used, see :meth:`load_like`.
+    like: Facts | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, low in (("batch_size", 1), ("val_size", 0), ("limit", 1), ("split_seed", 0)):
@@ -133,14 +135,15 @@ class Source:
     def taken(self, raw: Raw) -> dict[str, tuple[str, np.ndarray]]:
         """Split -> the part of `raw` that it is from, and which samples of it."""
         labels = {k: arrays[1] if raw.task in ("classification", "binary") else None for k, arrays in raw.parts.items()}
-        published = {"test_fraction": 0.0} if "test" in raw.parts else {}
-        if "val" in raw.parts:
-            published |= {"val_fraction": 0.0, "val_size": None}
         settings = {k: getattr(self, k) for k in ("test_fraction", "val_fraction", "val_size", "val_from")}
+        if "test" in raw.parts:  # published
+            settings["test_fraction"] = 0.0
+        if "val" in raw.parts:
+            settings |= {"val_fraction": 0.0, "val_size": None}
         index = split_indices(
             len(raw.parts["train"][1]),
             labels["train"],
-            **settings | published,
+            **settings,
             seed=self.split_seed,
             in_time=raw.in_time,
             class_names=raw.class_names,
@@ -150,7 +153,8 @@ class Source:
         found |= {name: (name, np.arange(len(arrays[1]))) for name, arrays in raw.parts.items() if name != "train"}
         if self.limit is not None:
             for name, (part, i) in found.items():
-                classes = None if labels[part] is None else labels[part][i]
+                y = labels[part]
+                classes = None if y is None else y[i]
                 found[name] = part, subset(i, classes, self.limit, self.split_seed, in_time=raw.in_time)
         return {name: found[name] for name in ("train", "val", "test") if name in found}
 
@@ -182,13 +186,12 @@ class Source:
         if self.like is not None:
             return self.facts_like(raw, self.like, shape, sizes)
         self.check_augment(raw.task, shape)
-        if len(train) > 2 and (self.augment.mixup or self.augment.cutmix):
+        if len(train) > 2 and self.augment.mixes:
             name = "mixup" if self.augment.mixup else "cutmix"
             raise ValueError(f"augment.{name}={getattr(self.augment, name)}: mixes samples, and these have weights")
         counts = None
         if raw.task in ("classification", "binary"):
-            classes = 2 if raw.task == "binary" else raw.num_outputs
-            counts = tuple(torch.bincount(train[1], minlength=classes).tolist())
+            counts = tuple(torch.bincount(train[1], minlength=class_count(raw.task, raw.num_outputs)).tolist())
             absent = [raw.class_names[k] if raw.class_names else k for k, n in enumerate(counts) if n == 0]
             if absent and self.limit is None:
                 raise ValueError(f"{raw.name}: the training split has no sample of class {absent[0]!r}")
@@ -243,7 +246,7 @@ def absent_classes(raw: Raw, splits: dict[str, Arrays]) -> tuple[str, ...]:
     """Notes about classes that a split to validate or to test on does not have."""
     if raw.task not in ("classification", "binary"):
         return ()
-    names = raw.class_names or tuple(map(str, range(2 if raw.task == "binary" else raw.num_outputs)))
+    names = raw.class_names or tuple(map(str, range(class_count(raw.task, raw.num_outputs))))
     notes = []
     for split, (_, y, *_) in splits.items():
         absent = [name for name, n in zip(names, np.bincount(y, minlength=len(names)), strict=False) if not n]

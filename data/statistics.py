@@ -69,7 +69,7 @@ def normalization(
 
     Entries that never change get the deviation 1, so that they become 0 and not NaN.
     """
-    sides, fixed = moments.mean.ndim, None if fixed is None else torch.from_numpy(fixed)
+    sides, kept = moments.mean.ndim, None if fixed is None else torch.from_numpy(fixed)
     channel = {3: (1, 2), 2: (0,)}.get(sides, ())
     if how == "none":
         mean, std = torch.tensor(0.0), torch.tensor(1.0)
@@ -80,9 +80,9 @@ def normalization(
         high = moments.high.double().amax(channel, keepdim=True) if channel else moments.high.double()
         mean, std = low, high - low
     else:
-        mean, std = moments.over({"global": tuple(range(sides)), "pixel": ()}.get(how, channel), fixed)
+        mean, std = moments.over({"global": tuple(range(sides)), "pixel": ()}.get(how, channel), kept)
     # What rounding leaves of the deviation of a constant is no deviation.
     std = torch.where(std > 1e-12 * mean.abs(), std, 1.0)
-    if fixed is not None and how != "none":
-        mean, std = torch.where(fixed, 0.0, mean), torch.where(fixed, 1.0, std)
+    if kept is not None and how != "none":
+        mean, std = torch.where(kept, 0.0, mean), torch.where(kept, 1.0, std)
     return mean.float(), std.float()

@@ -6,20 +6,22 @@ import atexit
 import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from data.augment import Augment
-from data.dataset import Batch, Dataset, Facts
+from data.dataset import Batch, Dataset, Facts, Index, are_tensors
 from data.pictures import Undecodable
 from data.storage import one_line
 
 
 class StreamedDataset(Dataset):
-    """A dataset whose inputs are file names.
+    """A dataset whose inputs are files.
 
     Batches come in the order asked for, whatever the number of workers; augmentation happens on the device, in the
     main process. So a run is as reproducible as one whose images are in memory.
@@ -30,6 +32,8 @@ class StreamedDataset(Dataset):
         workers: processes; 0 decodes in this one.
     """
 
+    streamed = True
+
     def __init__(
         self,
         splits: dict[str, tuple[np.ndarray, Tensor]],
@@ -39,14 +43,15 @@ class StreamedDataset(Dataset):
         decode: Callable[[str], np.ndarray | Undecodable],
         workers: int,
     ):
-        super().__init__(splits, facts, batch_size, augment)
+        files, targets = zip(*splits.values(), strict=True)
+        numbers = torch.arange(sum(map(len, files))).split([len(part) for part in files])
+        numbered: dict[str, Batch] = {name: (x, y) for name, x, y in zip(splits, numbers, targets, strict=True)}
+        super().__init__(numbered, facts, batch_size, augment)
         self.takes_index = False
         self.workers, self.device = workers, torch.device("cpu")
-        self._files = _Files(
-            np.concatenate([files for files, _ in splits.values()]), torch.cat([y for _, y in splits.values()]), decode
-        )
-        starts = np.cumsum([0, *(len(y) for _, y in splits.values())])
-        self._starts = dict(zip(splits, map(int, starts), strict=False))
+        self.files = np.concatenate(files)
+        self._files = _Files(self.files, torch.cat(targets), decode)
+        self._asked = _Indices()
         self._loader: DataLoader | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> Dataset:
@@ -56,26 +61,26 @@ class StreamedDataset(Dataset):
         self.splits, self.device = splits, device
         return self
 
-    def batches(
-        self, split: str, indices: Sequence[Tensor | slice], seed: int | None = None, start: int = 0
-    ) -> Iterator[Batch]:
+    def batches(self, split: str, indices: Sequence[Index], seed: int | None = None, start: int = 0) -> Iterator[Batch]:
         loader = self._workers_loader()
         shares = self._listed(split, [self._shared(index) for index in indices[start:]])
-        loader.batch_sampler.indices = [share for share in shares if share]  # an evaluation may leave a process none
+        self._asked.indices = [share for share in shares if share]  # an evaluation may leave a process none
         for number, (x, y) in enumerate(loader, start):
             x, y = self._arrived(x, y)
-            if self.augment is None or seed is None:
-                yield self.transform((x, y))
+            if self.augment.active and seed is not None:
+                index = indices[number]
+                assert isinstance(index, Tensor)  # slices are for evaluation
+                yield self._blended(self._made(x, self._draws(seed, number, len(index))), y)
             else:
-                yield self._blended(self._made(x, self._draws(seed, number, len(indices[number]))), y)
+                yield self.transform((x, y))
 
-    def batch(self, split: str, index: Tensor | slice, generator: torch.Generator | None = None) -> Batch:
+    def batch(self, split: str, index: Index, generator: torch.Generator | None = None) -> Batch:
         return self.transform(self._arrived(*self._files.__getitems__(self._listed(split, [index])[0])), generator)
 
-    def _listed(self, split: str, indices: Sequence[Tensor | slice]) -> list[list[int]]:
+    def _listed(self, split: str, indices: Sequence[Index]) -> list[list[int]]:
         """Where the samples at each of `indices` stand among all files."""
-        whole = torch.arange(self.facts.sizes[split]) + self._starts[split]
-        if all(isinstance(index, Tensor) for index in indices) and len(indices):
+        whole = self.splits[split][0]
+        if len(indices) and are_tensors(indices):
             sizes = [len(index) for index in indices]  # one transfer for all of them
             return [part.tolist() for part in whole[torch.cat(list(indices)).cpu()].split(sizes)]
         return [whole[index].tolist() for index in indices]
@@ -95,7 +100,7 @@ class StreamedDataset(Dataset):
         if self._loader is None:
             self._loader = DataLoader(
                 self._files,
-                batch_sampler=_Indices(),
+                batch_sampler=self._asked,
                 num_workers=self.workers,
                 collate_fn=_as_is,
                 pin_memory=self.device.type == "cuda",
@@ -109,8 +114,9 @@ class StreamedDataset(Dataset):
 
 
 def _end_workers(dataset: weakref.ref[StreamedDataset]) -> None:
-    loader = None if dataset() is None else dataset()._loader
-    if loader is not None and loader._iterator is not None:
+    left = dataset()
+    loader = None if left is None else left._loader
+    if loader is not None and isinstance(loader._iterator, _MultiProcessingDataLoaderIter):
         loader._iterator._shutdown_workers()
 
 
@@ -129,13 +135,16 @@ class _Files(torch.utils.data.Dataset):
 
     def __getitems__(self, index: list[int]) -> tuple[Tensor | str, Tensor]:
         """Images and targets; or the name of a file that cannot be decoded: a worker's error would lose its line."""
-        images = [self.decode(file) for file in self.files[index]]
-        pairs = zip(self.files[index], images, strict=True)
-        bad = [f"{file} ({image.why})" for file, image in pairs if isinstance(image, Undecodable)]
-        return bad[0] if bad else torch.from_numpy(np.stack(images)), self.targets[index]
+        images = []
+        for file in self.files[index]:
+            image = self.decode(file)
+            if isinstance(image, Undecodable):
+                return f"{file} ({image.why})", self.targets[index]
+            images.append(image)
+        return torch.from_numpy(np.stack(images)), self.targets[index]
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
     return batch
 
 

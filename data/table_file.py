@@ -6,16 +6,18 @@ Run: ``python -m trainer data=csv data.path=flats.csv 'data.targets=[rent]'``
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data.columns import Column, Kind, as_column, has_codes, numbers_in
+from data.columns import Column, as_column, has_codes, numbers_in
+from data.dataset import Kind
 from data.encoding import few, kinds_of, needed, one_hot, one_hot_names, unknown
 from data.gate import Arrays, Missing, Raw
-from data.read_table import Notation, read_table
+from data.read_table import Notation, read_table, spellings
 from data.source import Source
 from data.storage import expand, file_error, nfc
 from data.targets import FEW, GivenTask, class_task
@@ -25,6 +27,28 @@ if TYPE_CHECKING:
 
 Name = str | int  # of a column; pandas calls them by numbers where nobody does
 MOST_CATEGORIES = 1000  # of a column; each becomes a column of its own
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What columns are for; None if nothing is said. See :class:`TableFile`."""
+
+    targets: list[str]
+    features: list[str] | None
+    weights: str | None
+    group: str | None
+    text: list[str] | None
+
+    def __post_init__(self) -> None:
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"targets={_listed(self.targets)}: must be one or more columns, each once")
+        features = self.features or []
+        for name, column in (("weights", self.weights), ("group", self.group)):
+            if column is not None and column in [*self.targets, *features]:
+                raise ValueError(f"{name}={column}: is a target or a feature, too")
+        for name in features:
+            if name in self.targets or features.count(name) > 1:
+                raise ValueError(f"features={_listed(features)}: {name} is a target, or stands there twice")
 
 
 @dataclass(kw_only=True)
@@ -65,53 +89,49 @@ class TableFile(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.targets = as_names(self.targets if isinstance(self.targets, list) else [self.targets])
-        self.features, self.text = as_names(self.features), as_names(self.text)
-        self.weights, self.group = (None if n is None else nfc(str(n)) for n in (self.weights, self.group))
-        if not self.targets or len(set(self.targets)) < len(self.targets):
-            raise ValueError(f"targets={_listed(self.targets)}: must be one or more columns, each once")
-        units, na = tuple(self.units or ()), tuple(self.na or ())
+        self.roles = Roles(
+            targets=as_names(self.targets if isinstance(self.targets, list) else [self.targets]),
+            features=None if self.features is None else as_names(self.features),
+            weights=None if self.weights is None else as_name(self.weights),
+            group=None if self.group is None else as_name(self.group),
+            text=None if self.text is None else as_names(self.text),
+        )
+        units, na = tuple(self.units or ()), tuple(text for value in self.na or () for text in spellings(value))
         self.notation = Notation(self.separator, self.decimal, self.thousands, units, na, self.encoding)
-        for name in ("weights", "group"):
-            column = getattr(self, name)
-            if column is not None and column in [*self.targets, *(self.features or ())]:
-                raise ValueError(f"{name}={column}: is a target or a feature, too")
-        for name in self.features or ():
-            if name in self.targets or list(self.features).count(name) > 1:
-                raise ValueError(f"features={_listed(self.features)}: {name} is a target, or stands there twice")
 
     def read(self) -> Raw:
         path = expand("path", self.path)
+        roles = self.roles
         columns, used, notes = self._columns(path)
-        features, targets = [columns[name] for name in used], [columns[name] for name in self.targets]
+        features, targets = [columns[name] for name in used], [columns[name] for name in roles.targets]
         task = self._task(path, targets)
         labels = {} if task in ("regression", "multilabel") else {t.name: self._labels(path, t, task) for t in targets}
         y = [labels[t.name][1] if t.name in labels else _numbers(path, t) for t in targets]
         classes = {name: texts for name, (texts, _) in labels.items()}
-        one_class = classes.get(self.targets[0]) if task in ("classification", "binary") else None
+        one_class = classes.get(roles.targets[0]) if task in ("classification", "binary") else None
         texts = {c.name: self._categories(path, c) for c in features if c.kind == "text"}
-        weights = [] if self.weights is None else [_numbers(path, columns[self.weights])]
+        weights = [] if roles.weights is None else [_numbers(path, columns[roles.weights])]
         names = one_hot_names(features, texts)
         if twice := [name for i, name in enumerate(names) if name in names[:i]]:
             raise file_error(path, f"column {twice[0]} is called like a text of another column; rename it")
         called = {
             "x": str(path),
-            "y": f"{path}: column {', '.join(self.targets)}",
-            "w": f"{path}: column {self.weights}",
+            "y": f"{path}: column {', '.join(roles.targets)}",
+            "w": f"{path}: column {roles.weights}",
         }
         return Raw(
             name=path.stem,
             task=task,
             parts={"train": (one_hot(features, texts), np.stack(y, 1), *weights)},
             num_outputs=None if self.like is None else self.like.num_outputs,
-            class_names=tuple(self.targets) if task == "multilabel" else one_class,
+            class_names=tuple(roles.targets) if task == "multilabel" else one_class,
             column_names=names,
-            target_names=tuple(self.targets),
+            target_names=tuple(roles.targets),
             encoders=texts | ({} if one_class else classes),
             kinds={c.name: c.kind for c in (*features, *targets)},
             units={c.name: c.unit for c in (*features, *targets) if c.kind == "number"},
             fixed=np.concatenate([np.full(len(texts.get(c.name, "1")), c.name in texts) for c in features]),
-            groups=None if self.group is None else columns[self.group].labels()[1],
+            groups=None if roles.group is None else columns[roles.group].labels()[1],
             where=lambda part, what: called[what],
             notes=(*notes, *([] if self.like is None else unknown(features, self.like))),
         )
@@ -122,30 +142,27 @@ class TableFile(Source):
         Raises:
             ValueError: a column is not there, or has cells that cannot be used.
         """
+        roles = self.roles
         of_run = {} if self.like is None else kinds_of(self.like)
         units = {} if self.like is None else self.like.units or {}
-        texts = {
-            *(self.text or ()),
-            *([self.group] if self.group else ()),
-            *(n for n, k in of_run.items() if k == "text"),
-        }
-        table = read_table(path, self.notation, texts)
-        extra = [name for name in (self.weights, self.group) if name is not None]
-        left = [name for name in table.columns if name not in [*self.targets, *extra]]
-        names = needed(self.like) if self.like is not None else list(left if self.features is None else self.features)
-        check_names(path, table, [*self.targets, *names, *extra, *(self.text or ())])
+        text, group = roles.text or [], [] if roles.group is None else [roles.group]
+        table = read_table(path, self.notation, {*text, *group, *(n for n, k in of_run.items() if k == "text")})
+        extra = [*([] if roles.weights is None else [roles.weights]), *group]
+        left = [name for name in table.columns if name not in [*roles.targets, *extra]]
+        names = needed(self.like) if self.like is not None else left if roles.features is None else roles.features
+        check_names(path, table, [*roles.targets, *names, *extra, *text])
         if not names:
-            raise ValueError(f"features={_listed(self.features or ())}: leaves no column to predict from")
+            raise ValueError(f"features={_listed(roles.features or ())}: leaves no column to predict from")
         columns = {
-            n: self._column(path, table[n], of_run.get(n), units.get(n)) for n in [*names, *self.targets, *extra]
+            n: self._column(path, table[n], of_run.get(n), units.get(n)) for n in [*names, *roles.targets, *extra]
         }
         columns, notes = self._complete(path, columns, names)
         unused = [name for name in left if name not in names]
         notes += [*table.attrs["notes"], *([f"columns that are not used: {few(unused)}"] if unused else [])]
         if self.like is None:
-            notes += [note for name in [*names, *self.targets] for note in self._codes(columns[name])]
-        if self.weights is not None:
-            notes.append(f"each row counts in the loss by its {self.weights}")
+            notes += [note for name in [*names, *roles.targets] for note in self._codes(columns[name])]
+        if roles.weights is not None:
+            notes.append(f"each row counts in the loss by its {roles.weights}")
         return columns, names, notes
 
     def _complete(
@@ -177,11 +194,12 @@ class TableFile(Source):
 
     def _column(self, path: Path, cells: pd.Series, kind: Kind | None, unit: str | None) -> Column:
         """A column that is used, by what a run says of it, or by its own cells."""
-        if cells.name == self.group:
+        roles = self.roles
+        if cells.name == roles.group:
             return as_column(path, cells, self.notation, "text")
-        numbers = [self.weights, *(self.targets if self.task in ("regression", "multilabel") else ())]
-        kind = "text" if cells.name in (self.text or ()) else kind
-        codes = "number" if self.text == [] or cells.name in numbers else "text"
+        numbers = [roles.weights, *(roles.targets if self.task in ("regression", "multilabel") else ())]
+        kind = "text" if cells.name in (roles.text or ()) else kind
+        codes: Kind = "number" if roles.text == [] or cells.name in numbers else "text"
         return as_column(path, cells, self.notation, kind, unit, codes=codes)
 
     def _task(self, path: Path, targets: list[Column]) -> str:
@@ -200,7 +218,7 @@ class TableFile(Source):
         if len(targets) == 1 and first.kind == "text":
             return class_task(len(first.labels()[0]))
         raise ValueError(
-            f"task=auto: {', '.join(self.targets)} of {path} could be several things; say which: "
+            f"task=auto: {', '.join(self.roles.targets)} of {path} could be several things; say which: "
             "classification, binary, multilabel, multitask or regression"
         )
 
@@ -212,7 +230,7 @@ class TableFile(Source):
         """
         classes, codes = column.labels()
         if self.like is not None:
-            known = self.like.class_names if task != "multitask" else self.like.encoders[column.name]
+            known = self.like.output_names[column.name if task == "multitask" else ""]
             if new := [name for name in classes if name not in known]:
                 raise file_error(path, f"column {column.name} holds {few(new)}, which the run does not have")
             return known, np.array([known.index(name) for name in classes])[codes]
@@ -245,7 +263,7 @@ class TableFile(Source):
         """A note about a column that is of texts only because some of its numbers have zeros in front."""
         import pandas as pd
 
-        if column.kind != "text" or column.name in (self.text or ()):
+        if column.kind != "text" or column.name in (self.roles.text or ()):
             return []
         texts = pd.Series(column.different, dtype=object)
         if not (has_codes(texts) and numbers_in(texts, self.notation).notna().all()):
@@ -256,28 +274,34 @@ class TableFile(Source):
 
     def split(self, raw: Raw) -> dict[str, Arrays]:
         """Leaves out the one-hot columns that are empty in the training split, and notes them."""
-        splits = super().split(raw)
-        train = np.nan_to_num(splits["train"][0][:, raw.fixed]).any(0)
-        keep = np.ones(len(raw.fixed), bool)
-        keep[np.flatnonzero(raw.fixed)] = train
+        splits, fixed = super().split(raw), raw.fixed
+        assert fixed is not None  # by read()
+        keep = np.ones(len(fixed), bool)
+        keep[np.flatnonzero(fixed)] = np.nan_to_num(splits["train"][0][:, fixed]).any(0)
         if keep.all():
             return splits
-        gone = np.array(raw.column_names, dtype=object)[~keep]
+        names = np.array(raw.column_names, dtype=object)
+        gone = tuple(names[~keep])
         rows = sum(int((np.nan_to_num(x[:, ~keep]) > 0).any(1).sum()) for x, *_ in splits.values())
         have = "row has a text" if rows == 1 else "rows have texts"
         raw.notes += (f"{rows:,} {have} that the training split lacks: {few(gone)}; all zeros there",)
-        raw.fixed = raw.fixed[keep]
-        raw.column_names = tuple(np.array(raw.column_names, dtype=object)[keep])
+        raw.fixed = fixed[keep]
+        raw.column_names = kept = tuple(names[keep])
         raw.encoders = {
-            column: tuple(v for v in values if column in self.targets or f"{column}={v}" in raw.column_names)
+            column: tuple(v for v in values if column in self.roles.targets or f"{column}={v}" in kept)
             for column, values in raw.encoders.items()
         }
         return {name: (np.ascontiguousarray(x[:, keep]), *rest) for name, (x, *rest) in splits.items()}
 
 
-def as_names(names: list[Name] | None) -> list[str] | None:
+def as_name(name: Name) -> str:
+    """The name of a column as a text."""
+    return nfc(str(name))
+
+
+def as_names(names: Sequence[Name]) -> list[str]:
     """Names of columns as texts."""
-    return None if names is None else [nfc(str(name)) for name in names]
+    return [as_name(name) for name in names]
 
 
 def check_names(path: Path, table: pd.DataFrame, names: list[str]) -> None:
@@ -304,5 +328,5 @@ def _or_na(notation: Notation) -> str:
     return f" or one of data.na=[{','.join(notation.na)}]" if notation.na else ""
 
 
-def _listed(names: object) -> str:
+def _listed(names: Iterable[Name]) -> str:
     return f"[{','.join(map(str, names))}]"

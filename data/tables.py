@@ -43,7 +43,7 @@ class SklearnTable(Source):
 
         function, arguments, task = SKLEARN[self.name]
         table = getattr(sklearn.datasets, function)(**arguments)
-        x, y, names = table.data.astype(np.float32), table.target, getattr(table, "target_names", None)
+        x, y, names = table.data.astype(np.float32), table.target, getattr(table, "target_names", ())
         if task == "regression":
             y = y.astype(np.float32).reshape(len(x), -1)
             outputs, classes, targets = y.shape[1], None, tuple(names) if names else ("progression",)

@@ -11,6 +11,8 @@ from data.precision import to_float32
 
 GivenTask = Literal["auto", "classification", "binary", "multilabel", "multitask", "regression"]
 
+Outputs = int | dict[str, int]  # of a network; multitask: head -> how many
+
 MOST_CLASSES = 100_000
 DROP = "data.missing=drop leaves such samples out"
 FEW = 20  # samples below which any number of classes will do
@@ -21,13 +23,19 @@ def class_task(classes: int) -> str:
     return "binary" if classes == 2 else "classification"
 
 
+def class_count(task: str, outputs: Outputs | None) -> int:
+    """How many classes one column of class numbers has, from the outputs of its network."""
+    assert isinstance(outputs, int)  # each of several heads has its own number, and the gate has counted them
+    return 2 if task == "binary" else outputs
+
+
 def as_targets(
     task: str,
     parts: Mapping[str, np.ndarray],
     names: tuple[str, ...],
     where: Callable[[str], str],
-    outputs: int | dict[str, int] | None = None,
-) -> tuple[dict[str, np.ndarray], int | dict[str, int]]:
+    outputs: Outputs | None = None,
+) -> tuple[dict[str, np.ndarray], Outputs]:
     """Targets (N,) or (N, columns) of each split, checked for `task`, and the number of outputs they need.
 
     Args:
@@ -74,7 +82,7 @@ def as_targets(
     return {part: y[:, 0] for part, y in whole.items()}, 1 if task == "binary" else int(classes[0])
 
 
-def _classes(task: str, train: np.ndarray, outputs: int | dict[str, int] | None, where: str) -> list[int]:
+def _classes(task: str, train: np.ndarray, outputs: Outputs | None, where: str) -> list[int]:
     """How many classes each column of targets has."""
     if task in ("binary", "multilabel"):
         return [2] * train.shape[1]

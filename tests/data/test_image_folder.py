@@ -148,8 +148,8 @@ def test_streamed_images_are_those_in_memory(tmp_path, workers):
     photos(tmp_path, n=15, ending=".jpg", sides=(20, 31))
     kept, streamed = (folder(tmp_path, **SPLIT | {"memory_gb": gb, "workers": workers}).load() for gb in (1.0, 0.0))
     try:
-        assert isinstance(kept.splits["train"][0], torch.Tensor)
-        assert not isinstance(streamed.splits["train"][0], torch.Tensor)
+        assert not kept.streamed
+        assert streamed.streamed
         assert torch.equal(kept.facts.mean, streamed.facts.mean)
         assert torch.equal(kept.facts.std, streamed.facts.std)
         assert kept.facts.sizes == streamed.facts.sizes
@@ -159,8 +159,9 @@ def test_streamed_images_are_those_in_memory(tmp_path, workers):
             pairs = list(zip(kept.batches(split, indices), streamed.batches(split, indices), strict=True))
             assert len(pairs) == len(indices)
             assert all(torch.equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
-        Path(streamed.splits["train"][0][3]).unlink()
-        with pytest.raises(OSError, match=streamed.splits["train"][0][3]):
+        gone = streamed.files[streamed.splits["train"][0][3]]
+        Path(gone).unlink()
+        with pytest.raises(OSError, match=gone):
             list(streamed.batches("train", order))
     finally:
         streamed._loader = None  # a failure keeps this frame, and with it workers that pytest would wait for
@@ -270,10 +271,10 @@ def test_the_files_are_those_that_torchvision_reads(tmp_path, seed):
     theirs = torchvision.datasets.ImageFolder(tmp_path / "photos")
     expected = sorted((path, y, np.asarray(theirs.loader(path)).tobytes()) for path, y in theirs.samples)
     dataset = folder(tmp_path / "photos", memory_gb=0.0).load()
-    paths, y = dataset.splits["train"]
+    numbers, y = dataset.splits["train"]
     decode = folder(tmp_path / "photos").decoder
     found = sorted(
-        (p, c, decode(p).transpose(1, 2, 0).tobytes()) for p, c in zip(paths.tolist(), y.tolist(), strict=True)
+        (p, c, decode(p).transpose(1, 2, 0).tobytes()) for p, c in zip(dataset.files[numbers], y.tolist(), strict=True)
     )
     assert found == expected
     assert dataset.facts.class_names == tuple(theirs.classes)

@@ -167,9 +167,8 @@ def raw_inputs(dataset: Dataset) -> tuple[torch.Tensor, str]:
     """Training inputs as they were before normalization, and which, unless all."""
     import torch
 
-    x = dataset.splits["train"][0]
-    if isinstance(x, torch.Tensor):
-        return x, ""
+    if not dataset.streamed:
+        return dataset.splits["train"][0], ""
     n = min(SAMPLED, dataset.facts.sizes["train"])
     index = torch.linspace(0, dataset.facts.sizes["train"] - 1, n).long()
     return raw_batch(dataset, index).round() + 0.0, f" (of {n} samples)"  # bytes; no -0
@@ -218,7 +217,7 @@ def sample_images(dataset: Dataset) -> Figure:
     axis.set(xticks=[], yticks=centres, yticklabels=[name for name, _ in rows])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    augmented = ", augmented" if dataset.augment else ""
+    augmented = ", augmented" if dataset.augment.active else ""
     figure.suptitle(f"{facts.name}: training images of {' x '.join(map(str, facts.input_shape))}{augmented}")
     return figure
 

@@ -333,10 +333,9 @@ def raw_images(evaluation: Evaluation, mistakes: list[Mistake]) -> tuple[np.ndar
     dataset = evaluation.run.dataset
     facts = dataset.facts
     index = torch.tensor([mistake.index for mistake in mistakes], device=evaluation.run.device)
-    x = dataset.splits[evaluation.split][0]
-    if isinstance(x, torch.Tensor):
-        images = x[index].cpu()
-    else:  # file names: decoded again, and the normalization of their bytes undone
+    if not dataset.streamed:
+        images = dataset.splits[evaluation.split][0][index].cpu()
+    else:  # decoded again, and the normalization of their bytes undone
         images = (dataset.batch(evaluation.split, index)[0].cpu() * facts.std + facts.mean).round()
     limits = facts.value_range
     if limits is None or limits[1] > 255:  # of 16 bits a camera uses a part only

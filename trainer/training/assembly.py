@@ -214,7 +214,7 @@ def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: Trai
             "normalization needs more; choose another"
         )
     augment = dataset.augment
-    if augment is not None and (augment.mixup or augment.cutmix) and not objective.takes_mixed_labels:
+    if augment.mixes and not objective.takes_mixed_labels:
         name = "mixup" if augment.mixup else "cutmix"
         taker = type(objective).__name__
         raise Refused(f"data.augment.{name}={getattr(augment, name)}: mixes labels, which {taker} does not take")
