@@ -135,7 +135,7 @@ def evaluate_run(
     Args:
         summary: what ``summary.json`` is going to say, of a run that has just ended.
         settings: ``data.KEY=VALUE``, of the same data elsewhere, or of other data.
-        trusted: whether the run may name classes that are not this program's own.
+        trusted: whether the run may name classes that are not part of conga.
         new_data: evaluates on every sample of other data; into RUN_DIR/evaluation_new_data.
 
     Returns:

@@ -49,7 +49,7 @@ class Run:
     epoch: int  # that the checkpoint is of: so many were finished
     position: int = 0  # steps of the epoch after it; best.pt has none
     notes: tuple[str, ...] = ()  # on the checkpoint
-    trust: bool = False  # whether the run may name classes that are not this program's own
+    trust: bool = False  # whether the run may name classes that are not part of conga
     given: dict[str, Any] = field(default_factory=dict)  # settings of the data instead of the run's own
     new_data: bool = False  # whether they mean other data, and not the same elsewhere
 
@@ -84,7 +84,7 @@ class Run:
         """What reads the run's dataset, or other data that are given.
 
         Raises:
-            Refused: it is not this program's own, or does not take a setting.
+            Refused: it is not part of conga, or does not take a setting.
         """
         node = self.config["data"] | self.given
         if not self.trust:
@@ -155,7 +155,7 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
     """The run in the directory `path`, with the weights of its checkpoint `kind`: ``best``, ``last`` or ``epoch_N``.
 
     Args:
-        trusted: whether it may name classes that are not this program's own.
+        trusted: whether it may name classes that are not part of conga.
 
     Raises:
         Refused: no run, no such checkpoint yet, a damaged one; the text names the file.
@@ -213,6 +213,6 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
 
 
 def check_own(path: Path, config: dict[str, Any]) -> None:
-    """Raises Refused where the run in `path` has a model or an objective that is not this program's own."""
+    """Raises Refused where the run in `path` has a model or an objective that is not part of conga."""
     for group in ("model", "objective"):
         trust.check(path / run_dir.CONFIG, group, config[group])

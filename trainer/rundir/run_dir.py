@@ -110,7 +110,7 @@ def resume_command(path: Path, trusted: bool = True) -> str:
 
 
 def trust_flag(*runs: Path) -> str:
-    """What a command on these runs needs at its end: `` --trust`` where one names what is not this program's own."""
+    """What a command on these runs needs at its end: `` --trust`` where one names what is not part of conga."""
     for path in runs:
         try:
             check_trust(path, frozen(path) or {})
@@ -122,7 +122,7 @@ def trust_flag(*runs: Path) -> str:
 
 
 def check_trust(path: Path, config: dict[str, Any], named: Collection[str] = ()) -> None:
-    """Raises Refused where the run in `path` names something that is not this program's own, and not in `named`."""
+    """Raises Refused where the run in `path` names something that is not part of conga, and not in `named`."""
     trust.check(path / CONFIG, "", config, named)
     check_extras(path, named)
 

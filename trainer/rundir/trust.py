@@ -1,7 +1,7 @@
-"""What the files of a directory may name. A run directory is data, and may be somebody else's.
+"""What the files of a run directory may name: the directory is data, and may come from somebody else.
 
-A ``_target_`` in them is called only if conf/ names it for the same group, or if it is a sampler or pruner of optuna's;
-anything else only with ``--trust``. What the present command line composes is trusted: it is the user's own word.
+A ``_target_`` in them is called only if conf/ names it for the same group, or if it is a sampler or pruner of Optuna;
+anything else only with ``--trust``. What the present command line composes is trusted: the user typed it.
 
 This module imports neither torch nor Hydra: it is on the way of ``--help``.
 """
@@ -19,26 +19,26 @@ from trainer.rundir.stored import parse_yaml
 
 CONF = Path(__file__).resolve().parent.parent.parent / "conf"
 FLAG = "--trust"
-HELP = "run classes that are not this program's own, if the directory names such"
+HELP = "run classes that the directory names and that are not part of conga"
 OF_OPTUNA = {"hydra.sweeper.sampler": "samplers", "hydra.sweeper.pruner": "pruners"}
-# Those of Hydra's that docs/cluster.md names beside conf/hydra/launcher/.
+# Hydra's launchers that docs/cluster.md names beside those of conf/hydra/launcher/.
 LAUNCHERS = (
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
     "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
 )
-# Of launchers: where a cluster is and where files go, which have to be what conf/ says, or nothing.
+# Keys of launchers that say where a cluster is and where files go: as in conf/, or not set.
 ELSEWHERE = ("address", "_temp_dir", "dashboard_host", "submitit_folder")
-# What becomes shell commands or their environment, in the configuration of a launcher.
+# Keys of launchers that become shell commands or their environment.
 COMMANDS = ("setup", "python", "srun_args", "additional_parameters", "runtime_env", "env_set")
 
 
 class Untrusted(Refused):
-    """A directory names something that is not this program's own."""
+    """A directory names something that is not part of conga."""
 
 
 @functools.cache
 def ours(group: str) -> frozenset[str]:
-    """What the files of a group in conf/ name; ``logger.csv`` is in the group logger."""
+    """The `_target_`s in conf/ of a group; ``logger.csv`` is in the group logger."""
     folder = CONF / group.replace(".", "/")
     while not folder.is_dir():
         folder = folder.parent
@@ -49,21 +49,21 @@ def ours(group: str) -> frozenset[str]:
 
 @functools.cache
 def references() -> frozenset[str]:
-    """The references that the files of conf/ hold, ``${…}``: to other keys, to the environment, to the time."""
+    """The references ``${…}`` in conf/: to other keys, the environment, the time."""
     texts = (path.read_text() for path in CONF.rglob("*.yaml"))
     found = (parse_yaml(text, "conf") for text in texts if "${" in text)
     return frozenset(value for node in found for _, value in leaves(node) if isinstance(value, str) and "${" in value)
 
 
 def check(where: Path, key: str, node: Any, named: Collection[str] = ()) -> None:
-    """Checks what a node of a configuration names, below `key`.
+    """Checks all names and references of a configuration's node at `key`.
 
     Args:
-        where: the file that the node is from.
-        named: what may be named besides.
+        where: the file of the node.
+        named: further names that are allowed.
 
     Raises:
-        Untrusted: a name that is not ours, or a reference, which could be to anything.
+        Untrusted: a name that is not part of conga, or a reference, which could be to anything.
     """
     for at, name in targets(node, key):
         group = at.rpartition(".")[0]
@@ -73,24 +73,21 @@ def check(where: Path, key: str, node: Any, named: Collection[str] = ()) -> None
             known = re.fullmatch(rf"optuna\.{OF_OPTUNA[group]}\.[A-Z]\w*", name) is not None
         if not known:
             raise Untrusted(
-                f"{where}: {at}={name} is not this program's own, and a directory may be anybody's; "
-                f"{FLAG} runs it, if you know where it is from"
+                f"{where}: {at}={name} is not part of conga; {FLAG} runs it, if you trust the author of this directory"
             )
     for at, text in leaves(node, key):
         if isinstance(text, str) and "${" in text and text not in references() and text not in named:
-            raise Untrusted(
-                f"{where}: {at}={text} refers to something else, and must be a value; {FLAG} takes it as it is"
-            )
+            raise Untrusted(f"{where}: {at}={text} is a reference, and must be a value; {FLAG} allows it")
 
 
 def check_sweep(where: Path, config: Mapping[str, Any]) -> None:
-    """Checks how the jobs of a sweep are launched, as its ``sweep.json`` says.
+    """Checks the launcher in the ``sweep.json`` of a sweep.
 
     Raises:
-        Untrusted: a name that is not ours, a callback, or a command for a shell.
+        Untrusted: a name that is not part of conga, a callback, or a shell command.
     """
     if other := config.keys() - {"hydra", "sweep"}:
-        raise Untrusted(f"{where}: config.{min(other)}: a sweep keeps hydra and sweep only; {FLAG} takes it as it is")
+        raise Untrusted(f"{where}: config.{min(other)}: a sweep keeps hydra and sweep only; {FLAG} allows it")
     check(where, "", config)
     for at, value in leaves(config["hydra"], "hydra"):
         words = at.split(".")
@@ -99,8 +96,8 @@ def check_sweep(where: Path, config: Mapping[str, Any]) -> None:
         breaks = words[1] == "launcher" and isinstance(value, str) and not value.isprintable()
         if runs or breaks:
             raise Untrusted(
-                f"{where}: {at}={value!r} would be run, or reach elsewhere, and a directory may be anybody's; "
-                f"{FLAG} runs it, if you know where it is from"
+                f"{where}: {at}={value!r} runs a command, or points out of the directory; "
+                f"{FLAG} allows it, if you trust the author of this directory"
             )
 
 

@@ -168,7 +168,7 @@ def asked(folder: Path) -> dict[str, Any]:
 
 
 def check_trust(jobs: Sequence[Path], named: Collection[str] = ()) -> None:
-    """Raises Refused where a job names something that is not this program's own, and not in `named`.
+    """Raises Refused where a job names something that is not part of conga, and not in `named`.
 
     A damaged one fails by itself.
     """

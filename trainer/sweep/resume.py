@@ -26,7 +26,7 @@ def resume(folder: Path, overrides: Sequence[str], trusted: bool = False) -> Non
     """Does what is left of the sweep in a directory.
 
     Args:
-        trusted: whether its files may name classes that are not this program's own, and commands.
+        trusted: whether its files may name classes that are not part of conga, and commands.
 
     Raises:
         Refused: no sweep, it names such, or an override that is none of `sweep.*`.

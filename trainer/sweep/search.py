@@ -106,7 +106,7 @@ def resume(sweep: Sweep, asked: Asked, trusted: bool) -> None:
     """What is left of the search in the directory.
 
     Args:
-        trusted: whether its files may name classes that are not this program's own.
+        trusted: whether its files may name classes that are not part of conga.
 
     Raises:
         Refused: none is there, it names such, or somebody does it.
@@ -122,7 +122,7 @@ def run_search(sweep: Sweep, asked: Asked, plan: Plan, named: Collection[str] | 
     """Asks and tells until all trials are done, then says how to repeat the best.
 
     Args:
-        named: what the directory's files may name that is not this program's own; None: anything.
+        named: what the directory's files may name that is not part of conga; None: anything.
     """
     if named is not None:
         sweep_folder.check_trust(sweep_folder.jobs_of(sweep.folder), named)

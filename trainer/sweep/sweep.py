@@ -99,7 +99,7 @@ class Sweep:
         """Goes on with every job in the sweep's directory.
 
         Args:
-            trusted: whether its files may name classes that are not this program's own.
+            trusted: whether its files may name classes that are not part of conga.
 
         Raises:
             Refused: they do.

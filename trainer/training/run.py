@@ -44,7 +44,7 @@ def train(cfg: DictConfig, judge_of: JudgeOf, trusted: bool = False) -> int:
 
     Args:
         judge_of: what makes the judge of a run that is one of a search.
-        trusted: whether the directory of a run that goes on may name classes that are not this program's own.
+        trusted: whether the directory of a run that goes on may name classes that are not part of conga.
 
     Raises:
         Refused: a mistake in the configuration or in the run directory.
