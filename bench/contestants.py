@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from trainer.cli.config import CONF, check_config, register_resolvers
 from trainer.cli.display import Display, Logged
-from trainer.rundir.run_dir import Summary
+from trainer.rundir.summary import Summary
 from trainer.training.assembly import GIVEN, assemble
 from trainer.training.device import switches, wait_for
 from trainer.training.distributed import World

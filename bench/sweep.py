@@ -54,7 +54,7 @@ def replace_run() -> None:
 
 def nothing(path: Path) -> int:
     """A job that has nothing to do."""
-    from trainer.rundir.run_dir import Summary
+    from trainer.rundir.summary import Summary
 
     Summary.read(path).update(status="finished", epochs=30)
     return 0

@@ -197,7 +197,7 @@ def training_of(model, dataset, objective, optimizer, *, device="cpu", **setting
     from omegaconf import OmegaConf
 
     from trainer.cli.display import Silent
-    from trainer.rundir.run_dir import Summary
+    from trainer.rundir.summary import Summary
     from trainer.training.settings import TrainSettings
     from trainer.training.state import Training
     from trainer.training.stop import StopRequest

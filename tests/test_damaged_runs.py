@@ -15,7 +15,7 @@ from conftest import rows, summary
 from hand_made import write_run
 from hydra.utils import get_class
 
-from trainer.rundir import moved, run_dir, stored
+from trainer.rundir import configuration, moved, run_dir, stored
 from trainer.rundir.errors import Damaged, Refused
 from trainer.rundir.files import append_line, write_whole
 from trainer.rundir.seal import check_seal
@@ -146,7 +146,7 @@ def test_classes_that_were_renamed_are_found(cli, copied):
     for name in [*moved.NAMES, f"{moved.OBJECTIVES}Brier"]:
         assert inspect.isclass(get_class(moved.renamed(name)))
     run, old = copied("train.epochs=2"), "trainer.training.settings.Settings"
-    for file in (run / run_dir.CONFIG, *(run / "checkpoints").iterdir()):
+    for file in (run / configuration.CONFIG, *(run / "checkpoints").iterdir()):
         if file.suffix == ".pt":
             state = torch.load(file, weights_only=True)
             state["config"]["train"]["_target_"] = old
@@ -342,9 +342,9 @@ KINDS = {
 def test_no_file_of_a_run_keeps_a_reader(tmp_path, kind):
     """One damaged file in each of many runs, read by all who read such a file; only that run is damaged."""
     readers = {
-        ".hydra/config.yaml": run_dir.frozen,
-        ".hydra/hydra.yaml": run_dir.started_in,
-        ".hydra/resumed.yaml": run_dir.resumed_changes,
+        ".hydra/config.yaml": configuration.frozen,
+        ".hydra/hydra.yaml": configuration.started_in,
+        ".hydra/resumed.yaml": configuration.resumed_changes,
         "summary.json": Summary.read,
         "metrics.csv": lambda run: stored.read_text(run / "metrics.csv", stored.MOST_TABLE),
     }

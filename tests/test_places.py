@@ -4,7 +4,7 @@ import pytest
 import yaml
 from conftest import summary
 
-from trainer.rundir import run_dir
+from trainer.rundir import configuration
 from trainer.rundir.errors import Refused
 
 TABLE = "a,b,label\n" + "".join(f"{i % 7},{i % 5},{'yes' if i % 7 > 3 else 'no'}\n" for i in range(60))
@@ -40,7 +40,7 @@ def test_a_resume_reads_what_the_run_was_started_with(inside, folders, folder):
     code, text = inside(folder, "train.resume=../run", "train.epochs=2")
     assert code == 0, text
     assert summary(folders / "run")["epochs"] == 2
-    assert not (folders / "run" / run_dir.RESUMED).read_text().count("data")
+    assert not (folders / "run" / configuration.RESUMED).read_text().count("data")
 
 
 def test_a_resume_in_another_folder_prints_paths_of_that_folder(inside, folders):
@@ -65,10 +65,10 @@ def test_data_that_moved(inside, folders, command):
     assert (code, text) == (2, f"conga: data.path={folders}/empty/../nowhere.csv: no such file or folder\n")
     code, text = inside("other", "train.resume=../run", "train.epochs=2", "data.path=table.csv")
     assert (code, text.count("\n")) == (2, 1)  # other data
-    assert not (folders / "run" / run_dir.RESUMED).exists()
+    assert not (folders / "run" / configuration.RESUMED).exists()
     code, text = inside("empty", "train.resume=../run", "train.epochs=2", "data.path=../moved/table.csv")
     assert code == 0, text
-    changes = yaml.safe_load((folders / "run" / run_dir.RESUMED).read_text())
+    changes = yaml.safe_load((folders / "run" / configuration.RESUMED).read_text())
     assert changes == {"train.epochs": 2, "data.path": f"{folders}/empty/../moved/table.csv"}
     code, text = inside("other", "train.resume=../run", "train.epochs=3")  # from now on it is there
     assert code == 0, text
@@ -132,14 +132,14 @@ def test_the_places_of_a_configuration(folders):
     """Of a run that is none yet they are seen from here; what is absolute, at home or no path stays as it is."""
     config = {"data": {"path": "a.csv", "root": "~/x"}, "model": {"pretrained": "w.pth"}, "optim": {"path": "p"}}
     run = folders / "run"
-    run_dir.freeze(run, config | {"train": {}}, f"hydra:\n  runtime:\n    cwd: {folders}/home\n", [])
-    found = run_dir.located(config, run)
+    configuration.freeze(run, config | {"train": {}}, f"hydra:\n  runtime:\n    cwd: {folders}/home\n", [])
+    found = configuration.located(config, run)
     assert found["data"] == {"path": f"{folders}/home/a.csv", "root": "~/x"}
     assert found["model"] == {"pretrained": f"{folders}/home/w.pth"}
     assert found["optim"] == config["optim"]
     assert config["data"]["path"] == "a.csv"
     config["model"]["pretrained"], config["data"]["path"] = True, "/a.csv"
-    assert run_dir.located(config, run) == config
+    assert configuration.located(config, run) == config
 
 
 def test_a_tilde_is_a_home_where_runs_go(inside, folders):

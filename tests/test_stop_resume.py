@@ -12,7 +12,7 @@ import torch
 from conftest import assert_same_run, rows, same_files, summary
 from formats import write_images
 
-from trainer.rundir import run_dir
+from trainer.rundir import lock
 
 # Dropout draws from the random state at every step, momentum and gap live in the optimizer, cosine in the schedule.
 RUN = [
@@ -246,11 +246,11 @@ def test_two_processes_in_one_directory(start, cli, tmp_path):
     first = start(*options)
     try:
         wait_for_step(run, first, 2)  # headers of two tables, and a row
-        assert run_dir.is_held(run, summary(run)["process"])
+        assert lock.is_held(run, summary(run)["process"])
         code, text = cli(*options)
     finally:
         first.kill()
-    assert not run_dir.is_held(run, summary(run)["process"])
+    assert not lock.is_held(run, summary(run)["process"])
     assert code == 2
     assert f"another process is training in this directory (pid {first.pid} on" in text
     assert text.count("\n") == 1

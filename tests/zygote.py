@@ -34,7 +34,7 @@ from hydra._internal.hydra import Hydra
 
 import trainer.__main__ as program
 import trainer.cli.display
-import trainer.rundir.run_dir
+import trainer.rundir.summary
 import trainer.sweep.pool
 import trainer.sweep.sweep
 import trainer.training.device
@@ -114,7 +114,7 @@ def stub(path, asked: float) -> int:
     """A job that does nothing, and leaves word that it did."""
     with open(path / "started", "a") as file:
         file.write("once\n")
-    trainer.rundir.run_dir.Summary.read(path).update(status="finished", epochs=30)
+    trainer.rundir.summary.Summary.read(path).update(status="finished", epochs=30)
     return 0
 
 

@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from trainer.cli.command import add_trust
-from trainer.rundir import run_dir, trust
+from trainer.rundir import configuration, trust
 from trainer.rundir.errors import Refused
 from trainer.rundir.typed import quoted, typed_path
 from trainer.sweep.folder import ASKED
@@ -32,9 +32,9 @@ def main(arguments: argparse.Namespace) -> None:
     folder = arguments.folder
     if (folder / ASKED).exists():
         return resume(folder, arguments.overrides, arguments.trusted)
-    if not (folder / run_dir.CONFIG).is_file():
+    if not (folder / configuration.CONFIG).is_file():
         raise Refused(
-            f"{folder}: must be the directory of a run, with {run_dir.CONFIG} in it, or a sweep's, with {ASKED}"
+            f"{folder}: must be the directory of a run, with {configuration.CONFIG} in it, or a sweep's, with {ASKED}"
         )
     words = [f"train.resume={quoted(str(folder))}", *arguments.overrides]
     sys.argv[1:] = [*words, *([trust.FLAG] if arguments.trusted else [])]

@@ -18,9 +18,10 @@ from omegaconf import OmegaConf
 
 from trainer import resume
 from trainer.cli.config import conforms, describe
-from trainer.rundir import files, run_dir
+from trainer.rundir import configuration, files, run_dir
 from trainer.rundir.errors import Refused
 from trainer.rundir.names import job_name
+from trainer.rundir.summary import Summary
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -129,11 +130,11 @@ def test_the_resume_command_reads_back(tmp_path, monkeypatch, name):
 
 def test_difference_names_the_first_key():
     a = {"optim": {"lr": 0.1, "betas": [1, 2]}, "seed": 0}
-    assert run_dir.difference(a, a) is None
-    assert run_dir.difference({**a, "seed": 1}, a) == "seed is 0 there and 1 here"
-    assert run_dir.difference({**a, "optim": {"lr": 0.1}}, a) == "optim.betas is [1, 2] there and (absent) here"
-    assert run_dir.difference({**a, "seed": 0.0}, a) is None
-    assert run_dir.difference({**a, "seed": False}, a) == "seed is 0 there and False here"
+    assert configuration.difference(a, a) is None
+    assert configuration.difference({**a, "seed": 1}, a) == "seed is 0 there and 1 here"
+    assert configuration.difference({**a, "optim": {"lr": 0.1}}, a) == "optim.betas is [1, 2] there and (absent) here"
+    assert configuration.difference({**a, "seed": 0.0}, a) is None
+    assert configuration.difference({**a, "seed": False}, a) == "seed is 0 there and False here"
 
 
 @pytest.mark.parametrize("text", ["[1, 2", "just text", "- a\n- b", "\x00"])
@@ -141,20 +142,20 @@ def test_a_damaged_configuration_is_refused(tmp_path, text):
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "config.yaml").write_text(text)
     with pytest.raises(Refused, match=r"config\.yaml: "):
-        run_dir.frozen(tmp_path)
+        configuration.frozen(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "", "[]", "\xff"])
 def test_a_damaged_summary_is_refused(tmp_path, text):
     (tmp_path / "summary.json").write_bytes(text.encode("latin1"))
     with pytest.raises(Refused, match=r"summary\.json: "):
-        run_dir.Summary.read(tmp_path)
+        Summary.read(tmp_path)
 
 
 def test_summary_has_no_nan(tmp_path):
-    s = run_dir.Summary.read(tmp_path)
+    s = Summary.read(tmp_path)
     s.update(status="finished", final={"val/loss": float("nan"), "x": float("inf")})
-    assert run_dir.Summary.read(tmp_path).data["final"] == {"val/loss": None, "x": None}
+    assert Summary.read(tmp_path).data["final"] == {"val/loss": None, "x": None}
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from conftest import ROOT
 from hand_made import CHOICES, COLUMNS, CONFIG, with_keys, write_run
 from omegaconf import OmegaConf
 
-from trainer.rundir import records as read
+from trainer.rundir import configuration, records
 from trainer.rundir.errors import Refused
 from trainer.rundir.files import to_yaml
-from trainer.rundir.run_dir import locked
+from trainer.rundir.lock import locked
 from trainer.runs import differing, find_runs, load_curves, load_runs, metric_direction
 from trainer.runs.sweep import sweep_rows, write_csv
 
@@ -181,7 +181,7 @@ def test_states(tmp_path):
     write_run(tmp_path / "failed", status="failed", error="first line\nsecond line")
     (write_run(tmp_path / "resumed") / ".hydra/resumed.yaml").write_text("train.epochs: 9\n")
     # Another process, since a process's own lock never stops it.
-    code = "import sys, time, pathlib; from trainer.rundir.run_dir import locked\n"
+    code = "import sys, time, pathlib; from trainer.rundir.lock import locked\n"
     code += "with locked(pathlib.Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code, tmp_path / "runs"], cwd=ROOT, stdout=subprocess.PIPE)
     try:
@@ -340,7 +340,7 @@ def look_at(record):
     row(record)
     differing([record, record])
     sweep_rows([record])
-    assert record.status in read.STATUSES
+    assert record.status in records.STATUSES
     assert (record.error is None) or (record.error.isprintable() and record.status != "finished")
     lengths = {len(column) for column in record.curves.values()}
     assert len(lengths) <= 1
@@ -381,13 +381,13 @@ def test_random_damage_makes_no_reader_fail(tmp_path):
 def test_a_directory_that_vanishes_while_it_is_read(tmp_path, monkeypatch):
     write_run(tmp_path / "a")
     write_run(tmp_path / "b")
-    real = read.load_config
+    real = configuration.flat
 
-    def load_config(folder):
+    def flat(folder):
         shutil.rmtree(tmp_path / "a", ignore_errors=True)
         return real(folder)
 
-    monkeypatch.setattr(read, "load_config", load_config)
+    monkeypatch.setattr(configuration, "flat", flat)
     a, b = find_runs([tmp_path])
     assert (a.status, a.error) == ("damaged", ".hydra/config.yaml: gone")
     assert b.status == "finished"

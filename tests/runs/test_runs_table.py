@@ -78,7 +78,7 @@ def test_what_is_wrong_is_said_in_words(runs, tmp_path):
 
 def test_a_running_run_says_how_far_it_is(runs, tmp_path, monkeypatch):
     write_run(tmp_path / "outputs/a", status="running")
-    monkeypatch.setattr("trainer.rundir.run_dir.is_held", lambda path, process: True)
+    monkeypatch.setattr("trainer.rundir.lock.is_held", lambda path, process: True)
     assert cells(runs()[1])[0][1] == "running 3/3"
     assert json.loads(runs("--json")[1])[0]["status"] == "running"
     assert runs("--csv", "--columns", "status")[1] == "status\nrunning\n"

@@ -160,7 +160,7 @@ def queue(folder, composer, lines, *, n, sampler=TPE, maximize=False, impossible
 
 
 def config_of(run):
-    from trainer.rundir.run_dir import frozen
+    from trainer.rundir.configuration import frozen
 
     return frozen(run)
 

@@ -11,7 +11,8 @@ import torch
 from conftest import assert_same_run, rows, summary
 
 from trainer.cli.config import CONF, register_resolvers
-from trainer.rundir import run_dir
+from trainer.rundir import configuration, lock
+from trainer.rundir.summary import Summary
 from trainer.sweep.grid import Composer, expand, parse
 
 SHORT = ("train.epochs=2", "data=iris", "data.batch_size=16", "train.device=cpu")
@@ -107,7 +108,7 @@ def test_files_edited_meanwhile_change_no_job(start, tmp_path):
     yaml.write_text("_target_: models.MLP\nwidths: [7]\ndropout: 0.0\n")
     code, text = job.wait()
     assert code == 0, text
-    widths = [run_dir.frozen(tmp_path / "s" / f"{i}_seed-{i}")["model"]["widths"] for i in range(3)]
+    widths = [configuration.frozen(tmp_path / "s" / f"{i}_seed-{i}")["model"]["widths"] for i in range(3)]
     assert widths == [[5]] * 3
     assert len({summary(tmp_path / "s" / f"{i}_seed-{i}")["parameters"] for i in range(3)}) == 1
 
@@ -244,9 +245,9 @@ def test_what_became_of_a_job(tmp_path, status, code, outcome, after):
     from trainer.sweep.conduct import settle
 
     if status:
-        run_dir.Summary(tmp_path / "summary.json").update(status=status)
+        Summary(tmp_path / "summary.json").update(status=status)
     assert settle(tmp_path, code) == outcome
-    assert run_dir.Summary.read(tmp_path).data.get("status") == after
+    assert Summary.read(tmp_path).data.get("status") == after
     (tmp_path / "summary.json").write_text("{")
     assert settle(tmp_path, 1) == "damaged"
 
@@ -254,8 +255,8 @@ def test_what_became_of_a_job(tmp_path, status, code, outcome, after):
 def test_a_job_whose_watcher_has_gone_is_waited_for(tmp_path):
     from trainer.sweep.conduct import settle
 
-    run_dir.Summary(tmp_path / "summary.json").update(status="running")
-    with run_dir.locked(tmp_path):
+    Summary(tmp_path / "summary.json").update(status="running")
+    with lock.locked(tmp_path):
         assert settle(tmp_path, 255) == "locked"
     assert settle(tmp_path, 255) == "failed"
 

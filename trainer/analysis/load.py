@@ -18,9 +18,9 @@ from torch import nn
 from data import Dataset, Facts
 from trainer.cli.config import check_node
 from trainer.cli.display import loading_progress
-from trainer.rundir import run_dir, trust
+from trainer.rundir import configuration, trust
 from trainer.rundir.errors import Refused, one_line
-from trainer.rundir.run_dir import Summary
+from trainer.rundir.summary import Summary
 from trainer.training import checkpoint
 from trainer.training.assembly import build, refusing
 from trainer.training.device import autocast, pick_device
@@ -88,7 +88,7 @@ class Run:
         """
         node = self.config["data"] | self.given
         if not self.trust:
-            trust.check(self.path / run_dir.CONFIG, "data", node)
+            trust.check(self.path / configuration.CONFIG, "data", node)
         check_node("data", node, ())
         return build("data", node)
 
@@ -133,12 +133,12 @@ def data_settings(words: Sequence[str], new_data: bool) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for word in words:
         key, _, value = word.partition("=")
-        if not value or not (key in run_dir.MOVABLE or (new_data and key.startswith("data."))):
-            places = " or ".join(f"{place}=…" for place in run_dir.MOVABLE)
+        if not value or not (key in configuration.MOVABLE or (new_data and key.startswith("data."))):
+            places = " or ".join(f"{place}=…" for place in configuration.MOVABLE)
             raise Refused(
                 f"{word}: must be {places}, where the run's data are now; --new-data takes other settings, too"
             )
-        is_place = key in run_dir.MOVABLE
+        is_place = key in configuration.MOVABLE
         settings[key.removeprefix("data.")] = (
             str(Path(value).expanduser().absolute())
             if is_place
@@ -160,8 +160,8 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
     Raises:
         Refused: no run, no such checkpoint yet, a damaged one; the text names the file.
     """
-    if not (path / run_dir.CONFIG).is_file():
-        raise Refused(f"{path}: must be the directory of a run, with {run_dir.CONFIG} in it")
+    if not (path / configuration.CONFIG).is_file():
+        raise Refused(f"{path}: must be the directory of a run, with {configuration.CONFIG} in it")
     try:
         where = pick_device(device, None)
     except Refused as error:  # a run's own key, and here an option
@@ -171,7 +171,7 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         there = ", ".join(sorted(p.stem for p in (path / "checkpoints").glob("*.pt")))
         hint = f"there is --checkpoint={there}" if there else "the run has not finished an epoch"
         raise Refused(f"{file}: no such checkpoint; {hint}")
-    frozen, summary = run_dir.frozen(path), Summary.read(path).data
+    frozen, summary = configuration.frozen(path), Summary.read(path).data
     try:
         state = checkpoint.load(file, kind.partition("_")[0], where)
     except Refused as error:
@@ -185,7 +185,7 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         raise Refused(f"{file}: holds epoch {state.get('epoch')}; it was renamed")
     if not trusted:
         check_own(path, frozen)
-    config = run_dir.effective(frozen, path)
+    config = configuration.effective(frozen, path)
     try:
         facts, precision = Facts(**state["facts"]), config["train"]["precision"]
         model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs)
@@ -194,7 +194,7 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         objective = build("objective", config["objective"], facts=facts)
         model.load_state_dict(state["model"])
     except RuntimeError as error:
-        raise Refused(f"{file}: does not fit the model of {run_dir.CONFIG} ({one_line(error)})") from error
+        raise Refused(f"{file}: does not fit the model of {configuration.CONFIG} ({one_line(error)})") from error
     except ValueError as error:  # of a precision that this device lacks
         raise Refused(f"--device={device}: the run's {error}") from error
     except TypeError as error:  # of arguments that a class does not take any more
@@ -215,4 +215,4 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
 def check_own(path: Path, config: dict[str, Any]) -> None:
     """Raises Refused where the run in `path` has a model or an objective that is not part of conga."""
     for group in ("model", "objective"):
-        trust.check(path / run_dir.CONFIG, group, config[group])
+        trust.check(path / configuration.CONFIG, group, config[group])

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trainer.rundir import run_dir
+from trainer.rundir import configuration, run_dir
 from trainer.rundir.typed import typed_path
 
 
@@ -42,7 +42,7 @@ class Loader(ConfigLoaderImpl):
     ) -> DictConfig:
         how = (run_mode, from_shell, validate_sweep_overrides)
         if any(override.startswith("train.resume=") for override in overrides):
-            overrides = [f"++{o}" if o.partition("=")[0] in run_dir.MOVABLE else o for o in overrides]
+            overrides = [f"++{o}" if o.partition("=")[0] in configuration.MOVABLE else o for o in overrides]
         if run_mode != RunMode.MULTIRUN:
             return self.placed(super().load_configuration(config_name, overrides, *how))
         parsed = OverridesParser.create().parse_overrides(overrides)

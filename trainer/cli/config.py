@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 from trainer.cli.begin import signals_wait
 from trainer.cli.commands import COMMANDS
 from trainer.cli.processes import other_process
-from trainer.rundir import run_dir
+from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
 from trainer.rundir.names import job_name, safe
 from trainer.rundir.text import cut
@@ -86,8 +86,8 @@ def register_resolvers(made: list[str]) -> None:
                 made.extend(run_dir.missing(Path(path).parent))
                 made.append(run_dir.claim(path))
             return made[-1]
-        if not (typed_path(str(resume)) / run_dir.CONFIG).is_file():
-            raise Refused(f"train.resume={resume}: must be the directory of a run, with {run_dir.CONFIG} in it")
+        if not (typed_path(str(resume)) / configuration.CONFIG).is_file():
+            raise Refused(f"train.resume={resume}: must be the directory of a run, with {configuration.CONFIG} in it")
         return str(typed_path(str(resume)))
 
     # Cached: Hydra asks more than once, and each claim would be another directory.

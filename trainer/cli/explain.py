@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from trainer.cli.config import CONF, unknown_key
-from trainer.rundir import run_dir
+from trainer.rundir import configuration
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.text import LONGEST, cut, printable
 from trainer.rundir.typed import argument, quoted
@@ -73,8 +73,8 @@ def _line(error: BaseException, overrides: Sequence[str]) -> str | None:
     if isinstance(error, ConfigCompositionException) and any(o.startswith("train.resume=") for o in overrides):
         for override in overrides:  # judged against the defaults, a key of the run's own choices may look unknown
             key = override.lstrip("+~").partition("=")[0]
-            if key not in ("train.resume", *run_dir.RESUMABLE) and not key.startswith("hydra"):
-                return run_dir.not_resumable(override)
+            if key not in ("train.resume", *configuration.RESUMABLE) and not key.startswith("hydra"):
+                return configuration.not_resumable(override)
     if isinstance(error, ConfigCompositionException):
         for cause in chain:
             if isinstance(cause, ConfigAttributeError | ConfigKeyError) and OmegaConf.is_dict(cause.parent_node):

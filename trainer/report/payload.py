@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainer.rundir.configuration import CONFIG, RESUMED
 from trainer.rundir.errors import Damaged
 from trainer.rundir.records import canonicals, differing, metric_direction
-from trainer.rundir.run_dir import CONFIG, RESUMED, shown
+from trainer.rundir.run_dir import shown
 from trainer.rundir.stored import opened
 from trainer.rundir.text import printable, printable_lines
 from trainer.runs.columns import row

@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.rundir import curves
+from trainer.rundir import configuration, curves
+from trainer.rundir.configuration import CONFIG
 from trainer.rundir.errors import Damaged, Refused
-from trainer.rundir.frozen import load_config
-from trainer.rundir.run_dir import CONFIG, status_of
+from trainer.rundir.run_dir import status_of
 from trainer.rundir.stored import read_object
 from trainer.rundir.summary import WRITTEN, fields
 from trainer.rundir.text import printable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 STATUSES = (*WRITTEN, "queued", "damaged")
-# The last part of the names that the objectives maximize.
+# The last part of the names that objectives maximize, for runs of before their summaries said so.
 HIGH = ("accuracy", "balanced_accuracy", "top5", "f1", "auroc", "r2")
 
 
@@ -120,7 +120,7 @@ def _values(records: Iterable[RunRecord], key: str) -> int:
 
 
 def canonicals(values: Iterable[Any]) -> set[str]:
-    """The different ones among values; of one that many runs share (see ``frozen.py``) the text is made once."""
+    """The different ones among values; of one that many runs share (see ``configuration.py``) the text is made once."""
     return {canonical(value) for value in {id(value): value for value in values}.values()}
 
 
@@ -135,8 +135,9 @@ def metric_direction(name: str, record: RunRecord) -> str:
     """``min`` or ``max``: which values of a metric are better."""
     if record.best and record.best["metric"] == name and record.best.get("mode") in ("min", "max"):
         return record.best["mode"]
-    last = name.rpartition("/")[2]
-    return "max" if last in HIGH or "accuracy" in last else "min"
+    last, known = name.rpartition("/")[2], record.summary.get("higher_is_better")
+    is_high = last in known if known is not None else last in HIGH or "accuracy" in last
+    return "max" if is_high else "min"
 
 
 def _walk(root: Path, seen: set[tuple[int, int]]) -> Iterable[tuple[Path, str | None]]:
@@ -190,7 +191,7 @@ def _fill(record: RunRecord) -> None:
 
 
 def _read_config(record: RunRecord) -> None:
-    record.config = load_config(record.path)
+    record.config = configuration.flat(record.path)
 
 
 def _read_summary(record: RunRecord) -> None:

@@ -20,7 +20,7 @@ WRITTEN = ("running", "finished", "diverged", "failed", "interrupted")  # the st
 # In the order in which the file shows them.
 FIELDS = (
     *("status", "stopped", "epochs", "steps", "untrained", "best", "final", "test", "parameters", "seconds"),
-    *("device", "threads", "seed", "versions", "git", "process", "error"),
+    *("higher_is_better", "device", "threads", "seed", "versions", "git", "process", "error"),
 )
 MEND = "delete it, and a resume goes on from checkpoints/last.pt"
 
@@ -109,6 +109,10 @@ def _is_best(value: Any) -> bool:
     )
 
 
+def _are_texts(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+
+
 def _is_mapping(value: Any) -> bool:
     return value is None or isinstance(value, dict)
 
@@ -135,6 +139,7 @@ SHAPES = {
     "final": _are_numbers,
     "untrained": _are_numbers,
     "test": _are_numbers,
+    "higher_is_better": _are_texts,
     "epochs": _is_count,
     "steps": _is_count,
     "parameters": _is_count,

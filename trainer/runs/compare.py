@@ -22,9 +22,10 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.cli.display import screen
+from trainer.rundir.configuration import CONFIG
 from trainer.rundir.errors import Refused
 from trainer.rundir.records import RunRecord, canonical, differing, find_runs, metric_direction, natural
-from trainer.rundir.run_dir import CONFIG, shown
+from trainer.rundir.run_dir import shown
 from trainer.rundir.typed import typed_path
 from trainer.runs.columns import missing, row
 from trainer.runs.groups import Mean, mean

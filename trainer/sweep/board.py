@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.cli.display import number, on_terminal, screen, tell
-from trainer.rundir import run_dir
+from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
-from trainer.rundir.run_dir import Summary
+from trainer.rundir.summary import Summary
 
 REFRESH_S = 0.5
 
@@ -50,7 +50,7 @@ class Board:
         self.running[path] = time.monotonic()
         self.most = max(self.most, len(self.running))
         with contextlib.suppress(Refused):  # a damaged configuration: the job itself will say so
-            self.epochs[path] = run_dir.frozen(path)["train"]["epochs"]
+            self.epochs[path] = configuration.frozen(path)["train"]["epochs"]
 
     def ended(self, path: Path, status: str, again: bool) -> None:
         """A job has ended, and may come again."""

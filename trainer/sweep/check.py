@@ -13,7 +13,7 @@ from trainer.cli.config import check_config
 from trainer.cli.display import Silent
 from trainer.cli.explain import explain
 from trainer.rundir.errors import one_line
-from trainer.rundir.run_dir import Summary
+from trainer.rundir.summary import Summary
 from trainer.training.assembly import GIVEN, assemble
 from trainer.training.distributed import World
 from trainer.training.stop import StopRequest

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from trainer.cli.outcome import EXIT
-from trainer.rundir import run_dir
+from trainer.rundir import lock
 from trainer.rundir.errors import Refused
-from trainer.rundir.run_dir import Summary
+from trainer.rundir.summary import Summary
 from trainer.sweep.board import Board
 from trainer.sweep.folder import state
 from trainer.sweep.launchers import Elsewhere
@@ -183,7 +183,7 @@ def settle(path: Path, code: int) -> str:
     status = summary.data.get("status")
     if status in ("finished", "diverged", "failed"):
         return status
-    if run_dir.is_held(path, summary.process):  # only the process that we watch it by has gone
+    if lock.is_held(path, summary.process):  # only the process that we watch it by has gone
         return "locked"
     if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):  # perhaps before its first step
         if status == "running":

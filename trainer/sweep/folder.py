@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from trainer.cli.config import check_call
-from trainer.rundir import run_dir, trust
+from trainer.rundir import configuration, lock, run_dir, trust
 from trainer.rundir.errors import Damaged, Refused
 from trainer.rundir.files import write_json
 from trainer.rundir.moved import up_to_date
 from trainer.rundir.names import job_name
-from trainer.rundir.run_dir import Summary
 from trainer.rundir.stored import read_object
+from trainer.rundir.summary import Summary
 from trainer.sweep.grid import Job
 from trainer.sweep.settings import SweepSettings
 
@@ -48,13 +48,13 @@ SHAPE = {
 @contextmanager
 def planning(folder: Path) -> Iterator[None]:
     """Holds the sweep's directory while its jobs are looked up and added; others wait."""
-    with run_dir.locked(folder, wait=60.0):
+    with lock.locked(folder, wait=60.0):
         yield
 
 
 def jobs_of(folder: Path) -> list[Path]:
     """The runs in a sweep's directory, by their numbers."""
-    found = [p.parent.parent for p in folder.glob(f"*/{run_dir.CONFIG}")]
+    found = [p.parent.parent for p in folder.glob(f"*/{configuration.CONFIG}")]
     return sorted(found, key=lambda path: (number_of(path), path.name))
 
 
@@ -83,19 +83,19 @@ def place(folder: Path, jobs: Sequence[Job]) -> list[Path]:
     there = _configurations(folder)
     number = 1 + max(map(number_of, jobs_of(folder)), default=-1)
     for job in jobs:
-        key = identity(run_dir.located(job.config))
+        key = identity(configuration.located(job.config))
         if key not in there:
             there[key] = folder / job_name(number, job.swept)
             refuse_links(folder, [there[key]])
-            run_dir.freeze(there[key], job.config, job.hydra, list(job.overrides))
+            configuration.freeze(there[key], job.config, job.hydra, list(job.overrides))
             number += 1
-    return list(dict.fromkeys(there[identity(run_dir.located(job.config))] for job in jobs))
+    return list(dict.fromkeys(there[identity(configuration.located(job.config))] for job in jobs))
 
 
 def new_jobs(folder: Path, jobs: Sequence[Job]) -> list[Job]:
     """Those that have no directory yet."""
     there = _configurations(folder)
-    return [job for job in jobs if identity(run_dir.located(job.config)) not in there]
+    return [job for job in jobs if identity(configuration.located(job.config)) not in there]
 
 
 def _configurations(folder: Path) -> dict[str, Path]:
@@ -103,7 +103,7 @@ def _configurations(folder: Path) -> dict[str, Path]:
     found = {}
     for path in reversed(jobs_of(folder)):
         with suppress(Refused):
-            found[identity(run_dir.located(run_dir.frozen(path), path))] = path
+            found[identity(configuration.located(configuration.frozen(path), path))] = path
     return found
 
 
@@ -116,7 +116,7 @@ def check_folder(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: must be a directory")
-    if (folder / run_dir.CONFIG).exists():
+    if (folder / configuration.CONFIG).exists():
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: is the directory of one run; choose another")
     # A kill, or whoever removed a damaged sweep.json, may leave the rest alone.
     # A kill, or whoever removed a damaged sweep.json, may leave the rest alone, and what was to become that file.
@@ -174,7 +174,7 @@ def check_trust(jobs: Sequence[Path], named: Collection[str] = ()) -> None:
     """
     for path in jobs:
         with suppress(Damaged):
-            run_dir.check_trust(path, run_dir.frozen(path) or {}, named)
+            run_dir.check_trust(path, configuration.frozen(path) or {}, named)
 
 
 def resume_command(folder: Path, trusted: bool = True) -> str:

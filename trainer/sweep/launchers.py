@@ -10,7 +10,7 @@ process talk through a folder in the sweep's directory, since that is what they 
     DIR/.launched/<launch>/.told    written here: which signal the runs are to get; 0: no more may begin
 
 Where the folder has gone, no more may begin either. What still waits for a machine when the sweep is stopped, or its
-process killed, is harmless: it finds that out, or that another does the job (``run_dir.locked``), or that it is done.
+process killed, is harmless: it finds that out, or that another does the job (``lock.locked``), or that it is done.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from trainer.cli.outcome import EXIT
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.files import write_whole
-from trainer.rundir.run_dir import Summary, remove_if_empty
+from trainer.rundir.run_dir import remove_if_empty
 from trainer.rundir.stored import MOST_NOTE, read_text
+from trainer.rundir.summary import Summary
 from trainer.sweep import keeper
 from trainer.sweep.folder import state
 from trainer.sweep.pool import Ended, Slot

@@ -16,10 +16,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.cli.config import check_call
+from trainer.rundir.configuration import OVERRIDES, located
 from trainer.rundir.errors import Damaged, Refused, one_line
 from trainer.rundir.files import to_yaml, write_whole
 from trainer.rundir.moved import up_to_date
-from trainer.rundir.run_dir import OVERRIDES, located, shown
+from trainer.rundir.run_dir import shown
 from trainer.rundir.stored import MOST_YAML, as_mapping, parse_yaml, read_object, read_text
 from trainer.sweep.folder import SEARCH, jobs_of, resume_command
 from trainer.sweep.grid import Composer

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.cli.begin import SIGNALS, signals_wait
-from trainer.rundir import run_dir
+from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
 
 WARM = "trainer.sweep.warm"  # what the process that forks the others imports
@@ -185,7 +185,7 @@ def work(task: Callable[[Path, float], int], path: Path, slot: Slot, lifeline: C
 def _names_its_gpu(path: Path) -> bool:
     """Whether a run says itself which of all GPUs it wants."""
     with contextlib.suppress(Refused):  # a damaged configuration: the run will say so
-        return re.fullmatch(r"cuda:\d+", str(run_dir.frozen(path)["train"].get("device"))) is not None
+        return re.fullmatch(r"cuda:\d+", str(configuration.frozen(path)["train"].get("device"))) is not None
     return False
 
 

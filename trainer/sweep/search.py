@@ -19,11 +19,11 @@ from typing import Any
 from omegaconf import read_write
 
 from trainer.cli.display import tell
-from trainer.rundir import run_dir, trust
+from trainer.rundir import configuration, lock, run_dir, trust
 from trainer.rundir.errors import Damaged, Locked, Refused
 from trainer.rundir.moved import up_to_date
 from trainer.rundir.names import job_name
-from trainer.rundir.stored import as_mapping, parse_yaml
+from trainer.rundir.stored import as_mapping, parse_yaml, read_mapping
 from trainer.runs import find_runs
 from trainer.sweep import folder as sweep_folder
 from trainer.sweep import results, study
@@ -178,7 +178,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(run_dir.locked(folder))
+            stack.enter_context(lock.locked(folder))
         except Locked:
             raise Refused(
                 f"{run_dir.shown(folder)}: another process goes on with this search; wait for it, or stop it"
@@ -215,7 +215,7 @@ class Search(Planned):
         self.known: dict[str, Path] = {}  # by their configurations
         for path in self.numbers:
             with contextlib.suppress(Refused):  # a damaged one costs itself, and is like no other
-                self.known[sweep_folder.identity(run_dir.frozen(path))] = path
+                self.known[sweep_folder.identity(configuration.frozen(path))] = path
         self.check_study()
         self.twin: tuple[int, Path] | None = None  # a trial that waits for one that is the same
         self.told: set[Path] = set()
@@ -321,7 +321,7 @@ class Search(Planned):
         path = self.folder / name
         Trial(number, p.metric, p.maximize, self.asked.pruner, p.epochs).write(path)
         sweep_folder.refuse_links(self.folder, [path])
-        run_dir.freeze(path, job.config, job.hydra, list(job.overrides))
+        configuration.freeze(path, job.config, job.hydra, list(job.overrides))
         self.known[key], self.numbers[path] = path, number
         self.running.add(path)
         return path
@@ -371,7 +371,7 @@ class Search(Planned):
         lines = [f"{'pruned':<11} {pruned} of {len(records)} runs"] if pruned else []
         for record, *_ in results.ranked(records, self.settings)[:1]:
             with contextlib.suppress(Refused, KeyError, TypeError):  # damaged since it ended; its numbers are shown
-                sources = run_dir.read_mapping(record.path / run_dir.HYDRA)["hydra"]["runtime"]["config_sources"]
+                sources = read_mapping(record.path / configuration.HYDRA)["hydra"]["runtime"]["config_sources"]
                 own = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
                 words = [*own, *overrides_of(record.path)]
                 if self.named is None or all(

@@ -22,7 +22,7 @@ from trainer.cli.config import check_node
 from trainer.cli.display import listed, loading_progress, tell
 from trainer.cli.explain import FULL, explain_os_error
 from trainer.cli.outcome import EXIT
-from trainer.rundir import run_dir
+from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
 from trainer.sweep import folder as sweep_folder
 from trainer.sweep import results
@@ -219,7 +219,9 @@ def slots_of(s: SweepSettings, gpus: int, jobs: int) -> list[Slot]:
 def on_cpu(queue: Planned) -> bool:
     """Whether all jobs that are left say that they compute on CPUs."""
     with contextlib.suppress(Refused):  # a damaged configuration: its job will say so
-        return bool(queue.todo) and all(run_dir.frozen(path)["train"].get("device") == "cpu" for path in queue.todo)
+        return bool(queue.todo) and all(
+            configuration.frozen(path)["train"].get("device") == "cpu" for path in queue.todo
+        )
     return False
 
 

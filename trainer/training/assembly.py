@@ -17,7 +17,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 
 from trainer.rundir.errors import Refused, one_line
-from trainer.rundir.run_dir import Summary
+from trainer.rundir.summary import Summary
 from trainer.training.distributed import World
 from trainer.training.stop import StopRequest
 

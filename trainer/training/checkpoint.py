@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import torch
 
 from data.fingerprint import difference
-from trainer.rundir import run_dir
+from trainer.rundir import configuration
 from trainer.rundir.errors import Damaged, Refused, one_line
 from trainer.rundir.files import finite, write_whole
 from trainer.rundir.moved import up_to_date
@@ -109,7 +109,7 @@ def other_run(state: Mapping[str, Any], config: Mapping[str, Any], summary: Mapp
     Args:
         summary: read before the checkpoint, which may so be ahead of it, as it is after a kill.
     """
-    if other := run_dir.difference(config, state["config"]):
+    if other := configuration.difference(config, state["config"]):
         return other
     if state["kind"] == "best":
         name, mine, theirs = "best", state["best"], summary.get("best")
@@ -120,7 +120,7 @@ def other_run(state: Mapping[str, Any], config: Mapping[str, Any], summary: Mapp
     if not theirs or (mine and mine["epoch"] > theirs["epoch"]):
         return None
     shared = {key: value for key, value in theirs.items() if key != "note"}
-    return run_dir.difference(finite({key: (mine or {}).get(key) for key in shared}), shared, name)
+    return configuration.difference(finite({key: (mine or {}).get(key) for key in shared}), shared, name)
 
 
 # What a checkpoint holds at least, by dotted keys.

@@ -20,11 +20,11 @@ from trainer.cli.command import refuse
 from trainer.cli.config import check_config
 from trainer.cli.display import Display, Logged, tell
 from trainer.cli.outcome import EXIT, outcome
-from trainer.rundir import run_dir
+from trainer.rundir import configuration, lock, run_dir
 from trainer.rundir.errors import Interrupted, Lost, Refused
 from trainer.rundir.files import append_line
 from trainer.rundir.provenance import git_facts, process_facts, versions
-from trainer.rundir.run_dir import Summary
+from trainer.rundir.summary import Summary
 from trainer.rundir.text import counted
 from trainer.training.announce import announce, closing_facts
 from trainer.training.assembly import GIVEN, assemble
@@ -58,7 +58,7 @@ def train(cfg: DictConfig, judge_of: JudgeOf, trusted: bool = False) -> int:
         if world.size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise Refused(ONE_RUN)
         path = Path(world.of_main(HydraConfig.get().runtime.output_dir))
-        with run_dir.locked(path) if world.main else contextlib.nullcontext(True) as alone:
+        with lock.locked(path) if world.main else contextlib.nullcontext(True) as alone:
             try:
                 return start_or_resume(config, path, stop, world, judge_of, trusted, alone=alone)
             except (Interrupted, Lost, Refused) as error:
@@ -81,13 +81,13 @@ def run_job(path: Path, judge_of: JudgeOf, asked: float = math.inf) -> int:
             at is not done again.
     """
     try:
-        home = run_dir.started_in(path)  # relative paths in the configuration are meant there
+        home = configuration.started_in(path)  # relative paths in the configuration are meant there
         with (
             contextlib.chdir(home if home and home.is_dir() else "."),
             StopRequest() as stop,
-            run_dir.locked(path) as alone,
+            lock.locked(path) as alone,
         ):
-            config = run_dir.frozen(path)
+            config = configuration.frozen(path)
             summary = Summary.read(path).data
             failed = summary.get("status") == "failed" and (path / "summary.json").stat().st_mtime > asked
             if failed or run_dir.is_over(summary, config):
@@ -142,7 +142,7 @@ def start_or_resume(
         alone: whether another process that trains there would be noticed.
     """
     run_dir.check_own(path)
-    frozen, changes = run_dir.frozen(path), {}
+    frozen, changes = configuration.frozen(path), {}
     if config["train"].get("resume") is not None:  # a damaged configuration may lack it, as check_config will say
         changes = changed_keys(config)
         if not trusted:
@@ -152,14 +152,14 @@ def start_or_resume(
             run_dir.check_extras(path)
         check_config(config, assemble, GIVEN)
         refuse_other(config, frozen, path)
-    effective = config if frozen is None else run_dir.effective(frozen, path, changes)
+    effective = config if frozen is None else configuration.effective(frozen, path, changes)
     check_config(effective, assemble, GIVEN)
     summary = Summary.read(path)
     summary.writes = world.main
     status, done = summary.data.get("status"), summary.data.get("epochs", 0)
     if run_dir.is_over(summary.data, effective):
         if world.main:
-            run_dir.record_changes(path, {key: changes[key] for key in run_dir.MOVABLE if key in changes})
+            configuration.record_changes(path, {key: changes[key] for key in configuration.MOVABLE if key in changes})
             facts = closing_facts(path, summary.data)
             tell(f"{status} already; nothing to do", *(f"{name:<11} {value}" for name, value in facts.items()))
         return EXIT[status]
@@ -176,11 +176,11 @@ def start_or_resume(
         world.barrier()  # every process has read what is there
         if frozen is None and world.main:
             hydra_yaml = OmegaConf.to_yaml(HydraConfig.instance().cfg)
-            run_dir.freeze(path, config, hydra_yaml, list(HydraConfig.get().overrides.task))
+            configuration.freeze(path, config, hydra_yaml, list(HydraConfig.get().overrides.task))
         for logger in training.loggers:  # these check what is there, before anything changes
             logger.start(path, training.columns(), training.group_columns(), training.progress.epoch)
         if world.main:
-            run_dir.record_changes(path, changes)
+            configuration.record_changes(path, changes)
         if done and not restored:
             training.display.say("checkpoints/last.pt is gone: the run starts again from step 0")
         return train_to_end(training, alone)
@@ -190,7 +190,7 @@ def refuse_other(config: dict, frozen: dict | None, path: Path) -> None:
     """Raises Refused where the run in `path` has another configuration than the one that is asked for."""
     if frozen is None:
         return
-    if other := run_dir.difference(run_dir.located(config), run_dir.located(frozen, path)):
+    if other := configuration.difference(configuration.located(config), configuration.located(frozen, path)):
         raise Refused(
             f"{path}: holds a run with another configuration ({other}); nothing was changed; "
             f"choose another hydra.run.dir, or go on with that run: {run_dir.resume_command(path, trusted=False)}"
@@ -209,10 +209,10 @@ def changed_keys(config: dict) -> dict[str, Any]:
         key = override.lstrip("+~").partition("=")[0]
         if key in ("train.resume", "hydra.mode"):  # Hydra adds the latter itself
             continue
-        if key not in run_dir.RESUMABLE:
-            raise Refused(run_dir.not_resumable(override))
+        if key not in configuration.RESUMABLE:
+            raise Refused(configuration.not_resumable(override))
         changes[key] = OmegaConf.select(composed, key)
-        if key in run_dir.MOVABLE and isinstance(changes[key], str):
+        if key in configuration.MOVABLE and isinstance(changes[key], str):
             changes[key] = str(Path(changes[key]).expanduser().absolute())
             if not Path(changes[key]).exists():
                 raise Refused(f"{key}={changes[key]}: no such file or folder")
@@ -224,6 +224,7 @@ def train_to_end(t: Training, alone: bool) -> int:
     from trainer.training.loop import fit, record
 
     process, facts = process_facts(), {"versions": versions(), "git": git_facts()}
+    facts["higher_is_better"] = list(t.objective.higher_is_better)
     record(t, status="running", test=None, **facts, process=process, error=None)
     try:
         announce(t, alone)

@@ -7,8 +7,8 @@ from typing import Any
 
 from data import Facts
 from trainer.cli.config import check_call
+from trainer.rundir.configuration import difference
 from trainer.rundir.errors import Refused
-from trainer.rundir.run_dir import difference
 from trainer.training import checkpoint
 from trainer.training.loggers import check_row
 from trainer.training.state import Progress, Training

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from data import Batch, Dataset, Source, augment_seed, epoch_order
 from optim import refresh_rates
 from trainer.cli.display import Display
-from trainer.rundir.run_dir import Summary
+from trainer.rundir.summary import Summary
 from trainer.training import coefficients
 from trainer.training.anomaly import Watch
 from trainer.training.device import autocast, random_state, set_random_state

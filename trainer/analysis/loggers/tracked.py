@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from trainer.analysis.pictures import confusion_picture
-from trainer.rundir import run_dir
+from trainer.rundir import configuration
 from trainer.rundir.stored import MOST_TABLE, read_text
 from trainer.training.loggers import AskPredicted, Row
 from trainer.training.predictions import CHOOSING
@@ -69,7 +69,7 @@ def hyper_parameters(run: Path) -> dict[str, bool | int | float | str]:
 
     Nulls are left out; lists are texts.
     """
-    flat = dict(_flat("", run_dir.frozen(run)))
+    flat = dict(_flat("", configuration.frozen(run)))
     return {k: v for k, v in flat.items() if k != "train" and not k.startswith("logger.")}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.analysis.loggers.tracked import confusion, needs, numbers, recorded, results
-from trainer.rundir import run_dir
+from trainer.rundir import configuration
 from trainer.rundir.errors import Refused
 from trainer.rundir.files import write_json
 from trainer.rundir.stored import read_object
@@ -58,7 +58,7 @@ class Wandb:
             group=self.group,
             id=kept["id"],
             resume="allow" if self.mode == "online" else None,  # offline, wandb only warns that there is no server
-            config=run_dir.frozen(run),
+            config=configuration.frozen(run),
             reinit="finish_previous",  # in a sweep, one that failed
             settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
         )
