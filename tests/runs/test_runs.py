@@ -287,7 +287,7 @@ DAMAGE = {
     ("summary.json", b'{"status": "running", "process": {"pid": "x"}}'): "summary.json: process is not",
     ("summary.json", b'{"status": "finished", "epochs": 4}'): "metrics.csv: has 3 rows, and summary.json says 4",
     (".hydra/config.yaml", None): ".hydra/config.yaml: Is a directory",
-    (".hydra/config.yaml", b""): ".hydra/config.yaml: not the configuration of a run",
+    (".hydra/config.yaml", b""): ".hydra/config.yaml: should hold a mapping, and holds nothing",
     (".hydra/config.yaml", b"- a\n- b\n"): ".hydra/config.yaml: should hold a mapping",
     (".hydra/config.yaml", b"seed: 0\n"): ".hydra/config.yaml: not the configuration of a run",
     (".hydra/config.yaml", b"train: {epochs: 1\n"): ".hydra/config.yaml: not readable as YAML",

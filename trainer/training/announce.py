@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.cli.config import show
 from trainer.cli.display import listed, number
-from trainer.rundir import run_dir
+from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
-from trainer.rundir.frozen import load_config
 from trainer.rundir.text import counted
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def model_name(t: Training) -> str:
     if not t.world.main:  # only the first process prints
         return name
     with contextlib.suppress(Refused):  # a damaged .hydra/hydra.yaml: a run does without the choice
-        choice = load_config(t.run).get("model")
+        choice = configuration.choices(t.run).get("model")
         return f"{choice} ({name})" if choice else name
     return name
 
