@@ -33,7 +33,7 @@ class Stream(io.FileIO):
 
     lost: OSError | None = None  # why, the first time
 
-    def write(self, content: Any) -> int | None:
+    def write(self, content: Any, /) -> int:
         try:
             return super().write(content)
         except OSError as error:

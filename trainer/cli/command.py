@@ -9,7 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from trainer.cli.begin import finish, signals_raise
 from trainer.cli.commands import COMMANDS
@@ -48,6 +48,14 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(trust.FLAG, dest="trusted", action="store_true", help=trust.HELP)
 
 
+class Parser(argparse.ArgumentParser):
+    """The parser of a command; a mistake is refused."""
+
+    def error(self, message: str) -> NoReturn:
+        message = message.replace("the following arguments are required", "missing")
+        raise Refused(f"{message}; --help lists what there is")
+
+
 def run_command(name: str, module: Any, words: Sequence[str]) -> int:
     """Runs one command of ``trainer.cli.commands`` and returns 0; a failure ends the process with its exit status.
 
@@ -55,20 +63,13 @@ def run_command(name: str, module: Any, words: Sequence[str]) -> int:
         module: has `add_arguments` and `main`; optional are `EPILOG`, the end of its help, and `prepared`, which
             rewrites its words.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python -m trainer {name}", description=COMMANDS[name].line, epilog=getattr(module, "EPILOG", None)
     )
-    parser.error = refuse_arguments
     module.add_arguments(parser)
     with one_line_mistakes(shown if name in ("resume", "show") else whole):
         module.main(parser.parse_intermixed_args(getattr(module, "prepared", list)(words)))
     return EXIT["finished"]
-
-
-def refuse_arguments(message: str) -> None:
-    """Turns an error of argparse into a refusal."""
-    message = message.replace("the following arguments are required", "missing")
-    raise Refused(f"{message}; --help lists what there is")
 
 
 def plain_warnings() -> None:

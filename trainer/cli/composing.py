@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import hydra._internal.hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -47,18 +47,18 @@ class Loader(ConfigLoaderImpl):
             return self.placed(super().load_configuration(config_name, overrides, *how))
         parsed = OverridesParser.create().parse_overrides(overrides)
         of_jobs = [o for o in parsed if not o.is_sweep_override() and self.is_of_jobs(o)]
-        shared = [o.input_line for o in parsed if o not in of_jobs]
+        shared = [typed(o) for o in parsed if o not in of_jobs]
         config = super().load_configuration(config_name, shared, *how)
         for override in of_jobs:  # Hydra's own settings may refer to them
             with suppress(ConfigCompositionException):
                 self._apply_overrides_to_config([override], config)
-        config.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
+        config.hydra.overrides.task = [typed(o) for o in parsed if not o.is_hydra_override()]
         return self.placed(config)
 
     def placed(self, config: DictConfig) -> DictConfig:
         """With ~ as somebody's home where Hydra makes directories; it would make one called ~."""
         for node in (config.hydra.run, config.hydra.sweep):
-            text = OmegaConf.to_container(node, resolve=False)["dir"]
+            text = plain(node, resolve=False)["dir"]
             if not isinstance(text, str) or text.startswith("${run_dir:"):  # that one would make the directory
                 continue
             if text.startswith("${"):
@@ -80,7 +80,20 @@ class Loader(ConfigLoaderImpl):
         return not own and not self.is_choice(override)
 
 
+def typed(override: Override) -> str:
+    """The word on the command line that an override was read from."""
+    assert override.input_line is not None  # Hydra's parser keeps it
+    return override.input_line
+
+
+def plain(config: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
+    """A configuration as plain dicts, lists and values; enumerations by their names."""
+    found = OmegaConf.to_container(config, resolve=resolve, enum_to_str=True)
+    assert isinstance(found, dict)
+    return cast(dict[str, Any], found)
+
+
 def install(made: list[str]) -> None:
     """Has Hydra compose with :class:`Loader`, for which it has no setting."""
     Loader.made = made
-    hydra._internal.hydra.ConfigLoaderImpl = Loader
+    hydra._internal.hydra.ConfigLoaderImpl = Loader  # type: ignore[misc]  # Hydra has no setting for it

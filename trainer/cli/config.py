@@ -6,6 +6,7 @@ argument's annotated type. This module does not import torch: it is on the way o
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import difflib
 import functools
@@ -20,7 +21,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import InitVar, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from hydra._internal.utils import _locate, get_args_parser
 from omegaconf import OmegaConf
@@ -113,6 +114,15 @@ def help_page() -> str:
     )  # Hydra substitutes in it
 
 
+class _Flags(argparse.ArgumentParser):
+    """Hydra's flags; a mistake is refused."""
+
+    given: Sequence[str] = ()
+
+    def error(self, message: str) -> NoReturn:
+        _refuse_flag(self.given, message)
+
+
 def flags_first(arguments: list[str]) -> list[str]:
     """The command line with its flags before its overrides: where they stand between two, argparse refuses them.
 
@@ -122,8 +132,8 @@ def flags_first(arguments: list[str]) -> list[str]:
     for text in (*arguments, os.getcwd()):  # what is written down of a run
         if any("\udc80" <= c <= "\udcff" for c in text):  # bytes that Python could not decode
             raise Refused(f"{text}: {_undecoded(text)}")
-    parser = get_args_parser()
-    parser.error = functools.partial(_refuse_flag, arguments)
+    parser = _Flags(parents=[get_args_parser()], add_help=False)
+    parser.given = arguments
     parsed = parser.parse_intermixed_args(arguments)
     if parsed.experimental_rerun is not None:
         raise Refused("--experimental-rerun: would unpickle a file; use resume RUN_DIR")
@@ -158,7 +168,7 @@ def only_answers(arguments: list[str]) -> bool:
     return any(flags)
 
 
-def _refuse_flag(arguments: Sequence[str], message: str) -> None:
+def _refuse_flag(arguments: Sequence[str], message: str) -> NoReturn:
     """Raises Refused with the line about a flag that does not exist; perhaps it is a key of a group."""
     of_all_data = OmegaConf.load(CONF / "config.yaml").data
     for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
@@ -243,7 +253,7 @@ def check_call(key: str, values: Mapping[str, Any], target: Callable[..., Any], 
             continue
         if not conforms(value, hint):
             raise Refused(f"{prefix}{name}={show(value)}: must be {describe(hint)}")
-        if is_dataclass(hint):
+        if inspect.isclass(hint) and is_dataclass(hint):
             check_call(f"{prefix}{name}", value, hint, ())
     for name in own:
         given_value = values.get(name, parameters[name].default)
@@ -259,10 +269,9 @@ def argument_types(target: Callable[..., Any]) -> dict[str, Any]:
     if inspect.isclass(target):
         for base in reversed(target.__mro__) if is_dataclass(target) else ():  # fields may come from other modules
             written.append((vars(base).get("__annotations__", {}), vars(sys.modules[base.__module__])))
-        called = target.__new__ if target.__init__ is object.__init__ else target.__init__
+        called = inspect.unwrap(target.__new__ if target.__init__ is object.__init__ else target.__init__)
     else:
-        called = target if inspect.isroutine(target) else target.__call__
-    called = inspect.unwrap(called)
+        called = inspect.unwrap(target if inspect.isroutine(target) else type(target).__call__)
     written.append((getattr(called, "__annotations__", {}), getattr(called, "__globals__", {})))
     hints = {}
     for texts, names in written:

@@ -30,7 +30,8 @@ def rendered(
     """
     import matplotlib
 
-    file, settings = io.BytesIO(), {"text.parse_math": False} | FONTS | (look or {})
+    settings: dict[Any, Any] = {"text.parse_math": False} | FONTS | (look or {})
+    file = io.BytesIO()
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks: boxes have to do
         warnings.filterwarnings("ignore", "constrained_layout not applied")  # too small a size was asked for

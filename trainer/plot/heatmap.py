@@ -111,10 +111,12 @@ def colours_of(maps: Sequence[dict[tuple[Any, ...], Cell]]) -> Normalize:
 
 def cell_side(x: Scale, y: Scale) -> tuple[float, float]:
     """Inches of a cell, so that its number is legible and the map has the size of a column."""
-    return tuple(
-        min(most, max(whole / len(scale.values), min(0.2, 9 / len(scale.values))))
-        for scale, most, whole in ((x, 0.62, 3.2), (y, 0.5, 2.9))
-    )
+    return side(x, 0.62, 3.2), side(y, 0.5, 2.9)
+
+
+def side(scale: Scale, most: float, whole: float) -> float:
+    """Inches of one side of a cell: at most `most`, about `whole` of all together."""
+    return min(most, max(whole / len(scale.values), min(0.2, 9 / len(scale.values))))
 
 
 def draw_map(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Normalize, better: bool) -> None:
@@ -147,10 +149,10 @@ def draw_points(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Nor
     kept = {place: cell for place, cell in panel.cells.items() if cell.n}
     lost = [place for place, cell in panel.cells.items() if not cell.n]
     colours = look.colour_map(reverse=not better)(norm([cell.mean for cell in kept.values()]))
-    where = [[scale.place(place[i]) for place in kept] for i, scale in enumerate(scales)]
-    axis.scatter(*where, c=colours, s=26, edgecolors="0.3", linewidths=0.4, zorder=3)
-    crosses = [[scale.place(place[i]) for place in lost] for i, scale in enumerate(scales)]
-    axis.scatter(*crosses, marker="x", c="0.35", s=18, linewidths=1, zorder=2)
+    x, y = ([scale.place(place[i]) for place in kept] for i, scale in enumerate(scales))
+    axis.scatter(x, y, c=colours, s=26, edgecolors="0.3", linewidths=0.4, zorder=3)
+    x, y = ([scale.place(place[i]) for place in lost] for i, scale in enumerate(scales))
+    axis.scatter(x, y, marker="x", c="0.35", s=18, linewidths=1, zorder=2)
     axis.grid(True)
 
 

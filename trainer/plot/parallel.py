@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,23 +50,23 @@ def parallel_figure(
     lines = np.column_stack([*heights, np.full(len(order), DIVERGED)])
     places = np.broadcast_to(np.arange(len(keys) + 1.0), lines.shape)
     lost = len(shown) - len(finite)
-    shares = norm([values[i] for i in order[lost:]]) if finite else np.zeros(0)
+    shares = np.asarray(norm([values[i] for i in order[lost:]])) if finite else np.zeros(0)
     lines[lost:, -1] = shares if better else 1 - shares
     points = np.stack((places, lines), axis=-1)
-    dashed = {"colors": look.GREY, "alpha": 0.5, "linewidths": 0.9, "linestyles": [(0, (3, 2))]}
-    axis.add_collection(LineCollection(points[:lost], joinstyle="round", zorder=2, **dashed))
-    solid = {"colors": shades(shares), "alpha": alpha, "linewidths": 1.2, "capstyle": "projecting"}
-    axis.add_collection(LineCollection(points[lost:], joinstyle="round", zorder=2, **solid))
+    dashed: dict[str, Any] = {"colors": look.GREY, "alpha": 0.5, "linewidths": 0.9, "linestyles": [(0, (3, 2))]}
+    axis.add_collection(LineCollection([*points[:lost]], joinstyle="round", zorder=2, **dashed))
+    solid: dict[str, Any] = {"colors": shades(shares), "alpha": alpha, "linewidths": 1.2, "capstyle": "projecting"}
+    axis.add_collection(LineCollection([*points[lost:]], joinstyle="round", zorder=2, **solid))
     for place, scale in enumerate(scales):
-        places, texts = scale.ticks()
-        draw_axis(axis, place, texts, [height(scale, t, placed=True) for t in places])
+        marks, texts = scale.ticks()
+        draw_axis(axis, place, texts, [height(scale, mark, placed=True) for mark in marks])
     draw_metric(axis, len(keys), norm, better, finite)
     if lost:
         axis.text(len(keys) + 0.06, DIVERGED, f"diverged ({lost})", va="center", color="0.35", fontsize=8)
-    name_axes(axis, [*keys, words(metric)], DIVERGED if lost else -0.05)
+    name_axes(figure, axis, [*keys, words(metric)], DIVERGED if lost else -0.05)
     look.heading(figure, title)
-    dashed = f"dashed: {lost} diverged" if lost else ""
-    look.caption(figure, f"{len(finite)} runs, the best on top", dashed, at_best(metric), unfinished(records))
+    ended = f"dashed: {lost} diverged" if lost else ""
+    look.caption(figure, f"{len(finite)} runs, the best on top", ended, at_best(metric), unfinished(records))
     return figure
 
 
@@ -80,7 +80,7 @@ def at_best(metric: str) -> str:
     return f"{words(metric)} at the best epoch" if metric.startswith(("train/", "val/", "optim/", "time/")) else ""
 
 
-def heights_of(scale: Scale, values: Sequence[object]) -> list[float]:
+def heights_of(scale: Scale, values: Sequence[Any]) -> list[float]:
     """Where lines cross an axis, the last above; many that share a value are spread around it, so that all are seen."""
     of_value = {value: height(scale, value) for value in scale.values}
     found = [of_value[value] for value in values]
@@ -94,7 +94,7 @@ def heights_of(scale: Scale, values: Sequence[object]) -> list[float]:
     return found
 
 
-def height(scale: Scale, value: object, placed: bool = False) -> float:
+def height(scale: Scale, value: Any, placed: bool = False) -> float:
     """Where a value stands on its axis, from 0 to 1; `placed`: the value is a place already."""
     places = [scale.place(v) for v in scale.values]
     low, high = min(places), max(places)
@@ -126,6 +126,8 @@ def draw_metric(axis: Axes, place: int, norm: Normalize, better: bool, values: S
     axis.imshow(strip, extent=(place, place + STRIP, 0, 1), origin="lower", aspect="auto", zorder=4)
     if not values:
         return
+    assert norm.vmin is not None  # look.colour_range gives
+    assert norm.vmax is not None  # both
     locator = LogLocator(subs=(1, 2, 5)) if isinstance(norm, LogNorm) else MaxNLocator(6)
     marks = [float(f"{v:.10g}") for v in locator.tick_values(norm.vmin, norm.vmax) if norm.vmin <= v <= norm.vmax]
     for value, text in zip(marks, labels(marks), strict=True):
@@ -134,11 +136,11 @@ def draw_metric(axis: Axes, place: int, norm: Normalize, better: bool, values: S
         axis.text(place + STRIP + 0.04, y, text, ha="left", va="center", fontsize=8)
 
 
-def name_axes(axis: Axes, names: Sequence[str], bottom: float) -> None:
+def name_axes(figure: Figure, axis: Axes, names: Sequence[str], bottom: float) -> None:
     """Names above the axes, long ones in two lines."""
     axis.set(xlim=(-0.45, len(names) - 1 + 0.45), ylim=(bottom - 0.03, 1.0 + 0.06), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
-    distance = axis.figure.get_figwidth() * 72 / (len(names) + 0.5)  # points between two axes
+    distance = figure.get_figwidth() * 72 / (len(names) + 0.5)  # points between two axes
     folded = [name if 5.6 * len(name) < distance else name.replace(".", ".\n").replace(" ", "\n") for name in names]
     lengths = [5.6 * max(map(len, text.split("\n"))) for text in folded]
     touch = any((a + b) / 2 > distance for a, b in pairwise(lengths))

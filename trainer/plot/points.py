@@ -62,7 +62,7 @@ def over_figure(
     set_axes(axis, found.values(), not higher_is_better(records, metrics[-1]))
     mark_diverged(axis, lost, bool(categories))
     if any(lost.values()):
-        cross = {"marker": "x", "linestyle": "none", "markersize": 6, "markeredgewidth": 1.6}
+        cross: dict[str, Any] = {"marker": "x", "linestyle": "none", "markersize": 6, "markeredgewidth": 1.6}
         handles.append(Line2D([], [], color=look.GREY, **cross))
         texts.append("diverged")
     look.ticks(axis.xaxis, scale)
@@ -103,8 +103,10 @@ def mark_diverged(axis: Axes, lost: dict[int, list[float]], coloured: bool) -> N
     rows = [i for i in lost if lost[i]]
     for row, i in enumerate(rows):
         colour = look.CATEGORIES[i % len(look.CATEGORIES)] if coloured else "0.35"
-        look_of = {"marker": "x", "linestyle": "none", "markersize": 6, "markeredgewidth": 1.6, "zorder": 4}
-        axis.plot(lost[i], [0.04 + 0.055 * row] * len(lost[i]), color=colour, transform=where, clip_on=False, **look_of)
+        axis.plot(
+            lost[i], [0.04 + 0.055 * row] * len(lost[i]), color=colour, transform=where, clip_on=False, zorder=4,
+            marker="x", linestyle="none", markersize=6, markeredgewidth=1.6,
+        )  # fmt: skip
 
 
 def dots_figure(

@@ -70,7 +70,7 @@ class Scale:
     def _apart(self) -> bool:
         """Whether labels at the values would not touch."""
         places = [self.place(v) for v in self.values]
-        return len(places) < 2 or min(np.diff(places)) > (places[-1] - places[0]) / (1.6 * FEW)
+        return len(places) < 2 or float(min(np.diff(places))) > (places[-1] - places[0]) / (1.6 * FEW)
 
 
 def numeric(values: Sequence[Any]) -> bool:

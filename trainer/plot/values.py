@@ -91,7 +91,7 @@ def at_best_epoch(record: RunRecord, column: str) -> float:
     if column not in curves:
         return math.nan
     best = (record.best or {}).get("epoch")
-    rows = np.flatnonzero(curves["epoch"] == best) if best is not None and "epoch" in curves else []
+    rows = np.flatnonzero(curves["epoch"] == best) if best is not None and "epoch" in curves else np.empty(0, int)
     if len(rows):
         return float(curves[column][rows[-1]])
     finite = curves[column][np.isfinite(curves[column])]

@@ -21,7 +21,11 @@ from omegaconf._utils import get_yaml_loader
 ALONE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # neither flag exists on Windows
 
 
-class YamlLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+FastLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # where PyYAML was built with libyaml
+FastDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class YamlLoader(FastLoader):
     """Plain values by OmegaConf's rules (1e-3 is a number, a date is text), ten times as fast as its own loader."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -36,7 +40,7 @@ class YamlLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
 YamlLoader.yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
 
 
-class YamlDumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):
+class YamlDumper(FastDumper):
     """Quotes what OmegaConf would not read as the text that it is, and writes twice what is there twice."""
 
     def ignore_aliases(self, data: Any) -> bool:

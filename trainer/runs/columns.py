@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ BEST = ("best/metric", "best/value", "best/epoch", "best/mode")
 
 def row(record: RunRecord) -> Row:
     """A run as a row: the columns that :func:`known` lists."""
-    columns = {"path": str(record.path), "name": record.name, "status": record.status, "error": record.error}
+    columns: Row = {"path": str(record.path), "name": record.name, "status": record.status, "error": record.error}
     columns |= record.config
     if record.best:
         columns |= {name: record.best.get(name[5:]) for name in BEST}
@@ -88,9 +89,9 @@ class Names:
 def sort(rows: list[Row], keys: Sequence[tuple[str, bool]]) -> list[Row]:
     """The rows in the order of their values in the columns, each descending or not; what is missing comes last."""
     for column, descending in reversed(keys):
-        there = [r for r in rows if not missing(r.get(column))]
-        there.sort(key=lambda r, column=column: sort_key(r[column]), reverse=descending)
-        rows = there + [r for r in rows if missing(r.get(column))]
+        there = [(sort_key(r[column]), r) for r in rows if not missing(r.get(column))]
+        there.sort(key=operator.itemgetter(0), reverse=descending)
+        rows = [r for _, r in there] + [r for r in rows if missing(r.get(column))]
     return rows
 
 

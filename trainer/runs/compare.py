@@ -11,6 +11,7 @@ be folders of runs that differ in their seed only.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -59,7 +60,7 @@ class Side:
         """Seed -> value; several runs of one seed are no repetition, and count once, with their mean."""
         by_seed: dict[Any, list[float]] = {}
         for record in self.finished:
-            value = row(record).get(metric)
+            value = row(record).get(metric, math.nan)
             if not missing(value):
                 by_seed.setdefault(record.config.get(SEED), []).append(float(value))
         return {seed: sum(values) / len(values) for seed, values in by_seed.items()}
@@ -212,9 +213,9 @@ def heads(a: Side, b: Side) -> Iterator[Text]:
 
 def tables(a: Side, b: Side) -> Iterator[Table | Text]:
     """Configuration, metrics, and the rest; nothing for what is the same."""
-    changed = [(key, *(show_setting(s.run.config, key) for s in (a, b))) for key in settings(a, b)]
+    changed = [(key, show_setting(a.run.config, key), show_setting(b.run.config, key)) for key in settings(a, b)]
     if seeds(a) != seeds(b):
-        changed.append((SEED, *(" ".join(map(text, seeds(s))) for s in (a, b))))
+        changed.append((SEED, " ".join(map(text, seeds(a))), " ".join(map(text, seeds(b)))))
     if changed:
         yield _side_by_side("configuration", changed)
     else:
@@ -268,24 +269,24 @@ def notes(a: Side, b: Side) -> Iterator[Text]:
             yield Text(f"{letter} is {s.run.status}: {s.run.error}")
     found = {metric.name: metric for metric in metrics(a, b)}
     judged = next((n for n in found if n.startswith("test/") and n != "test/loss"), next(iter(found), None))
-    if judged is None or found[judged].difference is None:
+    difference = None if judged is None else found[judged].difference
+    if judged is None or difference is None:
         yield Text("no metric that both have")
         return
-    metric = found[judged]
-    verdict = metric.test.verdict
+    verdict = found[judged].test.verdict
     if not _is_repeated(a, b):
         only = "the two differ in their seed only: that is chance" if not settings(a, b) else None
         verdict = only or "one run each says nothing of chance: repeat both with several seeds"
-    yield Text(f"{judged}: {_better(metric, a, b)}; {verdict}")
+    yield Text(f"{judged}: {_better(judged, difference, a.run)}; {verdict}")
 
 
-def _better(metric: Metric, a: Side, b: Side) -> str:
-    if metric.difference == 0:
+def _better(metric: str, difference: float, run: RunRecord) -> str:
+    if difference == 0:
         return "A and B are the same"
-    name = metric.name.removeprefix("best ").removeprefix("test/").removeprefix("final/")
-    is_high = metric_direction(name, a.run) == "max"
-    winner = "B" if (metric.difference > 0) == is_high else "A"
-    return f"{winner} is better by {digits(abs(metric.difference))}"
+    name = metric.removeprefix("best ").removeprefix("test/").removeprefix("final/")
+    is_high = metric_direction(name, run) == "max"
+    winner = "B" if (difference > 0) == is_high else "A"
+    return f"{winner} is better by {digits(abs(difference))}"
 
 
 def flat(a: Side, b: Side) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
@@ -114,8 +114,8 @@ def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Ta
         sizes[name] = min(whole, sizes[name] - over()) if width is not None else whole
     table = Table()
     for i in shown:
-        justify = "right" if is_numeric(sheet, sheet.columns[i]) else "left"
-        how = {"overflow": "fold"}
+        justify: JustifyMethod = "right" if is_numeric(sheet, sheet.columns[i]) else "left"
+        how: dict[str, Any] = {"overflow": "fold"}
         if i == name:
             how = {"overflow": "ellipsis", "no_wrap": True, "max_width": max(sizes[i], cell_len(heads[i]))}
         table.add_column(Text(heads[i]), justify=justify, **how)
@@ -150,7 +150,7 @@ class Cells:
 
 
 def _style(column: str, r: Row) -> str:
-    return STYLES.get(r.get("status"), "") if column == "status" else ""
+    return STYLES.get(r.get("status", ""), "") if column == "status" else ""
 
 
 def _least_telling(sheet: Sheet, body: list[list[str]]) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from trainer.rundir.errors import Refused
 from trainer.rundir.records import canonical
@@ -42,11 +42,21 @@ def parse(text: str, column: Callable[[str], str]) -> Condition:
         raise Refused("--where: too many parentheses") from error
 
 
+class Token(NamedTuple):
+    """A part of a condition."""
+
+    text: str
+    is_quoted: bool
+    is_word: bool  # and no word or sign of the grammar
+    at: int
+
+
 class _Parser:
     """Reads a condition from left to right; one method a line of the grammar."""
 
     def __init__(self, text: str, column: Callable[[str], str]):
-        self.text, self.column, self.tokens, self.at = text, column, [], 0  # (what, is quoted, position)
+        self.text, self.column, self.at = text, column, 0
+        self.tokens: list[Token] = []
         position = 0
         while text[position:].strip():
             found = TOKEN.match(text, position)
@@ -55,7 +65,9 @@ class _Parser:
                 self._refuse("a quote without its end" if text[position] in "'\"" else "not understood", position)
             mark, single, double, word = found.groups()
             quoted = single if single is not None else double
-            self.tokens.append((mark or word or quoted, quoted is not None, found.start(found.lastindex)))
+            is_quoted, at = quoted is not None, found.start(found.lastindex or 0)
+            is_word = is_quoted or not (mark or word in WORDS)
+            self.tokens.append(Token(mark or word or quoted, is_quoted, is_word, at))
             position = found.end()
 
     def whole(self) -> Condition:
@@ -89,7 +101,7 @@ class _Parser:
     def _comparison(self) -> Condition:
         if not self._is_word():
             self._refuse("expected a comparison, such as optim=cgd")
-        name = self.tokens[self.at][0]
+        name = self.tokens[self.at].text
         self.at += 1
         for sign in (*EQUAL, *ORDER):
             if self._take(sign):
@@ -103,20 +115,20 @@ class _Parser:
         column, at, value = self.column(name), self.at, self._value()
         if sign in ORDER:
             if not isinstance(value, str) or value in PLAIN:
-                self._refuse(f"{sign} compares with a number or a text", self.tokens[at][2])
+                self._refuse(f"{sign} compares with a number or a text", self.tokens[at].at)
             return lambda row: _ordered(row.get(column), sign, value)
         if _is_null(value):  # asks whether there is a value
             return lambda row: (row.get(column) is None) is EQUAL[sign]
         return lambda row: column in row and _equal(row[column], value) is EQUAL[sign]
 
     def _value(self) -> Any:
-        if self.at < len(self.tokens) and self.tokens[self.at][:2] == ("[", False):
+        if self._peek() == "[":
             return self._list()
         if not self._is_word():
             self._refuse("expected a value: a number, a word, 'a text', true, false, null or [a, b]")
-        text, quoted, _ = self.tokens[self.at]
+        token = self.tokens[self.at]
         self.at += 1
-        return text if quoted else Word(text)
+        return token.text if token.is_quoted else Word(token.text)
 
     def _list(self) -> list[Any]:
         self._need("[")
@@ -128,15 +140,12 @@ class _Parser:
         return values
 
     def _is_word(self) -> bool:
-        if self.at >= len(self.tokens):
-            return False
-        text, quoted, _ = self.tokens[self.at]
-        return quoted or not (text in WORDS or TOKEN.match(text)[1])
+        return self.at < len(self.tokens) and self.tokens[self.at].is_word
 
     def _peek(self) -> str | None:
-        if self.at >= len(self.tokens) or self.tokens[self.at][1]:
+        if self.at >= len(self.tokens) or self.tokens[self.at].is_quoted:
             return None
-        return self.tokens[self.at][0]
+        return self.tokens[self.at].text
 
     def _take(self, text: str) -> bool:
         if self._peek() != text:
@@ -148,9 +157,9 @@ class _Parser:
         if not self._take(text):
             self._refuse(f"expected {text}")
 
-    def _refuse(self, what: str, position: int | None = None) -> None:
+    def _refuse(self, what: str, position: int | None = None) -> NoReturn:
         if position is None:
-            position = self.tokens[self.at][2] if self.at < len(self.tokens) else len(self.text)
+            position = self.tokens[self.at].at if self.at < len(self.tokens) else len(self.text)
         rest = self.text[position:]
         where = (
             f"at {rest[:30]!r} (character {position + 1} of {self.text!r})" if rest else f"at the end of {self.text!r}"
