@@ -11,7 +11,7 @@ This room knows nothing of data, models, the trainer or Hydra.
 from optim.adaptive import AdaGradSFW
 from optim.conditional import CGD, SFW, ConditionalGradient
 from optim.constrained import Constrained, Held
-from optim.projected import adagrad, adam, adamw, lion, muon, rmsprop, sgd
+from optim.projected import adam, adamw, rmsprop, sgd
 from optim.schedules import Plateau, agnostic, constant, cosine, exponential, linear, one_cycle, refresh_rates, step
 from optim.scion import Scion
 from optim.sets import (
@@ -38,7 +38,7 @@ from optim.sets import (
     note_initial_norms,
 )
 from optim.two_point import ORGFW, SVRF
-from optim.unconstrained import Lion, MomentumAdagrad, Muon
+from optim.unconstrained import Lion, MomentumAdagrad, Muon, adagrad, lion, muon
 
 __all__ = [
     "CGD",

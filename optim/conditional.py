@@ -19,48 +19,46 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optim.checks import check_range
-from optim.constrained import Constrained
-from optim.measure import Measurements
+from optim.constrained import Constrained, check_constraint
+from optim.lean import Stepping
+from optim.measure import KEY, NOTHING, Sample, counted, on, row, totals
+from optim.options import at_least_0, below_1, check_range, option
 from optim.sets import Constraint, ConstraintSet
-from optim.stepping import Stepping
 from optim.vertex import Scratch, Vertex, norm
 
 TINY = 1e-30  # a distance that is as good as none
 Group = dict[str, Any]
 
 
-class ConditionalGradient(Stepping, Constrained):
+class ConditionalGradient(Constrained, Stepping):
     """The base of the conditional gradient methods: one step for each parameter, with the set that holds it.
 
-    A subclass says in :meth:`move` how x moves. Free parameters take steps of SGD with momentum, as torch does.
+    A subclass says in :meth:`direction`, and perhaps in :meth:`rate`, how x moves, and this class asks the oracle,
+    measures and pulls. One whose step is no share of the way to a vertex overrides :meth:`move`. Free parameters take
+    steps of SGD with momentum, as torch does.
 
     Args:
-        params: parameters, named parameters or groups, as for any ``torch.optim.Optimizer``.
-        constraint: the set C, or what assigns one to each parameter.
-        options: of the method, kept in each group: at least ``lr`` and ``weight_decay``.
+        params, constraint: as for :class:`optim.constrained.Constrained`.
+        lr: gamma, the share of the way to the vertex, in [0, 1], unless the method says otherwise.
+        weight_decay: lambda >= 0, adds lambda x to the gradient.
         free_lr, free_momentum: of the parameters that no set holds.
         gap_every: measure at the first of every so many steps since the last :meth:`pop_measurements`; 0: never. By
             default 20, or 100 if the oracle of a set decomposes matrices: a gap mostly takes an oracle call of its own.
-
-    Raises:
-        ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
     """
 
-    def __init__(
-        self,
-        params: ParamsT,
-        constraint: Constraint,
-        options: Group,
-        *,
-        free_lr: float,
-        free_momentum: float,
-        gap_every: int | None,
-    ):
-        check_range("free_lr", free_lr, 0)
-        check_range("gap_every", gap_every or 0, 0)
+    free_lr: float = option(0.05, check=at_least_0)
+    free_momentum: float = option(0.9, check=below_1)
+    gap_every: int | None = option(None, check=at_least_0)
+
+    sample = None  # of the step under way, if it is measured
+
+    def start(
+        self, params: ParamsT, constraint: Constraint, *, free_lr: float, gap_every: int | None, **options: Any
+    ) -> None:
+        self.check({"free_lr": free_lr, "gap_every": gap_every})
+        check_constraint(type(self).__name__, constraint)
         self.free_options, self.scratch = {"lr": free_lr}, Scratch()
-        super().__init__(params, constraint, options | {"free_momentum": free_momentum})
+        super().start(params, constraint, **options)
         self.gap_every = (100 if self.of_matrices else 20) if gap_every is None else gap_every
 
     @property
@@ -91,26 +89,13 @@ class ConditionalGradient(Stepping, Constrained):
                 names = ", ".join(sorted(missing))
                 raise ValueError(f"state_dict: its group {i} has no {names}: not a state of {type(self).__name__}")
         super().load_state_dict(state_dict)
-        Measurements.to(self, self.device)
+        self.state[KEY] = on(self.device, self.state.get(KEY, NOTHING))
 
-    def add_param_group(self, param_group: Group) -> None:
-        """Adds a group, as for any optimizer; its parameters are shifted inside their sets.
-
-        Raises:
-            ValueError: an option outside its range.
-        """
-        self.check({"constraint": self.constraint} | self.defaults | param_group)
-        super().add_param_group(param_group)
-
-    def check(self, group: Group) -> None:
-        """Raises ValueError for an option of a group that is outside its range."""
-        share = group["constraint"] is not None and self.takes_share(group)
-        why = "a conditional gradient step goes a share of the way to the vertex"
-        check_range("lr", group["lr"], 0, *([1, why] if share else []))
-        check_range("weight_decay", group["weight_decay"], 0)
-        check_range("free_momentum", group["free_momentum"], 0, 1, open_above=True)
-        if "momentum" in group:
-            check_range("momentum", group["momentum"], 0, 1, open_above=True)
+    def check(self, options: Group) -> None:
+        if options.get("constraint") is not None and self.takes_share(options):
+            why = "a conditional gradient step goes a share of the way to the vertex"
+            check_range("lr", options["lr"], 0, 1, why)
+        super().check(options)
 
     def takes_share(self, group: Group) -> bool:
         """Whether lr is the share of the way to the vertex, and must be in [0, 1]."""
@@ -122,7 +107,7 @@ class ConditionalGradient(Stepping, Constrained):
 
     def advance(self) -> None:
         """The step itself, from the gradients that are there."""
-        measured = Measurements.due(self)
+        self.sample = Sample(len(self.place)) if self.measures_next else None
         with torch.autocast(self.device.type, enabled=False):  # an oracle's matrix products are in full precision
             for group, C in zip(self.param_groups, self.constraints, strict=True):
                 for x in group["params"]:
@@ -132,21 +117,31 @@ class ConditionalGradient(Stepping, Constrained):
                     if C is None:
                         self.free_move(x, g, group)
                     else:
-                        self.move(x, g, C, group, measured)
-        measured.count(self)
+                        self.move(x, g, C, group)
+        self.count(self.sample)
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group, measured: Measurements) -> None:
-        """Moves x, in place, given its gradient g, and has it measured."""
+    def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
+        """d, whose vertex argmin_{v in C} <d, v> the step goes to, given the gradient g at x."""
         raise NotImplementedError
 
-    def toward(self, v: Vertex, gamma: float | Tensor, g: Tensor, C: ConstraintSet, measured: Measurements) -> None:
-        """x = x + gamma (v - x), measured: the Frank-Wolfe gap of g, and the step's length.
+    def rate(self, v: Vertex, group: Group) -> float | Tensor:
+        """gamma; one beyond 1, whatever a scheduler has made of it, is taken as 1: the set would be left otherwise."""
+        return group["lr"]
 
-        gamma is at most 1, whatever a scheduler has made of it: the set would be left otherwise.
-        """
+    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
+        """x = x + gamma (v - x), in place."""
+        v = Vertex(C, self.direction(x, g, group), x, self.scratch)
+        gamma = self.rate(v, group)
         gamma = gamma.clamp(max=1) if isinstance(gamma, Tensor) else min(gamma, 1.0)
-        measured.toward(v, gamma, g, C)
+        if self.sample:
+            self.sample.toward(self.place[x], v, gamma, g)
         v.pull(gamma)
+
+    def put(self, x: Tensor, y: Tensor, g: Tensor, C: ConstraintSet) -> None:
+        """x = y, in place, for a :meth:`move` that finds the next point y by itself."""
+        if self.sample:
+            self.sample.to(self.place[x], x, y, g, C)
+        x.copy_(y)
 
     def free_move(self, x: Tensor, g: Tensor, group: Group) -> None:
         """b = rho b + g; x = x - lr b: torch.optim.SGD's step."""
@@ -162,7 +157,7 @@ class ConditionalGradient(Stepping, Constrained):
         else:
             x.add_(g, alpha=-group["lr"])
 
-    def momentum(self, x: Tensor, g: Tensor, rho: float) -> Tensor:
+    def mean(self, x: Tensor, g: Tensor, rho: float) -> Tensor:
         """m = rho m + (1 - rho) g, started at the first gradient."""
         if rho == 0:
             return g
@@ -175,11 +170,17 @@ class ConditionalGradient(Stepping, Constrained):
     @property
     def measures_next(self) -> bool:
         """Whether the next step is one that is measured."""
-        return Measurements.due(self).is_due
+        # at 0 the state is not even read, for which torch would compile each step anew
+        return self.gap_every != 0 and self.state.get(KEY, NOTHING)[0] % self.gap_every == 0
+
+    def count(self, sample: Sample | None = None) -> None:
+        """Counts a step, with what was measured in it."""
+        if self.gap_every != 0:
+            self.state[KEY] = counted(self.state.get(KEY, NOTHING), sample)
 
     def replayed(self) -> None:
         """Counts a step that was none of :meth:`step`'s, as of a CUDA graph: what it did is not measured."""
-        Measurements(False, {}).count(self)
+        self.count()
 
     def pop_measurements(self) -> dict[str, Tensor]:
         """Means over the steps measured since the last call, and what can be read from the parameters as they are.
@@ -189,101 +190,70 @@ class ConditionalGradient(Stepping, Constrained):
         """
         return self.pop_group_measurements()[0]
 
+    @torch.no_grad()
     def pop_group_measurements(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
         """As :meth:`pop_measurements`, and a row of the same for each parameter that a set holds."""
-        return Measurements.pop(self)
+        sums = self.state.get(KEY, NOTHING)
+        self.state[KEY] = NOTHING
+        places = ((x, self.place[x]) for group in self.param_groups for x in group["params"])
+        held = [(x, i) for x, i in places if self.held[i].constraint is not None]
+        rows = [row(x, self.held[i], self.measures, i, sums) for x, i in held]
+        return totals(self.measures, rows, [x.numel() for x, _ in held]), rows
 
 
 class CGD(ConditionalGradient):
     """Conditional gradient descent, with or without momentum.
 
     Args:
-        params, constraint, free_lr, free_momentum, gap_every: as for :class:`ConditionalGradient`.
-        lr: gamma, the share of the way to the vertex, in [0, 1].
         momentum: rho in [0, 1); 0 keeps no buffer.
-        weight_decay: lambda >= 0, adds lambda x to the gradient.
-
-    Raises:
-        ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
     """
 
-    def __init__(
-        self,
-        params: ParamsT,
-        constraint: Constraint,
-        *,
-        lr: float,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        free_lr: float = 0.05,
-        free_momentum: float = 0.9,
-        gap_every: int | None = None,
-    ):
-        options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
+    momentum: float = option(0.0, check=below_1)
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group, measured: Measurements) -> None:
-        m = self.momentum(x, g, group["momentum"])
-        v = Vertex(C, m, x, self.scratch)  # argmin_{v in C} <m, v>
-        self.toward(v, group["lr"], g, C, measured)  # x + gamma (v - x)
+    def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
+        return self.mean(x, g, group["momentum"])  # m = rho m + (1 - rho) g
+
+
+FACTORS = ("none", "diameter", "gradient", "fast_gradient")
+
+
+def known_factor(name: str, value: str) -> None:
+    """Raises ValueError unless `value` is a way to rescale."""
+    if value not in FACTORS:
+        raise ValueError(f"{name}={value}: must be {', '.join(FACTORS[:-1])} or {FACTORS[-1]}")
 
 
 class SFW(ConditionalGradient):
     """Stochastic Frank-Wolfe with momentum and rescaled steps: gamma = min(lr f, 1).
 
     Args:
-        params, constraint, free_lr, free_momentum, gap_every: as for :class:`ConditionalGradient`.
         lr: in [0, 1] without rescaling, else at least 0.
         momentum: rho in [0, 1).
         rescale: f. ``none``: 1; ``diameter``: 1 / diameter(C); ``gradient``: ||m|| / ||x - v||, so that the step is as
             long as one of gradient descent; ``fast_gradient``: ||m|| / (diameter(C) / 2), without the second norm.
-        weight_decay: lambda >= 0, adds lambda x to the gradient.
-
-    Raises:
-        ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
     """
 
-    def __init__(
-        self,
-        params: ParamsT,
-        constraint: Constraint,
-        *,
-        lr: float,
-        momentum: float = 0.9,
-        rescale: Literal["none", "diameter", "gradient", "fast_gradient"] = "none",
-        weight_decay: float = 0.0,
-        free_lr: float = 0.05,
-        free_momentum: float = 0.9,
-        gap_every: int | None = None,
-    ):
-        options = {"lr": lr, "momentum": momentum, "rescale": rescale, "weight_decay": weight_decay}
-        super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
-
-    def check(self, group: Group) -> None:
-        if group["rescale"] not in ("none", "diameter", "gradient", "fast_gradient"):
-            raise ValueError(f"rescale={group['rescale']}: must be none, diameter, gradient or fast_gradient")
-        super().check(group)
+    momentum: float = option(0.9, check=below_1)
+    rescale: Literal["none", "diameter", "gradient", "fast_gradient"] = option("none", check=known_factor)
 
     def takes_share(self, group: Group) -> bool:
         return group["rescale"] == "none"
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group, measured: Measurements) -> None:
-        m = self.momentum(x, g, group["momentum"])
-        v = Vertex(C, m, x, self.scratch)  # argmin_{v in C} <m, v>
-        self.toward(v, self.rate(x, m, v, C, group), g, C, measured)  # x + gamma (v - x)
+    def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
+        return self.mean(x, g, group["momentum"])  # m = rho m + (1 - rho) g
 
-    def rate(self, x: Tensor, m: Tensor, v: Vertex, C: ConstraintSet, group: Group) -> float | Tensor:
-        """gamma = min(lr f, 1)."""
+    def rate(self, v: Vertex, group: Group) -> float | Tensor:
+        """gamma = lr f."""
         lr, rescale = group["lr"], group["rescale"]
         if rescale == "none":
             return lr
-        if rescale == "diameter":
-            return quotient(lr, C.diameter(x.shape), x)
-        return quotient(lr * norm(m), norm(v.to_go()) if rescale == "gradient" else C.diameter(x.shape) / 2, x)
+        if rescale == "gradient":
+            return quotient(lr * norm(v.m), norm(v.to_go()), v.x)
+        diameter = v.C.diameter(v.x.shape)
+        return quotient(lr, diameter, v.x) if rescale == "diameter" else quotient(lr * norm(v.m), diameter / 2, v.x)
 
 
 def quotient(a: float | Tensor, b: float | Tensor, x: Tensor) -> float | Tensor:
-    """a / b, at most 1, and 0 where a is; a tensor is of x's kind, 0-d."""
-    b = b.clamp(min=TINY) if isinstance(b, Tensor) else max(b, TINY)
-    gamma = a / b
-    return gamma.clamp(max=1).to(x.dtype) if isinstance(gamma, Tensor) else min(gamma, 1.0)
+    """a / b, and 0 where a is; a tensor is of x's kind, 0-d."""
+    gamma = a / (b.clamp(min=TINY) if isinstance(b, Tensor) else max(b, TINY))
+    return gamma.to(x.dtype) if isinstance(gamma, Tensor) else gamma

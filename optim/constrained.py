@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from optim.lean import Lean
+from optim.options import Options, at_least_0, option, positional
 from optim.sets import Constraint, ConstraintSet
 
 
@@ -27,26 +27,36 @@ class Held:
     remark: str  # what was changed to fit its shape
 
 
-class Constrained(Lean):
-    """A base, beside one of torch's optimizers or alone, that keeps parameters in sets.
+class Constrained(Options, Lean):
+    """A base, beside one of torch's optimizers or our own :class:`optim.lean.Stepping`, that keeps parameters in sets.
 
-    A mixin: ``class ProjectedSGD(Constrained, torch.optim.SGD)``. Each group given may carry a ``"constraint"`` of its
-    own, None for free parameters. It is divided into groups of one set each, the free parameters last; the set's name
-    and scalars stand in ``group["constraint"]`` as plain data, so that a state dict carries and compares them. The sets
-    themselves stand beside the groups, in ``constraints``. Parameters outside their set are shifted inside; ``held``
-    says what became of each, in the order in which they were added, and ``place`` where each stands there: groups may
-    lose parameters later.
+    Each group given may carry a ``"constraint"`` of its own, None for free parameters. It is divided into groups of one
+    set each, the free parameters last; the set's name and scalars stand in ``group["constraint"]`` as plain data, so
+    that a state dict carries and compares them. The sets themselves stand beside the groups, in ``constraints``.
+    Parameters outside their set are shifted inside; ``held`` says what became of each, in the order in which they were
+    added, and ``place`` where each stands there: groups may lose parameters later.
+
+    Args:
+        params: parameters, named parameters or groups, as for any ``torch.optim.Optimizer``.
+        constraint: the set C, or what assigns one to each parameter.
+        lr: the rate, at least 0.
+        weight_decay: lambda >= 0.
 
     Raises:
-        ValueError: `constraint` is no constraint set, or does not fit a parameter.
+        ValueError: a value outside its range, as `name=value: what would be right`; no constraint set, or one that does
+            not fit a parameter.
     """
 
-    free_options: Mapping[str, Any] = MappingProxyType({})  # of groups of free parameters, where they differ
+    params: ParamsT = positional()
+    constraint: Constraint = positional()
+    lr: float = option(check=at_least_0)
+    weight_decay: float = option(0.0, check=at_least_0)
 
-    def __init__(self, params: ParamsT, constraint: Constraint, *args: Any, **options: Any):
-        check_constraint(type(self).__name__, constraint)
+    free_options = MappingProxyType({})  # of groups of free parameters, where they differ
+
+    def start(self, params: ParamsT, constraint: Constraint | None, **options: Any) -> None:
         self.constraint, self.constraints, self.held, self.place = constraint, [], [], {}
-        super().__init__(params, *args, **options)
+        super().__init__(params, **options)
 
     @property
     def shifted(self) -> list[str]:
@@ -54,10 +64,15 @@ class Constrained(Lean):
         return [held.name for held in self.held if held.shifted]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group, as for any optimizer, divided by sets; shifts its parameters inside."""
-        group = dict(param_group)
-        freed = "constraint" in group and group["constraint"] is None  # then the group's own options hold
-        constraint = group.pop("constraint", self.constraint)
+        """Adds a group, as for any optimizer, divided by sets; shifts its parameters inside.
+
+        Raises:
+            ValueError: an option outside its range, or a set that does not fit.
+        """
+        group = {"constraint": self.constraint} | param_group
+        self.check(self.defaults | group)
+        freed = "constraint" in param_group and group["constraint"] is None  # then the group's own options hold
+        constraint = group.pop("constraint")
         check_constraint(type(self).__name__, constraint, optional=True)
         given = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         pairs = [entry if isinstance(entry, tuple) else (None, entry) for entry in given]
@@ -70,15 +85,20 @@ class Constrained(Lean):
         for C in sorted(kinds, key=lambda C: C is None):
             members = [entry for entry, S in zip(given, sets, strict=True) if S == C]
             options = self.free_options if C is None and not freed else {}
-            super().add_param_group({**group, **options, "params": members, "constraint": plain(C, constraint)})
-            for added in self.param_groups[len(self.constraints) :]:  # the other base may have divided it further
+            for part in self.parts({**group, **options, "params": members, "constraint": plain(C, constraint)}):
+                super().add_param_group(part)
                 self.constraints.append(C)
+                added = self.param_groups[-1]
                 for i, x in enumerate(added["params"]):
                     name = added["param_names"][i] if "param_names" in added else str(position[x])
                     shifts = C is not None and x.requires_grad and self.stays(added)
                     remark = "" if C is None else constraint.remark(x)
                     self.place[x] = len(self.held)
                     self.held.append(Held(name, tuple(x.shape), C, shifts and shift_inside(x, C), remark))
+
+    def parts(self, group: dict[str, Any]) -> list[dict[str, Any]]:
+        """A group of one set, divided further if the method treats its parameters differently."""
+        return [group]
 
     def accept(self, C: ConstraintSet | None) -> None:
         """Raises ValueError for a set that the method cannot use."""
@@ -95,11 +115,11 @@ class Constrained(Lean):
         """
         pairs = list(zip(state_dict["param_groups"], self.param_groups, strict=False))
         for i, (theirs, ours) in enumerate(pairs):
-            saved, here = theirs.get("constraint"), ours["constraint"]
+            saved, here = theirs.get("constraint"), ours.get("constraint")
             if not same_set(saved, here):
                 raise ValueError(f"constraint={show(here)}: the state's group {i} is of {show(saved)}")
         for i, (theirs, ours) in enumerate(pairs):
-            if ours["constraint"] is not None and "init_factor" in ours["constraint"]:  # the radius that it began with
+            if "init_factor" in (ours.get("constraint") or {}):  # the radius that it began with
                 self.constraints[i] = C = self.constraints[i].with_radius(theirs["constraint"]["radius"])
                 for j in (self.place[x] for x in ours["params"]):
                     self.held[j] = replace(self.held[j], constraint=C)

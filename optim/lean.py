@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 
 class Lean(torch.optim.Optimizer):
@@ -23,6 +25,22 @@ class Lean(torch.optim.Optimizer):
     load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
 
 
-def lean_step(torchs: type[torch.optim.Optimizer]) -> Callable[..., Any]:
-    """The step of one of torch's optimizers as it is inside; hooks run around it, as around every optimizer's step."""
-    return torch.no_grad()(inspect.unwrap(torchs.step))
+class Stepping(Lean):
+    """A base of our own optimizers, in place of one of torch's: subclasses say in :meth:`advance` how x moves."""
+
+    def __init__(self, params: ParamsT, **options: Any):
+        super().__init__(params, options)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One step for every parameter that has a gradient; returns the closure's loss, if one is given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.advance()
+        return loss
+
+    def advance(self) -> None:
+        """The step itself, from the gradients that are there."""
+        raise NotImplementedError

@@ -18,83 +18,57 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optim.constrained import Constrained
+from optim.constrained import Held
 from optim.sets import ConstraintSet
 from optim.sets.precision import double, share
 from optim.vertex import Vertex, norm
 
 KEY = "measured"  # in the optimizer's `state`, so that a state dict carries it
+Each = list[Tensor | None]  # an entry for each parameter, None if it was not measured
+Sums = tuple[int, int, Each | None, Each | None]  # steps, those that were sampled, the sums of their gaps and lengths
+NOTHING: Sums = (0, 0, None, None)
 
 
-class Measurements:
-    """The gaps and the lengths of one step, one entry for each parameter, None if it was not measured.
+class Sample:
+    """The gaps and lengths of one step of `n` parameters."""
 
-    Args:
-        due: whether this step is measured.
-        place: parameter -> the number of its entry.
-    """
+    def __init__(self, n: int):
+        self.gaps: Each = [None] * n
+        self.lengths: Each = [None] * n
 
-    def __init__(self, due: bool, place: dict[Tensor, int]):
-        self.is_due, self.place = due, place
-        self.gaps: list[Tensor | None] = [None] * len(place) if due else []
-        self.lengths: list[Tensor | None] = [None] * len(place) if due else []
+    def toward(self, i: int, v: Vertex, gamma: float | Tensor, g: Tensor) -> None:
+        """The i-th parameter x, of gradient g, is about to go the share gamma of the way to v."""
+        self.gaps[i] = -torch.sum(g * v.to_go()) if v.m is g else v.C.gap(g, v.x)
+        self.lengths[i] = norm(v.to_go()) * gamma
 
-    @classmethod
-    def due(cls, optimizer: Constrained) -> Measurements:
-        """Of the step that begins."""
-        if optimizer.gap_every == 0:  # then the state is not even read, for which torch would compile each step anew
-            return cls(False, {})
-        return cls(optimizer.state.get(KEY, (0,))[0] % optimizer.gap_every == 0, optimizer.place)
+    def to(self, i: int, x: Tensor, y: Tensor, g: Tensor, C: ConstraintSet) -> None:
+        """The i-th parameter x, of gradient g, is about to go to y."""
+        self.gaps[i], self.lengths[i] = C.gap(g, x), norm(y - x)
 
-    def toward(self, v: Vertex, gamma: float | Tensor, g: Tensor, C: ConstraintSet) -> None:
-        """A parameter x is about to go the share gamma of the way to v."""
-        if self.is_due:
-            i = self.place[v.x]
-            self.gaps[i] = -torch.sum(g * v.to_go()) if v.m is g else C.gap(g, v.x)
-            self.lengths[i] = norm(v.to_go()) * gamma
 
-    def moved(self, x: Tensor, before: Tensor, g: Tensor, C: ConstraintSet) -> None:
-        """x has moved from `before`."""
-        if self.is_due:
-            i = self.place[x]
-            self.gaps[i], self.lengths[i] = C.gap(g, before), norm(x - before)
+def counted(sums: Sums, sample: Sample | None) -> Sums:
+    """With one step more. A new tuple: a saved state dict must not change with it."""
+    steps, count, gaps, lengths = sums
+    if sample is None:
+        return steps + 1, count, gaps, lengths
+    return steps + 1, count + 1, added(gaps, sample.gaps), added(lengths, sample.lengths)
 
-    def count(self, optimizer: Constrained) -> None:
-        """Adds the step, and what was measured in it. A new tuple: a saved state dict must not change with it."""
-        if optimizer.gap_every == 0:
-            return
-        steps, count, gaps, lengths = optimizer.state.get(KEY, (0, 0, None, None))
-        if self.is_due:
-            count += 1
-            gaps, lengths = added(gaps, self.gaps), added(lengths, self.lengths)
-        optimizer.state[KEY] = (steps + 1, count, gaps, lengths)
 
-    @staticmethod
-    def to(optimizer: Constrained, device: torch.device) -> None:
-        """Moves what was measured to the parameters' device, where a loaded state may not be."""
-        steps, count, *sums = optimizer.state.get(KEY, (0, 0, None, None))
-        moved = [None if total is None else [None if n is None else n.to(device) for n in total] for total in sums]
-        optimizer.state[KEY] = (steps, count, *moved)
+def on(device: torch.device, sums: Sums) -> Sums:
+    """On the parameters' device, where a loaded state may not be."""
+    steps, count, *each = sums
+    gaps, lengths = (total and [None if n is None else n.to(device) for n in total] for total in each)
+    return steps, count, gaps, lengths
 
-    @staticmethod
-    @torch.no_grad()
-    def pop(optimizer: Constrained) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-        """Totals, and a row for each parameter that a set holds."""
-        _, count, gaps, lengths = optimizer.state.get(KEY, (0, 0, None, None))
-        optimizer.state[KEY] = (0, 0, None, None)
-        pairs = ((x, optimizer.place[x]) for group in optimizer.param_groups for x in group["params"])
-        measured = [(x, i) for x, i in pairs if optimizer.held[i].constraint is not None]
-        rows: list[dict[str, Any]] = []
-        for x, i in measured:
-            held = optimizer.held[i]
-            nan = torch.full((), torch.nan, device=x.device)
-            row: dict[str, Any] = {"parameter": held.name, "set": type(held.constraint).__name__}
-            row |= dict.fromkeys(optimizer.measures, nan)
-            if optimizer.gap_every:
-                row |= {"fw_gap": mean(gaps, i, count, nan), "step_norm": mean(lengths, i, count, nan)}
-            row |= {"sparsity": sparse_share(x)} | held.constraint.measured(x)
-            rows.append(row)
-        return totals(optimizer.measures, rows, [x.numel() for x, _ in measured]), rows
+
+def row(x: Tensor, held: Held, names: tuple[str, ...], i: int, sums: Sums) -> dict[str, Any]:
+    """What is known of the i-th parameter: means over the sampled steps, and what can be read from x as it is."""
+    _, count, gaps, lengths = sums
+    nan = torch.full((), torch.nan, device=x.device)
+    known: dict[str, Any] = {"parameter": held.name, "set": type(held.constraint).__name__} | dict.fromkeys(names, nan)
+    if "fw_gap" in names:
+        known |= {"fw_gap": mean(gaps, i, count, nan), "step_norm": mean(lengths, i, count, nan)}
+    return known | {"sparsity": sparse_share(x)} | held.constraint.measured(x)
 
 
 def totals(names: tuple[str, ...], rows: list[dict[str, Any]], entries: list[int]) -> dict[str, Tensor]:
@@ -121,12 +95,12 @@ def sparse_share(x: Tensor) -> Tensor:
     return share(a <= 1e-3 * largest) + 0 * largest
 
 
-def mean(totals: list[Tensor | None] | None, i: int, count: int, nan: Tensor) -> Tensor:
+def mean(totals: Each | None, i: int, count: int, nan: Tensor) -> Tensor:
     """The i-th total over `count` steps; NaN where there is none."""
     return totals[i] / count if totals and i < len(totals) and totals[i] is not None else nan
 
 
-def added(totals: list[Tensor | None] | None, values: list[Tensor | None]) -> list[Tensor | None]:
+def added(totals: Each | None, values: Each) -> Each:
     """Sums, entry by entry; None is nothing."""
     if totals is None:
         return values

@@ -7,278 +7,135 @@ Run: ``python -m trainer optim=sgd constraint=linf constraint.radius=0.1``
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optim.checks import check_range
-from optim.constrained import Constrained
-from optim.lean import Lean, lean_step
+from optim.constrained import Constrained, check_constraint
+from optim.options import at_least_0, below_1, option, positional
 from optim.sets import Constraint, ConstraintSet
-from optim.unconstrained import Lion, MomentumAdagrad, Muon
 
 
 class Projected(Constrained):
-    """Beside an optimizer of the whole space: projects what has a gradient and a set after each of its steps.
+    """A base beside an optimizer of the whole space: projects what has a gradient and a set after each step.
 
-    As a hook, since torch runs a user's own hooks around every class's step: around two, twice.
+    Args:
+        constraint: None: the whole space; groups are then as torch has them.
     """
 
-    def __init__(self, *args: Any, **options: Any):
-        super().__init__(*args, **options)
-        self.register_step_post_hook(project)
+    constraint: Constraint | None = positional(None)
+
+    def start(self, params: ParamsT, constraint: Constraint | None, **options: Any) -> None:
+        self.check(options)  # before torch, which has words of its own
+        options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        check_constraint(type(self).__name__, constraint, optional=True)
+        super().start(params, constraint, **options)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group, as for any optimizer; one that no set holds is as torch's."""
+        if self.constraint is not None or "constraint" in param_group:
+            super().add_param_group(param_group)
+            return
+        self.check(self.defaults | param_group)
+        for part in self.parts(param_group):
+            super(Constrained, self).add_param_group(part)
+            self.constraints.append(None)
 
     def accept(self, C: ConstraintSet | None) -> None:
         if C is not None and not C.projectable():
             raise ValueError(C.no_projection())
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Of a copy, or of a loaded state: torch keeps no hooks with either."""
-        super().__setstate__(state)
-        if project not in self._optimizer_step_post_hooks.values():
-            self.register_step_post_hook(project)
+    def project(self) -> None:
+        """Moves onto its set what has a gradient and a set; the end of a step, which takes no gradients."""
+        for group, C in zip(self.param_groups, self.constraints, strict=True):
+            for x in group["params"] if C is not None else ():
+                if x.grad is not None:
+                    x.copy_(C.project(x))
 
 
-@torch.no_grad()
-def project(optimizer: Projected, args: Any, kwargs: Any) -> None:
-    """After each step: onto its set what has a gradient and a set."""
-    for group, C in zip(optimizer.param_groups, optimizer.constraints, strict=True):
-        for x in group["params"]:
-            if C is not None and x.grad is not None:
-                x.copy_(C.project(x))
+def two_shares(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is two numbers in [0, 1)."""
+    if len(value) != 2 or not all(0 <= beta < 1 for beta in value):
+        raise ValueError(f"{name}={list(value)}: must be two numbers in [0, 1)")
 
 
-class SGD(Lean, torch.optim.SGD):
-    """``torch.optim.SGD`` without its compiler."""
+def projected_step(torchs: type[torch.optim.Optimizer]) -> Callable[..., Any]:
+    """The step of one of torch's optimizers as it is inside (:mod:`optim.lean`), and the projection."""
+    inside = inspect.unwrap(torchs.step)
 
-    step = lean_step(torch.optim.SGD)
+    @torch.no_grad()
+    def step(self: Projected, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        loss = inside(self, closure)
+        self.project()
+        return loss
 
-
-class Adam(Lean, torch.optim.Adam):
-    """``torch.optim.Adam`` without its compiler."""
-
-    step = lean_step(torch.optim.Adam)
-
-
-class AdamW(Lean, torch.optim.AdamW):
-    """``torch.optim.AdamW`` without its compiler."""
-
-    step = lean_step(torch.optim.AdamW)
+    return step
 
 
-class RMSprop(Lean, torch.optim.RMSprop):
-    """``torch.optim.RMSprop`` without its compiler."""
+class Fused(Projected):
+    """Beside one of torch's optimizers that has a fused kernel everywhere."""
 
-    step = lean_step(torch.optim.RMSprop)
-
-
-class Adagrad(Lean, torch.optim.Adagrad):
-    """``torch.optim.Adagrad`` without its compiler."""
-
-    step = lean_step(torch.optim.Adagrad)
+    def start(self, params: ParamsT, constraint: Constraint | None, **options: Any) -> None:
+        super().start(params, constraint, fused=True, **options)
 
 
-class ProjectedSGD(Projected, SGD):
-    """``torch.optim.SGD`` on constraint sets."""
+class SGD(Fused, torch.optim.SGD):
+    """``torch.optim.SGD``, projected onto `constraint` if there is one."""
+
+    momentum: float = option(0.0, check=below_1)
+    nesterov: bool = False
+
+    step = projected_step(torch.optim.SGD)
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        super().check(options)
+        if options["nesterov"] and options["momentum"] == 0:
+            raise ValueError("nesterov=true: needs momentum > 0")
 
 
-class ProjectedAdam(Projected, Adam):
-    """``torch.optim.Adam`` on constraint sets."""
+class Adam(Fused, torch.optim.Adam):
+    """``torch.optim.Adam`` (Kingma & Ba 2015), projected onto `constraint` if there is one."""
+
+    betas: list[float] = option((0.9, 0.999), check=two_shares)
+    eps: float = option(1e-8, check=at_least_0)
+
+    step = projected_step(torch.optim.Adam)
 
 
-class ProjectedAdamW(Projected, AdamW):
-    """``torch.optim.AdamW`` on constraint sets."""
+class AdamW(Fused, torch.optim.AdamW):
+    """``torch.optim.AdamW`` (Loshchilov & Hutter 2019), projected onto `constraint` if there is one."""
+
+    betas: list[float] = option((0.9, 0.999), check=two_shares)
+    eps: float = option(1e-8, check=at_least_0)
+    weight_decay: float = option(0.01, check=at_least_0)
+
+    step = projected_step(torch.optim.AdamW)
 
 
-class ProjectedRMSprop(Projected, RMSprop):
-    """``torch.optim.RMSprop`` on constraint sets."""
+class RMSprop(Projected, torch.optim.RMSprop):
+    """``torch.optim.RMSprop`` (Tieleman & Hinton 2012), projected onto `constraint` if there is one."""
+
+    alpha: float = option(0.99, check=below_1)
+    eps: float = option(1e-8, check=at_least_0)
+    momentum: float = option(0.0, check=below_1)
+    centered: bool = False
+
+    step = projected_step(torch.optim.RMSprop)
 
 
-class ProjectedAdagrad(Projected, Adagrad):
-    """``torch.optim.Adagrad`` on constraint sets."""
+class Adagrad(Projected, torch.optim.Adagrad):
+    """``torch.optim.Adagrad`` (Duchi, Hazan, Singer 2011), projected onto `constraint` if there is one.
 
-
-class ProjectedMomentumAdagrad(Projected, MomentumAdagrad):
-    """AdaGrad with momentum on constraint sets."""
-
-
-class ProjectedLion(Projected, Lion):
-    """Lion on constraint sets."""
-
-
-class ProjectedMuon(Projected, Muon):
-    """Muon on constraint sets."""
-
-
-def sgd(
-    params: ParamsT,
-    constraint: Constraint | None = None,
-    *,
-    lr: float,
-    momentum: float = 0.0,
-    nesterov: bool = False,
-    weight_decay: float = 0.0,
-) -> torch.optim.SGD:
-    """``torch.optim.SGD``, projected onto `constraint` if there is one.
-
-    Raises:
-        ValueError: a value outside its range, as `name=value: what would be right`.
+    Not fused: torch 2.11 has that on the CPU only.
     """
-    check_common(lr, weight_decay, momentum)
-    if nesterov and momentum == 0:
-        raise ValueError("nesterov=true: needs momentum > 0")
-    options = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "fused": True}
-    return over(SGD, ProjectedSGD, params, constraint, options)
+
+    eps: float = option(1e-10, check=at_least_0)
+
+    step = projected_step(torch.optim.Adagrad)
 
 
-def adam(
-    params: ParamsT,
-    constraint: Constraint | None = None,
-    *,
-    lr: float,
-    betas: list[float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-) -> torch.optim.Adam:
-    """``torch.optim.Adam`` (Kingma & Ba 2015), projected onto `constraint` if there is one.
-
-    Raises:
-        ValueError: a value outside its range, as `name=value: what would be right`.
-    """
-    check_common(lr, weight_decay, eps=eps, betas=betas)
-    options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "fused": True}
-    return over(Adam, ProjectedAdam, params, constraint, options)
-
-
-def adamw(
-    params: ParamsT,
-    constraint: Constraint | None = None,
-    *,
-    lr: float,
-    betas: list[float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.01,
-) -> torch.optim.AdamW:
-    """``torch.optim.AdamW`` (Loshchilov & Hutter 2019), projected onto `constraint` if there is one.
-
-    Raises:
-        ValueError: a value outside its range, as `name=value: what would be right`.
-    """
-    check_common(lr, weight_decay, eps=eps, betas=betas)
-    options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "fused": True}
-    return over(AdamW, ProjectedAdamW, params, constraint, options)
-
-
-def rmsprop(
-    params: ParamsT,
-    constraint: Constraint | None = None,
-    *,
-    lr: float,
-    alpha: float = 0.99,
-    eps: float = 1e-8,
-    momentum: float = 0.0,
-    centered: bool = False,
-    weight_decay: float = 0.0,
-) -> torch.optim.RMSprop:
-    """``torch.optim.RMSprop`` (Tieleman & Hinton 2012), projected onto `constraint` if there is one.
-
-    Raises:
-        ValueError: a value outside its range, as `name=value: what would be right`.
-    """
-    check_common(lr, weight_decay, momentum, eps=eps)
-    check_range("alpha", alpha, 0, 1, open_above=True)
-    options = {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "centered": centered}
-    options["weight_decay"] = weight_decay
-    return over(RMSprop, ProjectedRMSprop, params, constraint, options)
-
-
-def adagrad(
-    params: ParamsT,
-    constraint: Constraint | None = None,
-    *,
-    lr: float,
-    momentum: float = 0.0,
-    eps: float = 1e-10,
-    weight_decay: float = 0.0,
-) -> torch.optim.Optimizer:
-    """``torch.optim.Adagrad`` (Duchi, Hazan, Singer 2011), or ours with momentum; projected if there is a `constraint`.
-
-    Raises:
-        ValueError: a value outside its range, as `name=value: what would be right`.
-    """
-    check_common(lr, weight_decay, momentum, eps=eps)
-    options: dict[str, Any] = {"lr": lr, "eps": eps, "weight_decay": weight_decay}
-    options |= {"momentum": momentum} if momentum else {}  # not fused: torch 2.11 has that on the CPU only
-    if momentum:
-        return over(MomentumAdagrad, ProjectedMomentumAdagrad, params, constraint, options)
-    return over(Adagrad, ProjectedAdagrad, params, constraint, options)
-
-
-def lion(
-    params: ParamsT,
-    constraint: Constraint | None = None,
-    *,
-    lr: float,
-    betas: list[float] = (0.9, 0.99),
-    weight_decay: float = 0.0,
-) -> Lion:
-    """:class:`optim.unconstrained.Lion`, projected onto `constraint` if there is one.
-
-    Raises:
-        ValueError: a value outside its range, as `name=value: what would be right`.
-    """
-    check_common(lr, weight_decay, betas=betas)
-    options = {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay}
-    return over(Lion, ProjectedLion, params, constraint, options)
-
-
-def muon(
-    params: ParamsT,
-    constraint: Constraint | None = None,
-    *,
-    lr: float,
-    momentum: float = 0.95,
-    nesterov: bool = True,
-    weight_decay: float = 0.0,
-    match_rms_adamw: bool = False,
-    adamw_lr: float = 1e-3,
-    betas: list[float] = (0.9, 0.999),
-    eps: float = 1e-8,
-) -> Muon:
-    """:class:`optim.unconstrained.Muon`, projected onto `constraint` if there is one.
-
-    Args:
-        lr, momentum, nesterov: of the matrices and convolutions.
-        match_rms_adamw: scale their steps by 0.2 sqrt(max(rows, columns)), so that AdamW's rates fit (Liu et al. 2025),
-            instead of sqrt(max(1, rows / columns)).
-        adamw_lr, betas, eps: of the other parameters.
-        weight_decay: of both, decoupled.
-
-    Raises:
-        ValueError: a value outside its range, as `name=value: what would be right`.
-    """
-    check_common(lr, weight_decay, momentum, eps=eps, betas=betas)
-    check_range("adamw_lr", adamw_lr, 0)
-    options = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "eps": eps}
-    options |= {"match_rms_adamw": match_rms_adamw, "adamw_lr": adamw_lr, "betas": tuple(betas)}
-    return over(Muon, ProjectedMuon, params, constraint, options)
-
-
-def over(
-    plain: type, projected: type, params: ParamsT, constraint: Constraint | None, options: dict[str, Any]
-) -> torch.optim.Optimizer:
-    """The optimizer of the whole space, or the projected one if there is a constraint."""
-    return plain(params, **options) if constraint is None else projected(params, constraint, **options)
-
-
-def check_common(
-    lr: float, weight_decay: float, momentum: float = 0.0, *, eps: float = 0.0, betas: list[float] | tuple = (0.0, 0.0)
-) -> None:
-    """Raises ValueError for a value outside its range."""
-    check_range("lr", lr, 0)
-    check_range("momentum", momentum, 0, 1, open_above=True)
-    check_range("weight_decay", weight_decay, 0)
-    check_range("eps", eps, 0)
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"betas={list(betas)}: must be two numbers in [0, 1)")
+sgd, adam, adamw, rmsprop = SGD, Adam, AdamW, RMSprop  # by the names that configurations say

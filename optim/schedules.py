@@ -8,19 +8,16 @@ Run: ``python -m trainer optim=cgd schedule=cosine schedule.warmup_epochs=2``
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from optim.checks import check_range
+from optim.options import Options, at_least_0, at_least_1, check_range, option, positional, share
 
 By = Literal["step", "epoch"]
-Shape = Callable[[int, int], float]  # (u, U) -> factor
 
 
 def refresh_rates(schedule: LambdaLR) -> None:
@@ -35,31 +32,39 @@ def refresh_rates(schedule: LambdaLR) -> None:
     schedule._last_lr = [group["lr"] for group in groups]  # what get_last_lr() says
 
 
-class Scheduled(LambdaLR):
-    """A warm-up, then `shape`.
+class Schedule(Options, LambdaLR):
+    """A base: a warm-up, then the factor that a subclass gives in :meth:`shape`.
 
     Args:
         epochs, steps_per_epoch: of the whole run.
         max_steps: the run's last step, if it comes before its last epoch's.
         warmup_epochs, warmup_steps: of the warm-up; at most one of them.
-        by: what u and U count: ``step`` or ``epoch``.
+        by: what u and U count, where a subclass lets one choose: ``step`` or ``epoch``.
 
     Raises:
-        ValueError: a warm-up given twice, negative, or as long as the run; another `by`.
+        ValueError: a value outside its range; a warm-up given twice, negative, or as long as the run.
     """
 
-    def __init__(
+    optimizer: torch.optim.Optimizer = positional()
+    epochs: int
+    steps_per_epoch: int
+    max_steps: int | None = None
+    warmup_epochs: int = 0
+    warmup_steps: int = 0
+
+    def start(
         self,
         optimizer: torch.optim.Optimizer,
-        shape: Shape,
         *,
         epochs: int,
         steps_per_epoch: int,
+        max_steps: int | None,
         warmup_epochs: int,
         warmup_steps: int,
-        by: By,
-        max_steps: int | None = None,
-    ):
+        by: By = "step",
+        **own: Any,
+    ) -> None:
+        self.check(own)
         check_range("warmup_epochs", warmup_epochs, 0, epochs, "fewer than train.epochs", open_above=True)
         total, unit = epochs * steps_per_epoch, steps_per_epoch if by == "epoch" else 1
         total = total if max_steps is None else min(total, max_steps)
@@ -72,43 +77,20 @@ class Scheduled(LambdaLR):
 
         def factor(t: int) -> float:
             rise = (t + 1) / (warmup + 1) if t < warmup else 1.0
-            return rise * shape(max(t - warmup, 0) // unit, math.ceil((total - warmup) / unit))
+            return rise * self.shape(max(t - warmup, 0) // unit, math.ceil((total - warmup) / unit), **own)
 
         super().__init__(optimizer, factor)
 
+    def shape(self, u: int, U: int, **own: Any) -> float:
+        """The factor of unit u of U, given the subclass's own options."""
+        raise NotImplementedError
 
-def schedule(by: By) -> Callable[[Callable[..., Shape]], Callable[..., LambdaLR]]:
-    """Makes a function that returns a shape into a schedule: one of (optimizer, epochs, steps_per_epoch, …).
 
-    It has the arguments of the shape and those of the warm-up, in its signature, too, which is what YAML is checked
-    against; `by` is their default.
-    """
+class Constant(Schedule):
+    """1."""
 
-    def decorate(make_shape: Callable[..., Shape]) -> Callable[..., LambdaLR]:
-        def made(
-            optimizer: torch.optim.Optimizer,
-            *,
-            epochs: int,
-            steps_per_epoch: int,
-            max_steps: int | None = None,
-            warmup_epochs: int = 0,
-            warmup_steps: int = 0,
-            by: By = by,
-            **shape: Any,
-        ) -> LambdaLR:
-            times = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "max_steps": max_steps, "by": by}
-            warmup = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps}
-            return Scheduled(optimizer, make_shape(**shape), **times, **warmup)
-
-        common, own = inspect.signature(made), inspect.signature(make_shape)
-        named = [p for p in common.parameters.values() if p.kind != p.VAR_KEYWORD]
-        made.__signature__ = common.replace(parameters=[*named, *own.parameters.values()])
-        made.__annotations__ = {**make_shape.__annotations__, **made.__annotations__}
-        made.__name__ = made.__qualname__ = make_shape.__name__
-        made.__doc__ = make_shape.__doc__
-        return made
-
-    return decorate
+    def shape(self, u: int, U: int) -> float:
+        return 1.0
 
 
 def constant(
@@ -123,92 +105,91 @@ def constant(
     """The rate stays as it is: without a warm-up there is nothing to step, and no schedule."""
     if not warmup_epochs and not warmup_steps:
         return None
-    times = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "max_steps": max_steps, "by": "step"}
-    return Scheduled(optimizer, lambda u, U: 1.0, **times, warmup_epochs=warmup_epochs, warmup_steps=warmup_steps)
+    times = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "max_steps": max_steps}
+    return Constant(optimizer, **times, warmup_epochs=warmup_epochs, warmup_steps=warmup_steps)
 
 
-@schedule(by="step")
-def cosine(*, floor: float = 0.0) -> Shape:
-    """floor + (1 - floor) (1 + cos(pi u / U)) / 2 (Loshchilov & Hutter 2017, eq. 5).
+class Cosine(Schedule):
+    """floor + (1 - floor) (1 + cos(pi u / U)) / 2 (Loshchilov & Hutter 2017, eq. 5)."""
 
-    Raises:
-        ValueError: a floor outside [0, 1], or a warm-up as long as the run.
-    """
-    check_range("floor", floor, 0, 1)
-    return lambda u, U: floor + (1 - floor) * (1 + math.cos(math.pi * min(u / U, 1))) / 2
+    floor: float = option(0.0, check=share)
+    by: By = "step"
 
-
-@schedule(by="step")
-def linear(*, floor: float = 0.0) -> Shape:
-    """1 - (1 - floor) u / U: a line down to floor * lr.
-
-    Raises:
-        ValueError: a floor outside [0, 1], or a warm-up as long as the run.
-    """
-    check_range("floor", floor, 0, 1)
-    return lambda u, U: 1 - (1 - floor) * min(u / U, 1)
+    def shape(self, u: int, U: int, floor: float) -> float:
+        return floor + (1 - floor) * (1 + math.cos(math.pi * min(u / U, 1))) / 2
 
 
-@schedule(by="epoch")
-def step(*, every: int = 10, gamma: float = 0.1) -> Shape:
-    """gamma^floor(u / every): a stair.
+class Linear(Schedule):
+    """1 - (1 - floor) u / U: a line down to floor * lr."""
 
-    Raises:
-        ValueError: every < 1, a gamma outside [0, 1], or a warm-up as long as the run.
-    """
-    check_range("every", every, 1)
-    check_range("gamma", gamma, 0, 1)
-    return lambda u, U: gamma ** (u // every)
+    floor: float = option(0.0, check=share)
+    by: By = "step"
+
+    def shape(self, u: int, U: int, floor: float) -> float:
+        return 1 - (1 - floor) * min(u / U, 1)
 
 
-@schedule(by="epoch")
-def exponential(*, gamma: float = 0.95) -> Shape:
-    """gamma^u.
+class Step(Schedule):
+    """gamma^floor(u / every): a stair."""
 
-    Raises:
-        ValueError: a gamma outside [0, 1], or a warm-up as long as the run.
-    """
-    check_range("gamma", gamma, 0, 1)
-    return lambda u, U: gamma**u
+    every: int = option(10, check=at_least_1)
+    gamma: float = option(0.1, check=share)
+    by: By = "epoch"
 
-
-@schedule(by="step")
-def agnostic() -> Shape:
-    """2 / (u + 2): the conditional gradient method's open-loop rule at lr 1 (Jaggi 2013, Algorithm 1).
-
-    Raises:
-        ValueError: a warm-up as long as the run.
-    """
-    return lambda u, U: 2 / (u + 2)
+    def shape(self, u: int, U: int, every: int, gamma: float) -> float:
+        return gamma ** (u // every)
 
 
-@schedule(by="step")
-def one_cycle(*, rise: float = 0.3, start_divisor: float = 25.0, final_divisor: float = 1e4) -> Shape:
+class Exponential(Schedule):
+    """gamma^u."""
+
+    gamma: float = option(0.95, check=share)
+    by: By = "epoch"
+
+    def shape(self, u: int, U: int, gamma: float) -> float:
+        return gamma**u
+
+
+class Agnostic(Schedule):
+    """2 / (u + 2): the conditional gradient method's open-loop rule at lr 1 (Jaggi 2013, Algorithm 1)."""
+
+    by: By = "step"
+
+    def shape(self, u: int, U: int) -> float:
+        return 2 / (u + 2)
+
+
+class OneCycle(Schedule):
     """Up from lr / start_divisor to lr over the share `rise` of the run, down to lr / (start_divisor final_divisor).
 
     Both along half a cosine, as ``torch.optim.lr_scheduler.OneCycleLR`` (Smith & Topin 2018); momentum stays.
-
-    Raises:
-        ValueError: a rise outside [0, 1], divisors below 1, or a warm-up as long as the run.
     """
-    check_range("rise", rise, 0, 1)
-    check_range("start_divisor", start_divisor, 1)
-    check_range("final_divisor", final_divisor, 1)
-    start, end = 1 / start_divisor, 1 / start_divisor / final_divisor
 
-    def between(a: float, b: float, share: float) -> float:
-        return b + (a - b) * (1 + math.cos(math.pi * share)) / 2
+    rise: float = option(0.3, check=share)
+    start_divisor: float = option(25.0, check=at_least_1)
+    final_divisor: float = option(1e4, check=at_least_1)
+    by: By = "step"
 
-    def shape(u: int, U: int) -> float:
+    def shape(self, u: int, U: int, rise: float, start_divisor: float, final_divisor: float) -> float:
+        start, end = 1 / start_divisor, 1 / start_divisor / final_divisor
         top, last = rise * U - 1, U - 1
         if u <= top:
             return between(start, 1, u / top) if top > 0 else 1.0
         return between(1, end, min((u - top) / (last - top), 1)) if last > top else end
 
-    return shape
+
+def between(a: float, b: float, share: float) -> float:
+    """Along half a cosine from a to b."""
+    return b + (a - b) * (1 + math.cos(math.pi * share)) / 2
 
 
-class Plateau(Scheduled):
+def inside(name: str, value: float) -> None:
+    """Raises ValueError unless 0 < value < 1."""
+    if not 0 < value < 1:
+        raise ValueError(f"{name}={value}: must be between 0 and 1")
+
+
+class Plateau(Schedule):
     """Multiplies the rate by `factor` when an epoch's number has not improved for more than `patience` epochs.
 
     As ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with a relative threshold. The runner calls :meth:`observe`.
@@ -218,35 +199,30 @@ class Plateau(Scheduled):
         patience: epochs without improvement that pass, >= 0.
         threshold: what counts: better by more than this share of the best.
         floor: the least factor, in [0, 1].
-
-    Raises:
-        ValueError: a value outside its range, or a warm-up as long as the run.
     """
 
-    def __init__(
+    factor: float = option(0.1, check=inside)
+    patience: int = option(5, check=at_least_0)
+    threshold: float = option(1e-4, check=at_least_0)
+    floor: float = option(0.0, check=share)
+
+    def start(
         self,
         optimizer: torch.optim.Optimizer,
         *,
-        epochs: int,
-        steps_per_epoch: int,
-        max_steps: int | None = None,
-        factor: float = 0.1,
-        patience: int = 5,
-        threshold: float = 1e-4,
-        floor: float = 0.0,
-        warmup_epochs: int = 0,
-        warmup_steps: int = 0,
-    ):
-        if not 0 < factor < 1:
-            raise ValueError(f"factor={factor}: must be between 0 and 1")
-        check_range("patience", patience, 0)
-        check_range("threshold", threshold, 0)
-        check_range("floor", floor, 0, 1)
+        factor: float,
+        patience: int,
+        threshold: float,
+        floor: float,
+        **times: Any,
+    ) -> None:
         self.factor, self.patience, self.threshold, self.floor = factor, patience, threshold, floor
+        self.check(vars(self))
         self.reduced, self.best, self.waited = 1.0, math.inf, 0  # best: the least, of -value where more is better
-        times = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "max_steps": max_steps, "by": "epoch"}
-        warmup = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps}
-        super().__init__(optimizer, lambda u, U: self.reduced, **times, **warmup)
+        super().start(optimizer, **times)
+
+    def shape(self, u: int, U: int) -> float:
+        return self.reduced
 
     def observe(self, value: float, maximize: bool) -> None:
         """Takes the number that an epoch ended with, and sets the rates that it calls for."""
@@ -258,3 +234,7 @@ class Plateau(Scheduled):
         if self.waited > self.patience:
             self.reduced, self.waited = max(self.reduced * self.factor, self.floor), 0
             refresh_rates(self)
+
+
+# by the names that configurations say
+cosine, linear, step, exponential, agnostic, one_cycle = Cosine, Linear, Step, Exponential, Agnostic, OneCycle

@@ -12,14 +12,13 @@ Run: ``python -m trainer model=cnn optim=orgfw``, ``python -m trainer model=cnn 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import ParamsT
 
 from optim.conditional import ConditionalGradient, Group
-from optim.measure import Measurements
-from optim.sets import Constraint, ConstraintSet
+from optim.options import below_1, option
 from optim.vertex import Vertex
 
 Gradients = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
@@ -28,7 +27,7 @@ Gradients = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 class TwoPoint(ConditionalGradient):
     """The base of both: asks the closure for the gradients at the second points."""
 
-    second_point: str  # its name in a parameter's state
+    second_point: ClassVar[str]  # its name in a parameter's state
 
     @torch.no_grad()
     def step(self, closure: Gradients | None = None) -> None:
@@ -69,37 +68,18 @@ class ORGFW(TwoPoint):
     """The one-sample recursive gradient method: d = g(x_t) + (1 - rho) (d - g(x_{t-1})), started at the first gradient.
 
     Args:
-        params, constraint, free_lr, free_momentum, gap_every: as for :class:`optim.conditional.ConditionalGradient`.
-        lr: gamma in [0, 1].
         momentum: 1 - rho, in [0, 1): the weight of the past.
-        weight_decay: lambda >= 0, adds lambda x to the gradient.
-
-    Raises:
-        ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
     """
 
-    second_point = "previous"
+    momentum: float = option(0.9, check=below_1)
 
-    def __init__(
-        self,
-        params: ParamsT,
-        constraint: Constraint,
-        *,
-        lr: float,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        free_lr: float = 0.05,
-        free_momentum: float = 0.9,
-        gap_every: int | None = None,
-    ):
-        options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
+    second_point = "previous"
 
     def prepare(self, xs: list[Tensor]) -> None:
         for x in xs:  # the free ones too: the other gradient is of the whole network as it was
             self.state[x]["previous"] = x.clone()
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group, measured: Measurements) -> None:
+    def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
         state = self.state[x]
         if x in self.second and "estimate" in state:
             previous, h = self.second[x]
@@ -107,7 +87,7 @@ class ORGFW(TwoPoint):
             state["estimate"].sub_(h).mul_(group["momentum"]).add_(g)  # d = g + (1 - rho) (d - h)
         else:
             state["estimate"] = g.clone()
-        self.toward(Vertex(C, state["estimate"], x, self.scratch), group["lr"], g, C, measured)  # x + gamma (v - x)
+        return state["estimate"]
 
 
 class SVRF(TwoPoint):
@@ -116,32 +96,14 @@ class SVRF(TwoPoint):
     Call :meth:`snapshot` before the first step, and now and then after it; the runner does at the start of every epoch.
 
     Args:
-        params, constraint, free_lr, free_momentum, gap_every: as for :class:`optim.conditional.ConditionalGradient`.
         lr: gamma in [0, 1]; with `restarts`, gamma = lr 2 / (k + 1) in the k-th step after a snapshot, k from 1, which
             is the paper's rule at lr = 1.
         restarts: whether the steps start anew with each snapshot.
-        weight_decay: lambda >= 0, adds lambda x to the gradient.
-
-    Raises:
-        ValueError: a value outside its range, as `name=value: what would be right`, or no constraint set.
     """
 
-    second_point = "snapshot"
+    restarts: bool = False
 
-    def __init__(
-        self,
-        params: ParamsT,
-        constraint: Constraint,
-        *,
-        lr: float,
-        restarts: bool = False,
-        weight_decay: float = 0.0,
-        free_lr: float = 0.05,
-        free_momentum: float = 0.9,
-        gap_every: int | None = None,
-    ):
-        options = {"lr": lr, "restarts": restarts, "weight_decay": weight_decay}
-        super().__init__(params, constraint, options, free_lr=free_lr, free_momentum=free_momentum, gap_every=gap_every)
+    second_point = "snapshot"
 
     @torch.no_grad()
     def snapshot(self, full_closure: Gradients) -> None:
@@ -171,10 +133,11 @@ class SVRF(TwoPoint):
     def prepare(self, xs: list[Tensor]) -> None:
         self.state["since"] += 1
 
-    def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group, measured: Measurements) -> None:
-        d = g
-        if x in self.second:
-            _, h = self.second[x]
-            d = g - h + self.state[x]["full_gradient"]  # a decay of w would cancel
-        gamma = group["lr"] * 2 / (self.state["since"] + 1) if group["restarts"] else group["lr"]
-        self.toward(Vertex(C, d, x, self.scratch), gamma, g, C, measured)  # x + gamma (v - x)
+    def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
+        if x not in self.second:
+            return g
+        _, h = self.second[x]
+        return g - h + self.state[x]["full_gradient"]  # a decay of w would cancel
+
+    def rate(self, v: Vertex, group: Group) -> float | Tensor:
+        return group["lr"] * 2 / (self.state["since"] + 1) if group["restarts"] else group["lr"]

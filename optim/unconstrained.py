@@ -13,17 +13,21 @@ from torch import Tensor
 from torch.optim.adamw import adamw as adamw_step
 from torch.optim.optimizer import ParamsT
 
-from optim.stepping import Stepping
+from optim.lean import Stepping
+from optim.options import at_least_0, below_1, option
+from optim.projected import Adagrad, Projected, two_shares
+from optim.sets import Constraint
 
 
-class Simple(Stepping):
-    """A base for steps that treat each parameter on its own."""
+class Simple(Projected, Stepping):
+    """A base for steps that treat each parameter on its own: subclasses say in :meth:`move` how it moves."""
 
     def advance(self) -> None:
         for group in self.param_groups:
             for x in group["params"]:
                 if x.grad is not None:
                     self.move(x, x.grad, self.state[x], group)
+        self.project()
 
     def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Moves x, in place, given its gradient."""
@@ -36,8 +40,8 @@ class MomentumAdagrad(Simple):
     s = s + g^2; b = rho b + g / (sqrt(s) + eps); x = x - lr b
     """
 
-    def __init__(self, params: ParamsT, *, lr: float, momentum: float, eps: float, weight_decay: float):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps, "weight_decay": weight_decay})
+    momentum: float = option(0.9, check=below_1)
+    eps: float = option(1e-10, check=at_least_0)
 
     def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         if not state:
@@ -48,16 +52,31 @@ class MomentumAdagrad(Simple):
         x.sub_(group["lr"] * b)
 
 
+def adagrad(
+    params: ParamsT,
+    constraint: Constraint | None = None,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    eps: float = 1e-10,
+    weight_decay: float = 0.0,
+) -> torch.optim.Optimizer:
+    """torch's AdaGrad, or ours with momentum; projected onto `constraint` if there is one."""
+    options = {"lr": lr, "eps": eps, "weight_decay": weight_decay}
+    if momentum:
+        return MomentumAdagrad(params, constraint, momentum=momentum, **options)
+    return Adagrad(params, constraint, **options)
+
+
 class Lion(Simple):
-    """Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2).
+    """Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2), projected onto `constraint` if there is one.
 
     c = beta1 m + (1 - beta1) g; x = x - lr (sign(c) + lambda x); m = beta2 m + (1 - beta2) g. With lambda > 0 and equal
     betas this is stochastic Frank-Wolfe over the hypercube of radius 1 / lambda, with step lr lambda and a momentum
     from 0 (arXiv 2310.05898, 2506.04192).
     """
 
-    def __init__(self, params: ParamsT, *, lr: float, betas: tuple[float, float], weight_decay: float):
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay})
+    betas: list[float] = option((0.9, 0.99), check=two_shares)
 
     def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         if not state:
@@ -68,29 +87,45 @@ class Lion(Simple):
         m.lerp_(g, 1 - beta2)
 
 
-class Muon(Stepping):
+class Muon(Projected, Stepping):
     """Muon (Jordan et al. 2024) for parameters of two or more dimensions, AdamW for the others.
 
-    A convolution is a matrix of its filters. A network's groups are divided in two, Muon's first.
+    A convolution is a matrix of its filters. A network's groups are divided in two, Muon's first. Projected onto
+    `constraint` if there is one.
+
+    Args:
+        lr, momentum, nesterov: of the matrices and convolutions.
+        match_rms_adamw: scale their steps by 0.2 sqrt(max(rows, columns)), so that AdamW's rates fit (Liu et al. 2025),
+            instead of sqrt(max(1, rows / columns)).
+        adamw_lr, betas, eps: of the other parameters.
+        weight_decay: of both, decoupled.
     """
+
+    momentum: float = option(0.95, check=below_1)
+    nesterov: bool = True
+    match_rms_adamw: bool = False
+    adamw_lr: float = option(1e-3, check=at_least_0)
+    betas: list[float] = option((0.9, 0.999), check=two_shares)
+    eps: float = option(1e-8, check=at_least_0)
 
     recordable = False  # the rate is a number here, which a recording would keep
 
-    def __init__(self, params: ParamsT, *, lr: float, adamw_lr: float, **options: Any):
+    def start(self, params: ParamsT, constraint: Constraint | None, *, adamw_lr: float, **options: Any) -> None:
+        self.check({"adamw_lr": adamw_lr})
         self.adamw_lr = adamw_lr
-        super().__init__(params, {"lr": lr, "adamw": False, **options})
+        super().start(params, constraint, adamw=False, **options)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group, as for any optimizer, divided by the parameters' dimensions."""
-        given = param_group["params"]
-        given = [given] if isinstance(given, Tensor) else list(given)
+    def parts(self, group: dict[str, Any]) -> list[dict[str, Any]]:
+        given = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         xs = [x[1] if isinstance(x, tuple) else x for x in given]
         flat = [x.ndim < 2 or x.numel() == 0 for x in xs]  # of no entries nothing can be orthogonal
+        divided = []
         for adamw in (False, True):
             members = [x for x, is_flat in zip(given, flat, strict=True) if is_flat == adamw]
             if members or (adamw and not given):  # torch keeps an empty group, too
                 own = {"adamw": True, "fused": True, "lr": self.adamw_lr} if adamw else {}
-                super().add_param_group({**param_group, **own, "params": members})
+                divided.append({**group, **own, "params": members})
+        return divided
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"adamw_lr": self.adamw_lr}
@@ -99,6 +134,7 @@ class Muon(Stepping):
         for group in self.param_groups:
             xs = [x for x in group["params"] if x.grad is not None]
             (self._adamw if group["adamw"] else self._muon)(xs, group)
+        self.project()
 
     def _muon(self, xs: list[Tensor], group: dict[str, Any]) -> None:
         """m = rho m + (1 - rho) g; d = rho m + (1 - rho) g, or m; x = (1 - lr lambda) x - lr s O(d)."""
@@ -157,3 +193,6 @@ def nearly_orthogonal(d: Tensor) -> Tensor:
         gram = o @ o.mT
         o = torch.addmm(o, torch.addmm(gram, gram, gram, beta=b, alpha=c), o, beta=a)  # (a + b o o^T + c (o o^T)^2) o
     return o.mT if len(d) > d.shape[1] else o
+
+
+lion, muon = Lion, Muon  # by the names that configurations say

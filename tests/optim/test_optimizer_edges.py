@@ -11,8 +11,7 @@ import torch
 from conftest import training_of
 from test_torch_optimizers import CONDITIONAL, PROJECTED, advance, every_optimizer, held
 
-from optim import CGD, LInf, Scion, sets
-from optim.projected import lion, muon, sgd
+from optim import CGD, LInf, Scion, lion, muon, sets, sgd
 from optim.schedules import cosine
 from optim.unconstrained import nearly_orthogonal
 from trainer.rundir.errors import Diverged

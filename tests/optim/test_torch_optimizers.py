@@ -12,8 +12,24 @@ import torch
 from torch import Tensor
 from torch.optim import lr_scheduler
 
-from optim import CGD, L2, ORGFW, SFW, SVRF, AdaGradSFW, LInf, Scion, sets
-from optim.projected import adagrad, adam, adamw, lion, muon, rmsprop, sgd
+from optim import (
+    CGD,
+    L2,
+    ORGFW,
+    SFW,
+    SVRF,
+    AdaGradSFW,
+    LInf,
+    Scion,
+    adagrad,
+    adam,
+    adamw,
+    lion,
+    muon,
+    rmsprop,
+    sets,
+    sgd,
+)
 
 # Steps: a reference for one parameter is a generator of x, sent x (as it was projected) and g, as NumPy arrays
 

@@ -1,0 +1,85 @@
+"""Options as lines in a class: what a constructor takes, what it refuses, and the examples that the docs give."""
+
+import inspect
+
+import pytest
+import torch
+from conftest import ROOT
+
+import optim
+from optim import L2, LInf, sgd
+from optim.conditional import ConditionalGradient
+from optim.options import below_1, option
+from optim.unconstrained import Simple
+
+
+def parameter(values, grad):
+    x = torch.nn.Parameter(torch.tensor(values))
+    x.grad = torch.tensor(grad)
+    return x
+
+
+@pytest.fixture(scope="module")
+def documented():
+    """The classes of docs/design.md's examples."""
+    names = {"Simple": Simple, "ConditionalGradient": ConditionalGradient, "option": option, "below_1": below_1}
+    blocks = [block.partition("```")[0] for block in (ROOT / "docs/design.md").read_text().split("```python\n")[1:]]
+    scope = names | {"torch": torch, "__name__": __name__}
+    for block in blocks:
+        exec(block, scope)
+    return scope
+
+
+def test_the_documented_optimizer_steps_projects_and_checks(documented):
+    x = parameter([1.0, -1.0, 0.0], [3.0, -2.0, 0.5])
+    optimizer = documented["SignDescent"]([x], LInf(0.8), lr=0.5, momentum=0.5)
+    assert x.tolist() == pytest.approx([0.8, -0.8, 0.0])
+    optimizer.step()
+    assert x.tolist() == pytest.approx([0.3, -0.3, -0.5])
+    x.grad = -x.grad.clone()  # the momentum is g / 2, and -g / 4 now
+    optimizer.step()
+    assert x.tolist() == pytest.approx([0.8, -0.8, 0.0])
+    with pytest.raises(ValueError, match=r"^momentum=1.5: must be in \[0, 1\)"):
+        documented["SignDescent"]([x], lr=0.5, momentum=1.5)
+
+
+def test_the_documented_method_steps_and_is_measured(documented):
+    x = parameter([0.0, 0.0], [3.0, 4.0])
+    optimizer = documented["Normalized"]([x], LInf(1.0), lr=0.6)
+    optimizer.step()
+    assert x.tolist() == pytest.approx([-0.1, -0.1])  # 0.6 / (1 + 5) of the way to (-1, -1)
+    found = optimizer.pop_measurements()
+    assert found["fw_gap"].item() == pytest.approx(7)
+    assert found["step_norm"].item() == pytest.approx(0.1 * 2**0.5)
+
+
+@pytest.mark.parametrize(
+    "name", ["CGD", "SFW", "SVRF", "ORGFW", "AdaGradSFW", "Scion", "sgd", "adamw", "muon", "cosine"]
+)
+def test_a_signature_has_common_and_own_options_and_no_others(name):
+    make = getattr(optim, name)
+    parameters = inspect.signature(make).parameters
+    assert all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters.values())
+    common = {"warmup_steps", "by", "floor"} if name == "cosine" else {"params", "constraint", "lr", "weight_decay"}
+    assert common <= parameters.keys()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'lrr'"):
+        make(lrr=0.1)
+    assert not any(hasattr(make, key) for key in parameters)  # a default on the class is no value of an object
+
+
+def test_the_value_of_an_option_stands_in_the_group_alone():
+    optimizer = optim.SFW([parameter([0.1], [1.0])], LInf(1.0), lr=0.3, momentum=0.5)
+    assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]) == (0.3, 0.5)
+    assert not hasattr(optimizer, "lr")
+    assert not hasattr(optimizer, "momentum")
+
+
+def test_a_group_brings_its_set_to_an_optimizer_without_one():
+    x, y = parameter([3.0, 4.0], [0.0, 0.0]), parameter([3.0, 4.0], [0.0, 0.0])
+    optimizer = sgd([{"params": [x]}, {"params": [y], "constraint": L2(1.0)}], lr=0.1)
+    optimizer.step()
+    assert x.tolist() == [3.0, 4.0]
+    assert y.tolist() == pytest.approx([0.6, 0.8])
+    assert "constraint" not in optimizer.param_groups[0]  # as torch's own groups are
+    with pytest.raises(ValueError, match=r"^momentum=-1: must be in \[0, 1\)"):
+        optimizer.add_param_group({"params": [parameter([0.0], [0.0])], "momentum": -1})
