@@ -17,7 +17,8 @@ import math
 import torch
 from torch import Tensor
 
-from optim.conditional import ConditionalGradient, Group
+from optim.conditional import ConditionalGradient
+from optim.constrained import Group
 from optim.options import at_least_1, option
 from optim.sets import ConstraintSet
 from optim.sets.precision import or_one

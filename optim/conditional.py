@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optim.constrained import Constrained, check_constraint
+from optim.constrained import Constrained, Group, check_constraint
 from optim.lean import Stepping
 from optim.measure import KEY, NOTHING, Sample, counted, on, row, totals
 from optim.options import at_least_0, below_1, check_range, option
@@ -27,7 +27,6 @@ from optim.sets import Constraint, ConstraintSet
 from optim.vertex import Scratch, Vertex, norm
 
 TINY = 1e-30  # a distance that is as good as none
-Group = dict[str, Any]
 
 
 class ConditionalGradient(Constrained, Stepping):
@@ -46,6 +45,7 @@ class ConditionalGradient(Constrained, Stepping):
             default 20, or 100 if the oracle of a set decomposes matrices: a gap mostly takes an oracle call of its own.
     """
 
+    lr: float = option()  # its range depends on the group: see `accept`
     free_lr: float = option(0.05, check=at_least_0)
     free_momentum: float = option(0.9, check=below_1)
     gap_every: int | None = option(None, check=at_least_0)
@@ -55,7 +55,6 @@ class ConditionalGradient(Constrained, Stepping):
     def start(
         self, params: ParamsT, constraint: Constraint, *, free_lr: float, gap_every: int | None, **options: Any
     ) -> None:
-        self.check({"free_lr": free_lr, "gap_every": gap_every})
         check_constraint(type(self).__name__, constraint)
         self.free_options, self.scratch = {"lr": free_lr}, Scratch()
         super().start(params, constraint, **options)
@@ -91,11 +90,9 @@ class ConditionalGradient(Constrained, Stepping):
         super().load_state_dict(state_dict)
         self.state[KEY] = on(self.device, self.state.get(KEY, NOTHING))
 
-    def check(self, options: Group) -> None:
-        if options.get("constraint") is not None and self.takes_share(options):
-            why = "a conditional gradient step goes a share of the way to the vertex"
-            check_range("lr", options["lr"], 0, 1, why)
-        super().check(options)
+    def accept(self, C: ConstraintSet | None, options: Group) -> None:
+        why = "a conditional gradient step goes a share of the way to the vertex"
+        check_range("lr", options["lr"], 0, *([1, why] if C is not None and self.takes_share(options) else []))
 
     def takes_share(self, group: Group) -> bool:
         """Whether lr is the share of the way to the vertex, and must be in [0, 1]."""
@@ -109,15 +106,12 @@ class ConditionalGradient(Constrained, Stepping):
         """The step itself, from the gradients that are there."""
         self.sample = Sample(len(self.place)) if self.measures_next else None
         with torch.autocast(self.device.type, enabled=False):  # an oracle's matrix products are in full precision
-            for group, C in zip(self.param_groups, self.constraints, strict=True):
-                for x in group["params"]:
-                    if x.grad is None:
-                        continue
-                    g = x.grad if group["weight_decay"] == 0 else x.grad.add(x, alpha=group["weight_decay"])
-                    if C is None:
-                        self.free_move(x, g, group)
-                    else:
-                        self.move(x, g, C, group)
+            for x, C, group in self.moving():
+                g = x.grad if group["weight_decay"] == 0 else x.grad.add(x, alpha=group["weight_decay"])
+                if C is None:
+                    self.free_move(x, g, group)
+                else:
+                    self.move(x, g, C, group)
         self.count(self.sample)
 
     def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:

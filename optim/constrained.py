@@ -15,6 +15,8 @@ from optim.lean import Lean
 from optim.options import Options, at_least_0, option, positional
 from optim.sets import Constraint, ConstraintSet
 
+Group = dict[str, Any]  # of an optimizer's param_groups: "params", and its options
+
 
 @dataclass(frozen=True)
 class Held:
@@ -63,7 +65,7 @@ class Constrained(Options, Lean):
         """Names of the parameters that were outside their set when they were added."""
         return [held.name for held in self.held if held.shifted]
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: Group) -> None:
         """Adds a group, as for any optimizer, divided by sets; shifts its parameters inside.
 
         Raises:
@@ -71,16 +73,16 @@ class Constrained(Options, Lean):
         """
         group = {"constraint": self.constraint} | param_group
         self.check(self.defaults | group)
-        freed = "constraint" in param_group and group["constraint"] is None  # then the group's own options hold
         constraint = group.pop("constraint")
         check_constraint(type(self).__name__, constraint, optional=True)
-        given = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
-        pairs = [entry if isinstance(entry, tuple) else (None, entry) for entry in given]
-        names, xs = [name for name, _ in pairs], [x for _, x in pairs]
+        freed = constraint is None and "constraint" in param_group  # then the group's own options hold
+        given = entries(group)
+        names = [entry[0] if isinstance(entry, tuple) else None for entry in given]
+        xs = [tensor(entry) for entry in given]
         sets = [None] * len(xs) if constraint is None else constraint.assign(names, xs)
         kinds = dict.fromkeys(sets or [None])  # an empty group is one of free parameters
         for C in kinds:
-            self.accept(C)
+            self.accept(C, self.defaults | group)
         position = {x: len(self.held) + i for i, x in enumerate(xs)}
         for C in sorted(kinds, key=lambda C: C is None):
             members = [entry for entry, S in zip(given, sets, strict=True) if S == C]
@@ -91,21 +93,30 @@ class Constrained(Options, Lean):
                 added = self.param_groups[-1]
                 for i, x in enumerate(added["params"]):
                     name = added["param_names"][i] if "param_names" in added else str(position[x])
-                    shifts = C is not None and x.requires_grad and self.stays(added)
-                    remark = "" if C is None else constraint.remark(x)
-                    self.place[x] = len(self.held)
-                    self.held.append(Held(name, tuple(x.shape), C, shifts and shift_inside(x, C), remark))
+                    self.hold(x, name, C, constraint, self.stays(added))
 
-    def parts(self, group: dict[str, Any]) -> list[dict[str, Any]]:
+    def hold(self, x: Tensor, name: str, C: ConstraintSet | None, constraint: Constraint | None, stays: bool) -> None:
+        """Shifts x inside C if it must stay there, and keeps what became of it."""
+        shifted = C is not None and stays and x.requires_grad and shift_inside(x, C)
+        remark = "" if C is None else constraint.remark(x)
+        self.place[x] = len(self.held)
+        self.held.append(Held(name, tuple(x.shape), C, shifted, remark))
+
+    def parts(self, group: Group) -> list[Group]:
         """A group of one set, divided further if the method treats its parameters differently."""
         return [group]
 
-    def accept(self, C: ConstraintSet | None) -> None:
-        """Raises ValueError for a set that the method cannot use."""
+    def accept(self, C: ConstraintSet | None, options: Group) -> None:
+        """Raises ValueError for a set that the method cannot use, or not with a group's options; None: no set."""
 
-    def stays(self, group: dict[str, Any]) -> bool:
+    def stays(self, group: Group) -> bool:
         """Whether the method keeps the group's parameters inside their sets, and must start there."""
         return True
+
+    def moving(self) -> list[tuple[Tensor, ConstraintSet | None, Group]]:
+        """Each parameter that has a gradient, with its set and its group."""
+        pairs = zip(self.param_groups, self.constraints, strict=True)
+        return [(x, C, group) for group, C in pairs for x in group["params"] if x.grad is not None]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As for any optimizer.
@@ -129,6 +140,16 @@ class Constrained(Options, Lean):
         """For copies and pickles: torch's own keeps only defaults, state and groups."""
         own = ("constraint", "constraints", "held", "place")
         return super().__getstate__() | {name: getattr(self, name) for name in own}
+
+
+def entries(group: Group) -> list[tuple[str, Tensor] | Tensor]:
+    """The parameters of a group that is to be added, named or not."""
+    return [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+
+
+def tensor(entry: tuple[str, Tensor] | Tensor) -> Tensor:
+    """A parameter without its name."""
+    return entry[1] if isinstance(entry, tuple) else entry
 
 
 def check_constraint(optimizer: str, constraint: Any, *, optional: bool = False) -> None:

@@ -33,9 +33,9 @@ at_least_0, at_least_1 = partial(check_range, low=0), partial(check_range, low=1
 share, below_1 = partial(check_range, low=0, high=1), partial(check_range, low=0, high=1, open_above=True)
 
 
-def option(default: Any = MISSING, *, check: Check) -> Any:
-    """An argument with a range."""
-    return field(default=default, metadata={"check": check})
+def option(default: Any = MISSING, *, check: Check | None = None) -> Any:
+    """An argument given by name, with a range if there is a check."""
+    return field(default=default, metadata={"check": check} if check else {})
 
 
 def positional(default: Any = MISSING) -> Any:
@@ -54,10 +54,12 @@ class Options:
             delattr(cls, name)  # a default, which would look like the object's own value
 
     def __post_init__(self) -> None:
-        self.start(**{each.name: vars(self).pop(each.name) for each in fields(self)})
+        options = {each.name: vars(self).pop(each.name) for each in fields(self)}
+        self.check(options)
+        self.start(**options)
 
     def start(self, **options: Any) -> None:
-        """What a constructor does, given all arguments by name."""
+        """What a constructor does, given all arguments by name, each in its range."""
         raise NotImplementedError
 
     def check(self, options: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optim.constrained import Constrained, check_constraint
+from optim.constrained import Constrained, Group, check_constraint
 from optim.options import at_least_0, below_1, option, positional
 from optim.sets import Constraint, ConstraintSet
 
@@ -30,12 +30,11 @@ class Projected(Constrained):
     constraint: Constraint | None = positional(None)
 
     def start(self, params: ParamsT, constraint: Constraint | None, **options: Any) -> None:
-        self.check(options)  # before torch, which has words of its own
         options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
         check_constraint(type(self).__name__, constraint, optional=True)
         super().start(params, constraint, **options)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: Group) -> None:
         """Adds a group, as for any optimizer; one that no set holds is as torch's."""
         if self.constraint is not None or "constraint" in param_group:
             super().add_param_group(param_group)
@@ -45,16 +44,15 @@ class Projected(Constrained):
             super(Constrained, self).add_param_group(part)
             self.constraints.append(None)
 
-    def accept(self, C: ConstraintSet | None) -> None:
+    def accept(self, C: ConstraintSet | None, options: Group) -> None:
         if C is not None and not C.projectable():
             raise ValueError(C.no_projection())
 
     def project(self) -> None:
         """Moves onto its set what has a gradient and a set; the end of a step, which takes no gradients."""
-        for group, C in zip(self.param_groups, self.constraints, strict=True):
-            for x in group["params"] if C is not None else ():
-                if x.grad is not None:
-                    x.copy_(C.project(x))
+        for x, C, _ in self.moving():
+            if C is not None:
+                x.copy_(C.project(x))
 
 
 def two_shares(name: str, value: Any) -> None:

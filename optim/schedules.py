@@ -64,7 +64,6 @@ class Schedule(Options, LambdaLR):
         by: By = "step",
         **own: Any,
     ) -> None:
-        self.check(own)
         check_range("warmup_epochs", warmup_epochs, 0, epochs, "fewer than train.epochs", open_above=True)
         total, unit = epochs * steps_per_epoch, steps_per_epoch if by == "epoch" else 1
         total = total if max_steps is None else min(total, max_steps)
@@ -217,7 +216,6 @@ class Plateau(Schedule):
         **times: Any,
     ) -> None:
         self.factor, self.patience, self.threshold, self.floor = factor, patience, threshold, floor
-        self.check(vars(self))
         self.reduced, self.best, self.waited = 1.0, math.inf, 0  # best: the least, of -value where more is better
         super().start(optimizer, **times)
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from optim.conditional import ConditionalGradient, Group
+from optim.conditional import ConditionalGradient
+from optim.constrained import Group
 from optim.options import below_1, option
 from optim.sets import ConstraintSet
 

@@ -17,7 +17,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from optim.conditional import ConditionalGradient, Group
+from optim.conditional import ConditionalGradient
+from optim.constrained import Group
 from optim.options import below_1, option
 from optim.vertex import Vertex
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw as adamw_step
 from torch.optim.optimizer import ParamsT
 
+from optim.constrained import Group, entries, tensor
 from optim.lean import Stepping
 from optim.options import at_least_0, below_1, option
 from optim.projected import Adagrad, Projected, two_shares
@@ -23,13 +24,11 @@ class Simple(Projected, Stepping):
     """A base for steps that treat each parameter on its own: subclasses say in :meth:`move` how it moves."""
 
     def advance(self) -> None:
-        for group in self.param_groups:
-            for x in group["params"]:
-                if x.grad is not None:
-                    self.move(x, x.grad, self.state[x], group)
+        for x, _, group in self.moving():
+            self.move(x, x.grad, self.state[x], group)
         self.project()
 
-    def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: Group) -> None:
         """Moves x, in place, given its gradient."""
         raise NotImplementedError
 
@@ -43,7 +42,7 @@ class MomentumAdagrad(Simple):
     momentum: float = option(0.9, check=below_1)
     eps: float = option(1e-10, check=at_least_0)
 
-    def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: Group) -> None:
         if not state:
             state |= {"sum": torch.zeros_like(x), "momentum_buffer": torch.zeros_like(x)}
         g = g.add(x, alpha=group["weight_decay"])
@@ -78,7 +77,7 @@ class Lion(Simple):
 
     betas: list[float] = option((0.9, 0.99), check=two_shares)
 
-    def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: Group) -> None:
         if not state:
             state["momentum_buffer"] = torch.zeros_like(x)
         m, lr, (beta1, beta2) = state["momentum_buffer"], group["lr"], group["betas"]
@@ -111,14 +110,12 @@ class Muon(Projected, Stepping):
     recordable = False  # the rate is a number here, which a recording would keep
 
     def start(self, params: ParamsT, constraint: Constraint | None, *, adamw_lr: float, **options: Any) -> None:
-        self.check({"adamw_lr": adamw_lr})
         self.adamw_lr = adamw_lr
         super().start(params, constraint, adamw=False, **options)
 
-    def parts(self, group: dict[str, Any]) -> list[dict[str, Any]]:
-        given = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
-        xs = [x[1] if isinstance(x, tuple) else x for x in given]
-        flat = [x.ndim < 2 or x.numel() == 0 for x in xs]  # of no entries nothing can be orthogonal
+    def parts(self, group: Group) -> list[Group]:
+        given = entries(group)
+        flat = [x.ndim < 2 or x.numel() == 0 for x in map(tensor, given)]  # of no entries nothing can be orthogonal
         divided = []
         for adamw in (False, True):
             members = [x for x, is_flat in zip(given, flat, strict=True) if is_flat == adamw]
@@ -136,7 +133,7 @@ class Muon(Projected, Stepping):
             (self._adamw if group["adamw"] else self._muon)(xs, group)
         self.project()
 
-    def _muon(self, xs: list[Tensor], group: dict[str, Any]) -> None:
+    def _muon(self, xs: list[Tensor], group: Group) -> None:
         """m = rho m + (1 - rho) g; d = rho m + (1 - rho) g, or m; x = (1 - lr lambda) x - lr s O(d)."""
         lr, rho = float(group["lr"]), group["momentum"]
         for x in xs:
@@ -151,7 +148,7 @@ class Muon(Projected, Stepping):
             if w.data_ptr() != x.data_ptr():
                 x.copy_(w.view(x.shape))
 
-    def _adamw(self, xs: list[Tensor], group: dict[str, Any]) -> None:
+    def _adamw(self, xs: list[Tensor], group: Group) -> None:
         for x in xs:
             if not self.state[x]:
                 self.state[x] |= {"step": torch.zeros((), device=x.device)}
