@@ -29,20 +29,21 @@ def main() -> None:
 
 def command_line() -> int:
     """Runs what sys.argv asks for and returns the exit status."""
-    if any(word.startswith("query=") for word in sys.argv[1:]) and completed(os.environ.get("COMP_LINE", "")):
+    words = sys.argv[1:]
+    if any(word.startswith("query=") for word in words) and completed(os.environ.get("COMP_LINE", "")):
         return 0
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    name = words[0] if words else ""
     if name in COMMANDS and (module := COMMANDS[name].module) is not None:
-        return run_command(name, importlib.import_module(module), sys.argv[2:])
+        return run_command(name, importlib.import_module(module), words[1:])
     if name == "train":
-        del sys.argv[1]
+        words = words[1:]
     elif re.fullmatch(r"[A-Za-z][\w.-]*", name):  # settings have a =
         near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         return refuse(f"{name}: no such command; {hint}there are {', '.join(COMMANDS)}; settings are KEY=VALUE")
     from trainer.train import compose_and_train  # brings Hydra
 
-    return compose_and_train()
+    return compose_and_train(words)
 
 
 def completed(line: str) -> bool:

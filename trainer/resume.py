@@ -7,7 +7,7 @@ python -m trainer resume outputs/2026-01-31/12-00-00_sweep sweep.rerun_failed=tr
 from __future__ import annotations
 
 import argparse
-import sys
+from pathlib import Path
 
 from trainer.cli.command import add_trust
 from trainer.rundir import configuration, trust
@@ -29,13 +29,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Carries the command out."""
-    folder = arguments.folder
+    if is_sweep(arguments.folder):
+        resume(arguments.folder, arguments.overrides, arguments.trusted)
+        return
+    words = [*going_on(arguments.folder), *arguments.overrides, *([trust.FLAG] if arguments.trusted else [])]
+    raise SystemExit(compose_and_train(words))
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a directory is that of a sweep, and not of a run.
+
+    Raises:
+        Refused: it is neither.
+    """
     if (folder / ASKED).exists():
-        return resume(folder, arguments.overrides, arguments.trusted)
+        return True
     if not (folder / configuration.CONFIG).is_file():
         raise Refused(
             f"{folder}: must be the directory of a run, with {configuration.CONFIG} in it, or a sweep's, with {ASKED}"
         )
-    words = [f"train.resume={quoted(str(folder))}", *arguments.overrides]
-    sys.argv[1:] = [*words, *([trust.FLAG] if arguments.trusted else [])]
-    raise SystemExit(compose_and_train())
+    return False
+
+
+def going_on(run: Path) -> list[str]:
+    """The words of a command line that go on with the run in a directory."""
+    return [f"train.resume={quoted(str(run))}"]

@@ -8,79 +8,117 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import hydra
+from hydra import version
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig
 
 from trainer.cli.begin import signals_raise
 from trainer.cli.command import FULL_ERROR, plain_warnings, report, shown, status, whole
-from trainer.cli.composing import install
+from trainer.cli.composing import installed
 from trainer.cli.config import CONF, flags_first, only_answers, register_resolvers
 from trainer.cli.outcome import EXIT
 from trainer.rundir import trust
 from trainer.rundir.errors import one_line
 from trainer.rundir.run_dir import remove_if_empty
 from trainer.sweep.pruning import judge_of
-from trainer.training.run import train
+from trainer.training.run import Caller, train
 
 
-def compose_and_train() -> int:
-    """Runs what sys.argv asks for and returns the exit status."""
-    made: list[str] = []  # directories for runs, which were not there
+def compose_and_train(words: Sequence[str]) -> int:
+    """Trains what the words of a command line say, tells how it ended, and returns the exit status."""
     codes: list[int] = []  # exit status of each job
     modes: set[RunMode] = set()
     answers = True  # a text that was asked for, until it is known that something is to be trained
     tracebacks = os.environ.get(FULL_ERROR) == "1"
-    register_resolvers(made)
-    install(made)
+    caller = Caller(judge_of, trusted=trust.FLAG in words)
+    words = [word for word in words if word != trust.FLAG]
     plain_warnings()
-    # Hydra checks the keys of conf/hydra/launcher/*.yaml by their plugins', and warns that it will not do so one day.
-    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(cfg: DictConfig) -> None:
         modes.add(HydraConfig.get().mode)
         try:
-            codes.append(train(cfg, judge_of, trusted))
+            codes.append(train(cfg, caller))
         except Exception as error:  # with Hydra's own sweeper it costs this job only
-            codes.append(report(error, tracebacks, sys.argv[1:]))
+            codes.append(report(error, tracebacks, words))
         if codes[-1] > 128:  # a signal ends a sweep, too
             raise SystemExit(codes[-1])
 
-    def put_away() -> None:
-        for path in reversed(made):  # a refused run leaves no empty directory behind
-            remove_if_empty(Path(path))
-
-    trusted = trust.FLAG in sys.argv[1:]
-    try:
-        with signals_raise(put_away), errors_passed_on():
-            sys.argv[1:] = flags_first([word for word in sys.argv[1:] if word != trust.FLAG])
-            answers = only_answers(sys.argv[1:])
-            job()
-    except SystemExit as end:  # of a sweep, or after --help
-        codes.append(status(end) and (EXIT["refused"] if answers else status(end)))  # no such --package
-    except (KeyboardInterrupt, Exception) as error:  # while Hydra composes: a mistake on the command line or in YAML
-        return report(error, tracebacks, sys.argv[1:], otherwise=one_line(error))
-    finally:
-        put_away()
+    with removing_empty() as made:
+        try:
+            with signals_raise(made.put_away):
+                words = flags_first(words)
+                answers = only_answers(words)
+                compose(words, job, made)
+        except SystemExit as end:  # of a sweep, or after --help
+            codes.append(status(end) and (EXIT["refused"] if answers else status(end)))  # no such --package
+        except (KeyboardInterrupt, Exception) as error:  # while Hydra composes: a mistake in words or YAML
+            return report(error, tracebacks, words, otherwise=one_line(error))
     code = codes[-1] if codes else 0
     if RunMode.MULTIRUN in modes and code <= 128:
         code = 0 if set(codes) <= {EXIT["finished"], EXIT["diverged"]} else EXIT["failed"]
     return whole(code) if answers else shown(code)
 
 
+class Made(list[str]):
+    """Directories that were made for runs."""
+
+    def put_away(self) -> None:
+        """Removes those that are empty, as of a run that was refused."""
+        for path in reversed(self):
+            remove_if_empty(Path(path))
+
+
+@contextlib.contextmanager
+def removing_empty() -> Iterator[Made]:
+    """Gives what takes down the directories that are made, and removes the empty ones at the end."""
+    made = Made()
+    try:
+        yield made
+    finally:
+        made.put_away()
+
+
+def compose(words: Sequence[str], job: TaskFunction, made: list[str], *, sweeps: bool | None = None) -> Any:
+    """Composes what the words of a command line say, and does it: a run by `job`, a sweep by its sweeper.
+
+    Args:
+        words: flags before overrides, as :func:`trainer.cli.config.flags_first` puts them.
+        made: gets the directories that were made for runs.
+        sweeps: whether it must be a sweep, or must not be; None: as the words say.
+
+    Returns:
+        What the sweeper returns (ours: the sweep's directory), and None of a run.
+
+    Raises:
+        Exception: whatever Hydra makes of a mistake; :func:`trainer.cli.outcome.outcome` has the line about it.
+        SystemExit: a text was printed; or something ended a sweep.
+    """
+    register_resolvers(made)
+    version.setbase("1.3")
+    parser = get_args_parser()
+    with installed(made, sweeps) as program, errors_passed_on(), warnings.catch_warnings():
+        # Hydra checks the keys of conf/hydra/launcher/*.yaml by their plugins', and warns that one day it will not.
+        warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+        _run_hydra(parser.parse_args(words), parser, job, str(CONF), "config")
+        return program.came
+
+
 @contextlib.contextmanager
 def errors_passed_on() -> Iterator[None]:
     """Makes Hydra raise its errors to us, who have one line for them, instead of printing its own several."""
-    before = os.environ.get(FULL_ERROR, "")
+    before = os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"
     try:
         yield
     finally:
-        os.environ[FULL_ERROR] = before
+        if before is None:
+            del os.environ[FULL_ERROR]
+        else:
+            os.environ[FULL_ERROR] = before

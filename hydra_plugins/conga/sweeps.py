@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.plugins.launcher import Launcher
@@ -24,9 +25,10 @@ class Grid(Sweeper):
         check_call("hydra.sweeper", {"params": self.params}, Grid, ())
         self._sweep = Sweep(hydra_context, task_function, config)
 
-    def sweep(self, arguments: list[str]) -> None:
+    def sweep(self, arguments: list[str]) -> Path:
         with self._sweep.disk_fails():
             self._sweep.grid(self.params, arguments)
+        return self._sweep.folder
 
     def resume(self, trusted: bool) -> None:
         """Goes on with the jobs that the sweep's directory has."""
@@ -51,11 +53,12 @@ class Optuna(Sweeper):
         check_call("hydra.sweeper", self.asked, Optuna, ())
         self._sweep = Sweep(hydra_context, task_function, config)
 
-    def sweep(self, arguments: list[str]) -> None:
+    def sweep(self, arguments: list[str]) -> Path:
         from trainer.sweep.search import Asked, search
 
         with self._sweep.disk_fails():
             search(self._sweep, Asked(**self.asked), arguments)
+        return self._sweep.folder
 
     def resume(self, trusted: bool) -> None:
         """Goes on with the search in the sweep's directory."""

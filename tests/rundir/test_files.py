@@ -4,7 +4,6 @@ import argparse
 import ast
 import os
 import shlex
-import sys
 import threading
 from pathlib import Path
 
@@ -118,14 +117,14 @@ def test_the_resume_command_reads_back(tmp_path, monkeypatch, name):
     assert words == ["python", "-m", "trainer", "resume", name]
     (tmp_path / name / ".hydra").mkdir(parents=True)
     (tmp_path / name / ".hydra/config.yaml").touch()
-    monkeypatch.setattr("sys.argv", words[2:])
-    monkeypatch.setattr("trainer.resume.compose_and_train", lambda: 0)
+    given = []
+    monkeypatch.setattr("trainer.resume.compose_and_train", lambda words: given.extend(words) or 0)
     with pytest.raises(SystemExit):
         resume.main(argparse.Namespace(folder=Path(words[4]), overrides=["train.epochs=2"], trusted=True))
-    override = OverridesParser.create().parse_override(sys.argv[1])
+    override = OverridesParser.create().parse_override(given[0])
     assert override.key_or_group == "train.resume"
     assert override.value() == name
-    assert sys.argv[2:] == ["train.epochs=2", "--trust"]
+    assert given[1:] == ["train.epochs=2", "--trust"]
 
 
 def test_difference_names_the_first_key():

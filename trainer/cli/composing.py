@@ -5,20 +5,24 @@ This module does not import torch: it is on the way of ``--help``.
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import hydra._internal.hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer.rundir import configuration, run_dir
+from trainer.rundir.errors import Refused
 from trainer.rundir.typed import typed_path
 
 
@@ -50,7 +54,7 @@ class Loader(ConfigLoaderImpl):
         shared = [typed(o) for o in parsed if o not in of_jobs]
         config = super().load_configuration(config_name, shared, *how)
         for override in of_jobs:  # Hydra's own settings may refer to them
-            with suppress(ConfigCompositionException):
+            with contextlib.suppress(ConfigCompositionException):
                 self._apply_overrides_to_config([override], config)
         config.hydra.overrides.task = [typed(o) for o in parsed if not o.is_hydra_override()]
         return self.placed(config)
@@ -62,7 +66,7 @@ class Loader(ConfigLoaderImpl):
             if not isinstance(text, str) or text.startswith("${run_dir:"):  # that one would make the directory
                 continue
             if text.startswith("${"):
-                with suppress(OmegaConfBaseException):
+                with contextlib.suppress(OmegaConfBaseException):
                     text = node.dir
             if text.startswith("~"):
                 node.dir = text = str(typed_path(text))
@@ -93,7 +97,39 @@ def plain(config: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
     return cast(dict[str, Any], found)
 
 
-def install(made: list[str]) -> None:
-    """Has Hydra compose with :class:`Loader`, for which it has no setting."""
-    Loader.made = made
-    hydra._internal.hydra.ConfigLoaderImpl = Loader  # type: ignore[misc]  # Hydra has no setting for it
+class Program(Hydra):
+    """Hydra that keeps what a sweeper returns, and can be told to do no sweep or nothing else."""
+
+    came: ClassVar[Any] = None  # what the sweeper returned
+    sweeps: ClassVar[bool | None] = None  # whether it must sweep, or must not; None: as the words say
+
+    def run(self, *args: Any, **kwargs: Any) -> JobReturn:
+        if self.sweeps:
+            raise Refused("hydra.mode=RUN: is one run, and this does a sweep")
+        return super().run(*args, **kwargs)
+
+    def multirun(self, *args: Any, **kwargs: Any) -> Any:
+        if self.sweeps is False:
+            raise Refused("an experiment that is a sweep, or hydra.mode=MULTIRUN: is many runs, and this does one")
+        Program.came = super().multirun(*args, **kwargs)
+        return Program.came
+
+
+@contextlib.contextmanager
+def installed(made: list[str], sweeps: bool | None = None) -> Iterator[type[Program]]:
+    """Has Hydra compose with :class:`Loader` and run with :class:`Program`, for which it has no setting.
+
+    Args:
+        made: gets the directories that Hydra makes.
+        sweeps: as of :class:`Program`.
+    """
+    theirs, parts = hydra._internal.hydra, ("ConfigLoaderImpl", "Hydra")
+    before = [getattr(theirs, name) for name in parts]
+    Loader.made, Program.came, Program.sweeps = made, None, sweeps
+    try:
+        for name, ours in zip(parts, (Loader, Program), strict=True):
+            setattr(theirs, name, ours)
+        yield Program
+    finally:
+        for name, part in zip(parts, before, strict=True):
+            setattr(theirs, name, part)

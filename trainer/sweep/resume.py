@@ -30,7 +30,7 @@ def resume(folder: Path, overrides: Sequence[str], trusted: bool = False) -> Non
 
     Raises:
         Refused: no sweep, it names such, or an override that is none of `sweep.*`.
-        SystemExit: something failed, or stopped the sweep.
+        Ended: something failed, or stopped the sweep.
     """
     given = asked(folder)["config"]
     if not trusted:

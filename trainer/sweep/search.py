@@ -54,7 +54,7 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
 
     Raises:
         Refused: a mistake, and nothing was started.
-        SystemExit: something failed, or stopped the search.
+        Ended: something failed, or stopped the search.
     """
     refuse_launcher(sweep)
     if asked.n_trials < 1:
@@ -110,7 +110,7 @@ def resume(sweep: Sweep, asked: Asked, trusted: bool) -> None:
 
     Raises:
         Refused: none is there, it names such, or somebody does it.
-        SystemExit: something failed, or stopped the search.
+        Ended: something failed, or stopped the search.
     """
     plan = Plan.read(sweep.folder)
     with locked(sweep.folder):

@@ -40,6 +40,14 @@ from trainer.training.run import ONE_RUN
 OURS = "hydra_plugins.conga.sweeps.Workers"
 
 
+class Ended(SystemExit):
+    """Something failed in a sweep, or stopped it; `folder` is the sweep's."""
+
+    def __init__(self, code: int, folder: Path):
+        super().__init__(code)
+        self.folder = folder
+
+
 class Sweep:
     """A sweep in the process that conducts it.
 
@@ -71,7 +79,7 @@ class Sweep:
 
         Raises:
             Refused: jobs that cannot run; then none was started.
-            SystemExit: something failed, or stopped the sweep.
+            Ended: something failed, or stopped the sweep.
         """
         grid = expand(parse(self.context.config_loader, params, arguments), params or ())
         if not (self.folder / sweep_folder.ASKED).exists():  # else there may be nothing to do
@@ -103,7 +111,7 @@ class Sweep:
 
         Raises:
             Refused: they do.
-            SystemExit: something failed, or stopped the sweep.
+            Ended: something failed, or stopped the sweep.
         """
         paths = sweep_folder.jobs_of(self.folder)
         if not trusted:
@@ -115,7 +123,7 @@ class Sweep:
         """Ends the sweep as failed where the disk is full: that is no mistake, and jobs may have been done.
 
         Raises:
-            SystemExit: it is full.
+            Ended: it is full.
         """
         try:
             yield
@@ -124,7 +132,7 @@ class Sweep:
                 raise
             begun = (self.folder / sweep_folder.ASKED).exists()
             then = f"; then go on: {sweep_folder.resume_command(self.folder)}" if begun else ""
-            raise SystemExit(failed(f"{explain_os_error(error)}{then}", EXIT["failed"])) from error
+            raise Ended(failed(f"{explain_os_error(error)}{then}", EXIT["failed"]), self.folder) from error
 
     def check(self, jobs: Sequence[Job]) -> dict[str, list[tuple[str, ...]]]:
         """Builds each job once, to find what is wrong before the first starts: a line -> the jobs that it is about."""
@@ -146,7 +154,7 @@ class Sweep:
         """Does the jobs, then says what came out.
 
         Raises:
-            SystemExit: something failed, or stopped the sweep.
+            Ended: something failed, or stopped the sweep.
         """
         sweep_folder.refuse_links(self.folder, [*queue.todo, self.folder / LAUNCHED])
         before, ahead = queue.before, queue.ahead
@@ -174,7 +182,7 @@ class Sweep:
         if code == 128 + signal.SIGINT or queue.left:
             tell("to go on:", f"  {sweep_folder.resume_command(self.folder)}")
         if code:
-            raise SystemExit(code)
+            raise Ended(code, self.folder)
 
     def tidy(self) -> None:
         """After each job: drops checkpoints that nobody wants, spending a small share of the time on it."""

@@ -9,6 +9,7 @@ import contextlib
 import math
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,15 +40,29 @@ JudgeOf = Callable[[Path, Callable[[str], None]], Callable[[Mapping[str, Any]], 
 ONE_RUN = "-m, or an experiment that is a sweep: several processes train one run; leave out that, or torchrun"
 
 
-def train(cfg: DictConfig, judge_of: JudgeOf, trusted: bool = False) -> int:
-    """One run, from its composed configuration to its exit status.
+@dataclass(frozen=True)
+class Caller:
+    """Who has a run trained, and how.
 
     Args:
         judge_of: what makes the judge of a run that is one of a search.
         trusted: whether the directory of a run that goes on may name classes that are not part of conga.
+        show: the display; None chooses one for the screen.
+        raises: whether an error that is no person's mistake is raised once it is recorded; else it is said in a line.
+    """
+
+    judge_of: JudgeOf
+    trusted: bool = False
+    show: type[Display] | None = None
+    raises: bool = False
+
+
+def train(cfg: DictConfig, caller: Caller) -> int:
+    """One run, from its composed configuration to its exit status.
 
     Raises:
         Refused: a mistake in the configuration or in the run directory.
+        Exception: whatever ended it, if the caller wants that.
     """
     config = OmegaConf.to_container(cfg, resolve=True)
     if not isinstance(config.get("train"), dict):
@@ -60,7 +75,7 @@ def train(cfg: DictConfig, judge_of: JudgeOf, trusted: bool = False) -> int:
         path = Path(world.of_main(HydraConfig.get().runtime.output_dir))
         with lock.locked(path) if world.main else contextlib.nullcontext(True) as alone:
             try:
-                return start_or_resume(config, path, stop, world, judge_of, trusted, alone=alone)
+                return start_or_resume(config, path, stop, world, caller, alone=alone)
             except (Interrupted, Lost, Refused) as error:
                 if isinstance(error, Refused) and world.size == 1:
                     raise
@@ -92,7 +107,7 @@ def run_job(path: Path, judge_of: JudgeOf, asked: float = math.inf) -> int:
             failed = summary.get("status") == "failed" and (path / "summary.json").stat().st_mtime > asked
             if failed or run_dir.is_over(summary, config):
                 return EXIT[summary["status"]]
-            return start_or_resume(config, path, stop, World(), judge_of, True, Logged, alone=alone)
+            return start_or_resume(config, path, stop, World(), Caller(judge_of, True, Logged), alone=alone)
     except BaseException as error:  # also a second Ctrl-C, and what wants to end the interpreter
         end = outcome(error)
         if end.status == "locked":
@@ -125,17 +140,7 @@ def not_begun(error: Interrupted | Lost | Refused, path: Path, world: World) -> 
     return end.code
 
 
-def start_or_resume(
-    config: dict,
-    path: Path,
-    stop: StopRequest,
-    world: World,
-    judge_of: JudgeOf,
-    trusted: bool,
-    show: type[Display] | None = None,
-    *,
-    alone: bool,
-) -> int:
+def start_or_resume(config: dict, path: Path, stop: StopRequest, world: World, caller: Caller, *, alone: bool) -> int:
     """Trains the run in `path`, from its start or from where it was left; a run that has ended is only shown.
 
     Args:
@@ -145,10 +150,10 @@ def start_or_resume(
     frozen, changes = configuration.frozen(path), {}
     if config["train"].get("resume") is not None:  # a damaged configuration may lack it, as check_config will say
         changes = changed_keys(config)
-        if not trusted:
+        if not caller.trusted:
             run_dir.check_trust(path, frozen)
     else:
-        if not trusted:
+        if not caller.trusted:
             run_dir.check_extras(path)
         check_config(config, assemble, GIVEN)
         refuse_other(config, frozen, path)
@@ -164,12 +169,12 @@ def start_or_resume(
             tell(f"{status} already; nothing to do", *(f"{name:<11} {value}" for name, value in facts.items()))
         return EXIT[status]
 
-    given = {"frozen": frozen or config, "path": path, "summary": summary, "stop": stop, "world": world, "show": show}
-    training = assemble(**effective, **given)
+    given = {"frozen": frozen or config, "path": path, "summary": summary, "stop": stop, "world": world}
+    training = assemble(**effective, **given, show=caller.show)
     from trainer.training.device import switches
     from trainer.training.saving import restore
 
-    training.judge = judge_of(path, training.display.note) if world.size == 1 else None
+    training.judge = caller.judge_of(path, training.display.note) if world.size == 1 else None
     stop.check()
     with switches(training.settings, training.device):
         restored = restore(training)
@@ -183,7 +188,7 @@ def start_or_resume(
             configuration.record_changes(path, changes)
         if done and not restored:
             training.display.say("checkpoints/last.pt is gone: the run starts again from step 0")
-        return train_to_end(training, alone)
+        return train_to_end(training, alone, caller.raises)
 
 
 def refuse_other(config: dict, frozen: dict | None, path: Path) -> None:
@@ -219,8 +224,12 @@ def changed_keys(config: dict) -> dict[str, Any]:
     return changes
 
 
-def train_to_end(t: Training, alone: bool) -> int:
-    """Trains an assembled run to its end, whatever that is, and returns the exit status; `alone` is for its log."""
+def train_to_end(t: Training, alone: bool, raises: bool = False) -> int:
+    """Trains an assembled run to its end, whatever that is, and returns the exit status; `alone` is for its log.
+
+    Args:
+        raises: as of :class:`Caller`.
+    """
     from trainer.training.loop import fit, record
 
     process, facts = process_facts(), {"versions": versions(), "git": git_facts()}
@@ -230,18 +239,19 @@ def train_to_end(t: Training, alone: bool) -> int:
         announce(t, alone)
         fit(t)
     except BaseException as error:  # also a second Ctrl-C, and what wants to end the interpreter
-        return end_of(t, error)
+        return end_of(t, error, raises)
     finally:
         t.display.stop()
     return close(t)
 
 
-def end_of(t: Training, error: BaseException) -> int:
+def end_of(t: Training, error: BaseException, raises: bool) -> int:
     """Writes into the summary what has become of a run that an error ended, and says it; returns the exit status.
 
     Raises:
         Lost: as it came.
         Refused: a person's mistake, or a disk that is full.
+        BaseException: what it was, if that `raises`.
     """
     from trainer.training.loop import end_loggers, record
 
@@ -274,6 +284,8 @@ def end_of(t: Training, error: BaseException) -> int:
     if not end.defect:
         then = f"; then go on: {run_dir.resume_command(t.run)}" if isinstance(error, OSError) else ""
         raise Refused(f"{end.line}{then}") from error
+    if raises:
+        raise error
     t.world.first_to_say()  # the others will only see that this one has gone
     log = f"the traceback is in {run_dir.shown(t.display.log)}"
     if not t.world.main:
