@@ -5,7 +5,7 @@ This room knows nothing of models, optimizers or Hydra. A dataset is one small c
 """
 
 from data.augment import Augment
-from data.dataset import Batch, Dataset, Facts, augment_seed, epoch_order
+from data.dataset import Batch, Dataset, Facts, augment_seed, epoch_order, normalized
 from data.source import Raw, Source
 
-__all__ = ["Augment", "Batch", "Dataset", "Facts", "Raw", "Source", "augment_seed", "epoch_order"]
+__all__ = ["Augment", "Batch", "Dataset", "Facts", "Raw", "Source", "augment_seed", "epoch_order", "normalized"]

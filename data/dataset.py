@@ -209,7 +209,7 @@ class Dataset:
             x = self.augment.move(x, draws)
         if self._dtype is not None:
             x = x.to(self._dtype)
-        x = torch.sub(x, self._mean).mul_(self._scale)
+        x = normalized(x, self._mean, self._scale)
         x = x if draws is None else self.augment.erased(x, draws)
         return x if self._layout is None else x.contiguous(memory_format=self._layout)
 
@@ -230,6 +230,11 @@ class Dataset:
 def are_tensors(indices: Sequence[Index]) -> TypeGuard[Sequence[Tensor]]:
     """Whether every batch is a tensor of indices."""
     return all(isinstance(index, Tensor) for index in indices)
+
+
+def normalized(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """Raw inputs (B, *input_shape) as a model takes them; `mean` and `scale` broadcast against one sample."""
+    return torch.sub(x, mean).mul_(scale)
 
 
 def share_of(n: int, rank: int, size: int) -> tuple[int, int]:

@@ -128,6 +128,17 @@ def read_table(path: Path, notation: Notation, texts: Collection[str] = ()) -> p
         if isinstance(error, ValueError) and str(error).startswith(one_line(path)):
             raise  # said here
         raise file_error(path, f"not a readable table ({error})") from error
+    return plain_table(path, table, notation, texts)
+
+
+def plain_table(path: Path | str, table: pd.DataFrame, notation: Notation, texts: Collection[str] = ()) -> pd.DataFrame:
+    """A data frame as :func:`read_table` gives it, from one whose column names are texts.
+
+    Raises:
+        ValueError: it is empty; the text names what it was read from.
+    """
+    import pandas as pd
+
     if table.empty:
         raise file_error(path, "has no rows")
     columns = {name: plain_column(column, notation.na, name in texts) for name, column in table.items()}

@@ -7,12 +7,13 @@ Shapes: N inputs; images (C, H, W), tables (features,), series (T, features).
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,12 +25,17 @@ from data.image_folder import AT_ONCE, ImageFolder, cores, counts, kinds, pictur
 from data.npz import read_npz
 from data.pictures import ENDINGS, READ, Decoder, Undecodable
 from data.precision import to_float32
-from data.read_table import Notation, is_parquet, read_table
+from data.read_table import Notation, column_names, is_parquet, plain_table, read_table
 from data.storage import one_line
 from data.table_file import TableFile
 from trainer.rundir.errors import Refused
+from trainer.rundir.typed import typed_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LISTED = 6  # names in a line
+FRAME = Path("the frame")  # what an error calls one that comes from no file
 
 
 @dataclass
@@ -72,6 +78,32 @@ def read_inputs(path: Path, facts: Facts, source: Callable[[], Any], batch: int)
     raise Refused(f"{path}: expected {expected(facts)}, given {given}")
 
 
+def inputs_of(x: Any, facts: Facts, source: Callable[[], Any], batch: int) -> Inputs:
+    """The inputs that Python holds, or those in a file: as of :func:`read_inputs`.
+
+    Args:
+        x: an array, tensor or nested list of (N, *input_shape), or one input; a data frame; or a path.
+
+    Raises:
+        Refused, ValueError: as of :func:`read_inputs`.
+    """
+    if isinstance(x, str | os.PathLike):
+        return read_inputs(typed_path(os.fspath(x)), facts, source, batch)
+    if hasattr(x, "columns") and facts.column_names and len(facts.input_shape) == 1:
+        texts = [name for name, kind in kinds_of(facts).items() if kind == "text"]
+        table = x.reset_index(drop=True).set_axis(column_names(FRAME, list(x.columns)), axis=1)
+        return rows(plain_table(FRAME, table, notation_of(source()), texts), FRAME, facts, source(), batch)
+    if hasattr(x, "detach"):  # a tensor, on whatever device
+        x = x.detach().cpu()
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise Refused(f"x: lists of different lengths; expected {shape('N', *facts.input_shape)}") from error
+    if array.shape == facts.input_shape:
+        array = array[None]
+    return samples(array, "x", "", facts, source, batch)
+
+
 def expected(facts: Facts) -> str:
     """What can be given to a model trained on such data."""
     arrays = f"an .npz file with an array x of {shape('N', *facts.input_shape)}"
@@ -105,13 +137,22 @@ def array_inputs(path: Path, facts: Facts, source: Callable[[], Any], batch: int
     wanted = shape("N", *facts.input_shape)
     if name is None:
         raise Refused(f"{path}: expected an array x of {wanted}, given {', '.join(arrays) or 'no array'}")
-    x = arrays[name]
+    return samples(arrays[name], name, f"{path}: ", facts, source, batch)
+
+
+def samples(x: np.ndarray, name: str, where: str, facts: Facts, source: Callable[[], Any], batch: int) -> Inputs:
+    """An array (N, *input_shape) that is called `name`, `where` it comes from.
+
+    Raises:
+        Refused: it is not of that shape, has no numbers, or lacks values.
+    """
     if x.dtype.kind not in "buif" or x.shape[1:] != facts.input_shape or x.ndim == 0:
-        raise Refused(f"{path}: expected {name} to be numbers of {wanted}, given {x.dtype} of {shape(*x.shape)}")
+        wanted = shape("N", *facts.input_shape)
+        raise Refused(f"{where}expected {name} to be numbers of {wanted}, given {x.dtype} of {shape(*x.shape)}")
     if len(x) == 0:
-        raise Refused(f"{path}: {name} is empty: {shape(*x.shape)}")
+        raise Refused(f"{where}{name} is empty: {shape(*x.shape)}")
     notes = tuple(range_note(name, x, facts.value_range))
-    where, missing = f"{path}: {name}", np.zeros((len(x), 1), bool)
+    where, missing = f"{where}{name}", np.zeros((len(x), 1), bool)
     if x.dtype.kind == "f":
         check_finite(x, lambda k: f"entry {k}", where, may_miss=True)
         missing = np.isnan(x.reshape(len(x), -1))
@@ -218,9 +259,22 @@ def table_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
     Raises:
         ValueError: a column is not there, or has a cell of another kind.
     """
-    notation = source.notation if isinstance(source, TableFile) else Notation()
-    of_run = kinds_of(facts)
-    table = read_table(path, notation, [name for name, kind in of_run.items() if kind == "text"])
+    notation, texts = notation_of(source), [name for name, kind in kinds_of(facts).items() if kind == "text"]
+    return rows(read_table(path, notation, texts), path, facts, source, batch)
+
+
+def notation_of(source: Any) -> Notation:
+    """How the run's tables are written."""
+    return source.notation if isinstance(source, TableFile) else Notation()
+
+
+def rows(table: pd.DataFrame, path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
+    """The rows of a data frame, as of :func:`data.read_table.read_table`, that comes from `path`.
+
+    Raises:
+        ValueError: a column is not there, or has a cell of another kind.
+    """
+    notation, of_run = notation_of(source), kinds_of(facts)
     names = needed(facts)
     absent = [name for name in names if name not in table.columns]
     if absent:
@@ -234,12 +288,12 @@ def table_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
         return missing_line(path, "row", row, f"column {listed([c.name for c in columns if c.missing[row]])}")
 
     missing = np.any([column.missing for column in columns], axis=0)
-    rows, unread = complete(missing, facts, lambda: source, line)
+    kept, unread = complete(missing, facts, lambda: source, line)
     if unread:
-        columns = [column.kept(rows) for column in columns]
+        columns = [column.kept(kept) for column in columns]
     categories = {c.name: facts.encoders[c.name] for c in columns if c.kind == "text"}
     x, filled = ready(one_hot(columns, categories), facts, lambda k: f"column {facts.column_names[k]}", str(path))
-    return Inputs("row", rows.tolist(), split(x, batch), (*unknown(columns, facts), *filled), unread)
+    return Inputs("row", kept.tolist(), split(x, batch), (*unknown(columns, facts), *filled), unread)
 
 
 def missing_line(where: Path | str, kind: str, i: int, what: str) -> str:

@@ -105,12 +105,13 @@ class Program(Hydra):
 
     def run(self, *args: Any, **kwargs: Any) -> JobReturn:
         if self.sweeps:
-            raise Refused("hydra.mode=RUN: is one run, and this does a sweep")
+            raise Refused("hydra.mode=RUN: is one run; conga.train does it")
         return super().run(*args, **kwargs)
 
     def multirun(self, *args: Any, **kwargs: Any) -> Any:
         if self.sweeps is False:
-            raise Refused("an experiment that is a sweep, or hydra.mode=MULTIRUN: is many runs, and this does one")
+            words = [word for word in kwargs["overrides"] if word.startswith(("experiment=", "hydra.mode="))]
+            raise Refused(f"{', '.join(words)}: is a sweep, many runs; conga.sweep does it")
         Program.came = super().multirun(*args, **kwargs)
         return Program.came
 

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from trainer.rundir.text import printable, printable_lines
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.segment import Segment
+    from rich.table import Table as RichTable
     from rich.text import Text
 
 LINE_EVERY_S = 10.0  # while data are loaded, where there is no terminal
@@ -86,15 +88,16 @@ class TerminalDisplay(Display):
             TimeRemainingColumn(compact=True),
             console=self.console,
             transient=True,
+            auto_refresh=False,  # by pulses, and not by a thread
         )
         self.live = ""  # stays between epochs, which may be shorter than a pulse
         self.run_bar = self.bars.add_task("epoch", total=steps, count="", live="")
         self.epoch_bar = self.bars.add_task("step ", total=steps_per_epoch, count="", live="")
 
     def start_epoch(self, epoch: int, step: int, position: int) -> None:
-        self.bars.start()
         self.bars.update(self.run_bar, completed=step, count=f"{epoch + 1}/{self.epochs}")
         self.bars.reset(self.epoch_bar, completed=position, live=self.live, count=f"{position}/{self.steps_per_epoch}")
+        self.refresh()
 
     def pulse(self, step: int, position: int, live: dict[str, float], samples_per_s: float) -> None:
         from rich.markup import escape
@@ -103,16 +106,23 @@ class TerminalDisplay(Display):
         self.live = "  ".join([*numbers, f"{samples_per_s:,.0f} samples/s"])
         self.bars.update(self.run_bar, completed=step)
         self.bars.update(self.epoch_bar, completed=position, live=self.live, count=f"{position}/{self.steps_per_epoch}")
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Brings the bars up to date."""
+        self.bars.start()
+        self.bars.refresh()
 
     def close(self, facts: dict[str, str]) -> None:
         from rich.table import Table
+        from rich.text import Text
 
         self.stop()
         table = Table(show_header=False)
         for name, value in facts.items():
             self.note(printable(f"{name:<11} {value}"))
-            table.add_row(name, value)
-        self.console.print(table, markup=False)
+            table.add_row(name, Text(printable(value)))
+        self._print_table(table)
 
     def stop(self) -> None:
         self.bars.stop()
@@ -120,9 +130,57 @@ class TerminalDisplay(Display):
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
 
+    def _print_table(self, table: RichTable) -> None:
+        self.console.print(table)
+
+
+class NotebookDisplay(TerminalDisplay):
+    """The same in a cell of a notebook, where the bars are an output that is brought up to date, in no thread."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self.cell: Any = None  # what brings the output up to date, while there is one
+
+    def refresh(self) -> None:
+        from IPython.display import display
+
+        bars = self.bars.make_tasks_table(self.bars.tasks)
+        if self.cell is None:
+            self.cell = display(bars, display_id=True)
+        else:
+            self.cell.update(bars)
+
+    def stop(self) -> None:
+        if self.cell is not None:
+            self.cell.update({"text/plain": ""}, raw=True)
+            self.cell = None
+
+    def _print(self, line: str) -> None:
+        print(line, flush=True)
+
+    def _print_table(self, table: RichTable) -> None:
+        from IPython.display import display
+
+        display(table)
+
+
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+@contextlib.contextmanager
+def quiet(wanted: bool = True) -> Iterator[None]:
+    """While entered, runs and sweeps show nothing, if that is `wanted`; logs are written all the same."""
+    before = _quiet.set(wanted)
+    try:
+        yield
+    finally:
+        _quiet.reset(before)
+
 
 def tell(*lines: str) -> None:
     """Prints lines in which nothing is hidden."""
+    if _quiet.get():
+        return
     print(*map(printable, lines), sep="\n", flush=True)
 
 
@@ -159,10 +217,13 @@ def loading_progress(check: Callable[[], None]) -> Iterator[Callable[[str, int, 
                 from rich.markup import escape
                 from rich.progress import Progress
 
-                bars = Progress(transient=True)
+                bars = Progress(transient=True, auto_refresh=False)
                 bars.start()
                 bars.add_task(escape(printable(what)), total=total)
             bars.update(bars.task_ids[0], completed=done)
+            if time.perf_counter() - shown_at > TerminalDisplay.interval or done == total:
+                shown_at = time.perf_counter()
+                bars.refresh()
         elif time.perf_counter() - shown_at > LINE_EVERY_S:
             shown_at = time.perf_counter()
             tell(f"{what}: {done:,} of {total:,}")
@@ -176,7 +237,12 @@ def loading_progress(check: Callable[[], None]) -> Iterator[Callable[[str, int, 
 
 def on_terminal() -> bool:
     """Whether standard output is a terminal that can show bars."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return not _quiet.get() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def in_notebook() -> bool:
+    """Whether standard output is the cell of a notebook (Jupyter, Colab, VS Code)."""
+    return not _quiet.get() and type(sys.stdout).__module__ == "ipykernel.iostream"
 
 
 class Logged(Display):
@@ -200,8 +266,11 @@ class Silent(Display):
 
 
 def make_display(log: Path, epochs: int, steps: int, steps_per_epoch: int) -> Display:
-    """Bars where standard output is a terminal that can show them, else plain lines."""
-    return (TerminalDisplay if on_terminal() else Display)(log, epochs, steps, steps_per_epoch)
+    """Bars where standard output is a terminal or a notebook that can show them, else plain lines."""
+    if _quiet.get():
+        return Logged(log, epochs, steps, steps_per_epoch)
+    kind = TerminalDisplay if on_terminal() else NotebookDisplay if in_notebook() else Display
+    return kind(log, epochs, steps, steps_per_epoch)
 
 
 def epoch_line(row: dict[str, Any], epochs: int, improved: bool) -> str:

@@ -14,17 +14,19 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainer.cli.command import refuse_arguments
 from trainer.cli.display import tell
 from trainer.plot import look
 from trainer.plot.curves import curves_figure
-from trainer.plot.figures import check_picture, rendered, write_out
+from trainer.plot.figures import check_picture, drawn, rendered, write_out
 from trainer.plot.heatmap import heatmap_figure
 from trainer.plot.parallel import parallel_figure
 from trainer.plot.scale import labels, numeric
@@ -36,6 +38,9 @@ from trainer.rundir.run_dir import shown
 from trainer.rundir.typed import typed_path
 from trainer.runs.columns import Names, row, tests
 from trainer.runs.where import parse
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 KINDS = ("png", "svg", "pdf")
 NOTED = 5  # damaged runs that are named
@@ -84,16 +89,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Carries the command out."""
+    (name, draw, *given), notes = drawing_of(arguments)
+    out = arguments.out or arguments.paths[0] / f"{name}.png"
+    write_out(out, rendered(draw, *given, kind=out.suffix[1:].lower(), dpi=look.DPI, look=look.LOOK))
+    tell(*(f"note     {note}" for note in notes), f"picture  {shown(out.absolute())}")
+
+
+def figure_of(words: Sequence[str]) -> Figure:
+    """The figure that the command draws, given the words behind its name.
+
+    Raises:
+        Refused: as the command says.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.error = refuse_arguments
+    add_arguments(parser)
+    (_, draw, *given), notes = drawing_of(parser.parse_intermixed_args(words))
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    return drawn(draw, *given, look=look.LOOK)
+
+
+def drawing_of(arguments: argparse.Namespace) -> tuple[Drawing, list[str]]:
+    """What is to be drawn, and remarks about runs that cannot be read."""
     others = [kind for kind in ("heatmap", "parallel", "sweep") if getattr(arguments, kind) not in (None, False)]
     kind = others[0] if others else "curves"
     check_options(arguments, kind)
     records, notes = chosen(arguments)
-    name, draw, *given = {"curves": curves_of, "heatmap": heatmap_of, "parallel": parallel_of, "sweep": sweep_of}[kind](
-        arguments, records
-    )
-    out = arguments.out or arguments.paths[0] / f"{name}.png"
-    write_out(out, rendered(draw, *given, kind=out.suffix[1:].lower(), dpi=look.DPI, look=look.LOOK))
-    tell(*(f"note     {note}" for note in notes), f"picture  {shown(out.absolute())}")
+    draw = {"curves": curves_of, "heatmap": heatmap_of, "parallel": parallel_of, "sweep": sweep_of}[kind]
+    return draw(arguments, records), notes
 
 
 Drawing = tuple[Any, ...]  # the name of a file, the function that draws, what it is given

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +29,30 @@ def rendered(
     Args:
         look: matplotlib's settings while it is drawn.
     """
+    file = io.BytesIO()
+    with drawing(look):
+        drawn(draw, *args, look=look).savefig(file, format=kind, dpi=dpi, metadata=UNDATED.get(kind))
+    return file.getvalue()
+
+
+def drawn(draw: Callable[..., Figure], *args: Any, look: dict[str, Any] | None = None) -> Figure:
+    """What ``draw(*args)`` draws; names are shown as they are, whatever they hold."""
+    with drawing(look):
+        figure = draw(*args)
+        make_printable(figure)
+    return figure
+
+
+@contextlib.contextmanager
+def drawing(look: dict[str, Any] | None) -> Iterator[None]:
+    """Matplotlib's settings and warnings while something is drawn and written."""
     import matplotlib
 
     settings: dict[Any, Any] = {"text.parse_math": False} | FONTS | (look or {})
-    file = io.BytesIO()
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks: boxes have to do
         warnings.filterwarnings("ignore", "constrained_layout not applied")  # too small a size was asked for
-        figure = draw(*args)
-        make_printable(figure)
-        figure.savefig(file, format=kind, dpi=dpi, metadata=UNDATED.get(kind))
-    return file.getvalue()
+        yield
 
 
 def make_printable(figure: Figure) -> None:

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
@@ -99,7 +100,7 @@ class Pool:
         self.warm()
         slot = self.slots.pop(0)
         process = self.context.Process(target=work, args=(self.task, path, slot, self.lifeline, asked))
-        process.start()
+        _start(process)
         self.busy[process] = path, slot
         self._began.append(path)
 
@@ -131,7 +132,7 @@ class Pool:
         self.warm()
         answers, mouth = self.context.Pipe(duplex=False)
         process = self.context.Process(target=_answer, args=(target, args, mouth))
-        process.start()
+        _start(process)
         mouth.close()
         try:
             yield iter(answers.recv, None)
@@ -141,6 +142,18 @@ class Pool:
         finally:
             process.kill()
             process.join()
+
+
+def _start(process: BaseProcess) -> None:
+    """Starts a process that does not import the script of this one.
+
+    A script that asks for a sweep, from Python and with no ``if __name__ == "__main__"``, would be run again in each.
+    """
+    script, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
+    try:
+        process.start()
+    finally:
+        sys.modules["__main__"] = script
 
 
 _lives: list[Connection] = []

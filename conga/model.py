@@ -1,0 +1,57 @@
+"""A run's network with its normalization inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from data import Facts, normalized
+from trainer.training.device import autocast
+
+if TYPE_CHECKING:
+    from trainer.training.settings import Precision
+
+
+class Model(nn.Module):
+    """Takes raw inputs (B, *input_shape) as the data files have them: pixels of 0 to 255, columns in their own units.
+
+    What it returns is what the network does: logits (B, K), or head -> logits; of a regression values (B, targets), and
+    these in the targets' own units. Missing values (NaN) are filled in where the run's data were. What the network has,
+    such as ``encoder``, is reached through it; ``model.network`` takes inputs that are normalized already.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, network: nn.Module, facts: Facts, precision: Precision):
+        super().__init__()
+        self.network, self.facts, self.precision = network, facts, precision
+        like = next(network.parameters(), torch.empty(()))
+        dtype = torch.float64 if precision == "float64" else torch.float32
+        constants = {"mean": facts.mean, "scale": 1.0 / facts.std, "fill": facts.fill}
+        constants |= {"target_mean": facts.target_mean, "target_std": facts.target_std}
+        for name, value in constants.items():
+            self.register_buffer(name, None if value is None else value.to(like.device, dtype))
+
+    def forward(self, x: Tensor) -> Any:
+        x = torch.as_tensor(x, device=self.mean.device)
+        if x.is_floating_point():
+            x = x.to(self.mean.dtype)
+            if self.fill is not None:
+                x = torch.where(x.isnan(), self.fill, x)
+        x = normalized(x, self.mean, self.scale)
+        with autocast(self.precision, self.mean.device)():
+            outputs = self.network(x)
+        if self.facts.task == "regression":
+            outputs = outputs * self.target_std + self.target_mean
+        return outputs
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "network":  # not yet there
+                raise
+            return getattr(self.network, name)

@@ -1,0 +1,160 @@
+"""A run as Python sees it: ``run = conga.load("outputs/…")``. Torch is imported when the model is asked for."""
+
+from __future__ import annotations
+
+import html
+import os
+import warnings
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.rundir import configuration, run_dir
+from trainer.rundir.errors import Refused, one_line
+from trainer.rundir.summary import Summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from conga.model import Model
+    from data import Dataset
+    from trainer.analysis.load import Run as Loaded
+    from trainer.rundir.records import RunRecord
+
+
+class Run:
+    """A run, read from its directory when something is asked for; a run that trains meanwhile says what is so then.
+
+    The model and the data are read once, and stay what they were.
+
+    Args:
+        path: its directory.
+        checkpoint, device, trust: as of :func:`conga.load`.
+
+    Raises:
+        Refused: it is no directory of a run.
+    """
+
+    def __init__(self, path: Path, checkpoint: str = "best", device: str = "auto", trust: bool = False):
+        if not (path / configuration.CONFIG).is_file():
+            hint = "" if path.is_dir() else f"; there is no such directory in {Path.cwd()}"
+            raise Refused(f"{path}: must be the directory of a run, with {configuration.CONFIG} in it{hint}")
+        self.path = Path(os.path.abspath(path))
+        self._asked = {"kind": checkpoint, "device": device, "trusted": trust}
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``diverged``, ``interrupted``, ``failed``, ``running``, ``queued`` or ``damaged``."""
+        return self._record.status
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What it was trained with: group -> key -> value, as resumes changed it; relative paths are absolute."""
+        return configuration.effective(configuration.frozen(self.path) or {}, self.path)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """``summary.json``: ``status``, ``epochs``, ``best``, ``final``, ``test``, …; {} if there is none."""
+        return Summary.read(self.path).data
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """``metrics.csv``: a row an epoch (``epoch``, ``step``, ``train/loss``, ``val/accuracy``, …)."""
+        from trainer.runs import load_curves
+
+        return load_curves(self.path).drop(columns=["path", "name"])
+
+    @cached_property
+    def model(self) -> Model:
+        """The network, in evaluation mode, as a module that takes raw inputs: see :class:`conga.model.Model`.
+
+        Raises:
+            Refused: no such checkpoint, a damaged one, or a class that is not part of conga and not trusted.
+        """
+        from conga.model import Model
+
+        return Model(self._loaded.model, self._loaded.facts, self._loaded.precision)
+
+    @property
+    def network(self) -> nn.Module:
+        """The network alone: it takes inputs as the run's data are after normalization."""
+        return self.model.network
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data, read again: ``dataset.splits["test"]`` is (inputs, targets), raw, on the run's device.
+
+        ``dataset.facts`` has their names, shapes and statistics.
+
+        Raises:
+            Refused: they cannot be read, or are not those that the run was trained on.
+        """
+        return self._loaded.dataset
+
+    def predict(self, x: Any) -> pd.DataFrame:
+        """What the model says of raw inputs, with the columns of ``python -m trainer predict --csv``.
+
+        ``prediction``, ``probability`` and ``probability_CLASS``; of a regression ``prediction`` in the targets' units.
+
+        Args:
+            x: a NumPy array, tensor or nested list of (N, *input_shape), or one input of input_shape; a frame, whose
+                columns are found by name; or the path of an image, a folder of images, a table or an ``.npz`` file.
+
+        Returns:
+            A row for each input, whose index says which: its number, or the name of the image.
+
+        Raises:
+            Refused: these are no inputs of the kind that the run was trained on.
+        """
+        import pandas as pd
+
+        from trainer.analysis.inputs import inputs_of
+        from trainer.analysis.predict import batch_size, predict
+        from trainer.training.predictions import as_columns
+
+        run = self._loaded
+        run.must_predict()
+        try:
+            inputs = inputs_of(x, run.facts, lambda: run.source, batch_size(run.facts))
+            predictions = predict(run, inputs)
+        except (ValueError, OSError) as error:  # what the data's own readers raise names the file
+            raise Refused(one_line(error)) from None
+        for line in (*run.notes, *inputs.notes, *(f"not predicted: {line}" for line in inputs.unread)):
+            warnings.warn(line, stacklevel=2)
+        index = pd.Index(inputs.names, name=inputs.kind)
+        return pd.DataFrame(as_columns(run.facts, predictions), index=index)
+
+    @cached_property
+    def _loaded(self) -> Loaded:
+        from trainer.analysis.load import load_run
+
+        return load_run(self.path, **self._asked)
+
+    @property
+    def _record(self) -> RunRecord:
+        from trainer.rundir.records import find_runs
+
+        return find_runs([self.path])[0]
+
+    def _facts(self) -> dict[str, str]:
+        """What is said of the run in few words."""
+        record = self._record
+        data, model, optim = (record.config.get(group) for group in ("data", "model", "optim"))
+        facts = {"path": run_dir.shown(self.path), "trains": f"{model} on {data} with {optim}", "status": record.status}
+        facts["status"] += f" after {record.summary.get('epochs', 0)} epochs"
+        if record.best and record.best.get("value") is not None:
+            facts["best"] = f"{record.best['metric']} {record.best['value']:.4g} in epoch {record.best['epoch']}"
+        if record.test:
+            facts["test"] = ", ".join(f"{k} {v:.4g}" for k, v in record.test.items() if v is not None)
+        if record.error:
+            facts["error"] = record.error
+        return facts
+
+    def __repr__(self) -> str:
+        path, *rest = self._facts().items()
+        return "\n".join([f"<conga.Run {path[1]}", *(f"  {name:<7} {text}" for name, text in rest)]) + ">"
+
+    def _repr_html_(self) -> str:
+        rows = (f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in self._facts().items())
+        return f"<table>{''.join(rows)}</table>"

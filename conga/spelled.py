@@ -1,0 +1,59 @@
+"""Settings as Python has them, written as the words of the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.rundir.errors import Refused
+from trainer.rundir.typed import quoted, typed_path
+
+Setting = str | Mapping[str, Any]  # "optim.lr=0.1", or {"optim.lr": 0.1, "data.path": Path("Größe (2).csv")}
+PLACES = ("--config-dir", "--config-path", "--config-name", "-cd", "-cp", "-cn")  # flags that say where YAML is
+
+
+def words_of(settings: Iterable[Setting], instead: str) -> list[str]:
+    """The words of a command line that say the same.
+
+    Args:
+        instead: the function that sweeps, or trains one run, for the line about ``-m``.
+
+    Raises:
+        Refused: a flag that only prints something, or that is another function here.
+    """
+    words: list[str] = []
+    for one in settings:
+        if isinstance(one, Mapping):
+            words += [f"{key}={_value(value)}" for key, value in one.items()]
+        elif isinstance(one, str):
+            words.append(one)
+        else:
+            raise TypeError(f'settings are texts such as "optim.lr=0.1", or a mapping; given {one!r}')
+    for word in words:
+        if word in ("-m", "--multirun"):
+            raise Refused(f"{word}: {instead}")
+        if word.startswith("-") and not word.startswith(PLACES):
+            raise Refused(f"{word}: no setting; a setting is KEY=VALUE, such as train.epochs=5")
+    return words
+
+
+def _value(value: Any) -> str:
+    """A value in the grammar of the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_value(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_value, value))}]"
+    return quoted(os.fspath(value)) if isinstance(value, str | os.PathLike) else str(value)
+
+
+def place(path: str | os.PathLike[str]) -> Path:
+    """A path as a person gives it; ``~`` is home.
+
+    Raises:
+        Refused: there is no such home.
+    """
+    return typed_path(os.fspath(path))
