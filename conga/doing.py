@@ -159,7 +159,7 @@ def _swept(do: Callable[[], Path | None], words: list[str], quiet: bool) -> pd.D
         except Ended as end:
             if isinstance(end.__cause__, OSError):  # the disk is full
                 raise end.__cause__ from None
-            folder, code = end.folder, end.code
+            folder, code = end.folder, int(end.code or 0)
     if folder is None:
         raise Refused("hydra/sweeper: must be grid or optuna; the runs of Hydra's own are read by conga.runs")
     if code > 128:

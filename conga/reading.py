@@ -42,7 +42,7 @@ def runs(*paths: PathLike) -> pd.DataFrame:
     """
     from trainer.runs import load_runs
 
-    return load_runs(*(paths or ("outputs",)))
+    return load_runs(*map(place, paths or ("outputs",)))
 
 
 def curves(*paths: PathLike) -> pd.DataFrame:
@@ -58,7 +58,7 @@ def curves(*paths: PathLike) -> pd.DataFrame:
     """
     from trainer.runs import load_curves
 
-    return load_curves(*(paths or ("outputs",)))
+    return load_curves(*map(place, paths or ("outputs",)))
 
 
 def plot(*paths: PathLike, **options: Any) -> Figure:

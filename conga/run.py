@@ -41,7 +41,7 @@ class Run:
             hint = "" if path.is_dir() else f"; there is no such directory in {Path.cwd()}"
             raise Refused(f"{path}: must be the directory of a run, with {configuration.CONFIG} in it{hint}")
         self.path = Path(os.path.abspath(path))
-        self._asked = {"kind": checkpoint, "device": device, "trusted": trust}
+        self._checkpoint, self._device, self._trust = checkpoint, device, trust
 
     @property
     def status(self) -> str:
@@ -129,7 +129,7 @@ class Run:
     def _loaded(self) -> Loaded:
         from trainer.analysis.load import load_run
 
-        return load_run(self.path, **self._asked)
+        return load_run(self.path, self._checkpoint, self._device, trusted=self._trust)
 
     @property
     def _record(self) -> RunRecord:

@@ -34,7 +34,7 @@ from trainer.training.run import Caller, train
 def compose_and_train(words: Sequence[str]) -> int:
     """Trains what the words of a command line say, tells how it ended, and returns the exit status."""
     codes: list[int] = []  # exit status of each job
-    modes: set[RunMode] = set()
+    modes: set[RunMode | None] = set()
     answers = True  # a text that was asked for, until it is known that something is to be trained
     tracebacks = os.environ.get(FULL_ERROR) == "1"
     caller = Caller(judge_of, trusted=trust.FLAG in words)

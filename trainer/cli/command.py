@@ -22,7 +22,7 @@ from trainer.rundir.text import printable, printable_lines
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
-def report(error: BaseException, tracebacks: bool, overrides: list[str], otherwise: str | None = None) -> int:
+def report(error: BaseException, tracebacks: bool, overrides: Sequence[str], otherwise: str | None = None) -> int:
     """Prints a person's mistake as one line, a defect as a traceback; returns the exit status.
 
     Args:

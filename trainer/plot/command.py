@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.cli.command import refuse_arguments
+from trainer.cli.command import Parser
 from trainer.cli.display import tell
 from trainer.plot import look
 from trainer.plot.curves import curves_figure
@@ -101,8 +101,7 @@ def figure_of(words: Sequence[str]) -> Figure:
     Raises:
         Refused: as the command says.
     """
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.error = refuse_arguments
+    parser = Parser(add_help=False)
     add_arguments(parser)
     (_, draw, *given), notes = drawing_of(parser.parse_intermixed_args(words))
     for note in notes:
