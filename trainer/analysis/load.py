@@ -171,7 +171,7 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         there = ", ".join(sorted(p.stem for p in (path / "checkpoints").glob("*.pt")))
         hint = f"there is --checkpoint={there}" if there else "the run has not finished an epoch"
         raise Refused(f"{file}: no such checkpoint; {hint}")
-    frozen, summary = configuration.frozen(path), Summary.read(path).data
+    frozen, summary = configuration.of_run(path), Summary.read(path).data
     try:
         state = checkpoint.load(file, kind.partition("_")[0], where)
     except Refused as error:

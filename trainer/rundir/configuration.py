@@ -65,6 +65,18 @@ def frozen(path: Path) -> dict[str, Any] | None:
     return config
 
 
+def of_run(path: Path) -> dict[str, Any]:
+    """The configuration that the run in `path` started with.
+
+    Raises:
+        Refused: as of :func:`frozen`, or no run has started there.
+    """
+    config = frozen(path)
+    if config is None:
+        raise Damaged(f"{path / CONFIG}: gone")
+    return config
+
+
 def flat(path: Path) -> dict[str, Any]:
     """Dotted key -> value, with what resumes changed, and one key a config group with its choice.
 

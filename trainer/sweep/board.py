@@ -50,7 +50,7 @@ class Board:
         self.running[path] = time.monotonic()
         self.most = max(self.most, len(self.running))
         with contextlib.suppress(Refused):  # a damaged configuration: the job itself will say so
-            self.epochs[path] = configuration.frozen(path)["train"]["epochs"]
+            self.epochs[path] = configuration.of_run(path)["train"]["epochs"]
 
     def ended(self, path: Path, status: str, again: bool) -> None:
         """A job has ended, and may come again."""

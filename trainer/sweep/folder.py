@@ -103,7 +103,7 @@ def _configurations(folder: Path) -> dict[str, Path]:
     found = {}
     for path in reversed(jobs_of(folder)):
         with suppress(Refused):
-            found[identity(configuration.located(configuration.frozen(path), path))] = path
+            found[identity(configuration.located(configuration.of_run(path), path))] = path
     return found
 
 

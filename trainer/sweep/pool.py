@@ -198,7 +198,7 @@ def work(task: Callable[[Path, float], int], path: Path, slot: Slot, lifeline: C
 def _names_its_gpu(path: Path) -> bool:
     """Whether a run says itself which of all GPUs it wants."""
     with contextlib.suppress(Refused):  # a damaged configuration: the run will say so
-        return re.fullmatch(r"cuda:\d+", str(configuration.frozen(path)["train"].get("device"))) is not None
+        return re.fullmatch(r"cuda:\d+", str(configuration.of_run(path)["train"].get("device"))) is not None
     return False
 
 

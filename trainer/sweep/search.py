@@ -215,7 +215,7 @@ class Search(Planned):
         self.known: dict[str, Path] = {}  # by their configurations
         for path in self.numbers:
             with contextlib.suppress(Refused):  # a damaged one costs itself, and is like no other
-                self.known[sweep_folder.identity(configuration.frozen(path))] = path
+                self.known[sweep_folder.identity(configuration.of_run(path))] = path
         self.check_study()
         self.twin: tuple[int, Path] | None = None  # a trial that waits for one that is the same
         self.told: set[Path] = set()

@@ -228,7 +228,7 @@ def on_cpu(queue: Planned) -> bool:
     """Whether all jobs that are left say that they compute on CPUs."""
     with contextlib.suppress(Refused):  # a damaged configuration: its job will say so
         return bool(queue.todo) and all(
-            configuration.frozen(path)["train"].get("device") == "cpu" for path in queue.todo
+            configuration.of_run(path)["train"].get("device") == "cpu" for path in queue.todo
         )
     return False
 

@@ -14,6 +14,7 @@ from trainer.rundir.text import counted
 
 if TYPE_CHECKING:
     from optim import Held
+    from optim.sets import ConstraintSet
     from trainer.training.state import Training
 
 SHOWN = 12  # parameters in the table on the screen; the log has all of them
@@ -37,12 +38,12 @@ def announce(t: Training, alone: bool) -> None:
     say(f"data        {facts.name}: {sizes}; input {' x '.join(map(str, facts.input_shape))}, {facts.task}")
     for note in facts.notes:
         say(f"note        {note}")
-    sizes = layer_sizes(t.model, facts.input_shape)
-    frozen = sum(size.parameters - size.trainable for size in sizes)
+    layers = layer_sizes(t.model, facts.input_shape)
+    frozen = sum(layer.parameters - layer.trainable for layer in layers)
     say(
         f"model       {model_name(t)}, {t.summary.data['parameters']:,} parameters"
         + (f" and {frozen:,} frozen ones" if frozen else "")
-        + f", {sum(size.multiply_adds for size in sizes):,} multiply-adds a sample"
+        + f", {sum(layer.multiply_adds for layer in layers):,} multiply-adds a sample"
     )
     for group, target in choices.items():
         given = {k: v for k, v in t.config[group].items() if k != "_target_" and v is not None}
@@ -94,15 +95,15 @@ def table(held: list[Held]) -> list[str]:
         else:
             radius = getattr(h.constraint, "radius", None)
             size = "" if radius is None else f"{radius:.4g}"
-            rows.append((h.name, shape, named(h), size, f"{h.constraint.diameter(h.shape):.4g}"))
+            rows.append((h.name, shape, named(h.constraint), size, f"{h.constraint.diameter(h.shape):.4g}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return [f"{'' if i else 'sets':<11} {line}".rstrip() for i, line in enumerate(lines)]
 
 
-def named(h: Held) -> str:
-    """The set of a parameter with its scalars besides the size."""
-    plain = h.constraint.plain()
+def named(constraint: ConstraintSet) -> str:
+    """The set with its scalars besides the size."""
+    plain = constraint.plain()
     scalars = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in plain.items() if k not in HIDDEN]
     return " ".join([plain["set"], *scalars])
 

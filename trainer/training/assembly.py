@@ -268,7 +268,7 @@ def refusing(group: str) -> Iterator[None]:
         given = name in GIVEN.get(group, ())  # no key of its own: it came from another choice
         if given and HydraConfig.initialized():
             choices = HydraConfig.get().runtime.choices
-            pair = f"{group}={choices[group]}" + (f" data={choices.data}" if group in ("model", "objective") else "")
+            pair = f"{group}={choices[group]}" + (f" data={choices['data']}" if group in ("model", "objective") else "")
             raise Refused(f"{pair}: {text}") from error
         is_key = not given and re.fullmatch(
             r"[a-z_]\w*(\.\w+|\[\d+\])*", name

@@ -18,7 +18,7 @@ def decide(t: Training, row: dict[str, Any]) -> bool:
     p, early = t.progress, t.settings.early_stopping
     say_what_is_none(t, row)
     known = {k: v for k, v in row.items() if not math.isnan(v)}
-    if t.monitor in known and hasattr(t.schedule, "observe"):
+    if t.monitor in known and t.schedule is not None and hasattr(t.schedule, "observe"):
         t.schedule.observe(known[t.monitor], t.maximize)
     improved = choose_best(t, row, known)
     if t.stopper in known:

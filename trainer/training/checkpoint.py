@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -39,7 +39,7 @@ def save(path: Path, kind: str, state: dict[str, Any], *, settle: bool = True) -
     def write(file: BinaryIO) -> None:
         sink = Sink(file)
         try:
-            torch.save({"format": FORMAT, "kind": kind, **state}, sink)
+            torch.save({"format": FORMAT, "kind": kind, **state}, cast(BinaryIO, sink))  # which is written to only
         finally:
             if sink.error:
                 raise sink.error from None
@@ -124,9 +124,9 @@ def other_run(state: Mapping[str, Any], config: Mapping[str, Any], summary: Mapp
 
 
 # What a checkpoint holds at least, by dotted keys.
-ALWAYS = {"config": dict, "facts": dict, "model": dict}
+ALWAYS: dict[str, Any] = {"config": dict, "facts": dict, "model": dict}
 BEST = {"metric": str, "value": float | int, "epoch": int}
-PARTS = {
+PARTS: dict[str, dict[str, Any]] = {
     "last": ALWAYS
     | {"optimizer": dict, "processes": list, "progress": dict, "progress.epoch": int, "progress.step": int}
     | {"progress.position": int, "progress.best": dict | None, "progress.final": dict | None},
@@ -175,8 +175,9 @@ def changed_fact(before: dict[str, Any], now: dict[str, Any]) -> str | None:
             if changed:
                 return changed
         elif isinstance(value, torch.Tensor):
-            same = value.shape == old.shape and torch.allclose(value, old.to(value.device), rtol=1e-4, atol=1e-7)
-            if not same:
+            if not isinstance(old, torch.Tensor) or value.shape != old.shape:
+                return f"another {key} of the training split"
+            if not torch.allclose(value, old.to(value.device), rtol=1e-4, atol=1e-7):
                 return f"another {key} of the training split"
         elif key == "value_range" and value != old:
             return "its pictures have 16 bits, of which an earlier version read 8"

@@ -9,6 +9,8 @@ Shapes: D inputs, K targets.
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -19,12 +21,20 @@ MOST = 8  # coefficients of a model; of more, nobody reads the numbers
 PREFIX = "coefficient/"
 
 
+@runtime_checkable
+class Affine(Protocol):
+    """A model that is an affine map."""
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Weight (K, D) and bias (K,)."""
+
+
 def columns(model: nn.Module, facts: Facts) -> list[str]:
     """``coefficient/INPUT`` for each input and ``coefficient/intercept``; of several targets, those of each.
 
     None of a model that is no affine map, or one of many inputs, nor where no numbers are predicted.
     """
-    if not hasattr(model, "affine") or facts.task != "regression" or len(facts.input_shape) != 1:
+    if not isinstance(model, Affine) or facts.task != "regression" or len(facts.input_shape) != 1:
         return []
     inputs, targets = input_names(facts), facts.output_names[""]
     if len(targets) * (len(inputs) + 1) > MOST:
@@ -41,7 +51,7 @@ def input_names(facts: Facts) -> tuple[str, ...]:
 def values(model: nn.Module, facts: Facts) -> dict[str, float]:
     """Each of the :func:`columns`, with its number."""
     names = columns(model, facts)
-    if not names:
+    if not names or not isinstance(model, Affine):
         return {}
     weight_KD, bias_K = model.affine()
     both = torch.cat([weight_KD.detach(), bias_K.detach()[:, None]], 1).cpu()  # one wait for the device

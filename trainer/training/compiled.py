@@ -92,7 +92,7 @@ class Recorded:
 
     def batch(self, given: Batch) -> Batch:
         """A batch ready for the model."""
-        return self.t.dataset.batch("train", *given) if self.indexed else given
+        return self.t.dataset.batch("train", given[0]) if self.indexed else given
 
     def write(self, sums: Sums) -> None:
         """Brings the tensors of the recording up to date: learning rates, and sums that another step has made."""

@@ -28,7 +28,7 @@ from trainer.training.loggers import Predicted
 from trainer.training.profile import profiled
 from trainer.training.saving import keep_epoch, load_best, save_best, save_last
 from trainer.training.second_point import TwoPointSteps
-from trainer.training.state import Stepper, Training
+from trainer.training.state import Measuring, Stepper, Training
 from trainer.training.step import PlainSteps
 
 HEARTBEAT_S = 5.0
@@ -61,7 +61,8 @@ def fit(t: Training) -> None:
             except NotFinite as error:
                 raise Diverged(t.progress.epoch + 1, str(error)) from error
             finish_epoch(t, row, groups)
-    how = {"status": "finished", "stopped": t.stopped, "test": measure_test(t), "seconds": round(t.seconds, 3)}
+    how: dict[str, Any] = {"status": "finished", "stopped": t.stopped, "test": measure_test(t)}
+    how["seconds"] = round(t.seconds, 3)
     end_loggers(t, t.check, **how)
     record(t, **how)  # last: a run that is killed before does all of this again
 
@@ -142,7 +143,7 @@ def measure_epoch(t: Training) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     check_finite(t, *(v for k, v in row.items() if k.endswith("/loss")))
     row["optim/lr"] = float(p.lr)
     groups: list[dict[str, Any]] = []
-    if t.measures:
+    if isinstance(t.optimizer, Measuring):
         totals, groups = t.optimizer.pop_group_measurements()
         row |= {f"optim/{k}": v.item() for k, v in totals.items()}
     row |= coefficients.values(t.model, t.dataset.facts)
@@ -178,10 +179,11 @@ def measure_split(t: Training, split: str, model: nn.Module | None = None) -> di
 
 def measure_test(t: Training) -> dict[str, float] | None:
     """Metrics of the best checkpoint on the test split; None where there is no such split, or no best."""
-    if "test" not in t.dataset.splits or t.progress.best is None:
+    best = t.progress.best
+    if "test" not in t.dataset.splits or best is None:
         return None
     t.world.barrier()  # the file is written
-    t.model.load_state_dict(load_best(t)["model"])
+    t.model.load_state_dict(load_best(t, best)["model"])
     return measure_split(t, "test")
 
 
@@ -191,10 +193,11 @@ def end_loggers(t: Training, check: Callable[[], None] = lambda: None, **changes
     @functools.cache
     def predicted() -> Predicted | None:
         split = next((s for s in ("test", "val") if s in t.dataset.splits), None)
-        if split is None or t.progress.best is None:
+        best = t.progress.best
+        if split is None or best is None:
             return None
         t.dataset.share = (0, 1)  # of several processes, one is left
-        t.model.load_state_dict(load_best(t)["model"])
+        t.model.load_state_dict(load_best(t, best)["model"])
         found = predict_split(t.model, t.objective, t.dataset, split, cast=t.cast, check=check)
         return Predicted(split, t.dataset.facts, *found)
 
@@ -221,7 +224,7 @@ def show_pulse(t: Training) -> None:
     # Several processes must agree, at the epoch's end; and a mean over samples without weight is no number yet.
     if t.world.size == 1 and p.sums["weight"] and not math.isfinite(live["loss"]):
         raise Diverged(p.epoch + 1)
-    t.display.pulse(p.step, p.position, live, p.sums["samples"] * t.world.size / p.epoch_s)
+    t.display.pulse(p.step, p.position, live, float(p.sums["samples"]) * t.world.size / p.epoch_s)
     if time.perf_counter() - t.heartbeat_at > HEARTBEAT_S:
         record(t)
     t.pulse_at = time.perf_counter() + t.display.interval

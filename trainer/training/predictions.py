@@ -68,9 +68,9 @@ def as_columns(
             for k, name in enumerate(names):
                 columns[f"probability{end}{'=' if end else '_'}{name}"] = head.probabilities_NK[:, k]
     if facts.task in ("multilabel", "regression"):
-        names = facts.output_names[""]
-        for k, name in enumerate(names):
-            end = "" if facts.task == "regression" and len(names) == 1 else f"_{name}"
+        outputs = facts.output_names[""]
+        for k, name in enumerate(outputs):
+            end = "" if facts.task == "regression" and len(outputs) == 1 else f"_{name}"
             if truth is not None:
                 columns[f"truth{end}"] = truth[:, k]
             if facts.task == "regression":
@@ -135,9 +135,9 @@ class Mistake:
 
 def worst_mistakes(facts: Facts, predictions: Any, truth: np.ndarray, most: int) -> list[Mistake]:
     """The samples that the model is most sure and wrong about, the surest first; of each, its surest wrong decision."""
-    choices = list(heads(facts, predictions, truth))
+    choices, truth_ND = list(heads(facts, predictions)), truth.reshape(len(truth), -1)
     if choices:
-        wrong_ND = np.stack([head.chosen_N != head.truth_N for head in choices], 1)
+        wrong_ND = np.stack([head.chosen_N for head in choices], 1) != truth_ND
         sure_ND = np.stack([head.probabilities_NK.max(1) for head in choices], 1)
     elif facts.task == "multilabel":
         wrong_ND = (predictions > 0.5) != (truth > 0)
@@ -152,10 +152,10 @@ def worst_mistakes(facts: Facts, predictions: Any, truth: np.ndarray, most: int)
         if choices:
             head = choices[d]
             of_head = f"{head.name} " if head.name else ""
-            said, true = (of_head + head.classes[k] for k in (head.chosen_N[i], head.truth_N[i]))
+            said, true = (of_head + head.classes[k] for k in (head.chosen_N[i], truth_ND[i, d]))
         else:
             label = facts.output_names[""][d]
-            true, said = (label, f"no {label}") if truth[i, d] else (f"no {label}", label)
+            true, said = (label, f"no {label}") if truth_ND[i, d] else (f"no {label}", label)
         mistakes.append(Mistake(int(i), true, said, float(sure_ND[i, d])))
     return mistakes
 

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.cli.command import refuse
+from trainer.cli.composing import plain
 from trainer.cli.config import check_config
 from trainer.cli.display import Display, Logged, tell
 from trainer.cli.outcome import EXIT, outcome
@@ -64,7 +65,7 @@ def train(cfg: DictConfig, caller: Caller) -> int:
         Refused: a mistake in the configuration or in the run directory.
         Exception: whatever ended it, if the caller wants that.
     """
-    config = OmegaConf.to_container(cfg, resolve=True)
+    config = plain(cfg)
     if not isinstance(config.get("train"), dict):
         raise Refused("train: missing; --config-name must name the configuration of a run, as config does")
     config.pop("sweep", None)  # of no run, but of all together
@@ -102,7 +103,7 @@ def run_job(path: Path, judge_of: JudgeOf, asked: float = math.inf) -> int:
             StopRequest() as stop,
             lock.locked(path) as alone,
         ):
-            config = configuration.frozen(path)
+            config = configuration.of_run(path)
             summary = Summary.read(path).data
             failed = summary.get("status") == "failed" and (path / "summary.json").stat().st_mtime > asked
             if failed or run_dir.is_over(summary, config):
@@ -147,11 +148,12 @@ def start_or_resume(config: dict, path: Path, stop: StopRequest, world: World, c
         alone: whether another process that trains there would be noticed.
     """
     run_dir.check_own(path)
-    frozen, changes = configuration.frozen(path), {}
+    frozen = configuration.frozen(path)
+    changes: dict[str, Any] = {}
     if config["train"].get("resume") is not None:  # a damaged configuration may lack it, as check_config will say
         changes = changed_keys(config)
         if not caller.trusted:
-            run_dir.check_trust(path, frozen)
+            run_dir.check_trust(path, frozen or {})
     else:
         if not caller.trusted:
             run_dir.check_extras(path)
@@ -167,10 +169,10 @@ def start_or_resume(config: dict, path: Path, stop: StopRequest, world: World, c
             configuration.record_changes(path, {key: changes[key] for key in configuration.MOVABLE if key in changes})
             facts = closing_facts(path, summary.data)
             tell(f"{status} already; nothing to do", *(f"{name:<11} {value}" for name, value in facts.items()))
-        return EXIT[status]
+        return EXIT[summary.data["status"]]
 
-    given = {"frozen": frozen or config, "path": path, "summary": summary, "stop": stop, "world": world}
-    training = assemble(**effective, **given, show=caller.show)
+    given: dict[str, Any] = {"path": path, "summary": summary, "stop": stop, "world": world, "show": caller.show}
+    training = assemble(**effective, frozen=frozen or config, **given)
     from trainer.training.device import switches
     from trainer.training.saving import restore
 
@@ -232,9 +234,9 @@ def train_to_end(t: Training, alone: bool, raises: bool = False) -> int:
     """
     from trainer.training.loop import fit, record
 
-    process, facts = process_facts(), {"versions": versions(), "git": git_facts()}
-    facts["higher_is_better"] = list(t.objective.higher_is_better)
-    record(t, status="running", test=None, **facts, process=process, error=None)
+    facts: dict[str, Any] = {"versions": versions(), "git": git_facts(), "process": process_facts()}
+    better = list(t.objective.higher_is_better)
+    record(t, status="running", test=None, higher_is_better=better, error=None, **facts)
     try:
         announce(t, alone)
         fit(t)
@@ -270,7 +272,7 @@ def end_of(t: Training, error: BaseException, raises: bool) -> int:
         say(f"  {run_dir.resume_command(t.run)}")
         return end.code
     if end.status == "diverged":
-        how = {"status": end.status, "error": end.line, "steps": p.final["step"] if p.final else 0}
+        how: dict[str, Any] = {"status": end.status, "error": end.line, "steps": p.final["step"] if p.final else 0}
         how["seconds"] = round(t.seconds, 3)  # without what loggers then do
         end_loggers(t, **how)
         record(t, **how)

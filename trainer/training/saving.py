@@ -14,18 +14,22 @@ from trainer.training.loggers import check_row
 from trainer.training.state import Progress, Training
 
 
-def load_best(t: Training, *, may_be_ahead: bool = False) -> dict[str, Any]:
-    """The best checkpoint of the run; a kill may have left one of an epoch that `last.pt` does not know yet.
+def load_best(t: Training, best: dict[str, Any], *, may_be_ahead: bool = False) -> dict[str, Any]:
+    """The best checkpoint of the run.
+
+    Args:
+        best: ``progress.best`` of the run.
+        may_be_ahead: whether a kill may have left one of an epoch that `last.pt` does not know yet.
 
     Raises:
         Refused: missing, damaged, or not this run's best.
     """
-    path, best = t.run / "checkpoints" / "best.pt", t.progress.best
+    path = t.run / "checkpoints" / "best.pt"
     state = checkpoint.load(path, "best", t.device)
     with checkpoint.fitting(path):
         ahead = may_be_ahead and state["best"]["epoch"] > best["epoch"]
         same = all(state["best"][key] == best[key] for key in ("metric", "epoch"))  # its value may be NaN
-        ours = t.ema.module if t.monitor.startswith("ema/") else t.model
+        ours = t.weights(averaged=t.monitor.startswith("ema/"))
         shapes = [{k: v.shape for k, v in one.items()} for one in (ours.state_dict(), state["model"])]
         if shapes[0] != shapes[1]:
             raise ValueError("its weights have other names or shapes")
@@ -63,8 +67,8 @@ def keep_epoch(t: Training) -> None:
 
 def portable(t: Training, *, averaged: bool) -> dict[str, Any]:
     """The model, the facts of its dataset and its configuration: what using it takes."""
-    model = t.ema.module if averaged else t.model
-    return {"config": t.config, "facts": t.dataset.facts.plain(), "model": model.state_dict()}
+    weights = t.weights(averaged=averaged).state_dict()
+    return {"config": t.config, "facts": t.dataset.facts.plain(), "model": weights}
 
 
 def restore(t: Training) -> bool:
@@ -104,7 +108,7 @@ def restore(t: Training) -> bool:
         t.display.say("note        summary.json is gone; it is made again from last.pt")
     if t.progress.best is not None:
         try:
-            load_best(t, may_be_ahead=True)
+            load_best(t, t.progress.best, may_be_ahead=True)
         except Refused as error:
             raise Refused(f"{error}; put it back, or delete last.pt to start the run again from step 0") from error
     begun = t.progress.epoch + (t.progress.position > 0)

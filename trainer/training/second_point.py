@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from data import Batch
 from trainer.training.device import random_state, set_random_state
 from trainer.training.evaluation import added
+from trainer.training.objectives import Sums
 from trainer.training.state import Training
 from trainer.training.step import PlainSteps, loss_of, put_together, share
 
@@ -25,11 +27,16 @@ class SecondPoint:
 
     def __init__(self, t: Training):
         self.t = t
+        self.optimizer: Any = t.optimizer  # its step takes gradients, as torch's do not
         self.xs = [x for group in t.optimizer.param_groups for x in group["params"]]
 
     def remember(self) -> None:
         """Before the first evaluation of a batch: the second one shall draw the same random numbers."""
         self.before = random_state(self.t.device)
+
+    def step(self, batches: Sequence[Batch]) -> None:
+        """Takes the optimizer's step on the batches."""
+        self.optimizer.step(self.gradients(batches))
 
     def gradients(self, batches: Sequence[Batch]) -> Gradients:
         """What gives the gradients of the loss of a step's batches at given points."""
@@ -57,7 +64,8 @@ class SecondPoint:
         Args:
             alone: whether there is one batch only, and that in one process.
         """
-        t, total, sums = self.t, [None] * len(self.xs), {}
+        t, sums = self.t, Sums()
+        total: list[Tensor | None] = [None] * len(self.xs)
         for batch in batches:
             loss, new = loss_of(t, batch, None)
             gradients = torch.autograd.grad(loss if alone else loss * share(t, new), self.xs, allow_unused=True)
@@ -96,6 +104,8 @@ class SecondPoint:
 
 class TwoPointSteps(PlainSteps):
     """Steps of an optimizer that compares gradients at two points; a ``Stepper``."""
+
+    again: SecondPoint
 
     def __init__(self, t: Training):
         super().__init__(t)

@@ -36,7 +36,8 @@ class SharedBatchNorm(_BatchNorm):
             return nn.functional.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
-        given, x = x.dtype, x.to(self.running_mean.dtype if self.track_running_stats else torch.float32)  # from 16 bits
+        mean, variance, batches = self.running_mean, self.running_var, self.num_batches_tracked
+        given, x = x.dtype, x.to(torch.float32 if mean is None else mean.dtype)  # from 16 bits
         over = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
         share = torch.cat([x.sum(over), x.new_full((1,), x.numel() / x.shape[1])])
@@ -45,12 +46,12 @@ class SharedBatchNorm(_BatchNorm):
         mean_C = total[:-1] / n
         centred = x - mean_C.view(shape)
         variance_C = _Sum.apply(centred.square().sum(over)) / n
-        if self.track_running_stats:
+        if mean is not None and variance is not None and batches is not None:  # all three, or none
             with torch.no_grad():
-                self.num_batches_tracked += 1
-                momentum = self.momentum if self.momentum is not None else 1.0 / self.num_batches_tracked
-                self.running_mean.lerp_(mean_C, momentum)
-                self.running_var.lerp_(variance_C * (n / (n - 1)), momentum)
+                batches += 1
+                momentum = self.momentum if self.momentum is not None else 1.0 / batches
+                mean.lerp_(mean_C, momentum)
+                variance.lerp_(variance_C * (n / (n - 1)), momentum)
         y = centred * (variance_C + self.eps).rsqrt().view(shape)
         return (y * self.weight.view(shape) + self.bias.view(shape) if self.affine else y).to(given)
 

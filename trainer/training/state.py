@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,16 @@ class Stepper(Protocol):
 
     def step(self, given: Sequence[Any], sums: Sums) -> Sums:
         """Takes a step on what :meth:`inputs` gave; returns the epoch's sums of metrics, those until now added."""
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """An optimizer that measures."""
+
+    measures: tuple[str, ...]  # the names
+
+    def pop_group_measurements(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+        """Name -> mean over the epoch, and a row for each parameter; what is measured starts anew."""
 
 
 @dataclass
@@ -123,7 +133,7 @@ class Training:
             return f"train.max_steps={s.max_steps}"
         patience = s.early_stopping.patience
         judged = p.final is not None and not math.isnan(p.final.get(self.stopper, math.nan))  # it was evaluated, …
-        if patience is not None and judged and p.epoch - p.improved["epoch"] >= patience:
+        if patience is not None and judged and p.improved and p.epoch - p.improved["epoch"] >= patience:
             return f"train.early_stopping.patience={patience}: {self.stopper} was best in epoch {p.improved['epoch']}"
         return p.pruned
 
@@ -148,7 +158,7 @@ class Training:
         full = self.dataset.facts.sizes["train"] // self.dataset.batch_size
         return min(full, self.settings.overfit_batches or full)
 
-    def batches(self, parts: list[Tensor], start: int) -> Iterator[Batch]:
+    def batches(self, parts: Sequence[Tensor], start: int) -> Iterator[Batch]:
         """The batches of the epoch under way from number `start` on; where few are to be overfit, never augmented."""
         seed = None if self.settings.overfit_batches else augment_seed(self.seed, self.progress.epoch)
         return self.dataset.batches("train", parts, seed, start)
@@ -177,7 +187,14 @@ class Training:
     @property
     def measures(self) -> tuple[str, ...]:
         """What the optimizer measures by itself."""
-        return getattr(self.optimizer, "measures", ())
+        return self.optimizer.measures if isinstance(self.optimizer, Measuring) else ()
+
+    def weights(self, *, averaged: bool) -> nn.Module:
+        """The model, or the one with averaged weights."""
+        if not averaged:
+            return self.model
+        assert self.ema is not None  # with train.ema
+        return self.ema.module
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint holds: tensors and plain data. Every process must ask for it at the same time."""

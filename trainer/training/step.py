@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -20,8 +20,8 @@ class Again(Protocol):
     def remember(self) -> None:
         """Before the first evaluation of a batch."""
 
-    def gradients(self, batches: Sequence[Batch]) -> Callable[[Sequence[Tensor]], Sequence[Tensor | None]]:
-        """What gives the gradients of a step's batches at given points."""
+    def step(self, batches: Sequence[Batch]) -> None:
+        """Takes the optimizer's step on the batches, at two points."""
 
 
 class PlainSteps:
@@ -55,7 +55,8 @@ def take_step(t: Training, batches: Sequence[Batch], again: Again | None) -> Sum
 
 def move(t: Training, batches: Sequence[Batch], again: Again | None) -> Sums:
     """Forward, backward and the optimizer's step: what a recording (:mod:`trainer.training.compiled`) holds."""
-    optimizer, scaler, total = t.optimizer, t.scaler, {}
+    optimizer, scaler = t.optimizer, t.scaler
+    total: Sums = {}
     for turn in t.objective.turns:
         if again:
             again.remember()
@@ -70,8 +71,10 @@ def move(t: Training, batches: Sequence[Batch], again: Again | None) -> Sums:
         if scaler is not None:  # skips the step where a gradient overflowed
             scaler.step(optimizer)
             scaler.update()
+        elif again:
+            again.step(batches)
         else:
-            optimizer.step(again.gradients(batches) if again else None)
+            optimizer.step()
     return total
 
 
@@ -82,7 +85,8 @@ def differentiate(t: Training, batches: Sequence[Batch], turn: str | None) -> Su
     of one large batch however it was divided.
     """
     of = None if turn is None else [p for p in t.model.get_submodule(turn).parameters() if p.requires_grad]
-    alone, total = len(batches) == 1 and t.world.size == 1, {}
+    alone = len(batches) == 1 and t.world.size == 1
+    total: Sums = {}
     for batch in batches:
         loss, sums = loss_of(t, batch, turn)
         if t.watch is not None:

@@ -69,7 +69,7 @@ def hyper_parameters(run: Path) -> dict[str, bool | int | float | str]:
 
     Nulls are left out; lists are texts.
     """
-    flat = dict(_flat("", configuration.frozen(run)))
+    flat = dict(_flat("", configuration.of_run(run)))
     return {k: v for k, v in flat.items() if k != "train" and not k.startswith("logger.")}
 
 

@@ -58,7 +58,7 @@ class Wandb:
             group=self.group,
             id=kept["id"],
             resume="allow" if self.mode == "online" else None,  # offline, wandb only warns that there is no server
-            config=configuration.frozen(run),
+            config=configuration.of_run(run),
             reinit="finish_previous",  # in a sweep, one that failed
             settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
         )

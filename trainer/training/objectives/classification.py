@@ -7,6 +7,7 @@ Shapes: B batch, K classes or labels, H heads.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -38,13 +39,13 @@ class Classes(Supervised):
     """
 
     task = "classification"
-    higher_is_better = ("accuracy", "top5", "balanced_accuracy", "f1")
-    evaluated = ("balanced_accuracy", "f1")
+    higher_is_better: tuple[str, ...] = ("accuracy", "top5", "balanced_accuracy", "f1")
+    evaluated: tuple[str, ...] = ("balanced_accuracy", "f1")
 
     def __init__(self, facts: Facts, *, class_weights: ClassWeights = "none", l2: float = 0.0, l1: float = 0.0):
         super().__init__(facts, l2=l2, l1=l1)
         self.class_weights = class_weight_tensor(class_weights, facts)
-        top5 = ("top5",) if self.task == "classification" and facts.num_outputs >= TOP5_FROM else ()
+        top5 = ("top5",) if self.task == "classification" and facts.num_classes >= TOP5_FROM else ()
         self.metrics = ("loss", "accuracy", *top5)
 
     def weights(self, y: Tensor, given: Tensor | None) -> Tensor | None:
@@ -70,7 +71,7 @@ class Classes(Supervised):
         return sums
 
     def count_more(self, logits_BK: Tensor, y: Tensor) -> Sums:
-        chosen_B, K = self.chosen(logits_BK), 2 if self.task == "binary" else self.facts.num_outputs
+        chosen_B, K = self.chosen(logits_BK), self.facts.num_classes
         return {
             "of_class": occurrences(y, K),
             "chosen": occurrences(chosen_B, K),
@@ -262,7 +263,7 @@ class MultiTask(Supervised):
 
     def __init__(self, facts: Facts, *, weights: dict[str, float] | None = None, l2: float = 0.0, l1: float = 0.0):
         super().__init__(facts, l2=l2, l1=l1)
-        self.heads = tuple(facts.num_outputs)
+        self.heads = tuple(facts.heads)
         given = weights or {}
         for head, weight in given.items():
             if head not in self.heads:
@@ -275,7 +276,8 @@ class MultiTask(Supervised):
 
     def compare(self, logits: Mapping[str, Tensor], y_BH: Tensor, reduction: Reduction) -> Tensor:
         pairs = zip(self.heads, y_BH.unbind(1), strict=True)
-        return sum(self.head_weights[h] * F.cross_entropy(logits[h], y, reduction=reduction) for h, y in pairs)
+        losses = (self.head_weights[h] * F.cross_entropy(logits[h], y, reduction=reduction) for h, y in pairs)
+        return functools.reduce(torch.add, losses)
 
     def count(self, logits: Mapping[str, Tensor], y_BH: Tensor) -> Sums:
         pairs = zip(self.heads, y_BH.unbind(1), strict=True)
@@ -296,6 +298,7 @@ def class_weight_tensor(given: ClassWeights, facts: Facts) -> Tensor | None:
     if given == "none":
         return None
     counts = facts.class_counts
+    assert counts is not None  # of a task with classes
     if given == "balanced":
         empty = [k for k, n in enumerate(counts) if n == 0]
         if empty:

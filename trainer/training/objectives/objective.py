@@ -141,8 +141,9 @@ class Supervised(Objective):
         x, y = batch[:2]
         outputs = in_full(model(x))
         w = self.weights(y, batch[2] if len(batch) > 2 else None)
+        weight: Tensor | int = len(y)
         if w is None:
-            loss, weight = self.compare(outputs, y, "mean"), len(y)
+            loss = self.compare(outputs, y, "mean")
         else:
             losses, weight = self.compare(outputs, y, "none"), w.sum()
             losses_B = losses if losses.ndim == 1 else losses.mean(1)

@@ -18,8 +18,10 @@ class Penalty(torch.autograd.Function):
     def forward(ctx: Any, l2: float, l1: float, *weights: Tensor) -> Tensor:
         ctx.l2, ctx.l1 = l2, l1
         ctx.save_for_backward(*weights)
-        squares = l2 * total(w.square().sum() for w in weights) if l2 else 0.0
-        return squares + l1 * total(w.abs().sum() for w in weights) if l1 else squares
+        if not l1:
+            return l2 * total(w.square().sum() for w in weights)
+        absolute = l1 * total(w.abs().sum() for w in weights)
+        return l2 * total(w.square().sum() for w in weights) + absolute if l2 else absolute
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:

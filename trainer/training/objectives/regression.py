@@ -30,6 +30,7 @@ class Regression(Supervised):
     metrics = ("loss", "mae", "rmse")
     evaluated = ("r2",)
     higher_is_better = ("r2",)
+    _units: tuple[Tensor, Tensor] | None = None
 
     def count(self, outputs_BK: Tensor, y_BK: Tensor) -> Sums:
         error_BK = (outputs_BK - y_BK) * self._on(y_BK)[1]
@@ -66,7 +67,7 @@ class Regression(Supervised):
 
     def _on(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation that targets were normalized by, where `like` is."""
-        if not hasattr(self, "_units") or self._units[0].device != like.device:
+        if self._units is None or self._units[0].device != like.device:
             self._units = self.facts.target_mean.to(like.device), self.facts.target_std.to(like.device)
         return self._units
 
