@@ -214,5 +214,5 @@ def _interrupt(signum: int, folder: Path | None) -> NoReturn:
 
     if signum != signal.SIGINT:
         signal.raise_signal(signum)
-    then = f"saved; to go on: conga.resume({shown(folder)!r})" if folder else "interrupted before the first step"
+    then = f"saved; to resume: conga.resume({shown(folder)!r})" if folder else "interrupted before the first step"
     raise KeyboardInterrupt(then)

@@ -460,7 +460,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
         write_whole(folder / name, b"new\n")
         assert (folder / name).read_text() == "new\n"
         assert not (folder / name).is_symlink()
-    with pytest.raises(OSError, match="nothing is written through one"):
+    with pytest.raises(OSError, match="conga writes through none"):
         append_line(folder / "train.log", "line")
     (folder / "train.log").unlink()
     os.mkfifo(folder / "train.log")

@@ -153,7 +153,7 @@ def test_a_tilde_is_a_home_where_runs_go(inside, folders):
     assert (folders / "empty" / "d" / "sweep" / "sweep.json").exists()
     code, text = inside("home", *CSV, 'hydra.run.dir="~nobody-of-this-name/x"', env=home)
     assert (code, text.count("\n")) == (2, 1)
-    assert "there is no such home" in text
+    assert "no such user" in text
     assert not list(folders.rglob("~*"))
     (folders / "empty" / "own" / "experiment").mkdir(parents=True)
     (folders / "empty" / "own" / "experiment" / "ours.yaml").write_text("# @package _global_\nseed: 7\n")

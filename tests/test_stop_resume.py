@@ -204,7 +204,7 @@ def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(start, cli, tmp_path
     job.send(signal.SIGINT)
     code, text = job.wait()
     assert code == 130
-    assert "interrupted at once; to go on from the last checkpoint:\n  python -m trainer resume run" in text
+    assert "interrupted at once; to resume from the last checkpoint:\n  python -m trainer resume run" in text
     assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
     assert summary(tmp_path / "run")["status"] == "interrupted"
     finish(cli, "run")
@@ -317,5 +317,5 @@ def test_a_signal_while_the_run_is_still_being_built(cli, tmp_path):
     assert cli(*options, trip=("batch", 100, signal.SIGKILL))[0] == -signal.SIGKILL
     code, text = cli(*options, trip=("build", 1, signal.SIGINT))
     assert code == 130
-    assert text == "interrupted before the first step; to go on:\n  python -m trainer resume run\n"
+    assert text == "interrupted before the first step; to resume:\n  python -m trainer resume run\n"
     assert summary(tmp_path / "run")["status"] == "interrupted"

@@ -3,9 +3,9 @@
 import signal
 import sys
 
-AS_COMMAND = sys.argv[:1] == ["-m"]  # Python looks for the module of `python -m trainer…`, and finds this on the way
+AS_COMMAND = sys.argv[:1] == ["-m"]  # `python -m trainer…` imports this first
 if AS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # else the few imports before begin() could end in a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a signal during the imports before begin() ends in a traceback
 
 from trainer.cli.begin import begin  # noqa: E402
 

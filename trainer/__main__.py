@@ -1,6 +1,6 @@
-"""The one door: ``python -m trainer COMMAND …``, and without a command a run is trained.
+"""The entry point: ``python -m trainer COMMAND …``; without a command it trains a run.
 
-Nothing is imported but the command that was named, so that each answers as fast as it can.
+It imports only the module of the command, so that each starts as fast as possible.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trainer.cli.processes import other_process
 def main() -> None:
     """The command line; ends the process with the exit status that the README lists."""
     code = command_line()
-    # Torch's threads may abort a process while Python ends; of several, the first one has written everything.
+    # Torch's threads may abort a process at the end of Python; the first process has written everything by now.
     if other_process():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -47,9 +47,9 @@ def command_line() -> int:
 
 
 def completed(line: str) -> bool:
-    """Completes the name of a command, as a shell asks; returns whether there is nothing for Hydra to add.
+    """Completes the name of a command for a shell; returns whether Hydra has nothing to add.
 
-    Behind a command other than train the shell goes on with names of files.
+    After a command other than train the shell completes names of files.
     """
     program, _, rest = line.partition(" ")
     first, behind, _ = rest.partition(" ")

@@ -1,4 +1,4 @@
-"""``python -m trainer resume RUN_OR_SWEEP [KEY=VALUE …]``: goes on with a run, or does what is left of a sweep.
+"""``python -m trainer resume RUN_OR_SWEEP [KEY=VALUE …]``: continues a run, or does the remaining jobs of a sweep.
 
 python -m trainer resume outputs/2026-01-31/12-00-00_cnn_digits_cgd train.epochs=60
 python -m trainer resume outputs/2026-01-31/12-00-00_sweep sweep.rerun_failed=true sweep.workers=1
@@ -19,7 +19,7 @@ from trainer.train import compose_and_train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the arguments of the command."""
     parser.add_argument("folder", type=typed_path, metavar="RUN_OR_SWEEP", help="the directory of a run or of a sweep")
     parser.add_argument(
         "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="changes: train.epochs=60, sweep.workers=1"
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Carries the command out."""
+    """Runs the command."""
     if is_sweep(arguments.folder):
         resume(arguments.folder, arguments.overrides, arguments.trusted)
         return
@@ -37,7 +37,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def is_sweep(folder: Path) -> bool:
-    """Whether a directory is that of a sweep, and not of a run.
+    """Whether a directory is that of a sweep, not of a run.
 
     Raises:
         Refused: it is neither.
@@ -52,5 +52,5 @@ def is_sweep(folder: Path) -> bool:
 
 
 def going_on(run: Path) -> list[str]:
-    """The words of a command line that go on with the run in a directory."""
+    """The command line that resumes the run in a directory."""
     return [f"train.resume={quoted(str(run))}"]

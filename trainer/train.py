@@ -1,4 +1,4 @@
-"""``python -m trainer [train]``: composes a run with Hydra, trains it, and says how it ended.
+"""``python -m trainer [train]``: composes a run with Hydra, trains it, and prints how it ended.
 
 Nothing here imports torch before a run needs it, so that ``--help``,
 ``--cfg job`` and shell completion answer at once.
@@ -32,10 +32,10 @@ from trainer.training.run import Caller, train
 
 
 def compose_and_train(words: Sequence[str]) -> int:
-    """Trains what the words of a command line say, tells how it ended, and returns the exit status."""
+    """Trains the run of a command line, prints how it ended, and returns the exit status."""
     codes: list[int] = []  # exit status of each job
     modes: set[RunMode | None] = set()
-    answers = True  # a text that was asked for, until it is known that something is to be trained
+    answers = True  # only a text, until something is to be trained
     tracebacks = os.environ.get(FULL_ERROR) == "1"
     caller = Caller(judge_of, trusted=trust.FLAG in words)
     words = [word for word in words if word != trust.FLAG]
@@ -45,7 +45,7 @@ def compose_and_train(words: Sequence[str]) -> int:
         modes.add(HydraConfig.get().mode)
         try:
             codes.append(train(cfg, caller))
-        except Exception as error:  # with Hydra's own sweeper it costs this job only
+        except Exception as error:  # with Hydra's own sweeper, only this job ends
             codes.append(report(error, tracebacks, words))
         if codes[-1] > 128:  # a signal ends a sweep, too
             raise SystemExit(codes[-1])
@@ -70,14 +70,14 @@ class Made(list[str]):
     """Directories that were made for runs."""
 
     def put_away(self) -> None:
-        """Removes those that are empty, as of a run that was refused."""
+        """Removes the empty ones, such as that of a refused run."""
         for path in reversed(self):
             remove_if_empty(Path(path))
 
 
 @contextlib.contextmanager
 def removing_empty() -> Iterator[Made]:
-    """Gives what takes down the directories that are made, and removes the empty ones at the end."""
+    """Yields a record of the directories that are made, and removes the empty ones at the end."""
     made = Made()
     try:
         yield made
@@ -86,25 +86,25 @@ def removing_empty() -> Iterator[Made]:
 
 
 def compose(words: Sequence[str], job: TaskFunction, made: list[str], *, sweeps: bool | None = None) -> Any:
-    """Composes what the words of a command line say, and does it: a run by `job`, a sweep by its sweeper.
+    """Composes the configuration of a command line and carries it out: a run by `job`, a sweep by its sweeper.
 
     Args:
         words: flags before overrides, as :func:`trainer.cli.config.flags_first` puts them.
-        made: gets the directories that were made for runs.
-        sweeps: whether it must be a sweep, or must not be; None: as the words say.
+        made: collects the directories that are made for runs.
+        sweeps: True: it must be a sweep, False: it must not; None: either.
 
     Returns:
-        What the sweeper returns (ours: the sweep's directory), and None of a run.
+        The return value of the sweeper (ours: the sweep's directory); None for a run.
 
     Raises:
-        Exception: whatever Hydra makes of a mistake; :func:`trainer.cli.outcome.outcome` has the line about it.
-        SystemExit: a text was printed; or something ended a sweep.
+        Exception: any error of Hydra about a mistake; :func:`trainer.cli.outcome.outcome` turns it into a line.
+        SystemExit: a text was printed, or a sweep was stopped.
     """
     register_resolvers(made)
     version.setbase("1.3")
     parser = get_args_parser()
     with installed(made, sweeps) as program, errors_passed_on(), warnings.catch_warnings():
-        # Hydra checks the keys of conf/hydra/launcher/*.yaml by their plugins', and warns that one day it will not.
+        # Hydra checks conf/hydra/launcher/*.yaml against its plugins' schemas, and warns that this is deprecated.
         warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
         _run_hydra(parser.parse_args(words), parser, job, str(CONF), "config")
         return program.came
@@ -112,7 +112,7 @@ def compose(words: Sequence[str], job: TaskFunction, made: list[str], *, sweeps:
 
 @contextlib.contextmanager
 def errors_passed_on() -> Iterator[None]:
-    """Makes Hydra raise its errors to us, who have one line for them, instead of printing its own several."""
+    """Makes Hydra raise its errors, which we print as one line, instead of printing them over several lines."""
     before = os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"
     try:

@@ -50,7 +50,7 @@ def test_what_a_run_writes_at_its_end_is_what_the_command_writes(command, traine
     failed, written = said
     assert failed == (
         f"note        logger.pictures failed: {run / 'evaluation'}: File exists; --out=DIR writes elsewhere; "
-        "the run goes on without it"
+        "the run continues without it"
     )
     assert content(run / "evaluation") == content(tmp_path / "wanted")
     pictures = "confusion_matrix.png, most_wrong.png, curves.png, weights.png"

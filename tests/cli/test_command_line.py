@@ -81,7 +81,7 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["data=iris", "model=cnn"], "model=cnn data=iris: input_shape=(4,): layers[0] is conv, which takes (channels"),
         (["data=iris", "model=lstm"], "model=lstm data=iris: input_shape=(4,): a recurrent network takes series"),
         (["train.resume=nowhere"], "train.resume=nowhere: must be the directory of a run"),
-        (["hydra.run.dir=/dev/null/x"], "/dev/null/x: Not a directory; choose a place for the run that can be written"),
+        (["hydra.run.dir=/dev/null/x"], "/dev/null/x: Not a directory; choose a writable place for the run"),
         (["optim.lr=[1,"], "optim.lr=[1,: cannot be parsed as KEY=VALUE"),
         (["optim.lr=1,2"], "optim.lr=1,2: 1,2 means two values; write optim.lr=1.2, or add -m to try each of them"),
         (["-m", "optim.lr=0,01"], "optim.lr=0,01: 0,01 means two values; write 0.01"),
@@ -93,14 +93,14 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["foo"], "foo: no such command; there are train, resume,"),
         (["reprot"], "reprot: no such command; did you mean report? there are train"),
         (["model=mlp", "foo"], "foo: must be KEY=VALUE"),
-        (["größe=3"], "größe=3: cannot be parsed as KEY=VALUE; größe is no name of a key"),
+        (["größe=3"], "größe=3: cannot be parsed as KEY=VALUE; größe is not the name of a key"),
         (["seed=range(a)"], "cannot be parsed as KEY=VALUE (mismatch type argument start: str is incompatible"),
         (["--weight-decay=0.1"], "--weight-decay=0.1: no such flag; write optim.weight_decay=0.1"),
         (["+train=5"], "+train=5: must be one of default"),
         (["optim=null"], "optim=null: must be one of adagrad, adagrad_momentum, adagrad_sfw, adam, "),
         (["hydra.run.dir="], "hydra.run.dir=: must be a directory"),
         (["optim=cgd", "--nope", "seed=1"], "unrecognized arguments: --nope"),
-        (["-m", "train.resume=run", "train.epochs=5,6"], "train.resume=run: goes on with one run; leave out -m"),
+        (["-m", "train.resume=run", "train.epochs=5,6"], "train.resume=run: resumes one run; leave out -m"),
         (["data.batch_size=100000000000000000000000"], "must be less than 2**31"),
         (["train.threads=100000000000"], "train.threads=100000000000: must be less than 2**31"),
         (["--experimental-rerun=x.pickle"], "--experimental-rerun: would unpickle a file"),
@@ -175,7 +175,7 @@ def test_a_disk_that_refuses(cli, tmp_path):
     code, text = cli("train.resume=run", "train.epochs=40", limit=size + 1000)  # best.pt fits, last.pt does not
     assert code == 2, text
     assert text.splitlines()[-1].startswith("conga: ")
-    assert "last.pt: File too large; what was written before is whole: free some space; then go on: python -m" in text
+    assert "last.pt: File too large; files written before are whole; free some space; then resume: python -m" in text
     assert "Traceback" not in text
     last = tmp_path / "run" / "checkpoints" / "last.pt"
     assert last.read_bytes() == before[last]

@@ -128,7 +128,7 @@ def test_a_sweep_on_a_full_disk_fails(start, tmp_path):
     assert code == 1, text
     assert "Traceback" not in text
     assert text.splitlines()[-1].startswith("conga: ")
-    assert "File too large; what was written before is whole: free some space" in text
+    assert "File too large; files written before are whole; free some space" in text
 
 
 def test_a_refusal_is_one_line_whatever_it_names():

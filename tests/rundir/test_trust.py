@@ -116,7 +116,7 @@ def test_a_run_of_ones_own_class(cli, tmp_path):
     assert cli(*start)[0] == 0
     code, text = cli(*start, "seed=1")
     assert code == 2
-    assert text.endswith("or go on with that run: python -m trainer resume run\n")  # whose it is, is not known here
+    assert text.endswith("or resume that run: python -m trainer resume run\n")  # whose it is, is not known here
     assert run_dir.resume_command(tmp_path / "run").endswith("run --trust")
     code, text = cli("train.resume=run")
     assert code == 2

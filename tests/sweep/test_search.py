@@ -579,7 +579,7 @@ def test_two_commands_do_not_share_a_search(start, cli, tmp_path):
         assert not job.over(), job.wait()
         time.sleep(0.01)
     code, text = cli(*space, "train.epochs=30")
-    assert (code, "another process goes on with this search" in text) == (2, True), text
+    assert (code, "another process runs this search" in text) == (2, True), text
     job.send(signal.SIGINT)
     code, text = job.wait()
     assert code == 130, text

@@ -80,7 +80,7 @@ def test_all_mistakes_are_said_before_the_first_job(cli, tmp_path):
         (("seed=1,2", "sweep.worker=2"), "conga: sweep.worker=2: unknown key; did you mean sweep.workers?"),
         (("seed=1,2", "sweep.retries=many"), "conga: sweep.retries=many: must be a whole number"),
         (("seed=1,2", "sweep.metric=val/acuracy"), "conga: sweep.metric=val/acuracy: must be one of epoch, step, "),
-        (("hydra.mode=MULTIRUN", "train.resume=x"), "conga: train.resume=x: goes on with one run; leave out -m"),
+        (("hydra.mode=MULTIRUN", "train.resume=x"), "conga: train.resume=x: resumes one run; leave out -m"),
         (("sweep.retries=1,2",), "conga: sweep.retries=1,2: holds for the whole sweep"),
         (("optim.lr=interval(0,1)",), "conga: optim.lr=interval(0,1): a grid takes values such as 1,2"),
         (("seed=1,2", "hydra/sweeper=basic"), "conga: hydra/launcher=workers: goes with hydra/sweeper=grid"),
@@ -134,7 +134,7 @@ def test_a_job_that_goes_wrong_costs_itself(cli, tmp_path):
         assert traced == (what in ("raise", "memory", "exit")), what
     assert summary(tmp_path / "s" / "5_objective.what-good")["status"] == "finished"
     assert "Traceback" not in text
-    assert "to go on:\n  python -m trainer resume s --trust\n" in text  # for a class of the test's own
+    assert "to resume:\n  python -m trainer resume s --trust\n" in text  # for a class of the test's own
 
 
 def test_what_failed_comes_again_on_request_and_what_was_killed_anyway(cli, tmp_path):

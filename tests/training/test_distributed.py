@@ -170,9 +170,9 @@ def test_what_is_left_of_a_run_goes_on_exactly(together, tmp_path, whole, stop):
     assert job.returncode != 0
     command = "torchrun --nproc-per-node=2 -m trainer resume run"
     if stop == "interrupted":
-        assert re.search(rf"interrupted after \d+ epochs? and [\d,]+ steps?; to go on:\n  {command}\n", out)
+        assert re.search(rf"interrupted after \d+ epochs? and [\d,]+ steps?; to resume:\n  {command}\n", out)
     else:
-        line = f"conga: another process of this run has gone; to go on from the last checkpoint: {command}\n"
+        line = f"conga: another process of this run has gone; to resume from the last checkpoint: {command}\n"
         assert err.count(line) == 1
     assert "Traceback" not in out
     assert "/trainer/" not in err  # torchrun's own traceback is none of ours

@@ -236,7 +236,7 @@ def test_a_tracker_that_fails_says_so_once_and_the_run_goes_on(cli, tmp_path):
     notes = [line for line in text.splitlines() if "failed" in line]
     assert len(notes) == 1, text
     assert notes[0].startswith("note        logger.tensorboard failed: ")
-    assert notes[0].endswith("; the run goes on without it")
+    assert notes[0].endswith("; the run continues without it")
     assert summary(tmp_path / "run")["status"] == "finished"
     assert list(recorded(tmp_path / "run")["step"]) == [1, 2]
 
@@ -274,7 +274,7 @@ def test_the_first_failure_is_the_last(tmp_path, where, calls):
     said, tracker = [], Broken(where, OSError("no space\nleft"))
     before = torch.get_rng_state()
     row = live(Guarded("logger.mine", tracker, said.append), tmp_path)
-    assert said == ["note        logger.mine failed: OSError: no space; the run goes on without it"]
+    assert said == ["note        logger.mine failed: OSError: no space; the run continues without it"]
     assert len(tracker.calls) == calls
     assert torch.equal(torch.get_rng_state(), before)
     assert row == {"epoch": 1, "train/loss": 0.5}

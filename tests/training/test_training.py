@@ -121,7 +121,7 @@ def test_max_minutes_is_a_clean_stop_that_can_go_on(cli, tmp_path):
     assert cli(*RUN, "train.epochs=60", "hydra.run.dir=whole")[0] == 0
     code, text = cli(*RUN, "train.epochs=60", "train.max_minutes=0.005", "hydra.run.dir=run")
     assert code == 0, text
-    assert re.search(r"train.max_minutes=0.005 are over after \d+ epochs? and [\d,]+ steps?; to go on:\n", text)
+    assert re.search(r"train.max_minutes=0.005 are over after \d+ epochs? and [\d,]+ steps?; to resume:\n", text)
     assert summary(tmp_path / "run")["status"] == "interrupted"
     folder = re.search(r"python -m trainer resume (\S+)", text)[1]
     code, text = cli("resume", folder, "train.max_minutes=5")

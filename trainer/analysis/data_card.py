@@ -36,13 +36,13 @@ SAMPLED = 512  # what is looked at where not everything is in memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the arguments of the command."""
     parser.add_argument("overrides", nargs="*", metavar="data=… | data.KEY=…", help="as for a run")
     parser.add_argument("--out", type=typed_path, help="the picture's file; default: outputs/data_card_NAME.png")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Carries the command out."""
+    """Runs the command."""
     check_picture(arguments.out)
     dataset = load(composed(arguments.overrides))
     out = arguments.out or Path("outputs") / f"data_card_{dataset.facts.name}.png"

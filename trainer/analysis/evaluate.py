@@ -85,7 +85,7 @@ class Evaluation:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the arguments of the command."""
     parser.add_argument(
         "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
     )
@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Carries the command out."""
+    """Runs the command."""
     evaluation, out, files = evaluate_run(**vars(arguments))
     console = screen()
     for note in evaluation.run.all_notes:

@@ -83,7 +83,7 @@ class First:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the arguments of the command."""
     parser.add_argument("runs", nargs="+", type=typed_path, metavar="RUN_DIR", help="a run's directory, or several")
     parser.add_argument("--units", type=int, default=UNITS, help=f"at most so many of each run ({UNITS})")
     parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept (best)")

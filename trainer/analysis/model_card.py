@@ -17,14 +17,14 @@ from trainer.training.assembly import build
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the arguments of the command."""
     parser.add_argument("overrides", nargs="*", metavar="model=… | data=… | KEY=VALUE", help="as for a run")
     parser.add_argument("--input", help="shape of one sample instead of a dataset, such as 3x32x32")
     parser.add_argument("--outputs", type=int, default=10, help="with --input: how many (10)")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Carries the command out."""
+    """Runs the command."""
     if arguments.outputs < 1:
         raise Refused(f"--outputs={arguments.outputs}: must be at least 1")
     config = composed(arguments.overrides)

@@ -39,7 +39,7 @@ NEXT = 2  # classes after the first in the table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the arguments of the command."""
     parser.add_argument(
         "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
     )
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Carries the command out."""
+    """Runs the command."""
     from trainer.analysis.inputs import read_inputs
     from trainer.analysis.load import load_run
 

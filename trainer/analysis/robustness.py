@@ -66,7 +66,7 @@ class Row(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the arguments of the command."""
     parser.add_argument("runs", nargs="+", type=typed_path, metavar="RUN_DIR", help="a run's directory, or several")
     parser.add_argument("--split", default="test", help="whose samples are taken (test)")
     parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept (best)")

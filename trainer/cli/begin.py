@@ -1,6 +1,6 @@
-"""How a process of a command begins and ends: its three streams can be used, and a signal leaves no traceback.
+"""Start and end of a command's process: usable standard streams, and no traceback after a signal.
 
-Nothing here imports more than Python has: it comes before everything else (``trainer/__init__.py``).
+It is imported before everything else (``trainer/__init__.py``), so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIGNALS = tuple(s for s in (signal.SIGINT, signal.SIGTERM, HANGUP) if s is not N
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal, where nothing is trained yet or nothing ever is."""
+    """A signal while nothing is trained."""
 
     def __init__(self, signum: int):
         super().__init__()
@@ -29,7 +29,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stream(io.FileIO):
-    """Standard output or error. What cannot be written is dropped, since a run is worth more than what it shows."""
+    """Standard output or error. Text that cannot be written is dropped, so that the run continues."""
 
     lost: OSError | None = None  # why, the first time
 
@@ -42,11 +42,11 @@ class Stream(io.FileIO):
 
 
 def begin() -> None:
-    """Opens what is closed of the three streams, makes two of them fit for any text, and takes the signals."""
+    """Opens closed standard streams, makes output and error accept any text, and handles signals."""
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # closed: the next file that is opened would get this number, and what is printed
+        except OSError:  # closed: the next opened file would get this number, and the printed text
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)))
@@ -58,12 +58,12 @@ def begin() -> None:
 
 
 def may_take(signum: int) -> bool:
-    """Whether a signal is to be handled: that the terminal has gone is only of interest where begin() took it."""
+    """Whether to handle a signal; SIGHUP only if begin() handles it."""
     return signum != HANGUP or callable(signal.getsignal(signum))
 
 
 def leave_hangup() -> None:
-    """Lets the end of the terminal end this process at once, with no word to its jobs, which are elsewhere."""
+    """Makes SIGHUP end this process at once without stopping its jobs, which run on other machines."""
     if HANGUP is not None and may_take(HANGUP):
         signal.signal(HANGUP, signal.SIG_DFL)
 
@@ -76,7 +76,7 @@ def _stream(before: TextIO | None, number: int) -> TextIO:
 
 
 def _end(signum: int, frame: FrameType | None) -> None:
-    """Ends the process on the spot: while modules are imported, or when all is done, there is nothing to put away."""
+    """Ends the process at once: during imports and after all work there is nothing to save."""
     with contextlib.suppress(OSError):  # nobody reads
         os.write(2, b"conga: interrupted\n")
     os._exit(128 + signum)
@@ -89,7 +89,7 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """A signal that came where Python can raise nothing, as in a destructor, ends the process all the same."""
+    """Ends the process after a signal that Python could not raise, as in a destructor."""
     if isinstance(unraisable.exc_value, Stopped):
         _end(unraisable.exc_value.signum, None)
     sys.__unraisablehook__(unraisable)
@@ -97,13 +97,13 @@ def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
 
 @contextlib.contextmanager
 def signals_raise(put_away: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """While entered, a signal raises Stopped where the program is; a second one ends the process.
+    """Inside, a signal raises Stopped; a second one ends the process.
 
     Args:
-        put_away: called before the process ends on the spot since a module is being imported: compiled ones do not
-            bear an exception there.
+        put_away: called before a signal ends the process during an import, where compiled modules cannot take an
+            exception.
     """
-    if threading.current_thread() is not threading.main_thread():  # elsewhere Python refuses handlers
+    if threading.current_thread() is not threading.main_thread():  # other threads cannot set handlers
         yield
         return
     came: list[int] = []
@@ -122,7 +122,7 @@ def signals_raise(put_away: Callable[[], None] = lambda: None) -> Iterator[None]
         for s in before:
             signal.signal(s, stop)
         yield
-    except Exception as error:  # compiled code may turn what the signal raised into something of its own
+    except Exception as error:  # compiled code may turn the exception of the signal into another one
         if came:
             raise Stopped(came[0]) from error
         raise
@@ -133,7 +133,7 @@ def signals_raise(put_away: Callable[[], None] = lambda: None) -> Iterator[None]
 
 @contextlib.contextmanager
 def signals_wait() -> Iterator[None]:
-    """While entered, signals are kept back, from this thread and from processes that it starts."""
+    """Inside, signals wait, for this thread and for processes that it starts."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -145,7 +145,7 @@ def signals_wait() -> Iterator[None]:
 
 
 def finish() -> str | None:
-    """Flushes standard output; what of it was lost, in a line, but nothing where its reader has gone."""
+    """Flushes standard output; returns a line if output was lost, except to a pipe without a reader."""
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     lost = getattr(raw, "lost", None)

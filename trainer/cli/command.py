@@ -26,13 +26,13 @@ def report(error: BaseException, tracebacks: bool, overrides: Sequence[str], oth
     """Prints a person's mistake as one line, a defect as a traceback; returns the exit status.
 
     Args:
-        tracebacks: whether a mistake gets one, too.
+        tracebacks: whether to print the traceback of a mistake, too.
         overrides, otherwise: as of :func:`trainer.cli.outcome.outcome`.
     """
     end = outcome(error, overrides, otherwise)
     if end.defect or (tracebacks and isinstance(error, Exception)):
         print(printable_lines("".join(traceback.format_exception(error)).rstrip()), file=sys.stderr)
-    if end.defect or other_process():  # the first process says a mistake
+    if end.defect or other_process():  # the first process prints a mistake
         return end.code
     return refuse(end.line, end.code)
 
@@ -49,7 +49,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of a command; a mistake is refused."""
+    """The parser of a command; it raises Refused."""
 
     def error(self, message: str) -> NoReturn:
         message = message.replace("the following arguments are required", "missing")

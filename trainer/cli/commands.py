@@ -1,4 +1,4 @@
-"""The commands of ``python -m trainer COMMAND``: in which module each is, and what it does. Imports none of them."""
+"""The commands of ``python -m trainer COMMAND``: module and purpose of each, without importing it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Command(NamedTuple):
     """A command.
 
     Args:
-        module: where it is; None of the one that Hydra parses (``trainer.train``).
+        module: its module; None for the one that Hydra parses (``trainer.train``).
         line: what it does.
     """
 
@@ -18,17 +18,17 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "train": Command(None, "trains a run, or with -m a sweep: what is done where no command is named"),
-    "resume": Command("trainer.resume", "goes on with a run or a sweep"),
-    "evaluate": Command("trainer.analysis.evaluate", "how good a run's model is: tables, numbers in files, pictures"),
-    "predict": Command("trainer.analysis.predict", "what a run's model says of images, tables or arrays"),
-    "robustness": Command("trainer.analysis.robustness", "what is left of runs when weights go or inputs are changed"),
-    "weights": Command("trainer.analysis.first_layer", "pictures and numbers of what first layers have learned"),
+    "train": Command(None, "train a run, or with -m a sweep; the default command"),
+    "resume": Command("trainer.resume", "continue a run or a sweep"),
+    "evaluate": Command("trainer.analysis.evaluate", "metrics of a run's model: tables, files, pictures"),
+    "predict": Command("trainer.analysis.predict", "predictions of a run's model for images, tables or arrays"),
+    "robustness": Command("trainer.analysis.robustness", "metrics of runs after pruning, noise and attacks"),
+    "weights": Command("trainer.analysis.first_layer", "pictures and statistics of first layers"),
     "runs": Command("trainer.runs.command", "runs as a table, with the keys in which they differ"),
     "plot": Command("trainer.plot.command", "curves, heat maps and parallel coordinates of runs"),
-    "compare": Command("trainer.runs.compare", "two runs, or two groups of them, beside each other"),
-    "report": Command("trainer.report.command", "one HTML page that shows runs"),
-    "data-card": Command("trainer.analysis.data_card", "what a dataset is: splits, ranges, classes, a picture"),
-    "model-card": Command("trainer.analysis.model_card", "the layers of a network, with shapes and parameters"),
-    "show": Command("trainer.sweep.show", "a sweep's table and picture, and what is done, failed, and best"),
+    "compare": Command("trainer.runs.compare", "two runs, or two groups of runs, side by side"),
+    "report": Command("trainer.report.command", "one HTML page about runs"),
+    "data-card": Command("trainer.analysis.data_card", "a dataset: splits, ranges, classes, a picture"),
+    "model-card": Command("trainer.analysis.model_card", "a network: layers, shapes, parameters"),
+    "show": Command("trainer.sweep.show", "a sweep: its table and picture, and what is done, failed, and best"),
 }

@@ -1,6 +1,6 @@
-"""How Hydra composes here: as ever, but for keys that only swept choices have, data that moved, and ~.
+"""Hydra's composing, extended by keys that only swept choices have, by data that moved, and by ~.
 
-This module does not import torch: it is on the way of ``--help``.
+This module does not import torch: ``--help`` imports it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from trainer.rundir.typed import typed_path
 
 
 class Loader(ConfigLoaderImpl):
-    """Composes what all jobs of a sweep share without asking whether each of their keys exists.
+    """Composes the shared part of a sweep's jobs without checking that each key exists.
 
-    Hydra composes a sweep's first configuration with the default choices where choices are swept, so it would refuse a
-    key that only these have. What a job takes is seen when the job is composed. Likewise the place of a resumed run's
-    data is no key of the default data.
+    Hydra composes a sweep's first configuration with the default choices of swept groups, so it would refuse a key that
+    only the swept choices have. Such a key is checked when the job is composed. Likewise, the default data may lack the
+    key for the place of a resumed run's data.
     """
 
-    made: ClassVar[list[str]] = []  # gets the directories that Hydra will make for a run, where they are not there
+    made: ClassVar[list[str]] = []  # collects the missing directories that Hydra will make for a run
 
     def load_configuration(
         self,
@@ -60,10 +60,10 @@ class Loader(ConfigLoaderImpl):
         return self.placed(config)
 
     def placed(self, config: DictConfig) -> DictConfig:
-        """With ~ as somebody's home where Hydra makes directories; it would make one called ~."""
+        """Expands ~ in the directories that Hydra makes; it would make one called ~."""
         for node in (config.hydra.run, config.hydra.sweep):
             text = plain(node, resolve=False)["dir"]
-            if not isinstance(text, str) or text.startswith("${run_dir:"):  # that one would make the directory
+            if not isinstance(text, str) or text.startswith("${run_dir:"):  # resolving it would make the directory
                 continue
             if text.startswith("${"):
                 with contextlib.suppress(OmegaConfBaseException):
@@ -75,17 +75,17 @@ class Loader(ConfigLoaderImpl):
         return config
 
     def is_choice(self, override: Override) -> bool:
-        """Whether an override chooses a file of a group, and sets no key."""
+        """Whether an override chooses a file of a group instead of setting a key."""
         return bool(self.get_group_options(override.key_or_group)) and not isinstance(override.value(), dict)
 
     def is_of_jobs(self, override: Override) -> bool:
-        """Whether an override sets a key of a run, and none of the sweep or of Hydra."""
+        """Whether an override sets a key of a run, not of the sweep or of Hydra."""
         own = override.is_hydra_override() or override.key_or_group.split(".")[0] in ("hydra", "sweep")
         return not own and not self.is_choice(override)
 
 
 def typed(override: Override) -> str:
-    """The word on the command line that an override was read from."""
+    """The override as typed on the command line."""
     assert override.input_line is not None  # Hydra's parser keeps it
     return override.input_line
 
@@ -98,10 +98,10 @@ def plain(config: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
 
 
 class Program(Hydra):
-    """Hydra that keeps what a sweeper returns, and can be told to do no sweep or nothing else."""
+    """Hydra that keeps the sweeper's return value, and can require or refuse a sweep."""
 
     came: ClassVar[Any] = None  # what the sweeper returned
-    sweeps: ClassVar[bool | None] = None  # whether it must sweep, or must not; None: as the words say
+    sweeps: ClassVar[bool | None] = None  # True: it must be a sweep, False: it must not; None: either
 
     def run(self, *args: Any, **kwargs: Any) -> JobReturn:
         if self.sweeps:
@@ -118,10 +118,10 @@ class Program(Hydra):
 
 @contextlib.contextmanager
 def installed(made: list[str], sweeps: bool | None = None) -> Iterator[type[Program]]:
-    """Has Hydra compose with :class:`Loader` and run with :class:`Program`, for which it has no setting.
+    """Makes Hydra use :class:`Loader` and :class:`Program`, for which it has no setting.
 
     Args:
-        made: gets the directories that Hydra makes.
+        made: collects the directories that Hydra makes.
         sweeps: as of :class:`Program`.
     """
     theirs, parts = hydra._internal.hydra, ("ConfigLoaderImpl", "Hydra")

@@ -1,7 +1,7 @@
 """Between the command line and the constructors: flags, resolvers, help, and the check of a configuration.
 
 The constructors' signatures are the schema: a key that is no argument is unknown, and a value must be of the
-argument's annotated type. This module does not import torch: it is on the way of ``--help``.
+argument's annotated type. This module does not import torch: ``--help`` imports it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from trainer.rundir.typed import typed_path
 MISSING = "???"  # OmegaConf's mark of a value that must be given
 
 
-# One example for each group on the help page; the rest of a line is read from conf/.
+# An example for each group on the help page; the choices are read from conf/.
 EXAMPLES = {
     "data": "data=wine data.batch_size=64",
     "model": "model=mlp model.widths=[100]",
@@ -76,13 +76,13 @@ Commands, python -m trainer COMMAND --help:
 
 
 def register_resolvers(made: list[str]) -> None:
-    """The resolvers that conf/config.yaml uses; directories that they make are added to `made`."""
+    """Registers the resolvers of conf/config.yaml; directories that they make are added to `made`."""
 
     def new_run_dir(resume: str | None, place: str, *names: Any) -> str:
         if resume is None and other_process():
-            return "."  # the first process makes the directory, and tells the others
+            return "."  # the first process makes the directory and sends its name to the others
         if resume is None:
-            with signals_wait():  # else one that is made might not be known
+            with signals_wait():  # else a signal could come between making and recording it
                 path = "_".join([place, *(safe(str(name)) for name in names)])
                 made.extend(run_dir.missing(Path(path).parent))
                 made.append(run_dir.claim(path))
@@ -115,7 +115,7 @@ def help_page() -> str:
 
 
 class _Flags(argparse.ArgumentParser):
-    """Hydra's flags; a mistake is refused."""
+    """The parser of Hydra's flags; it raises Refused."""
 
     given: Sequence[str] = ()
 
@@ -124,12 +124,12 @@ class _Flags(argparse.ArgumentParser):
 
 
 def flags_first(arguments: list[str]) -> list[str]:
-    """The command line with its flags before its overrides: where they stand between two, argparse refuses them.
+    """The command line with its flags before its overrides; argparse refuses flags between overrides.
 
     Raises:
         Refused: an unknown flag, or something that would harm a run.
     """
-    for text in (*arguments, os.getcwd()):  # what is written down of a run
+    for text in (*arguments, os.getcwd()):  # both are written to the run directory
         if any("\udc80" <= c <= "\udcff" for c in text):  # bytes that Python could not decode
             raise Refused(f"{text}: {_undecoded(text)}")
     parser = _Flags(parents=[get_args_parser()], add_help=False)
@@ -146,30 +146,30 @@ def flags_first(arguments: list[str]) -> list[str]:
         if key == "hydra.run.dir" and not value:
             raise Refused(f"{override}: must be a directory; . is this one")
         if key == "train.resume" and parsed.multirun:
-            raise Refused(f"{override}: goes on with one run; leave out -m")
-    # Of a flag that names a folder, as --config-dir=~/own does.
+            raise Refused(f"{override}: resumes one run; leave out -m")
+    # ~ in a flag that names a folder, such as --config-dir=~/own.
     flags = [re.sub(r"^(--[\w-]+=)?(~.*)", lambda m: f"{m[1] or ''}{typed_path(m[2])}", flag) for flag in flags]
     return [*flags, *parsed.overrides]
 
 
 def _undecoded(text: str) -> str:
-    """What is wrong with a name whose bytes this process could not decode."""
+    """The line about a name whose bytes this process could not decode."""
     try:
         name = os.fsencode(text).decode()
     except UnicodeDecodeError:
-        return "this name is not UTF-8, and no configuration can hold it; rename what it names"
+        return "this name is not UTF-8, and no configuration can hold it; rename the file or folder"
     return f"to read the name {name}, set PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8"
 
 
 def only_answers(arguments: list[str]) -> bool:
-    """Whether a command line only asks for something to read, as with --help or --cfg job."""
+    """Whether a command line only prints something, as with --help or --cfg job."""
     asked = get_args_parser().parse_intermixed_args(arguments)
     flags = (asked.help, asked.hydra_help, asked.cfg, asked.info, asked.shell_completion)
     return any(flags)
 
 
 def _refuse_flag(arguments: Sequence[str], message: str) -> NoReturn:
-    """Raises Refused with the line about a flag that does not exist; perhaps it is a key of a group."""
+    """Raises Refused about an unknown flag; suggests KEY=VALUE if it is a key of a group."""
     of_all_data = OmegaConf.load(CONF / "config.yaml").data
     for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         flag, _, value = word.partition("=")
@@ -189,7 +189,7 @@ def check_config(config: Mapping[str, Any], root: Callable[..., Any], given: Map
     Args:
         config: plain dicts, interpolations resolved.
         root: the function whose arguments are the root's keys.
-        given: group -> names of arguments that the runner adds itself.
+        given: group -> names of arguments that the runner adds.
 
     Raises:
         Refused: the first key that is unknown or missing, or whose value has the wrong type.
@@ -239,7 +239,7 @@ def check_call(key: str, values: Mapping[str, Any], target: Callable[..., Any], 
     prefix = f"{key}." if key else ""
     try:
         parameters = inspect.signature(target).parameters
-    except (TypeError, ValueError):  # something built in, which does not say what it takes
+    except (TypeError, ValueError):  # a built-in without a signature
         return
     named = [n for n, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     own = [name for name in named if name not in given]
@@ -262,7 +262,7 @@ def check_call(key: str, values: Mapping[str, Any], target: Callable[..., Any], 
 
 
 def argument_types(target: Callable[..., Any]) -> dict[str, Any]:
-    """The annotated types of the arguments of a function or class, without those that do not resolve."""
+    """The annotated types of the arguments of a function or class, except those that cannot be resolved."""
     while isinstance(target, functools.partial):
         target = target.func
     written = []  # (annotations, where their names are looked up)
@@ -276,7 +276,7 @@ def argument_types(target: Callable[..., Any]) -> dict[str, Any]:
     hints = {}
     for texts, names in written:
         for name, annotation in texts.items():
-            # Evaluating a text can raise anything; mostly its name was imported under TYPE_CHECKING. Unchecked then.
+            # Evaluating an annotation can raise anything, mostly for names imported under TYPE_CHECKING: not checked.
             with contextlib.suppress(Exception):
                 one = types.SimpleNamespace(__annotations__={name: annotation})
                 hint = get_type_hints(one, globalns=names)[name]
@@ -297,14 +297,14 @@ def conforms(value: Any, hint: Any) -> bool:
         return isinstance(value, bool)
     if hint in (int, float):
         number = isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
-        return number and value == value  # NaN is none
+        return number and value == value  # not NaN
     if hint is str:
         return isinstance(value, str)
     if origin in (list, tuple, Sequence) or hint in (list, tuple):
         return isinstance(value, list) and all(conforms(v, args[0]) for v in value if args)
     if origin in (dict, Mapping) or hint is dict or is_dataclass(hint):
         return isinstance(value, Mapping)
-    return True  # a type that YAML cannot write is not ours to check
+    return True  # YAML cannot write other types
 
 
 def describe(hint: Any) -> str:
@@ -333,7 +333,7 @@ def describe(hint: Any) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as it is typed on the command line; of a long one the beginning."""
+    """A value as typed on the command line; a long one is cut."""
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
     return cut(str(value))
@@ -343,14 +343,14 @@ def unknown_key(key: str, value: Any, known: Iterable[str], deeper: Iterable[str
     """The line about a key that does not exist.
 
     Args:
-        known: names that stand beside it.
-        deeper: keys of groups, for one that was typed without its group.
+        known: the keys at the same level.
+        deeper: keys of groups, for a key that was typed without its group.
     """
     group, _, name = key.rpartition(".")
     names = [k for k in known if not k.startswith("_")]
     near = [f"{group}.{k}" if group else k for k in difflib.get_close_matches(name, names, n=1)]
     near += [k for k in deeper if k.rpartition(".")[2] == name]
-    listed = f"{group or 'the configuration'} has {', '.join(names)}" if names else f"this choice of {group} has none"
+    listed = f"{group or 'the configuration'} has {', '.join(names)}" if names else f"{group} here has no keys"
     if group == "constraint" and not names:
         listed = "constraint is none; choose one, e.g. constraint=linf"
     return f"{key}={show(value)}: unknown key; " + (f"did you mean {near[0]}? " if near else "") + listed

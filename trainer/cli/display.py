@@ -1,4 +1,4 @@
-"""What a run shows: bars on a terminal, one plain line an epoch elsewhere; ``train.log`` gets the plain lines."""
+"""The display of a run: bars on a terminal, else one plain line per epoch; ``train.log`` has the plain lines."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-LINE_EVERY_S = 10.0  # while data are loaded, where there is no terminal
+LINE_EVERY_S = 10.0  # while data are loaded, without a terminal
 
 
 class Display:
-    """Plain lines on standard output, and in the run's log. The base of the terminal's display.
+    """Plain lines on standard output and in the run's log; the base of the terminal's display.
 
     Args:
         log: the file that gets every line.
@@ -33,7 +33,7 @@ class Display:
         steps_per_epoch: of one epoch.
     """
 
-    interval = 5.0  # seconds between pulses: nothing is shown, but a dead run is noticed and the heartbeat goes on
+    interval = 5.0  # seconds between pulses, which check for divergence and write the heartbeat
 
     def __init__(self, log: Path, epochs: int, steps: int, steps_per_epoch: int):
         self.log, self.epochs, self.steps, self.steps_per_epoch = log, epochs, steps, steps_per_epoch
@@ -49,22 +49,22 @@ class Display:
         append_line(self.log, printable_lines(line), settle=False)  # every number of an epoch is in metrics.csv, too
 
     def start_epoch(self, epoch: int, step: int, position: int) -> None:
-        """Epoch `epoch` (from 0) begins, or goes on, at step `step` of the run and `position` of the epoch."""
+        """Starts or continues epoch `epoch` (from 0) at step `step` of the run and `position` of the epoch."""
 
     def pulse(self, step: int, position: int, live: dict[str, float], samples_per_s: float) -> None:
-        """Numbers of the epoch under way: steps in all and in the epoch, running averages."""
+        """Shows the current epoch: steps in all and in the epoch, running averages."""
 
     def end_epoch(self, row: dict[str, Any], improved: bool) -> None:
-        """The line of a finished epoch; a star marks the best so far."""
+        """Shows and logs a finished epoch; a star marks the best so far."""
         self.say(epoch_line(row, self.epochs, improved))
 
     def close(self, facts: dict[str, str]) -> None:
-        """The run's end: status, best, test, parameters, seconds, path."""
+        """Shows the end of the run: status, best, test, parameters, seconds, path."""
         for name, value in facts.items():
             self.say(f"{name:<11} {value}")
 
     def stop(self) -> None:
-        """Gives the terminal back."""
+        """Releases the terminal."""
 
     def _print(self, line: str) -> None:
         print(line, flush=True)
@@ -88,7 +88,7 @@ class TerminalDisplay(Display):
             TimeRemainingColumn(compact=True),
             console=self.console,
             transient=True,
-            auto_refresh=False,  # by pulses, and not by a thread
+            auto_refresh=False,  # refreshed by pulses, not by a thread
         )
         self.live = ""  # stays between epochs, which may be shorter than a pulse
         self.run_bar = self.bars.add_task("epoch", total=steps, count="", live="")
@@ -109,7 +109,7 @@ class TerminalDisplay(Display):
         self.refresh()
 
     def refresh(self) -> None:
-        """Brings the bars up to date."""
+        """Refreshes the bars."""
         self.bars.start()
         self.bars.refresh()
 
@@ -135,11 +135,11 @@ class TerminalDisplay(Display):
 
 
 class NotebookDisplay(TerminalDisplay):
-    """The same in a cell of a notebook, where the bars are an output that is brought up to date, in no thread."""
+    """The same in a notebook's cell, where the bars are one output that is updated without a thread."""
 
     def __init__(self, *args: Any):
         super().__init__(*args)
-        self.cell: Any = None  # what brings the output up to date, while there is one
+        self.cell: Any = None  # the handle that updates the output
 
     def refresh(self) -> None:
         from IPython.display import display
@@ -169,7 +169,7 @@ _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 @contextlib.contextmanager
 def quiet(wanted: bool = True) -> Iterator[None]:
-    """While entered, runs and sweeps show nothing, if that is `wanted`; logs are written all the same."""
+    """Inside, runs and sweeps show nothing if `wanted`; they still write their logs."""
     before = _quiet.set(wanted)
     try:
         yield
@@ -178,14 +178,14 @@ def quiet(wanted: bool = True) -> Iterator[None]:
 
 
 def tell(*lines: str) -> None:
-    """Prints lines in which nothing is hidden."""
+    """Prints lines, control characters as escapes."""
     if _quiet.get():
         return
     print(*map(printable, lines), sep="\n", flush=True)
 
 
 def screen(**how: Any) -> Console:
-    """Standard output as rich fills it, with no text in which something is hidden."""
+    """A rich console on standard output that prints control characters as escapes."""
     from rich.console import Console
     from rich.text import Text
 
@@ -203,9 +203,9 @@ def screen(**how: Any) -> Console:
 
 @contextlib.contextmanager
 def loading_progress(check: Callable[[], None]) -> Iterator[Callable[[str, int, int], None]]:
-    """What shows the progress of loading, given (what, done, total): a bar, or a line every ten seconds.
+    """Yields a function of (what, done, total) that shows the progress of loading: a bar, or a line every ten seconds.
 
-    It also calls `check` each time, which may raise.
+    Each call also calls `check`, which may raise.
     """
     bars, shown_at = None, time.perf_counter()
 
@@ -246,14 +246,14 @@ def in_notebook() -> bool:
 
 
 class Logged(Display):
-    """Only in the run's log: the screen belongs to the sweep."""
+    """Writes only the run's log: the screen belongs to the sweep."""
 
     def _print(self, line: str) -> None:
         pass
 
 
 class Silent(Display):
-    """Nothing at all: of the processes of a run, one shows and logs."""
+    """Shows and logs nothing, for all but the first process of a run."""
 
     def say(self, line: str) -> None:
         pass
@@ -266,7 +266,7 @@ class Silent(Display):
 
 
 def make_display(log: Path, epochs: int, steps: int, steps_per_epoch: int) -> Display:
-    """Bars where standard output is a terminal or a notebook that can show them, else plain lines."""
+    """Bars if standard output is a terminal or a notebook, else plain lines."""
     if _quiet.get():
         return Logged(log, epochs, steps, steps_per_epoch)
     kind = TerminalDisplay if on_terminal() else NotebookDisplay if in_notebook() else Display
@@ -285,7 +285,7 @@ def epoch_line(row: dict[str, Any], epochs: int, improved: bool) -> str:
 
 
 def untrained_line(row: dict[str, Any], shown: Sequence[str]) -> str:
-    """What a model is before its first step; of its metrics those `shown`."""
+    """The line of the untrained model with the metrics `shown`."""
     return "  ".join(["untrained ", *metrics_by_split(row, shown), *coefficients(row)])
 
 
@@ -298,22 +298,22 @@ def metrics_by_split(row: dict[str, Any], shown: Sequence[str]) -> list[str]:
 
 
 def decimals(value: float) -> str:
-    """Four decimals, and from a million on, as of a run that diverges, with an exponent."""
+    """Four decimals; from a million on, as in a diverging run, with an exponent."""
     return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4e}"
 
 
 def coefficients(row: dict[str, Any]) -> list[str]:
-    """Those of a linear model: ``coefficients size 7.159 intercept 385.1``."""
+    """The coefficients of a linear model: ``coefficients size 7.159 intercept 385.1``."""
     found = {k.partition("/")[2]: v for k, v in row.items() if k.startswith("coefficient/")}
     numbers = [f"{k} {v:,.{4 if abs(v) < 1e4 else 6}g}" for k, v in found.items()]
     return [" ".join(["coefficients", *numbers])] if numbers else []
 
 
 def listed(names: list[str], most: int = 6) -> str:
-    """Names in a line, the first few of many."""
+    """The first `most` names in a line, and the number of others."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def number(value: float | None) -> str:
-    """Four digits; what JSON cannot hold, such as NaN, is none."""
+    """A number with four decimals; - if missing or NaN."""
     return "-" if value is None or math.isnan(value) else decimals(value)

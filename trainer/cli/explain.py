@@ -1,6 +1,6 @@
-"""What is wrong, in one line: a person's mistake on the command line, in YAML, or with a file.
+"""One line about a mistake on the command line, in YAML, or with a file.
 
-This module does not import torch: it is on the way of ``--help``.
+This module does not import torch: ``--help`` imports it.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from trainer.rundir.text import LONGEST, cut, printable
 from trainer.rundir.typed import argument, quoted
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk
-TRIED = 30  # overrides of which each is composed alone, to find the one at fault
-ELSEWHERE = "choose a place for the run that can be written: hydra.run.dir=DIR"
+TRIED = 30  # overrides that are composed one by one to find the wrong one
+ELSEWHERE = "choose a writable place for the run: hydra.run.dir=DIR"
 
 
 def explain(error: BaseException, overrides: Sequence[str], otherwise: str | None = None) -> str | None:
     """One line for a person's mistake, or None if the error is not one.
 
     Args:
-        overrides: what stands on the command line.
-        otherwise: the line about an error of no known kind, of which it is known that a person's mistake made it.
+        overrides: the words of the command line.
+        otherwise: the line for an unknown kind of error, if only a mistake can be its cause.
     """
     line = _line(error, overrides)
     if line is None and otherwise is not None:
@@ -43,8 +43,8 @@ def explain(error: BaseException, overrides: Sequence[str], otherwise: str | Non
     for override in overrides:
         value = override.partition("=")[2]
         line = line and line.replace(value, cut(value)) if len(value) > LONGEST else line
-    line = line and re.sub(rf"[^\s/]{{{2 * LONGEST},}}", lambda word: cut(word[0]), line)  # what came of a reference
-    return line and "\n  ".join(map(printable, line.split("\n  ")))  # the lines of jobs; a value's own are escaped
+    line = line and re.sub(rf"[^\s/]{{{2 * LONGEST},}}", lambda word: cut(word[0]), line)  # from a resolved reference
+    return line and "\n  ".join(map(printable, line.split("\n  ")))  # lines of jobs; those in values are escaped
 
 
 def _line(error: BaseException, overrides: Sequence[str]) -> str | None:
@@ -61,7 +61,7 @@ def _line(error: BaseException, overrides: Sequence[str]) -> str | None:
             return f"{group}={choice}: no such choice; {hint}{group} can be {', '.join(options)}"
     if isinstance(error, MissingConfigException):
         return _accused(one_line(error).partition("'. Check that")[0] + "'", overrides)
-    if "Config group override must be" in str(error):  # a null or a number, and Hydra does not say of which group
+    if "Config group override must be" in str(error):  # a null or a number; Hydra does not name the group
         for override in overrides:
             key, _, value = override.lstrip("+~").partition("=")
             if (CONF / key).is_dir() and not (CONF / key / f"{value}.yaml").exists():
@@ -71,7 +71,7 @@ def _line(error: BaseException, overrides: Sequence[str]) -> str | None:
     if several := re.search(r"Ambiguous value for argument '(.*)'$", str(error), re.MULTILINE):
         return _say_several(several[1])
     if isinstance(error, ConfigCompositionException) and any(o.startswith("train.resume=") for o in overrides):
-        for override in overrides:  # judged against the defaults, a key of the run's own choices may look unknown
+        for override in overrides:  # compared with the defaults, a key of the run's choices may look unknown
             key = override.lstrip("+~").partition("=")[0]
             if key not in ("train.resume", *configuration.RESUMABLE) and not key.startswith("hydra"):
                 return configuration.not_resumable(override)
@@ -92,7 +92,7 @@ def _line(error: BaseException, overrides: Sequence[str]) -> str | None:
 
 
 def _accused(line: str, overrides: Sequence[str]) -> str:
-    """The line with the override that is at fault, if none of those typed is named in it."""
+    """The line, with the wrong override in front unless it names one."""
     typed = [override for override in overrides if not override.startswith("-")]
     own = next((f for f in overrides if re.match("--config-(name|dir|path)|-c[ndp]", f)), None)
     if own is not None:
@@ -100,7 +100,7 @@ def _accused(line: str, overrides: Sequence[str]) -> str:
     if any(re.search(rf"(?<![\w.]){re.escape(_key(override))}(?![\w.])", line) for override in typed):
         return line
     at_fault = [override for override in typed[:TRIED] if not _composes(override)][:1]
-    if at_fault and (CONF / _key(at_fault[0])).is_dir():  # Hydra's own words speak of its insides
+    if at_fault and (CONF / _key(at_fault[0])).is_dir():  # Hydra's message is about its internals
         return _say_choices(at_fault[0])
     of_hydra = [override for override in typed if _key(override).startswith("hydra")]  # seen when it is used
     names = ", ".join(map(cut, (at_fault or of_hydra or typed)[:3])) or "the configuration"
@@ -108,7 +108,7 @@ def _accused(line: str, overrides: Sequence[str]) -> str:
 
 
 def _say_choices(override: str) -> str:
-    """The line about an override of a group that is none of its choices."""
+    """The line about an override whose value is no choice of its group."""
     choices = sorted(file.stem for file in (CONF / _key(override)).glob("*.yaml"))
     return f"{cut(override)}: must be one of {', '.join(choices)}"
 
@@ -121,7 +121,7 @@ def _composes(override: str) -> bool:
         with open_dict(config):
             del config["hydra"]  # to resolve it would make a directory
         OmegaConf.to_container(config, resolve=True)
-    except Exception:  # whatever a mistake makes of Hydra and OmegaConf
+    except Exception:  # any error of Hydra or OmegaConf
         return False
     return True
 
@@ -131,14 +131,14 @@ def _key(override: str) -> str:
 
 
 def _say_how_to_quote(override: str, why: str) -> str:
-    """The line about an override that Hydra cannot parse, with words that it can, ready for a shell."""
+    """The line about an override that Hydra cannot parse, with what to type in a shell."""
     key, equal, value = override.partition("=")
     if not equal:
         return f"{override or repr(override)}: must be KEY=VALUE"
     of_function = re.search(r"while evaluating .*?: (.*)", why)
     line = f"{override}: cannot be parsed as KEY=VALUE" + (f" ({of_function[1]})" if of_function else "")
     if not _parses(key, quoted(value)):  # the key is at fault
-        return f"{line}; {key} is no name of a key"
+        return f"{line}; {key} is not the name of a key"
     items = re.fullmatch(r"\[([^\[\]{}'\"]*)\]", value) or re.fullmatch(r"([^\[\]{}'\"]*,[^\[\]{}'\"]*)", value)
     if items:
         typed = [item.strip() for item in items[1].split(",")]
@@ -149,7 +149,7 @@ def _say_how_to_quote(override: str, why: str) -> str:
 
 
 def _parses(key: str, value: str) -> bool:
-    """Whether Hydra's grammar has KEY=VALUE."""
+    """Whether Hydra can parse KEY=VALUE."""
     try:
         OverridesParser.create().parse_override(f"{key}={value}")
     except HydraException:
@@ -170,7 +170,7 @@ def _say_several(override: str) -> str:
 
 
 def _say_where_from(text: str, overrides: Sequence[str]) -> str:
-    """Adds to lines about unknown keys that nobody typed which experiment has them, and how to do without."""
+    """Adds to lines about unknown keys that were not typed: which experiment sets them, and how to leave them out."""
     experiment = next((o for o in overrides if o.startswith("experiment=")), None)
     if experiment is None:
         return text
@@ -185,17 +185,17 @@ def _say_where_from(text: str, overrides: Sequence[str]) -> str:
 
 
 def explain_os_error(error: OSError) -> str:
-    """The line about a file that the system refuses to read or write."""
+    """The line about a file that the system cannot read or write."""
     text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if error.errno in FULL:
-        return f"{text}; what was written before is whole: free some space"
+        return f"{text}; files written before are whole; free some space"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
         return f"{text}; {ELSEWHERE}"
     return text
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what caused it, and so on; OmegaConf keeps the cause of its errors as their context."""
+    """The error and its causes; OmegaConf keeps a cause as the context."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -1,4 +1,4 @@
-"""How a run or a command ended, decided in one place: the status, the line that is said, and the exit status."""
+"""How a run or a command ended, decided in one place: status, printed line, exit status."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Outcome(NamedTuple):
     """How a run or a command ended.
 
     Args:
-        status: what ``summary.json`` says of a run that ended so; `locked` if another process has it.
-        line: what a person reads; empty if all went well.
+        status: the status in ``summary.json``; `locked` if another process trains there.
+        line: the printed line; empty if all went well.
         code: the exit status.
-        defect: whether it is no person's mistake, so that its traceback is of use.
+        defect: whether it is a defect, whose traceback is useful, and not a person's mistake.
     """
 
     status: str
@@ -29,11 +29,11 @@ class Outcome(NamedTuple):
 
 
 def outcome(error: BaseException | None, overrides: Sequence[str] = (), otherwise: str | None = None) -> Outcome:
-    """What an error, or None, makes of the run or the command that it ends.
+    """How a run or a command ended by an error, or without one (None).
 
     Args:
-        overrides: the words of the command line, of which the line names the one at fault.
-        otherwise: the line about an error of no known kind, where it must be a person's mistake.
+        overrides: the words of the command line; the line names the wrong one.
+        otherwise: the line for an unknown kind of error, if only a mistake can be its cause.
     """
     if error is None:
         return Outcome("finished", "", EXIT["finished"])
@@ -46,7 +46,7 @@ def outcome(error: BaseException | None, overrides: Sequence[str] = (), otherwis
         return Outcome("interrupted", str(error), EXIT["failed"])
     if isinstance(error, Diverged):
         return Outcome("diverged", str(error), EXIT["diverged"])
-    from trainer.cli.explain import explain  # brings Hydra, which a command that goes well may not need
+    from trainer.cli.explain import explain  # imports Hydra, which most commands do not need
 
     line = explain(error, overrides, otherwise)
     if line is not None:

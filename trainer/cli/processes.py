@@ -1,4 +1,4 @@
-"""What torchrun tells a process that it starts."""
+"""The environment that torchrun gives to its processes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 
 
 def other_process() -> bool:
-    """Whether torchrun started this process, and it is not the first; known before it has joined."""
+    """Whether this is a process of torchrun other than the first; known before it has joined."""
     return int(os.environ.get("RANK", "0")) > 0
 
 
 def local_rank() -> int:
-    """Which of its machine's processes this one is."""
+    """The number of this process on its machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))

@@ -60,7 +60,7 @@ EPILOG = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the arguments of the command."""
     parser.add_argument("paths", nargs="*", type=typed_path, metavar="PATH", help="where to look; default: outputs")
     parser.add_argument("--where", metavar="CONDITION", help="only these runs: 'optim=cgd and test/accuracy>0.9'")
     parser.add_argument(
@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Carries the command out."""
+    """Runs the command."""
     (name, draw, *given), notes = drawing_of(arguments)
     out = arguments.out or arguments.paths[0] / f"{name}.png"
     write_out(out, rendered(draw, *given, kind=out.suffix[1:].lower(), dpi=look.DPI, look=look.LOOK))

@@ -31,14 +31,14 @@ NAME = "report.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the arguments of the command."""
     parser.add_argument("paths", type=typed_path, nargs="+", metavar="PATH", help="a run, a sweep, or a folder of them")
     parser.add_argument("--out", type=typed_path, metavar="FILE.html", help=f"default: {NAME} in the first PATH")
     parser.add_argument("--where", metavar="CONDITION", help="which runs, as for trainer.runs, such as 'optim=cgd'")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Carries the command out."""
+    """Runs the command."""
     records = chosen(arguments.paths, arguments.where)
     out = arguments.out or arguments.paths[0] / NAME
     if out.is_dir():

@@ -1,1 +1,1 @@
-"""What a run is on disk: its files, lock, summary, configuration, table. Imports neither torch nor Hydra's parts."""
+"""A run on disk: files, lock, summary, configuration, table. It imports neither torch nor Hydra."""

@@ -1,10 +1,10 @@
 """The configuration of a run, as its directory keeps it in ``.hydra/``.
 
-    config.yaml      what the run began with, written once; a directory that has it is a run
-    resumed.yaml     what `train.resume=… key=value` changed since, if anything
-    hydra.yaml, overrides.yaml   Hydra's own, and the words of the command line
+    config.yaml      the configuration at the start, written once; a directory that has this file is a run
+    resumed.yaml     the keys that resumes changed
+    hydra.yaml, overrides.yaml   Hydra's settings, and the words of the command line
 
-Everybody reads it here: fast enough for a thousand runs, and safe on any file. This module imports neither torch nor
+All readers use this module: it is fast enough for a thousand runs, and safe on any file. It imports neither torch nor
 Hydra.
 """
 
@@ -26,13 +26,13 @@ from trainer.rundir.stored import MOST_YAML, as_mapping, parse_yaml, read_mappin
 from trainer.rundir.text import cut
 
 CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
-MOVABLE = ("data.path", "data.root")  # where the data lie; what they are stays
-# What a resumed run may change: how long and where it trains, not what it trains.
+MOVABLE = ("data.path", "data.root")  # the place of the data, which stay the same
+# Keys that a resume may change: how long and where the run trains, not what it trains.
 RESUMABLE = ("train.epochs", "train.device", "train.threads", "train.checkpoint_steps", "train.max_minutes", *MOVABLE)
 PLACES = (*MOVABLE, "model.pretrained")  # keys that name a file
 
 T = TypeVar("T")
-# A line that begins a key of the file itself; what is indented, or an item of a list, belongs to the one before.
+# A line with a top-level key; indented lines and items of lists belong to the key before.
 BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
 CHOICES = re.compile(r"^(?P<indent> +)choices:\s*\n(?P<block>(?:(?P=indent) +.*\n?)+)", re.MULTILINE)
 
@@ -45,16 +45,16 @@ def freeze(path: Path, config: dict, hydra_yaml: str, overrides: list[str]) -> N
 
 
 def frozen(path: Path) -> dict[str, Any] | None:
-    """The configuration that the run in `path` started with, or None where no run has started.
+    """The configuration with which the run in `path` started, or None if there is no run.
 
     Raises:
-        Refused: the file is damaged, or there are a run's files without it.
+        Refused: the file is damaged, or missing beside other files of a run.
     """
     blocks = _read(path, CONFIG)
     if blocks is None:
         left = [name for name in ("summary.json", "metrics.csv", "train.log", "checkpoints") if (path / name).exists()]
         if left:
-            raise Refused(f"{path}: holds {left[0]} but no {CONFIG}, so it is no run of ours; choose another directory")
+            raise Refused(f"{path}: holds {left[0]} but no {CONFIG}, so it is not a run; choose another directory")
         return None
     config = {key: deepcopy(value) for block in blocks for key, value in block.nested.items()}
     if not isinstance(config.get("train"), dict) or not isinstance(config["train"].get("epochs"), int):
@@ -78,7 +78,7 @@ def of_run(path: Path) -> dict[str, Any]:
 
 
 def flat(path: Path) -> dict[str, Any]:
-    """Dotted key -> value, with what resumes changed, and one key a config group with its choice.
+    """Dotted key -> value, with the changes of resumes, and the choice of each config group under the group's name.
 
     Raises:
         Damaged: a file is not readable, or not the configuration of a run.
@@ -98,7 +98,7 @@ def choices(path: Path) -> dict[str, str]:
     """Config group -> the choice that the run in `path` was started with; {} if Hydra's file is missing.
 
     Raises:
-        Damaged: the file does not say.
+        Damaged: the file does not hold the choices.
     """
     text = read_text(path / HYDRA, MOST_YAML)
     if text is None:
@@ -110,15 +110,15 @@ def choices(path: Path) -> dict[str, str]:
     return {
         group.partition("@")[0]: choice
         for group, choice in chosen
-        if not group.startswith("hydra/") and group != "sweep"  # how jobs are made is no part of a run
+        if not group.startswith("hydra/") and group != "sweep"  # how jobs are launched is no part of a run
     }
 
 
 def effective(config: dict, path: Path, changes: dict[str, Any] | None = None) -> dict:
-    """The configuration `config` of the run in `path` as it counts now: changed by resumes, its files where they are.
+    """The configuration of the run in `path` as it applies now: with the changes of resumes, and absolute paths.
 
     Args:
-        changes: those of a resume that is not recorded yet.
+        changes: those of a resume that are not recorded yet.
 
     Raises:
         Refused: a damaged file in `path`, or a key that a resumed run cannot change.
@@ -129,11 +129,10 @@ def effective(config: dict, path: Path, changes: dict[str, Any] | None = None) -
 def located(config: dict, run: Path | None = None) -> dict:
     """`config` with the relative paths of files made absolute, as a new dict.
 
-    They are meant in the directory where the run in `run` was started; of a run that is none yet, in the working
-    directory.
+    They are relative to the directory where the run in `run` was started; for a new run, to the working directory.
 
     Raises:
-        Refused: the file of `run` that says so is damaged.
+        Refused: the file of `run` that holds this directory is damaged.
     """
     config, home = dict(config), None
     for group, _, name in (key.partition(".") for key in PLACES):
@@ -148,7 +147,7 @@ def started_in(path: Path) -> Path | None:
     """The working directory of the run in `path` when it started.
 
     Raises:
-        Refused: the file that says so is damaged.
+        Refused: the file that holds it is damaged.
     """
     try:
         return Path((read_mapping(path / HYDRA) or {})["hydra"]["runtime"]["cwd"])
@@ -157,13 +156,13 @@ def started_in(path: Path) -> Path | None:
 
 
 def resumed_changes(path: Path) -> dict[str, Any]:
-    """What earlier resumes changed: dotted key -> value."""
+    """The changes of earlier resumes: dotted key -> value."""
     blocks = _read(path, RESUMED)
     return {key: value for block in blocks or () for key, value in block.nested.items()}
 
 
 def record_changes(path: Path, changes: dict[str, Any]) -> None:
-    """Adds to what resumes changed; the frozen configuration stays as it was written."""
+    """Records the changes of a resume; the frozen configuration is not rewritten."""
     merged = resumed_changes(path) | changes
     if merged != resumed_changes(path):
         write_whole(path / RESUMED, to_yaml(merged).encode())
@@ -185,24 +184,24 @@ def with_changes(config: dict, changes: dict[str, Any]) -> dict:
 
 
 def not_resumable(override: str) -> str:
-    """The line about an override that `train.resume` does not take."""
+    """The line about an override that a resume cannot change."""
     return f"{override}: a resumed run keeps its configuration; only {', '.join(RESUMABLE)} may change"
 
 
 def difference(new: Any, old: Any, key: str = "") -> str | None:
-    """The first dotted key in which two configurations differ, with both values; None if there is none."""
+    """The first dotted key in which two configurations differ, with both values; None if equal."""
     if isinstance(new, dict) and isinstance(old, dict):
         for k in [*old, *(k for k in new if k not in old)]:
             found = difference(new.get(k, "(absent)"), old.get(k, "(absent)"), f"{key}.{k}" if key else str(k))
             if found:
                 return found
         return None
-    same = new == old and isinstance(new, bool) == isinstance(old, bool)  # 1 is 1.0, but not true
+    same = new == old and isinstance(new, bool) == isinstance(old, bool)  # 1 equals 1.0, but not true
     return None if same else f"{key} is {cut(str(old))} there and {cut(str(new))} here"
 
 
 class Block(NamedTuple):
-    """A mapping of a file in YAML: as it is, and flat. Not to be changed: many runs share it."""
+    """A mapping of a YAML file, nested and flat. Do not change it: many runs share it."""
 
     nested: dict[str, Any]
     dotted: tuple[tuple[str, Any], ...]
@@ -221,7 +220,7 @@ def _read(run: Path, name: str) -> list[Block] | None:
 
 
 def _of(run: Path, read: Callable[[], T]) -> T:
-    """What `read` finds; its errors, about a text that many runs share, name the run's file."""
+    """The result of `read`; errors about a text that many runs share name the file of this run."""
     try:
         return read()
     except Damaged as error:
@@ -235,7 +234,7 @@ def _blocks(text: str, name: str) -> list[Block]:
         raise Damaged(f"{name}: has {twice[0].splitlines()[0]!r} twice")
     try:
         return [_parse(part, name) for part in parts] or [_parse(text, name)]
-    except Damaged:  # blocks that mean something only together, or a damaged file: the whole text will tell
+    except Damaged:  # blocks that belong together, or a damaged file: parse the whole text
         return [_parse(text, name)]
 
 

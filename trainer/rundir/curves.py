@@ -1,4 +1,4 @@
-"""``metrics.csv`` of a run as columns of numbers; half a last row, which is just being written, is left out."""
+"""``metrics.csv`` of a run as columns of numbers; an unfinished last row is left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 FILE = "metrics.csv"
-NUMBERS = b"-+0123456789.einfa,\n"  # what float's repr is made of: "inf" and "nan", too
+NUMBERS = b"-+0123456789.einfa,\n"  # the characters of float's repr, also of "inf" and "nan"
 
 
 def read(run: Path) -> bytes | None:
@@ -26,7 +26,7 @@ def read(run: Path) -> bytes | None:
 
 
 def check(content: bytes) -> int:
-    """The number of whole rows; of the cells it only looks whether they are made of what numbers are made of.
+    """The number of whole rows; checks only the characters of the cells.
 
     Raises:
         Damaged: a row has too many or too few cells, or a cell is no number.
@@ -38,7 +38,7 @@ def check(content: bytes) -> int:
 
 
 def numbers(content: bytes) -> dict[str, np.ndarray]:
-    """Name -> column, NaN where nothing was measured; {} where there is no row yet.
+    """Name -> column, NaN where nothing was measured; {} without rows.
 
     Raises:
         Damaged: a row has too many or too few cells, or a cell is no number.
@@ -59,7 +59,7 @@ def numbers(content: bytes) -> dict[str, np.ndarray]:
 
 
 def _is_even(columns: list[str], body: bytes) -> bool:
-    """Whether each row has a cell a column."""
+    """Whether each row has one cell per column."""
     return {row.count(b",") for row in body.split(b"\n")[:-1]} <= {len(columns) - 1}
 
 

@@ -1,4 +1,4 @@
-"""The errors that end a run or a command, and how any error is said in one line."""
+"""The errors that end a run or a command, and any error as one line."""
 
 from trainer.rundir.text import printable
 
@@ -7,8 +7,8 @@ class Refused(Exception):
     """A person's mistake. The text is one line: the key or file, the value given, what would be right.
 
     Args:
-        text: the line, whatever names stand in it.
-        more: lines below it, of a sweep whose jobs have several mistakes.
+        text: the line; control characters are escaped.
+        more: further lines, for the mistakes of a sweep's jobs.
     """
 
     def __init__(self, text: str, *more: str):
@@ -16,7 +16,7 @@ class Refused(Exception):
 
 
 class Damaged(Refused):
-    """A file is not what a run writes. The text is one line that names the file."""
+    """A file is damaged. The text is one line that names it."""
 
 
 class Locked(Refused):
@@ -24,7 +24,7 @@ class Locked(Refused):
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop, or the time that it was given is over: then `signum` is 0."""
+    """A signal asked the run to stop, or its time is over (`signum` is 0)."""
 
     def __init__(self, signum: int):
         super().__init__(signum)
@@ -32,16 +32,16 @@ class Interrupted(Exception):
 
     @property
     def code(self) -> int:
-        """The exit status: a shell's for a signal; to stop when told so beforehand is no failure."""
+        """The exit status: 128 + the signal; 0 if the time is over."""
         return 128 + self.signum if self.signum else 0
 
 
 class Diverged(Exception):
-    """A run's numbers are no numbers any more.
+    """The loss or a weight is NaN or infinite.
 
     Args:
-        epoch: in which one, from 1.
-        where: what was found.
+        epoch: of the first, from 1.
+        where: what it is.
     """
 
     def __init__(self, epoch: int, where: str = "the loss or a weight is NaN or infinite"):
@@ -56,6 +56,6 @@ class Lost(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """The error's first line, or its type where it has no text."""
+    """The error's first line, or its type if it has no text."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,6 +1,6 @@
 """Files that survive a power cut: at any instant either the old or the new version is whole.
 
-What is at a name is never followed elsewhere: a link is replaced by a file, and nothing is added through one.
+Links are not followed: a whole write replaces a link by a file, and nothing is appended through one.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from omegaconf._utils import get_yaml_loader
 ALONE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # neither flag exists on Windows
 
 
-FastLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # where PyYAML was built with libyaml
+FastLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # if PyYAML was built with libyaml
 FastDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class YamlLoader(FastLoader):
-    """Plain values by OmegaConf's rules (1e-3 is a number, a date is text), ten times as fast as its own loader."""
+    """Plain values by OmegaConf's rules (1e-3 is a number, a date is text), ten times as fast as OmegaConf's loader."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """Also by its rules: no key stands twice."""
+        """A duplicate key is an error, as in OmegaConf."""
         keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if len(set(keys)) < len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)
@@ -41,10 +41,10 @@ YamlLoader.yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
 
 
 class YamlDumper(FastDumper):
-    """Quotes what OmegaConf would not read as the text that it is, and writes twice what is there twice."""
+    """Quotes texts that OmegaConf would read as something else; writes no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Yes: *id001 is for no person to read, and what reads runs takes it for damage."""
+        """Always: an alias such as *id001 is hard to read, and counts as damage when a run is read."""
         return True
 
 
@@ -62,10 +62,9 @@ def write_whole(
     """Replaces the file at `path`: temporary file beside it, flush to the disk, rename, flush of the folder.
 
     Args:
-        content: what it is to hold, or a function that writes that into the open file it is given.
-        shared: whether another process may write the same file at the same time; then the last one's stays.
-        settle: whether to flush the folder. Until that is done, by whichever write, a power cut may bring the old file
-            back, as whole as it was.
+        content: the content, or a function that writes it into an open file.
+        shared: whether another process may write the same file at the same time; then the last one wins.
+        settle: whether to flush the folder. Before any write does so, a power cut may restore the old file, whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp" if shared else f".{path.name}.tmp")
@@ -73,7 +72,7 @@ def write_whole(
         try:
             if path.exists() and not path.is_file() and not path.is_dir():  # a device or a pipe would be replaced
                 raise FileExistsError(errno.EEXIST, "is not a regular file")
-            temporary.unlink(missing_ok=True)  # what a kill left, or a link that somebody put there
+            temporary.unlink(missing_ok=True)  # left by a kill, or a link
             with open(temporary, "x+b") as file:
                 if callable(content):
                     content(file)
@@ -83,7 +82,7 @@ def write_whole(
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)  # a full disk or a second Ctrl-C: leave nothing half-written behind
+            temporary.unlink(missing_ok=True)  # a full disk or a second Ctrl-C: remove the unfinished file
             raise
         if settle:
             _sync_folder(path.parent)
@@ -95,13 +94,13 @@ def write_json(path: Path, value: Any, *, settle: bool = True) -> None:
 
 
 def append_line(path: Path, line: str, *, settle: bool = True) -> None:
-    """Adds one line to the file at `path`; half a line that a power cut left is ended.
+    """Adds one line to the file at `path`; ends an unfinished line that a power cut left.
 
     Args:
-        settle: whether to flush it to the disk; otherwise a power cut may take it.
+        settle: whether to flush it to the disk; otherwise a power cut may lose it.
 
     Raises:
-        OSError: also where a link is, or no regular file.
+        OSError: also for a link or another special file.
     """
     with _named(path), open(path, "ab+", buffering=0, opener=at_end) as file:
         start = file.tell()
@@ -110,7 +109,7 @@ def append_line(path: Path, line: str, *, settle: bool = True) -> None:
             file.seek(start - 1)
             content = content if file.read(1) == b"\n" else b"\n" + content
         try:
-            while content:  # a disk that fills up takes a part, then says so
+            while content:  # a full disk takes a part before the error
                 content = content[file.write(content) :]
             if settle:
                 os.fsync(file.fileno())
@@ -122,7 +121,7 @@ def append_line(path: Path, line: str, *, settle: bool = True) -> None:
 
 
 def at_end(path: str | os.PathLike[str], flags: int) -> int:
-    """An opener for what is added to: of a regular file, which a link is not, and without waiting.
+    """An opener for appending that takes only regular files, no links, and does not wait.
 
     Raises:
         OSError: something else is there.
@@ -131,7 +130,7 @@ def at_end(path: str | os.PathLike[str], flags: int) -> int:
         handle = os.open(path, flags | ALONE, 0o666)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            error.strerror = "is a link, and nothing is written through one"
+            error.strerror = "is a link, and conga writes through none"
         raise
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -150,7 +149,7 @@ def finite(value: Any) -> Any:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Makes an OSError name the file that was meant, which a full disk's error does not."""
+    """Adds the file's name to an OSError; that of a full disk has none."""
     try:
         yield
     except OSError as error:
@@ -159,7 +158,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flushes the folder itself, without which a rename may be lost in a power cut (POSIX only)."""
+    """Flushes the folder; otherwise a power cut may undo a rename (POSIX only)."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

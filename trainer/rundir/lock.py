@@ -1,4 +1,4 @@
-"""The lock of a run's directory: one process trains there at a time, and others can tell whether one does."""
+"""The lock of a run's directory: only one process trains there, and others can see whether one does."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from typing import Any
 from trainer.rundir.errors import Damaged, Locked
 from trainer.rundir.summary import Summary
 
-LOOK_S = 0.2  # for so long somebody who only looks may hold a directory
-SILENT_S = 600.0  # a process elsewhere whose heartbeat is older than this is taken for gone
+LOOK_S = 0.2  # the longest time that a reader holds a directory
+SILENT_S = 600.0  # a process on another machine with an older heartbeat counts as gone
 
 
 @contextlib.contextmanager
 def locked(path: Path, wait: float = LOOK_S) -> Iterator[bool]:
-    """Holds the directory for this process, if it can be locked; the lock goes with the process, however it ends.
+    """Locks the directory for this process, if the file system can; the end of the process releases the lock.
 
     Args:
-        wait: seconds until somebody else must have let go.
+        wait: seconds to wait for another process to release it.
 
     Yields:
-        whether another process would be noticed.
+        whether the lock keeps other processes out.
 
     Raises:
         Locked: another process holds it.
@@ -49,7 +49,7 @@ def locked(path: Path, wait: float = LOOK_S) -> Iterator[bool]:
                 + (f" (pid {owner['pid']} on {owner['host']})" if owner else "")
                 + "; wait for it, or choose another hydra.run.dir"
             ) from None
-        except OSError:  # a file system without such locks (NFS locks no folder): as on Windows
+        except OSError:  # a file system without such locks (NFS cannot lock a folder): as on Windows
             noticed = False
         yield noticed
     finally:
@@ -58,7 +58,7 @@ def locked(path: Path, wait: float = LOOK_S) -> Iterator[bool]:
 
 
 def _lock(handle: int, how: int, wait: float) -> None:
-    """Locks an open directory; one that another process only looks at (see :func:`is_held`) is free again at once."""
+    """Locks an open directory; a reader (see :func:`is_held`) holds one only for a moment."""
     import fcntl
 
     deadline = time.monotonic() + wait
@@ -72,16 +72,16 @@ def _lock(handle: int, how: int, wait: float) -> None:
 
 
 def _owner(path: Path) -> dict[str, Any]:
-    """What the summary of a run says of its process; {} if it says nothing."""
-    with contextlib.suppress(Damaged):  # who holds a directory is no matter of its files
+    """The process in the summary of a run; {} if missing."""
+    with contextlib.suppress(Damaged):  # damaged files do not matter for the lock
         return Summary.read(path).process
     return {}
 
 
 def is_held(path: Path, process: dict[str, Any]) -> bool:
-    """Whether a process trains in the directory `path`; `process` is what its ``summary.json`` says of it.
+    """Whether a process trains in the directory `path`; `process` is that of its ``summary.json``.
 
-    Where directories cannot be locked it is judged by the process's number on this machine, by its heartbeat elsewhere.
+    Without locks, the process's number decides on this machine, and its heartbeat on others.
     """
     try:
         import fcntl
@@ -114,10 +114,10 @@ _held: set[int] = set()  # open directories that are locked
 
 
 def _let_go() -> None:
-    """Closes a forked process's own handles: a worker that outlives a killed run must not hold its lock."""
+    """Closes the handles of a forked process: a worker that outlives a killed run must not keep its lock."""
     while _held:
         os.close(_held.pop())
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_let_go)

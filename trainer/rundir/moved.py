@@ -18,14 +18,14 @@ OBJECTIVES = "trainer.objectives."
 
 
 def renamed(name: Any) -> Any:
-    """A ``_target_`` by its present name."""
+    """The present name of a ``_target_``."""
     if isinstance(name, str) and name.startswith(OBJECTIVES):
         return f"trainer.training.objectives.{name.removeprefix(OBJECTIVES)}"
     return NAMES.get(name, name) if isinstance(name, str) else name
 
 
 def up_to_date(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration of any version, what it names by its present name; as a new dict."""
+    """A configuration of any version with the present names of its ``_target_``s, as a new dict."""
     return {
         key: up_to_date(value) if isinstance(value, dict) else renamed(value) if key == "_target_" else value
         for key, value in config.items()

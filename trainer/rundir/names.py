@@ -1,6 +1,6 @@
-"""Names of run directories: a person can read them, and needs no quotes for them in a shell or on our command line.
+"""Names of run directories: readable, and without quotes in a shell or on the command line.
 
-This module imports neither torch nor Hydra: it is on the way of ``--help``.
+This module imports neither torch nor Hydra: ``--help`` imports it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ LONGEST = 100  # characters in the name of a job's directory
 
 
 def safe(text: str) -> str:
-    """A text as a part of a name: its letters, digits and _ . - +, and a dash for anything else."""
+    """A text as part of a name: keeps letters, digits and _ . - +, with a dash for anything else."""
     text = re.sub(r"[^\w.+-]+", "-", re.sub(r"[][(){}'\"]", "", text), flags=re.ASCII).rstrip("-.")
     return re.sub(r"^[-.]+(?!\d)", "", text)  # -1 stays
 
 
 def job_name(number: int, differences: Sequence[str]) -> str:
-    """``<number>_<key>-<value>_<key>-<value>``, of bounded length; what is cut is told apart by a hash.
+    """``<number>_<key>-<value>_<key>-<value>``, of bounded length; a cut name ends in a hash.
 
     Args:
         differences: the overrides in which the jobs of a sweep differ, such as ``optim.lr=0.1``.

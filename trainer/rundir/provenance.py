@@ -1,6 +1,6 @@
-"""Who trains a run, and with what: what ``summary.json`` says beside its numbers.
+"""Process, versions and commit of a run, for ``summary.json``.
 
-This module imports neither torch nor Hydra: it is on the way of ``--help``.
+This module imports neither torch nor Hydra: ``--help`` imports it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any
 
 
 def process_facts() -> dict[str, Any]:
-    """Who trains: host, pid, and since when."""
+    """This process: host, pid, and start time."""
     return {"host": platform.node(), "pid": os.getpid(), "started": now(), "heartbeat": now()}
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that decide a run's numbers."""
+    """The versions of Python and of the packages that affect a run's numbers."""
     names = ("conga", "torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "omegaconf")
     found = {"python": platform.python_version()}
     for name in names:
-        with contextlib.suppress(PackageNotFoundError):  # conga itself, where it runs from a bare checkout
+        with contextlib.suppress(PackageNotFoundError):  # conga itself in a checkout that is not installed
             found[name] = version(name)
     return found
 
 
 def git_facts() -> dict[str, Any] | None:
-    """Commit and dirty flag of this code's checkout; None where it is none."""
+    """Commit and dirty flag of this code's checkout; None if it is not a checkout."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None

@@ -1,7 +1,7 @@
 """Run directories read back, without torch: ``find_runs([Path("outputs")])``.
 
-A run that is damaged, half-written, or vanishes meanwhile is a :class:`RunRecord` with the status ``damaged`` and the
-reason; nothing in a run's files can make the reader fail.
+A run that is damaged, half-written, or removed meanwhile is a :class:`RunRecord` with the status ``damaged`` and the
+reason; no content of a run's files makes the reader fail.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 STATUSES = (*WRITTEN, "queued", "damaged")
-# The last part of the names that objectives maximize, for runs of before their summaries said so.
+# The last part of the names that objectives maximize, for older runs, whose summaries do not say it.
 HIGH = ("accuracy", "balanced_accuracy", "top5", "f1", "auroc", "r2")
 
 
 @dataclass
 class RunRecord:
-    """What a run's directory says of it; `name` is its path below the one asked for."""
+    """The content of a run's directory; `name` is its path below the searched one."""
 
     path: Path
     name: str
@@ -47,11 +47,11 @@ class RunRecord:
 
     @cached_property
     def curves(self) -> dict[str, np.ndarray]:
-        """Columns of ``metrics.csv``, NaN where nothing was measured; {} where there are none, or damaged ones."""
+        """Columns of ``metrics.csv``, NaN where nothing was measured; {} if missing or damaged."""
         try:
             content = curves.read(self.path)
             return curves.numbers(content) if content else {}
-        except Damaged:  # told by `status` and `error`
+        except Damaged:  # `status` and `error` say so
             return {}
 
 
@@ -59,7 +59,7 @@ def find_runs(paths: Sequence[Path]) -> list[RunRecord]:
     """The runs below the paths, in natural order of their names (2 before 10).
 
     Raises:
-        Refused: a path that is no directory.
+        Refused: a path is not a directory.
     """
     for path in paths:
         if not path.is_dir():
@@ -85,15 +85,15 @@ def find_runs(paths: Sequence[Path]) -> list[RunRecord]:
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
-    """A key that sorts numbers in names by their value."""
+    """A sort key: numbers in names by their value."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
 
 
 def differing(records: Sequence[RunRecord]) -> list[str]:
     """The keys of the configuration in which the records differ, in its order.
 
-    Keys that only some choices have count if they differ among the runs that have them. A ``_target_`` is left out
-    where the choice of its group (``optim``) says the same. Choices come first, ``seed`` last.
+    Keys of only some choices count if they differ among the runs that have them. A ``_target_`` is left out if the
+    choice of its group (``optim``) says the same. Choices come first, ``seed`` last.
     """
     found = [record for record in records if record.config]
     keys = dict.fromkeys(key for record in found for key in record.config)
@@ -103,11 +103,11 @@ def differing(records: Sequence[RunRecord]) -> list[str]:
     return sorted(kept, key=lambda key: 2 if key in LAST else key not in groups)  # stable: else as in the files
 
 
-LAST = ("seed",)  # what is repeated stands behind what is compared
+LAST = ("seed",)  # repetitions after comparisons
 
 
 def _told(records: Sequence[RunRecord], key: str) -> bool:
-    """Whether the choice of a group says what the group's key is."""
+    """Whether the choice of a group determines the key."""
     by_choice: dict[str, list[RunRecord]] = {}
     for record in records:
         by_choice.setdefault(canonical(record.config.get(key.partition(".")[0])), []).append(record)
@@ -120,7 +120,7 @@ def _values(records: Iterable[RunRecord], key: str) -> int:
 
 
 def canonicals(values: Iterable[Any]) -> set[str]:
-    """The different ones among values; of one that many runs share (see ``configuration.py``) the text is made once."""
+    """The distinct values; the text of a value that many runs share (see ``configuration.py``) is made once."""
     return {canonical(value) for value in {id(value): value for value in values}.values()}
 
 
@@ -141,7 +141,7 @@ def metric_direction(name: str, record: RunRecord) -> str:
 
 
 def _walk(root: Path, seen: set[tuple[int, int]]) -> Iterable[tuple[Path, str | None]]:
-    """Directories of runs, each once, and those that cannot be looked into, with the reason; symbolic links too."""
+    """Directories of runs, each once, and unreadable ones with the reason; follows symbolic links."""
     todo = [root]
     while todo:
         folder = todo.pop()
@@ -155,14 +155,14 @@ def _walk(root: Path, seen: set[tuple[int, int]]) -> Iterable[tuple[Path, str | 
                 continue
             with os.scandir(folder) as entries:
                 todo += [folder / entry.name for entry in entries if entry.name[0] != "." and _is_folder(entry)]
-        except FileNotFoundError:  # gone meanwhile
+        except FileNotFoundError:  # removed meanwhile
             continue
         except OSError as error:
             yield folder, f"{error.strerror or error}"
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
-    """Whether it is a directory, or a symbolic link to one; a link to itself is none."""
+    """Whether it is a directory, or a symbolic link to one (not to itself)."""
     try:
         return entry.is_dir()
     except OSError:
@@ -170,7 +170,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _exists(path: Path) -> bool:
-    """As Path.exists, but what may not be looked at is an error."""
+    """Like Path.exists, but an unreadable path is an error."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -179,7 +179,7 @@ def _exists(path: Path) -> bool:
 
 
 def _fill(record: RunRecord) -> None:
-    """Reads the files of a run into its record; the first that is damaged gives the reason."""
+    """Reads the files of a run into its record; the first damaged one gives the reason."""
     problems = []
     for read in (_read_config, _read_summary, _read_metrics):
         try:
@@ -221,7 +221,7 @@ def _read_metrics(record: RunRecord) -> None:
 
 
 def _swept(folder: Path) -> tuple[str, ...]:
-    """What a sweep's ``sweep.json`` says was swept; the jobs are runs of their own, whatever it holds."""
+    """The swept keys in a sweep's ``sweep.json``; its damage does not matter to the jobs."""
     try:
         swept = (read_object(folder / "sweep.json") or {}).get("swept")
     except Damaged:

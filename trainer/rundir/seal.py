@@ -1,8 +1,8 @@
 """A seal for zip files: with it, every byte of a file is covered by a check.
 
-The CRC-32 of a zip file covers the content of its members, and nothing covers headers, padding and directory, where one
-bit can make a reader take a tensor for a folder. The seal is a hash of all those bytes; it is the file's comment, which
-other readers of zip files ignore.
+The CRC-32 of a zip file covers the content of its members. Nothing covers headers, padding and directory, where one bit
+can turn a tensor into a folder. The seal is a hash of all those bytes; it is the file's comment, which other readers of
+zip files ignore.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 import zipfile
 from typing import BinaryIO
 
-LENGTHS = 26  # where a member's header says how long its name and its extra field are
+LENGTHS = 26  # place of the lengths of name and extra field in a member's header
 HEADER = 30  # bytes of a member's header before its name
 LABEL = b"seal sha256 "
 DIGITS = 64
@@ -31,7 +31,7 @@ def seal(file: BinaryIO) -> None:
 
 
 def check_seal(file: BinaryIO) -> bool:
-    """Checks every byte of a zip file; returns whether it has a seal. Without one, its members' content is covered.
+    """Checks a zip file; returns whether it has a seal. Without one, only the content of its members is checked.
 
     Raises:
         ValueError, zipfile.BadZipFile, …: something is damaged.
@@ -46,14 +46,14 @@ def check_seal(file: BinaryIO) -> bool:
         if sealed and _digest(file, archive, size - DIGITS) != end[-DIGITS:]:
             raise ValueError("a header or the directory of the file is damaged")
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise ValueError("a member is compressed, which torch never does")  # and could stand for terabytes
+            raise ValueError("a member is compressed, which torch never does")  # and could expand to terabytes
         if damaged := archive.testzip():
             raise ValueError(f"{damaged} is damaged")
     return sealed
 
 
 def _digest(file: BinaryIO, archive: zipfile.ZipFile, end: int) -> bytes:
-    """The hash of what is no content of a member, up to `end`; in hexadecimal digits."""
+    """The hash, in hexadecimal digits, of all bytes up to `end` that are not content of a member."""
     found, at = hashlib.sha256(), 0
     for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
         file.seek(member.header_offset + LENGTHS)

@@ -1,7 +1,7 @@
-"""What the directories of runs, sweeps and searches hold, read whatever somebody made of it.
+"""Safe reading of the files of runs, sweeps and searches, whatever they hold.
 
-Only regular files of a sane size are read, so that nothing waits and nothing fills the memory. No YAML tag makes an
-object. Whatever is not what a run writes is ``Damaged``, in one line that names the file.
+Only regular files of limited size are read, so that nothing waits or fills the memory. No YAML tag makes an object.
+Anything that a run does not write is ``Damaged``, in one line that names the file.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from trainer.rundir.errors import Damaged
 from trainer.rundir.files import YamlLoader
 
 WAITLESS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # neither flag exists on Windows
-# Bytes of a file: a configuration has a few thousand, and a million take the parser seconds; a search keeps many.
+# Bytes of a file: a configuration has a few thousand, a search many; a million take the parser seconds.
 MOST_YAML, MOST_JSON, MOST_TABLE, MOST_NOTE = 10**6, 64 * 10**6, 256 * 10**6, 1000
-LEVELS = 100  # mappings and lists inside of each other; Python's own limit lies near 1,000
+LEVELS = 100  # of nested mappings and lists; Python's limit is near 1,000
 NESTED, PLAIN = (dict, list), frozenset({str, float, bool, type(None)})
-BITS = 13_000  # of a whole number: Python prints none of more than 4,300 digits
+BITS = 13_000  # of a whole number: Python prints at most 4,300 digits
 
 
 def opened(path: Path) -> BinaryIO:
@@ -30,7 +30,7 @@ def opened(path: Path) -> BinaryIO:
 
     Raises:
         FileNotFoundError: there is none.
-        Damaged: something else is there (a folder, a pipe, a device), or it may not be read.
+        Damaged: it is a folder, a pipe or a device, or unreadable.
     """
     try:
         file = open(path, "rb", opener=_waitless)  # noqa: SIM115 (the caller closes it)
@@ -52,13 +52,13 @@ def read_bytes(path: Path, most: int) -> bytes | None:
     """The content of a file, or None if missing.
 
     Raises:
-        Damaged: no regular file, one of more than `most` bytes, or one that cannot be read.
+        Damaged: it is no regular file, has more than `most` bytes, or cannot be read.
     """
     try:
         with opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size > most:
-                raise Damaged(f"{path}: has {size:,} bytes, and more than {most:,} are not read")
+                raise Damaged(f"{path}: has {size:,} bytes; the limit is {most:,}")
             return file.read(size) or b""
     except FileNotFoundError:
         return None
@@ -77,7 +77,11 @@ def read_text(path: Path, most: int) -> str | None:
 
 
 def as_text(content: bytes, name: Path | str) -> str:
-    """UTF-8 as text; Damaged otherwise."""
+    """UTF-8 as text.
+
+    Raises:
+        Damaged: it is not UTF-8.
+    """
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -85,19 +89,19 @@ def as_text(content: bytes, name: Path | str) -> str:
 
 
 def read_mapping(path: Path) -> dict[str, Any] | None:
-    """The mapping that a YAML file holds, or None if missing; Damaged if it holds anything else."""
+    """The mapping in a YAML file, or None if missing; Damaged if it holds anything else."""
     text = read_text(path, MOST_YAML)
     return None if text is None else as_mapping(parse_yaml(text, path), path)
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """The object that a JSON file holds, or None if missing; Damaged if it holds anything else."""
+    """The object in a JSON file, or None if missing; Damaged if it holds anything else."""
     content = read_bytes(path, MOST_JSON)
     return None if content is None else as_mapping(parse_json(content, path), path, "an object")
 
 
 def as_mapping(value: Any, name: Path | str, called: str = "a mapping") -> dict[str, Any]:
-    """The value, which must be a mapping; Damaged otherwise."""
+    """The value if it is a mapping; raises Damaged otherwise."""
     if not isinstance(value, dict):
         kind = "nothing" if value is None else f"a {type(value).__name__}"
         raise Damaged(f"{name}: should hold {called}, and holds {kind}")
@@ -105,10 +109,10 @@ def as_mapping(value: Any, name: Path | str, called: str = "a mapping") -> dict[
 
 
 def parse_yaml(text: str, name: Path | str) -> Any:
-    """Plain values of YAML. An alias, with which a few lines can stand for billions, is refused.
+    """Plain values of YAML. Aliases are refused, since a few lines with aliases can expand to billions.
 
     Raises:
-        Damaged: no YAML, or nothing that a run writes; the text begins with `name`.
+        Damaged: it is no YAML, or no run writes it; the text begins with `name`.
     """
     try:
         if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, YamlLoader)):
@@ -119,17 +123,17 @@ def parse_yaml(text: str, name: Path | str) -> Any:
         line = f", line {where.line + 1}" if where else ""
         raise Damaged(f"{name}: not readable as YAML ({getattr(error, 'problem', None) or 'damaged'}{line})") from error
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        # What PyYAML makes of 5,000 digits, `!!timestamp x`, `!!int ''`, 1:1:1:… and the like.
+        # PyYAML's errors about 5,000 digits, `!!timestamp x`, `!!int ''`, 1:1:1:… and the like.
         raise Damaged(f"{name}: not readable as YAML ({type(error).__name__})") from error
     _check_plain(value, name)
     return value
 
 
 def parse_json(content: bytes, name: Path | str) -> Any:
-    """Plain values of JSON; halves of characters, which nothing can print, are replaced.
+    """Plain values of JSON; halves of surrogate pairs, which cannot be printed, are replaced.
 
     Raises:
-        Damaged: no JSON, or nothing that a run writes; the text begins with `name`.
+        Damaged: it is no JSON, or no run writes it; the text begins with `name`.
     """
     try:
         text = content.decode()
@@ -158,7 +162,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_plain(value: Any, name: Path | str, level: int = 0) -> None:
-    """Raises Damaged for what no run writes: bytes, dates and sets, endless numbers, a hundred nested lists."""
+    """Raises Damaged for values that no run writes: bytes, dates, sets, huge numbers, a hundred nested lists."""
     if isinstance(value, NESTED):
         if level == LEVELS:
             raise Damaged(f"{name}: more than {LEVELS} levels deep")
@@ -168,7 +172,7 @@ def _check_plain(value: Any, name: Path | str, level: int = 0) -> None:
                     _check_plain(key, name, LEVELS)
             value = value.values()
         for inner in value:
-            if type(inner) not in PLAIN:  # a call for each would take a table of 3,000 runs half a second
+            if type(inner) not in PLAIN:  # a call for each would take half a second for 3,000 runs
                 _check_plain(inner, name, level + 1)
     elif isinstance(value, int):
         if value.bit_length() > BITS:

@@ -1,4 +1,4 @@
-"""``summary.json``: what a run is and how far it came. Its shape is checked here, for everybody who reads it.
+"""``summary.json``: status, progress and results of a run. All readers check its fields here.
 
 This module imports neither torch nor Hydra.
 """
@@ -16,13 +16,13 @@ from trainer.rundir.provenance import now
 from trainer.rundir.stored import read_object
 
 FILE = "summary.json"
-WRITTEN = ("running", "finished", "diverged", "failed", "interrupted")  # the status, by the run itself
-# In the order in which the file shows them.
+WRITTEN = ("running", "finished", "diverged", "failed", "interrupted")  # statuses that a run writes
+# In the order of the file.
 FIELDS = (
     *("status", "stopped", "epochs", "steps", "untrained", "best", "final", "test", "parameters", "seconds"),
     *("higher_is_better", "device", "threads", "seed", "versions", "git", "process", "error"),
 )
-MEND = "delete it, and a resume goes on from checkpoints/last.pt"
+MEND = "delete it, and a resume continues from checkpoints/last.pt"
 
 
 @dataclass
@@ -31,14 +31,14 @@ class Summary:
 
     path: Path
     data: dict[str, Any] = field(default_factory=dict)
-    writes: bool = True  # of several processes, one does
+    writes: bool = True  # only one of several processes writes
 
     @classmethod
     def read(cls, run: Path) -> Summary:
-        """The summary of the run in `run`; empty where there is none yet.
+        """The summary of the run in `run`; empty if missing.
 
         Raises:
-            Damaged: the file is not what a run writes.
+            Damaged: the file is not a summary.
         """
         try:
             data, wrong = fields(run)
@@ -50,11 +50,11 @@ class Summary:
 
     @property
     def process(self) -> dict[str, Any]:
-        """What it says of the process that trains, or did; {} if nothing."""
+        """The process that trains or trained; {} if missing."""
         return self.data.get("process") or {}
 
     def update(self, *, write: bool = True, **changes: Any) -> None:
-        """Changes fields and writes the file. A power cut may take back how far a run is, not what has become of it."""
+        """Changes fields and writes the file. A power cut may undo a change of progress, but not of the status."""
         self.data |= changes
         if not (self.writes and write):
             return
@@ -65,10 +65,10 @@ class Summary:
 
 
 def fields(run: Path) -> tuple[dict[str, Any], str | None]:
-    """The fields of a run's summary that are what a run writes, and a line about the first that is not, if any.
+    """The valid fields of a run's summary, and a line about the first invalid one, if any.
 
     Raises:
-        Damaged: the file is no mapping in JSON.
+        Damaged: the file is no JSON object.
     """
     data = read_object(run / FILE)
     if data is None:
@@ -129,7 +129,7 @@ def _is_process(value: Any) -> bool:
         return False
 
 
-# Field -> whether a value is one.
+# Field -> whether a value is valid.
 SHAPES = {
     "status": lambda value: value in WRITTEN,
     "error": _is_text,

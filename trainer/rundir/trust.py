@@ -3,7 +3,7 @@
 A ``_target_`` in them is called only if conf/ names it for the same group, or if it is a sampler or pruner of Optuna;
 anything else only with ``--trust``. What the present command line composes is trusted: the user typed it.
 
-This module imports neither torch nor Hydra: it is on the way of ``--help``.
+This module imports neither torch nor Hydra: ``--help`` imports it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def targets(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value in a node that is no mapping and no list, with its dotted key."""
+    """Every value in a node except mappings and lists, with its dotted key."""
     return ((at, value) for at, value in _walk(node, key) if not isinstance(value, Mapping | list))
 
 

@@ -53,7 +53,7 @@ EPILOG = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the arguments of the command."""
     parser.add_argument("paths", nargs="*", type=typed_path, metavar="PATH", help="where to look; default: outputs")
     parser.add_argument("--sort", metavar="KEYS", help="columns, by commas; -KEY for descending order")
     parser.add_argument("--descending", action="store_true", help="turn the order of --sort around")
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Carries the command out."""
+    """Runs the command."""
     if arguments.over is not None and arguments.group_by is None:
         raise Refused(f"--over={arguments.over}: goes with --group-by=KEYS, whose groups are averaged over it")
     if arguments.descending and arguments.sort is None:

@@ -82,7 +82,7 @@ class Metric:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the arguments of the command."""
     parser.add_argument(
         "a", type=typed_path, metavar="RUN_A", help="a run, or a folder of runs that differ in seed only"
     )
@@ -101,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Carries the command out."""
+    """Runs the command."""
     a, b = (side(path, arguments.paths) for path in (arguments.a, arguments.b))
     apart(a, b)
     if arguments.csv or arguments.json:

@@ -75,7 +75,7 @@ class Board:
         """What is shown all the time."""
 
     def close(self) -> None:
-        """Gives the terminal back."""
+        """Releases the terminal."""
 
     @property
     def left(self) -> float | None:

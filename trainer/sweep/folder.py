@@ -187,7 +187,7 @@ def resume_command(folder: Path, trusted: bool = True) -> str:
         return command + run_dir.trust_flag(*jobs_of(folder))
     except trust.Untrusted:
         return f"{command} {trust.FLAG}"
-    except Refused:  # damaged, which whoever goes on with it will say
+    except Refused:  # damaged, which the resume will report
         return command
 
 
@@ -195,7 +195,7 @@ def refuse_links(folder: Path, paths: Iterable[Path]) -> None:
     """Raises Refused where a job that is to be done lies outside of the sweep's directory, where a link leads."""
     for path in paths:
         if not run_dir.inside(folder, path):
-            raise Refused(f"{path}: a link that leads out of the sweep's directory; remove it, or go on with that run")
+            raise Refused(f"{path}: a link that leads out of the sweep's directory; remove it, or resume that run")
 
 
 def state(path: Path) -> str:

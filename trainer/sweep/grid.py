@@ -71,7 +71,7 @@ def expand(overrides: Sequence[Override], order: Iterable[str] = ()) -> Grid:
                 f"{o.input_line}: a grid takes values such as 1,2 or range(1,9); hydra/sweeper=optuna, intervals"
             )
         if o.key_or_group == "train.resume":
-            raise Refused(f"{o.input_line}: goes on with one run; leave out -m, or an experiment that is a sweep")
+            raise Refused(f"{o.input_line}: resumes one run; leave out -m, or an experiment that is a sweep")
         if o.is_sweep_override() and o.key_or_group.split(".")[0] == "sweep":
             raise Refused(f"{o.input_line}: holds for the whole sweep, so it takes one value")
     place = {key: i for i, key in enumerate(order)}

@@ -87,7 +87,7 @@ def noted() -> Iterator[tuple[list[int], Callable[[], None]]]:
             if callable(handlers[signum]):
                 handlers[signum](signum, None)
 
-    if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses handlers
+    if threading.current_thread() is threading.main_thread():  # other threads cannot set handlers
         for signum in [getattr(signal, name) for name in STOPS if hasattr(signal, name)]:
             handlers[signum] = signal.signal(signum, lambda signum, frame: signals.append(signum))
     try:

@@ -100,7 +100,7 @@ class Plan:
             other += [d.key for d in self.dimensions if d not in dimensions] + sorted(there - here)
             raise Refused(
                 f"{shown(folder)}: holds another search ({other[0]} differs); choose another hydra.sweep.dir, "
-                f"or go on with that one: {resume_command(folder, trusted=False)}"
+                f"or resume that one: {resume_command(folder, trusted=False)}"
             )
 
     def check_jobs(self, folder: Path) -> None:
@@ -118,7 +118,7 @@ class Plan:
         if Path(home) != Path.cwd() and located(job.config) != job.config:
             raise Refused(
                 f"{shown(folder)}: its relative paths are those of {home}; give the command there, "
-                f"or go on with it: {resume_command(folder, trusted=False)}"
+                f"or resume it: {resume_command(folder, trusted=False)}"
             )
 
     def overrides(self, params: dict[str, Any]) -> list[str]:
@@ -138,7 +138,7 @@ def overrides_of(run: Path) -> list[str]:
     """The words that a run was composed of.
 
     Raises:
-        Damaged: the file is not what a run writes.
+        Damaged: the file is not a summary.
     """
     path = run / OVERRIDES
     text = read_text(path, MOST_YAML)

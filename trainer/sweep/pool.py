@@ -165,7 +165,7 @@ def _let_go() -> None:
         _lives.pop().close()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_let_go)
 
 

@@ -60,7 +60,7 @@ class Trial:
                 raise Refused("pruner._target_: must be text or null")
         except Refused as error:
             raise Damaged(
-                f"{run / TRIAL}: not readable ({error}); remove it, and the run goes on without pruning"
+                f"{run / TRIAL}: not readable ({error}); remove it, and the run continues without pruning"
             ) from error
         return cls(**content)
 

@@ -181,7 +181,7 @@ def locked(folder: Path) -> Iterator[None]:
             stack.enter_context(lock.locked(folder))
         except Locked:
             raise Refused(
-                f"{run_dir.shown(folder)}: another process goes on with this search; wait for it, or stop it"
+                f"{run_dir.shown(folder)}: another process runs this search; wait for it, or stop it"
             ) from None
         yield
 

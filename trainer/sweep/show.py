@@ -9,10 +9,10 @@ from trainer.sweep.results import show_all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the arguments of the command."""
     parser.add_argument("folder", type=typed_path, metavar="SWEEP", help="the directory of a sweep")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Carries the command out."""
+    """Runs the command."""
     show_all(arguments.folder)

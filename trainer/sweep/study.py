@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LOG, NAME = STUDY, "search"
 MEND = (
     "the runs beside it are whole; put it back, or search anew in another hydra.sweep.dir; "
-    "without it, resume RUN goes on and prunes nothing"
+    "without it, resume RUN continues and prunes nothing"
 )
 PRUNER, SAMPLER = "hydra.sweeper.pruner", "hydra.sweeper.sampler"
 

@@ -131,7 +131,7 @@ class Sweep:
             if error.errno not in FULL:
                 raise
             begun = (self.folder / sweep_folder.ASKED).exists()
-            then = f"; then go on: {sweep_folder.resume_command(self.folder)}" if begun else ""
+            then = f"; then resume: {sweep_folder.resume_command(self.folder)}" if begun else ""
             raise Ended(failed(f"{explain_os_error(error)}{then}", EXIT["failed"]), self.folder) from error
 
     def check(self, jobs: Sequence[Job]) -> dict[str, list[tuple[str, ...]]]:
@@ -180,7 +180,7 @@ class Sweep:
             tell(f"{'kept':<11} the checkpoints of {names}: a link leads out of {run_dir.shown(self.folder)}")
         tell(*results.closing_lines(self.folder, results.write(self.folder), self.settings))
         if code == 128 + signal.SIGINT or queue.left:
-            tell("to go on:", f"  {sweep_folder.resume_command(self.folder)}")
+            tell("to resume:", f"  {sweep_folder.resume_command(self.folder)}")
         if code:
             raise Ended(code, self.folder)
 

@@ -1,4 +1,4 @@
-"""What a run says before its first epoch, and at its end. Does not import torch: it is on the way of ``--help``."""
+"""What a run says before its first epoch, and at its end. Does not import torch: ``--help`` imports it."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Guarded:
         except Exception as error:
             self.tracker = None
             what = one_line(error) if isinstance(error, Refused) else f"{type(error).__name__}: {one_line(error)}"
-            self.say(f"note        {self.name} failed: {what}; the run goes on without it")
+            self.say(f"note        {self.name} failed: {what}; the run continues without it")
             return None
 
 

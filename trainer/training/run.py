@@ -133,10 +133,10 @@ def not_begun(error: Interrupted | Lost | Refused, path: Path, world: World) -> 
     if world.main and summary.data.get("status") == "running":  # a process that was killed left it so
         summary.update(status=end.status)
     if isinstance(error, Lost):
-        line = f"{end.line}; to go on from the last checkpoint: {run_dir.resume_command(path)}"
+        line = f"{end.line}; to resume from the last checkpoint: {run_dir.resume_command(path)}"
         return refuse(line, end.code) if world.first_to_say() else end.code
     if world.main:
-        goes_on = ["; to go on:", f"  {run_dir.resume_command(path)}"] if summary.data else [""]
+        goes_on = ["; to resume:", f"  {run_dir.resume_command(path)}"] if summary.data else [""]
         tell(f"interrupted before the first step{goes_on[0]}", *goes_on[1:])
     return end.code
 
@@ -200,7 +200,7 @@ def refuse_other(config: dict, frozen: dict | None, path: Path) -> None:
     if other := configuration.difference(configuration.located(config), configuration.located(frozen, path)):
         raise Refused(
             f"{path}: holds a run with another configuration ({other}); nothing was changed; "
-            f"choose another hydra.run.dir, or go on with that run: {run_dir.resume_command(path, trusted=False)}"
+            f"choose another hydra.run.dir, or resume that run: {run_dir.resume_command(path, trusted=False)}"
         )
 
 
@@ -266,9 +266,9 @@ def end_of(t: Training, error: BaseException, raises: bool) -> int:
         if isinstance(error, Interrupted):
             record(t)
             why = end.line if error.signum else f"train.max_minutes={t.settings.max_minutes:g} are over"
-            say(f"{why} after {counted(p.epoch, 'epoch')} and {counted(p.step, 'step')}; to go on:")
+            say(f"{why} after {counted(p.epoch, 'epoch')} and {counted(p.step, 'step')}; to resume:")
         else:
-            say("interrupted at once; to go on from the last checkpoint:")
+            say("interrupted at once; to resume from the last checkpoint:")
         say(f"  {run_dir.resume_command(t.run)}")
         return end.code
     if end.status == "diverged":
@@ -284,7 +284,7 @@ def end_of(t: Training, error: BaseException, raises: bool) -> int:
     with contextlib.suppress(OSError):  # a full disk: what is there stays whole, and may not even take the status
         record(t, status=end.status, error=end.line)
     if not end.defect:
-        then = f"; then go on: {run_dir.resume_command(t.run)}" if isinstance(error, OSError) else ""
+        then = f"; then resume: {run_dir.resume_command(t.run)}" if isinstance(error, OSError) else ""
         raise Refused(f"{end.line}{then}") from error
     if raises:
         raise error

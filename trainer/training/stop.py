@@ -25,7 +25,7 @@ class StopRequest:
         self.deadline = math.inf  # of time.perf_counter()
 
     def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses handlers
+        if threading.current_thread() is threading.main_thread():  # other threads cannot set handlers
             self._previous = {s: signal.signal(s, self._note) for s in SIGNALS if may_take(s)}
         else:
             self._previous = {}
