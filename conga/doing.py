@@ -102,7 +102,7 @@ def sweep(*settings: Setting, quiet: bool = False) -> pd.DataFrame:
         from trainer.train import compose, removing_empty
 
         with removing_empty() as made:
-            return compose([*_flags_first(words), "-m"], _no_job, made, sweeps=True)
+            return compose([*_flags_first(words), "-m"], _no_job, made)
 
     return _swept(do, words, quiet)
 
@@ -135,7 +135,7 @@ def _train(words: list[str], quiet: bool, trust: bool) -> Run:
 
     with apart(), display.quiet(quiet), removing_empty() as made:
         with _one_line(words, by_composing=True):
-            compose(_flags_first(words), job, made, sweeps=False)
+            compose(_flags_first(words), job, made, may_sweep=False)
         [(path, code)] = ended
         with _one_line(words):
             if isinstance(code, Exception):

@@ -74,7 +74,7 @@ class Run:
         """
         from conga.model import Model
 
-        return Model(self._loaded.model, self._loaded.facts, self._loaded.precision)
+        return Model(self._loaded.model, self._loaded.facts, self._loaded.precision).eval()
 
     @property
     def network(self) -> nn.Module:

@@ -63,6 +63,12 @@ class Trouble(CrossEntropy):
                 os._exit(0)
             if self.what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.what in ("interrupt", "insist"):
+                signal.raise_signal(signal.SIGINT)
+            if self.what == "insist":
+                signal.raise_signal(signal.SIGINT)
+            if self.what == "terminate":
+                signal.raise_signal(signal.SIGTERM)
             if self.what == "leak":
                 torch.set_default_dtype(torch.float64)
                 torch.manual_seed(1)

@@ -85,13 +85,13 @@ def removing_empty() -> Iterator[Made]:
         made.put_away()
 
 
-def compose(words: Sequence[str], job: TaskFunction, made: list[str], *, sweeps: bool | None = None) -> Any:
+def compose(words: Sequence[str], job: TaskFunction, made: list[str], *, may_sweep: bool = True) -> Any:
     """Composes the configuration of a command line and carries it out: a run by `job`, a sweep by its sweeper.
 
     Args:
         words: flags before overrides, as :func:`trainer.cli.config.flags_first` puts them.
         made: collects the directories that are made for runs.
-        sweeps: True: it must be a sweep, False: it must not; None: either.
+        may_sweep: whether a sweep is carried out; otherwise it is refused.
 
     Returns:
         The return value of the sweeper (ours: the sweep's directory); None for a run.
@@ -103,7 +103,7 @@ def compose(words: Sequence[str], job: TaskFunction, made: list[str], *, sweeps:
     register_resolvers(made)
     version.setbase("1.3")
     parser = get_args_parser()
-    with installed(made, sweeps) as program, errors_passed_on(), warnings.catch_warnings():
+    with installed(made, may_sweep) as program, errors_passed_on(), warnings.catch_warnings():
         # Hydra checks conf/hydra/launcher/*.yaml against its plugins' schemas, and warns that this is deprecated.
         warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
         _run_hydra(parser.parse_args(words), parser, job, str(CONF), "config")

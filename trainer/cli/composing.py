@@ -15,7 +15,6 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -98,18 +97,13 @@ def plain(config: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
 
 
 class Program(Hydra):
-    """Hydra that keeps the sweeper's return value, and can require or refuse a sweep."""
+    """Hydra that keeps the sweeper's return value, and can refuse a sweep."""
 
     came: ClassVar[Any] = None  # what the sweeper returned
-    sweeps: ClassVar[bool | None] = None  # True: it must be a sweep, False: it must not; None: either
-
-    def run(self, *args: Any, **kwargs: Any) -> JobReturn:
-        if self.sweeps:
-            raise Refused("hydra.mode=RUN: is one run; conga.train does it")
-        return super().run(*args, **kwargs)
+    may_sweep: ClassVar[bool] = True
 
     def multirun(self, *args: Any, **kwargs: Any) -> Any:
-        if self.sweeps is False:
+        if not self.may_sweep:
             words = [word for word in kwargs["overrides"] if word.startswith(("experiment=", "hydra.mode="))]
             raise Refused(f"{', '.join(words)}: is a sweep, many runs; conga.sweep does it")
         Program.came = super().multirun(*args, **kwargs)
@@ -117,16 +111,16 @@ class Program(Hydra):
 
 
 @contextlib.contextmanager
-def installed(made: list[str], sweeps: bool | None = None) -> Iterator[type[Program]]:
+def installed(made: list[str], may_sweep: bool) -> Iterator[type[Program]]:
     """Makes Hydra use :class:`Loader` and :class:`Program`, for which it has no setting.
 
     Args:
         made: collects the directories that Hydra makes.
-        sweeps: as of :class:`Program`.
+        may_sweep: whether a sweep is carried out; otherwise it is refused.
     """
     theirs, parts = hydra._internal.hydra, ("ConfigLoaderImpl", "Hydra")
     before = [getattr(theirs, name) for name in parts]
-    Loader.made, Program.came, Program.sweeps = made, None, sweeps
+    Loader.made, Program.came, Program.may_sweep = made, None, may_sweep
     try:
         for name, ours in zip(parts, (Loader, Program), strict=True):
             setattr(theirs, name, ours)
