@@ -13,6 +13,7 @@ Shapes: F filters or neurons, R entries of one, P weights of the network, r full
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -70,18 +71,19 @@ def without_filters(model: nn.Module, percents: Sequence[float], x: Tensor) -> I
         for name, readers in layers.items():
             following = [p for reader in readers for p in smaller.get_submodule(reader).parameters()]
             for F, own in filters_of(smaller.get_submodule(name)):
-                norms_F = sum(by_filter(w, F).square().sum((0, 2)) for w in own if w.ndim >= 2).sqrt()
+                squares = [by_filter(w, F).square().sum((0, 2)) for w in own if w.ndim >= 2]
+                norms_F = functools.reduce(torch.add, squares).sqrt()
                 least = norms_F.topk(min(round(percent / 100 * F), F - 1), largest=False).indices
                 for p in [*own, *following]:
                     by_filter(p, F)[:, least] = 0
         yield smaller
 
 
-def filters_of(layer: nn.Module) -> list[tuple[int, list[Tensor]]]:
+def filters_of(layer: nn.Module) -> list[tuple[int, Sequence[Tensor]]]:
     """F, and the tensors whose first axis goes over the filters; for each recurrent layer and direction."""
     if isinstance(layer, nn.RNNBase):
         return [(layer.hidden_size, tensors) for tensors in layer.all_weights]
-    return [(len(layer.weight), list(layer.parameters(recurse=False)))]
+    return [(len(layer.get_parameter("weight")), list(layer.parameters(recurse=False)))]
 
 
 def by_filter(p: Tensor, F: int) -> Tensor:

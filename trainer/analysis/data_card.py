@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 from rich.markup import escape
 from rich.table import Table
 
+from trainer.cli.composing import plain
 from trainer.cli.config import CONF, check_config, register_resolvers
 from trainer.cli.display import loading_progress, screen, tell
 from trainer.plot.figures import check_picture, rendered
 from trainer.rundir.errors import Refused
 from trainer.rundir.typed import typed_path
 from trainer.training.assembly import GIVEN, assemble, build, refusing
+from trainer.training.coefficients import input_names
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +65,7 @@ def composed(overrides: list[str]) -> dict[str, Any]:
     register_resolvers([])
     with initialize_config_dir(str(CONF), version_base="1.3"):
         HydraConfig.instance().set_config(compose("config", overrides, return_hydra_config=True))  # errors name choices
-        config = OmegaConf.to_container(compose("config", overrides), resolve=True)
+        config = plain(compose("config", overrides))
     config.pop("sweep", None)  # of no run, but of all together
     check_config(config, assemble, GIVEN)
     return config
@@ -81,11 +82,11 @@ def tables(dataset: Dataset) -> list[Table]:
     """What is in the dataset, and what each split has of it."""
     facts = dataset.facts
     x, seen = raw_inputs(dataset)
-    outputs = ", ".join(f"{k} {n}" for k, n in facts.num_outputs.items()) if facts.task == "multitask" else None
+    outputs = ", ".join(f"{k} {n}" for k, n in facts.heads.items())
     about = Table(title=escape(facts.name), show_header=False, title_justify="left")
     about.add_row("task", facts.task)
     about.add_row("input", " x ".join(map(str, facts.input_shape)))
-    about.add_row("outputs", escape(outputs or "") or str(facts.num_outputs))
+    about.add_row("outputs", escape(outputs) or str(facts.num_outputs))
     about.add_row("samples", ", ".join(f"{n:,} {split}" for split, n in facts.sizes.items()))
     about.add_row("values", f"{numbers(x.min(), x.max())}{seen}")
     about.add_row("normalization", normalization(facts.mean, facts.std))
@@ -154,7 +155,7 @@ def columns(dataset: Dataset) -> Table:
     for header in ("column", *(["kind"] if kinds else []), "minimum", "maximum", "mean", "deviation"):
         table.add_column(header, justify="left" if header in ("column", "kind") else "right")
     x = dataset.splits["train"][0].double()
-    for k, name in enumerate(dataset.facts.column_names[:LISTED]):
+    for k, name in enumerate(input_names(dataset.facts)[:LISTED]):
         v = x[:, k]
         kind = [kinds.get(name, "text")] if kinds else []  # a name of one category is no column's
         table.add_row(escape(name), *kind, *map(numbers, (v.min(), v.max(), v.mean(), v.std(correction=0))))
@@ -242,13 +243,13 @@ def histograms(dataset: Dataset) -> Figure:
     import numpy as np
     from matplotlib.figure import Figure
 
-    facts, (x, y, *_) = dataset.facts, dataset.splits["train"]
-    x = x.flatten(1).numpy()
+    facts, (inputs, y, *_) = dataset.facts, dataset.splits["train"]
+    x = inputs.flatten(1).numpy()
     names = facts.column_names or tuple(f"entry {k}" for k in range(x.shape[1]))
     panels = [(name, x[:, k]) for k, name in enumerate(names[:PICTURED])]
     classes = facts.class_names if facts.task in ("classification", "binary") else None
     if facts.task == "regression":
-        panels += [(f"target {name}", y[:, k].numpy()) for k, name in enumerate(facts.target_names[:PICTURED])]
+        panels += [(f"target {name}", y[:, k].numpy()) for k, name in enumerate(facts.output_names[""][:PICTURED])]
     across = min(4, len(panels))
     down = -(-len(panels) // across)
     figure = Figure(figsize=(across * 2.8, down * 2.1 + 0.8), layout="constrained")

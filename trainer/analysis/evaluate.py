@@ -209,7 +209,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
     rows = evaluation.scores
     if not rows:
         return [metrics]
-    kept = rows if len(rows) <= LISTED else sorted(rows, key=lambda row: row.get("f1", row.get("r2")))[:LISTED]
+    kept = rows if len(rows) <= LISTED else sorted(rows, key=lambda row: row["f1" if "f1" in row else "r2"])[:LISTED]
     kind = "class" if "class" in rows[0] else next(iter(rows[0]))
     title = f"each {kind}" if kept is rows else f"the {LISTED} worst of {len(rows):,}"
     each = Table(title=title, title_justify="left")

@@ -109,10 +109,11 @@ def main(arguments: argparse.Namespace) -> None:
     layers = []
     for path in paths:
         run = load_run(path, arguments.checkpoint, "cpu", trusted=arguments.trusted)
-        layers.append(first_layer(run))
-        if layers[-1] is None:
+        layer = first_layer(run)
+        if layer is None:
             given = " x ".join(map(str, run.facts.input_shape))
             raise Refused(f"{path}: its first layer sees no images of 1 or 3 channels; its inputs are {given}")
+        layers.append(layer)
     labels = labelled([find_runs([path])[0] for path in paths])
     kind = out.suffix[1:].lower()
     write_out(out, rendered(rows_figure, layers, labels, arguments.units, kind=kind, dpi=look.DPI, look=look.LOOK))
@@ -134,9 +135,9 @@ def first_layer(run: Run) -> First | None:
         return None
     name, layer = found[0]
     if isinstance(layer, nn.Linear) and layer.in_features == math.prod(shape):
-        kind, of_unit = "units", shape
+        kind, of_unit = "units", tuple(shape)
     elif isinstance(layer, nn.Conv2d) and layer.weight.shape[1] == shape[0]:
-        kind, of_unit = "filters", layer.weight.shape[1:]
+        kind, of_unit = "filters", tuple(layer.weight.shape[1:])
     else:
         return None
     w = layer.weight.detach().double().cpu()
@@ -204,7 +205,7 @@ def place(axis: Axes, image_CHW: np.ndarray, limit: float, left: float, top: flo
     C, H, W = image_CHW.shape
     width, height = min(1.0, W / H), min(1.0, H / W)
     x, y = left + (1 - width) / 2, top + (1 - height) / 2
-    edges = {"extent": (x, x + width, y + height, y), "interpolation": "nearest"}
+    edges: dict[str, Any] = {"extent": (x, x + width, y + height, y), "interpolation": "nearest"}
     if C == 1:
         axis.imshow(image_CHW[0], cmap=COLOURS, vmin=-limit, vmax=limit, **edges)
     else:

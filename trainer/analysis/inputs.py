@@ -160,7 +160,7 @@ def samples(x: np.ndarray, name: str, where: str, facts: Facts, source: Callable
     def line(i: int) -> str:
         return missing_line(where, "sample", i, f"entry {listed([str(k) for k in np.flatnonzero(missing[i])])}")
 
-    kept, unread = complete(missing.any(1), facts, source, line)
+    kept, unread = complete(missing, facts, source, line)
     x, filled = ready(x[kept], facts, lambda k: f"entry {k}", where)
     return Inputs("sample", kept.tolist(), split(x, batch), (*notes, *filled), unread)
 
@@ -171,19 +171,19 @@ def complete(
     """The places of the inputs that can be predicted, and a line for each that cannot, as it lacks a value.
 
     Args:
-        missing: (N,) whether an input lacks a value.
+        missing: (N, K) whether an input lacks a value.
         line: says what the one at a place lacks.
 
     Raises:
         Refused: some cannot, and the run's data.missing refused such samples, too; or none can.
     """
-    places = np.arange(len(missing))
-    if facts.fill is not None or not missing.any():
+    places, lacks = np.arange(len(missing)), missing.any(1)
+    if facts.fill is not None or not lacks.any():
         return places, []
-    unread = [line(i) for i in places[missing]]
-    if missing.all() or getattr(source(), "missing", "refuse") == "refuse":
+    unread = [line(i) for i in places[lacks]]
+    if lacks.all() or getattr(source(), "missing", "refuse") == "refuse":
         raise Refused(unread[0] + (f", and {len(unread) - 1:,} more" if len(unread) > 1 else ""))
-    return places[~missing], unread
+    return places[~lacks], unread
 
 
 def ready(x: np.ndarray, facts: Facts, entry: Callable[[int], str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -287,12 +287,13 @@ def rows(table: pd.DataFrame, path: Path, facts: Facts, source: Any, batch: int)
     def line(row: int) -> str:
         return missing_line(path, "row", row, f"column {listed([c.name for c in columns if c.missing[row]])}")
 
-    missing = np.any([column.missing for column in columns], axis=0)
+    missing = np.stack([column.missing for column in columns], 1)
     kept, unread = complete(missing, facts, lambda: source, line)
     if unread:
         columns = [column.kept(kept) for column in columns]
     categories = {c.name: facts.encoders[c.name] for c in columns if c.kind == "text"}
-    x, filled = ready(one_hot(columns, categories), facts, lambda k: f"column {facts.column_names[k]}", str(path))
+    entries = facts.column_names or ()
+    x, filled = ready(one_hot(columns, categories), facts, lambda k: f"column {entries[k]}", str(path))
     return Inputs("row", kept.tolist(), split(x, batch), (*unknown(columns, facts), *filled), unread)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -99,7 +99,7 @@ def line(title: str, facts: Facts, splits: Splits, way: Way) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11.5, 8.5), layout="constrained")
-    cells = [["line", "slope"], ["line", "intercept"], ["loss", "plane"], ["loss", "plane"]]
+    cells: list[Any] = [["line", "slope"], ["line", "intercept"], ["loss", "plane"], ["loss", "plane"]]
     axes = figure.subplot_mosaic(cells, width_ratios=(1.1, 1))
     (x_name,), (y_name,) = coefficients.input_names(facts), facts.output_names[""]
     draw_points(axes["line"], splits, tuple(way.fit.values()), x_name, y_name)
@@ -181,7 +181,7 @@ def draw_coefficient(axis: Axes, way: Way, column: str) -> None:
     axis.legend(fontsize=9, frameon=False)
 
 
-def draw_curve(axis: Axes, way: Way, column: str, colour: str, **how: str) -> None:
+def draw_curve(axis: Axes, way: Way, column: str, colour: str, **how: Any) -> None:
     """A column by epoch, where it was measured."""
     from matplotlib.ticker import MaxNLocator
 
@@ -217,8 +217,8 @@ def draw_plane(axis: Axes, way: Way, train: tuple[np.ndarray, ...]) -> None:
     legend_above(axis)
 
 
-def rmse(slopes: np.ndarray, intercepts: np.ndarray, x_N1: np.ndarray, y_N1: np.ndarray, *weights) -> np.ndarray:
-    """The root mean squared error of any number of lines, from the moments of the samples."""
+def rmse(slopes: Any, intercepts: Any, x_N1: Any, y_N1: Any, *weights: Any) -> Any:
+    """The root mean squared error of a line, or of an array of them, from the moments of the samples."""
     x, y = (np.asarray(v, np.float64).ravel() for v in (x_N1, y_N1))
     mean = functools.partial(np.average, weights=weights[0] if weights else None)
     dx, dy = x - mean(x), y - mean(y)

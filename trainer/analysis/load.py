@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 
 # Settings of data that say nothing of new ones.
-OF_THE_RUN = ("limit", "normalize", "augment", "features", "batch_size", "group", "split_seed", "test_fraction")
-OF_THE_RUN += ("val_fraction", "val_size", "val_from")
+OF_THE_RUN = (
+    *("limit", "normalize", "augment", "features", "batch_size", "group", "split_seed"),
+    *("test_fraction", "val_fraction", "val_size", "val_from"),
+)
 
 
 @dataclass

@@ -23,6 +23,7 @@ from trainer.analysis.load import Run
 from trainer.training.evaluation import added, evaluation_batches, to_numbers
 from trainer.training.objectives import Objective, Sums
 
+ATTACKS: dict[str, Callable[..., Tensor]] = {"fgsm": attacks.fgsm, "pgd": attacks.pgd, "fw": attacks.frank_wolfe}
 METRICS = ("accuracy", "rmse", "loss")  # the first that an objective has is measured
 
 
@@ -124,7 +125,7 @@ def changed(s: Subject, test: str, norm: str, level: float) -> Iterator[Batch]:
             u = attacks.within(u, s.units.box)
         else:
             ball = attacks.BALLS[norm](radius=level)
-            how = {"fgsm": attacks.fgsm, "pgd": attacks.pgd, "fw": attacks.frank_wolfe}[test]
+            how = ATTACKS[test]
             u = how(loss, u0, ball, s.units.box, **({"generator": generator} if test == "pgd" else {}))
         yield s.units.leave(u), y, *weights
 

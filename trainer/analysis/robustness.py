@@ -95,7 +95,9 @@ def main(arguments: argparse.Namespace) -> None:
     out = arguments.out or (Path("outputs") if several else own_folder(runs[0])) / "robustness.png"
     for place in [out, *(own_folder(run) / out.name for run in runs if several)]:
         check_picture(place)  # before the work
-    unit, rows, notes = input_unit(runs[0]), [], []
+    unit = input_unit(runs[0])
+    rows: list[Row] = []
+    notes: list[str] = []
     for name in names:
         run = runs.pop(0)  # its data go with it
         of_run, said = measure(run, name, tests, arguments.split, arguments.limit, arguments.seed)
@@ -163,7 +165,9 @@ def measure(
     from trainer.analysis import perturbed as trials
 
     s = trials.subject(run, split, limit, seed)
-    metric, rows, notes = trials.metric_of(run.objective), [], []
+    metric = trials.metric_of(run.objective)
+    rows: list[Row] = []
+    notes: list[str] = []
     total = sum(len(LEVELS[key]) for key in tests)
     with loading_progress(lambda: None) as progress:
         for test, norm in tests:

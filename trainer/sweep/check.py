@@ -67,8 +67,8 @@ def look(
     """What keeps a run of this configuration from its first step, or by what it is measured."""
     try:
         check_config(config, assemble, GIVEN)
-        given = {"frozen": config, "path": NOWHERE, "summary": Summary(NOWHERE), "show": Silent, "kept": datasets}
-        training = assemble(**config, **given, stop=StopRequest(), world=World())
+        given: dict[str, Any] = {"path": NOWHERE, "summary": Summary(NOWHERE), "show": Silent, "kept": datasets}
+        training = assemble(**config, **given, frozen=config, stop=StopRequest(), world=World())
     except Exception as error:  # whatever a constructor of somebody's own makes of its arguments
         return explain(error, ()) or f"{type(error).__name__}: {one_line(error)}", None
     tested = ("test",) if "test" in training.dataset.splits else ()

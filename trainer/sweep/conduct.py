@@ -30,7 +30,10 @@ class Queue(Protocol):
     """Where the jobs come from, and what becomes of them."""
 
     results: dict[Path, str]
-    over: bool
+
+    @property
+    def over(self) -> bool:
+        """Whether all jobs are done."""
 
     def next(self) -> Path | None:
         """A job to start now; None while there is none."""

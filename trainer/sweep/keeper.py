@@ -43,8 +43,9 @@ def keep(config: DictConfig) -> int | None:
     # A session of its own: what is sent to all processes of a terminal is not for the run; it has its standard input,
     # which is closed when this process ends.
     with noted() as (signals, pass_on), open_log(path) as log:
-        how = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log, "env": env, "start_new_session": True}
-        child = subprocess.Popen(command, **how)
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, start_new_session=True
+        )
         beat, sent = time.monotonic(), 0
         while child.poll() is None:
             wanted = told(launched) or (signal.SIGTERM if signals else 0)
@@ -55,7 +56,8 @@ def keep(config: DictConfig) -> int | None:
                 beat = time.monotonic()
                 note(launched, path, f"began {time.time_ns()}")
             time.sleep(TICK_S)
-        child.stdin.close()
+        if child.stdin is not None:
+            child.stdin.close()
         with contextlib.suppress(Exception):  # submitit's own end of a job whose time is over
             pass_on()  # where it asks for the job to be queued again, this raises SystemExit
     note(launched, path, f"ended {child.returncode}")

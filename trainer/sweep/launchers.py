@@ -29,9 +29,11 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from typing import cast
 
 from hydra._internal.callbacks import Callbacks
 from hydra.conf import HydraConf
+from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -124,7 +126,8 @@ class Launch:
         with open_dict(config):
             config.launched = str(self.folder)
             config.gpu, config.threads = (slot.gpu, slot.threads) if slot else (None, None)
-        context = HydraContext(config_loader=Known(), callbacks=Callbacks())
+        loader = cast(ConfigLoader, Known())  # all of one that launchers use
+        context = HydraContext(config_loader=loader, callbacks=Callbacks())
         launcher.setup(hydra_context=context, task_function=keeper.keep, config=config)
         jobs = [[f"job={name}"] for name in self.waiting]
         threading.Thread(target=self._launch, args=(launcher, jobs, index), daemon=True).start()
@@ -240,9 +243,9 @@ class Elsewhere:
                     one.forget()
                 if one.returned.is_set():
                     found += self._close(one)
-            for one in found:
-                if one.path in self.slot_of:
-                    self.slots.append(self.slot_of.pop(one.path))
+            for job in found:
+                if self.slots is not None and job.path in self.slot_of:
+                    self.slots.append(self.slot_of.pop(job.path))
             if found or time.monotonic() >= deadline:
                 return found
             time.sleep(0.05)

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from trainer.cli.composing import typed
 from trainer.cli.config import check_call
 from trainer.rundir.configuration import OVERRIDES, located
 from trainer.rundir.errors import Damaged, Refused, one_line
@@ -160,11 +162,15 @@ class Kept(Composer):
     def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
         if choices not in self.made:
             base = self.texts[choices]
-            nodes = [parse_yaml(text, SEARCH) for text in (base.config, base.hydra)]
-            self.made[choices] = tuple(OmegaConf.create(up_to_date(as_mapping(node, SEARCH))) for node in nodes)
-            for config in self.made[choices]:
-                OmegaConf.set_struct(config, True)  # a key that is not there is a mistake
+            self.made[choices] = _node(base.config), _node(base.hydra)
         return self.made[choices]
+
+
+def _node(text: str) -> DictConfig:
+    """A part of a base as OmegaConf has it; a key that is not there is a mistake."""
+    config = OmegaConf.create(up_to_date(as_mapping(parse_yaml(text, SEARCH), SEARCH)))
+    OmegaConf.set_struct(config, True)
+    return config
 
 
 def compose_bases(composer: Composer, dimensions: Sequence[Dimension], constants: Sequence[str]) -> list[Base]:
@@ -183,12 +189,12 @@ def compose_bases(composer: Composer, dimensions: Sequence[Dimension], constants
         except Refused as error:
             raise Refused(f"{error} ({','.join(combination)})" if combination else str(error)) from error
         lines = [o for o in parsed([*constants, *combination]) if composer.is_group(o.key_or_group)]
-        choices = tuple(o.input_line for o in lines if not isinstance(o.value(), dict))
+        choices = tuple(typed(o) for o in lines if not isinstance(o.value(), dict))
         config, hydra = (OmegaConf.to_container(part, enum_to_str=True) for part in composer.base(choices))
         bases.append(Base(list(choices), to_yaml(config), to_yaml(hydra)))
     return bases
 
 
-def parsed(lines: Sequence[str]) -> list[Any]:
+def parsed(lines: Sequence[str]) -> list[Override]:
     """Overrides, without those that Hydra has to look up."""
     return OverridesParser.create().parse_overrides(list(lines))

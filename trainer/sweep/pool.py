@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext, ForkServerContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from trainer.rundir.errors import Refused
 WARM = "trainer.sweep.warm"  # what the process that forks the others imports
 
 
-def context() -> BaseContext:
+def context() -> ForkServerContext | SpawnContext:
     """How processes are made: forked from a warm one; where there is no fork, anew."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -117,13 +117,14 @@ class Pool:
             process.join()
             path, slot = self.busy.pop(process)
             self.slots.append(slot)
+            assert process.exitcode is not None  # it has been joined
             found.append(Ended(path, process.exitcode))
         return found
 
     def tell(self, signum: int) -> None:
         """Sends all jobs a signal."""
         for process in self.busy:
-            if process.is_alive():
+            if process.pid is not None and process.is_alive():
                 os.kill(process.pid, signum)
 
     @contextlib.contextmanager

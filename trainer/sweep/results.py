@@ -25,10 +25,11 @@ def value(record: RunRecord, settings: SweepSettings) -> tuple[str, float] | Non
     A column of ``metrics.csv`` counts with its best epoch, ``test/NAME`` as it is.
     """
     metric = settings.metric
-    if record.status != "finished" or (metric is None and not record.best):
+    if record.status != "finished":
         return None
+    found: float | None
     if metric is None:
-        metric, found = record.best["metric"], record.best["value"]
+        metric, found = (record.best["metric"], record.best["value"]) if record.best else ("", None)
     elif metric.startswith("test/"):
         found = record.test.get(metric.partition("/")[2])
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -42,7 +43,17 @@ def resume(folder: Path, overrides: Sequence[str], trusted: bool = False) -> Non
     loader = Loader(create_config_search_path(str(CONF)))
     context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
     sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=run_job, config=config)
+    if not isinstance(sweeper, Resumable):
+        raise Refused(f"{folder / ASKED}: its sweeper ({type(sweeper).__name__}) cannot go on")
     sweeper.resume(trusted)
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A sweeper that goes on with what a directory has, as those of this package do."""
+
+    def resume(self, trusted: bool) -> None:
+        """Does what is left."""
 
 
 def changed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:

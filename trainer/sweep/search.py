@@ -34,7 +34,7 @@ from trainer.sweep.corners import make_plan
 from trainer.sweep.grid import Composer, Job, parse
 from trainer.sweep.plan import Plan, compose_bases, overrides_of
 from trainer.sweep.pruning import PRUNED, Trial
-from trainer.sweep.settings import SweepSettings
+from trainer.sweep.settings import Direction, SweepSettings
 from trainer.sweep.space import Dimension, space_of
 from trainer.sweep.sweep import OURS, Sweep
 
@@ -89,11 +89,10 @@ def named_by(sweep: Sweep, asked: Asked, dimensions: Sequence[Dimension], consta
     bases = compose_bases(Composer(sweep.context.config_loader, sweep.config), dimensions, constants)
     nodes = [*(base_of(base.config) for base in bases), asked.sampler, asked.pruner]
     typed = [*constants, *(d.override(choice) for d in dimensions for choice in d.choices or ())]
-    typed = [line.partition("=") for line in typed]
     return frozenset(
         [name for node in nodes for _, name in trust.targets(node) if isinstance(name, str)]
         + [text for node in nodes for _, text in trust.leaves(node) if isinstance(text, str) and "${" in text]
-        + [name for key, _, name in typed if key.endswith("._target_")]
+        + [name for key, _, name in (line.partition("=") for line in typed) if key.endswith("._target_")]
     )
 
 
@@ -151,7 +150,8 @@ def settle_metric(sweep: Sweep, plan: Plan) -> None:
     Raises:
         Refused: others are asked for.
     """
-    direction, given = "maximize" if plan.maximize else "minimize", sweep.settings
+    direction: Direction = "maximize" if plan.maximize else "minimize"
+    given = sweep.settings
     for name, value, known in (("metric", given.metric, plan.metric), ("direction", given.direction, direction)):
         if value not in (None, "auto", known):
             raise Refused(f"sweep.{name}={value}: the search in {run_dir.shown(sweep.folder)} has {known}")
@@ -371,7 +371,8 @@ class Search(Planned):
         lines = [f"{'pruned':<11} {pruned} of {len(records)} runs"] if pruned else []
         for record, *_ in results.ranked(records, self.settings)[:1]:
             with contextlib.suppress(Refused, KeyError, TypeError):  # damaged since it ended; its numbers are shown
-                sources = read_mapping(record.path / configuration.HYDRA)["hydra"]["runtime"]["config_sources"]
+                hydra = read_mapping(record.path / configuration.HYDRA) or {}
+                sources = hydra["hydra"]["runtime"]["config_sources"]
                 own = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
                 words = [*own, *overrides_of(record.path)]
                 if self.named is None or all(

@@ -7,6 +7,8 @@ from typing import Literal
 
 from trainer.rundir.typed import check_count
 
+Direction = Literal["auto", "minimize", "maximize"]
+
 
 @dataclass(kw_only=True)
 class SweepSettings:
@@ -23,7 +25,7 @@ class SweepSettings:
     rerun_failed: bool
     keep_checkpoints: int | Literal["all"]
     metric: str | None
-    direction: Literal["auto", "minimize", "maximize"]
+    direction: Direction
 
     def __post_init__(self) -> None:
         for name, least in (("workers", 1), ("jobs_per_gpu", 1), ("retries", 0), ("keep_checkpoints", 0)):

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
 
+from trainer.cli.composing import typed
 from trainer.rundir.errors import Refused
 from trainer.sweep.grid import in_effect, numbers_of, values
 
@@ -45,14 +46,15 @@ class Dimension:
         Raises:
             Refused: nothing that can be searched.
         """
-        key, value, line = override.get_key_element(), override.value(), override.input_line
+        key, value, line = override.get_key_element(), override.value(), typed(override)
+        assert isinstance(value, Sweep)
         if value.tags - {"log"}:
             raise Refused(f"{line}: the only tag of a search is log")
         if value.tags and not isinstance(value, IntervalSweep):
             raise Refused(f"{line}: log goes with an interval, such as tag(log,interval(1e-4,1))")
         if isinstance(value, IntervalSweep):
             low, high, log = value.start, value.end, "log" in value.tags
-            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            if low is None or high is None or not (math.isfinite(low) and math.isfinite(high) and low <= high):
                 raise Refused(f"{line}: must go from a number to a larger one")
             if log and low <= 0:
                 raise Refused(f"{line}: must begin above 0 on a logarithmic scale")
@@ -77,7 +79,7 @@ class Dimension:
         if self.choices:
             return CategoricalDistribution(self.choices)
         if isinstance(self.low, int):
-            return IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)
+            return IntDistribution(self.low, int(self.high), log=self.log, step=int(self.step or 1))
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def override(self, value: str | float | int) -> str:
@@ -110,7 +112,7 @@ def space_of(overrides: Sequence[Override]) -> tuple[list[Dimension], list[str]]
     for d in dimensions:
         if d.key.lstrip("+").split(".")[0] in ("sweep", "hydra"):
             raise Refused(f"{swept[d.key].input_line}: holds for the whole search, so it takes one value")
-    return dimensions, [o.input_line for o in kept if not o.is_sweep_override()]
+    return dimensions, [typed(o) for o in kept if not o.is_sweep_override()]
 
 
 def every_combination(dimensions: Sequence[Dimension]) -> bool:

@@ -98,11 +98,12 @@ def storage_in(folder: Path) -> JournalStorage:
     os.close(at_end(path, os.O_RDWR | os.O_CREAT))  # a regular file; optuna would wait for a pipe
     if path.stat().st_size > MOST_TABLE:
         raise Damaged(f"{path}: has more than {MOST_TABLE:,} bytes; {MEND}")
+    lock: Any = Lock(path)  # as the base class of Optuna's, which it does not export
     with quiet(), telling_damage(folder):
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=Lock(path)))
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
 def open_study(folder: Path, pruner: BasePruner, *, maximize: bool | None = None) -> Study:
@@ -119,8 +120,9 @@ def open_study(folder: Path, pruner: BasePruner, *, maximize: bool | None = None
     storage = storage_in(folder)
     with quiet(), telling_damage(folder):
         if maximize is not None and not storage.get_all_studies():
-            direction = "maximize" if maximize else "minimize"
-            return optuna.create_study(study_name=NAME, storage=storage, pruner=pruner, direction=direction)
+            return optuna.create_study(
+                study_name=NAME, storage=storage, pruner=pruner, direction="maximize" if maximize else "minimize"
+            )
         return optuna.load_study(study_name=NAME, storage=storage, pruner=pruner)
 
 

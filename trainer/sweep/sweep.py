@@ -14,10 +14,11 @@ from typing import Any
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from trainer.cli.begin import leave_hangup
 from trainer.cli.command import refuse as failed
+from trainer.cli.composing import plain
 from trainer.cli.config import check_node
 from trainer.cli.display import listed, loading_progress, tell
 from trainer.cli.explain import FULL, explain_os_error
@@ -65,7 +66,7 @@ class Sweep:
             if override.startswith("hydra.sweep.subdir="):
                 raise Refused(f"{override}: the sweep names its jobs; only hydra.sweep.dir can be chosen")
         self.context, self.config = context, config
-        node = OmegaConf.to_container(config.sweep, resolve=True)
+        node = plain(config.sweep)
         check_node("sweep", node, ())
         self.settings: SweepSettings = build("sweep", node)
         self.folder = Path(config.hydra.sweep.dir).absolute()
@@ -193,11 +194,11 @@ class Sweep:
 
     def plain(self) -> dict[str, Any]:
         """How the jobs are launched, as plain data: what a resume needs."""
-        own = OmegaConf.to_container(self.config.hydra, resolve=False, enum_to_str=True)
+        own = plain(self.config.hydra, resolve=False)
         for name in ("help", "hydra_help", "job_logging", "hydra_logging"):
             del own[name]
         own["sweep"]["dir"] = str(self.folder)
-        return {"hydra": own, "sweep": OmegaConf.to_container(self.config.sweep, resolve=True)}
+        return {"hydra": own, "sweep": plain(self.config.sweep)}
 
 
 def refuse(mistakes: dict[str, list[tuple[str, ...]]], total: int) -> None:

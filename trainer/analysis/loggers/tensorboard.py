@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -38,7 +38,8 @@ class TensorBoard:
         # Not its first message, the experiment: a reader takes one run's for all, and other runs of a sweep may have
         # other keys. Without any it puts together those of all runs. Not add_hparams: that makes a run of its own.
         _, begin, self.over = hparams(hyper_parameters(run), {})
-        self.writer.file_writer.add_summary(begin)
+        self.events = cast(Any, self.writer.file_writer)  # torch's annotation says None
+        self.events.add_summary(begin)
         self.writer.flush()
 
     def log(self, row: Row, groups: list[Row]) -> None:
@@ -51,7 +52,7 @@ class TensorBoard:
         found = confusion(predicted)
         if found is not None:
             self.writer.add_image("confusion matrix", np.asarray(found), summary["epochs"], dataformats="HWC")
-        self.writer.file_writer.add_summary(self.over)
+        self.events.add_summary(self.over)
         self.writer.close()
 
     def _add(self, values: Mapping[str, float], epoch: int) -> None:

@@ -22,16 +22,16 @@ from trainer.analysis.pictures import confusion_picture
 from trainer.rundir import configuration
 from trainer.rundir.stored import MOST_TABLE, read_text
 from trainer.training.loggers import AskPredicted, Row
-from trainer.training.predictions import CHOOSING
 
 
 def confusion(predicted: AskPredicted) -> Image.Image | None:
-    """The confusion matrix of what a run predicted; None if it predicted nothing that has classes."""
+    """The confusion matrix of what a run predicted; None if it predicted nothing that has classes, or too many."""
     found = predicted()
-    if found is None or found.facts.task not in CHOOSING:
+    if found is None:
         return None
     title = f"{found.facts.name}, {found.split} split"
-    return opened(confusion_picture(title, found.facts, found.predictions, found.truth))
+    picture = confusion_picture(title, found.facts, found.predictions, found.truth)
+    return None if picture is None else opened(picture)
 
 
 def opened(png: bytes) -> Image.Image:
