@@ -100,6 +100,15 @@ class Cifar(Source):
         return own
 
 
+def put(inside: Path, folder: Path) -> None:
+    """Moves a folder to its place; what another run put there before stays."""
+    try:
+        os.replace(inside, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+
+
 def extract(archive: Path, folder: Path) -> None:
     """Unpacks the one folder in `archive` to `folder`, whole or not at all.
 
@@ -116,11 +125,7 @@ def extract(archive: Path, folder: Path) -> None:
             inside = Path(temporary) / folder.name
             if not inside.is_dir():
                 raise file_error(archive, f"holds no folder {folder.name}")
-            try:
-                os.replace(inside, folder)
-            except OSError:
-                if not folder.is_dir():  # else another run was quicker
-                    raise
+            put(inside, folder)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise file_error(archive, f"not a whole archive ({error})") from error
     except OSError as error:

@@ -238,9 +238,10 @@ def zeros_in_front(path: Path, notation: Notation) -> bool:
         while n := file.readinto(block[3:].data):
             before, zero, after = block[1 : n + 1], block[2 : n + 2], block[3 : n + 3]
             found = (zero == ord("0")) & (after - ord("0") < 10) & ((before < ord("0")) | (before == mark))
-            for i in np.flatnonzero(found & (before != ord("."))):
-                if before[i] not in b"+-" or chr(block[i]) in f'\r\n" {separator}':
-                    return True
+            signs, starts = b"+-", f'\r\n" {separator}'
+            here = np.flatnonzero(found & (before != ord(".")))
+            if any(before[i] not in signs or chr(block[i]) in starts for i in here):
+                return True
             block[:3] = block[n : n + 3].copy()
     return False
 

@@ -109,22 +109,26 @@ def fetched(file: str, md5: str, mirrors: Sequence[str], folder: Path) -> Iterat
     Raises:
         NETWORK_ERRORS: no mirror has it, or what came has another checksum.
     """
-    from torchvision.datasets.utils import download_url
-
     before = socket.getdefaulttimeout()
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
-        # torchvision's progress bar is for a terminal only.
-        bar = contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO())
         try:
             socket.setdefaulttimeout(TIMEOUT_S)
-            for i, mirror in enumerate(mirrors):
-                try:
-                    with bar:
-                        download_url(mirror + file, temporary, file, md5)
-                    break
-                except NETWORK_ERRORS:
-                    if i == len(mirrors) - 1:
-                        raise
+            from_mirrors(file, md5, mirrors, temporary)
         finally:
             socket.setdefaulttimeout(before)
         yield Path(temporary) / file
+
+
+def from_mirrors(file: str, md5: str, mirrors: Sequence[str], folder: str) -> None:
+    """Downloads a file into a folder from the first mirror that has it; raises NETWORK_ERRORS if none does."""
+    from torchvision.datasets.utils import download_url
+
+    # torchvision's progress bar is for a terminal only.
+    bar = contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO())
+    for i, mirror in enumerate(mirrors):
+        try:
+            with bar:
+                return download_url(mirror + file, folder, file, md5)
+        except NETWORK_ERRORS:
+            if i == len(mirrors) - 1:
+                raise

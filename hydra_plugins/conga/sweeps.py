@@ -54,7 +54,8 @@ class Optuna(Sweeper):
         self._sweep = Sweep(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Path:
-        from trainer.sweep.search import Asked, search
+        from trainer.sweep.proposed import Asked
+        from trainer.sweep.search import search
 
         with self._sweep.disk_fails():
             search(self._sweep, Asked(**self.asked), arguments)
@@ -62,7 +63,8 @@ class Optuna(Sweeper):
 
     def resume(self, trusted: bool) -> None:
         """Goes on with the search in the sweep's directory."""
-        from trainer.sweep.search import Asked, resume
+        from trainer.sweep.proposed import Asked
+        from trainer.sweep.search import resume
 
         with self._sweep.disk_fails():
             resume(self._sweep, Asked(**self.asked), trusted)

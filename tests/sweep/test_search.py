@@ -26,8 +26,8 @@ from optuna.distributions import IntDistribution as Whole  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
 
 from trainer.sweep.plan import Plan, compose_bases  # noqa: E402
+from trainer.sweep.proposed import Asked, Proposed  # noqa: E402
 from trainer.sweep.pruning import Trial, judge_of  # noqa: E402
-from trainer.sweep.search import Asked, Search  # noqa: E402
 from trainer.sweep.space import Dimension, corners, space_of  # noqa: E402
 
 SEARCH = ("-m", "hydra/sweeper=optuna", "train.device=cpu", "train.threads=1")
@@ -156,7 +156,7 @@ def queue(folder, composer, lines, *, n, sampler=TPE, maximize=False, impossible
         workers=1, jobs_per_gpu=1, fail_fast=False, retries=0, rerun_failed=False, keep_checkpoints="all",
         metric="val/loss", direction="maximize" if maximize else "minimize",
     )  # fmt: skip
-    return Search(folder, plan, Asked(n, sampler, NONE, None), settings, impossible, None)
+    return Proposed(folder, plan, Asked(n, sampler, NONE, None), settings, impossible, None)
 
 
 def config_of(run):

@@ -15,7 +15,8 @@ import optim
 from data import Dataset, Facts
 from data.augment import Augment
 from trainer.rundir.errors import Refused
-from trainer.training.compiled import Recorded, accelerate
+from trainer.training.acceleration import accelerate
+from trainer.training.compiled import Recorded
 from trainer.training.loop import train_epoch
 from trainer.training.objectives import CrossEntropy
 

@@ -71,12 +71,22 @@ def without_filters(model: nn.Module, percents: Sequence[float], x: Tensor) -> I
         for name, readers in layers.items():
             following = [p for reader in readers for p in smaller.get_submodule(reader).parameters()]
             for F, own in filters_of(smaller.get_submodule(name)):
-                squares = [by_filter(w, F).square().sum((0, 2)) for w in own if w.ndim >= 2]
-                norms_F = functools.reduce(torch.add, squares).sqrt()
-                least = norms_F.topk(min(round(percent / 100 * F), F - 1), largest=False).indices
-                for p in [*own, *following]:
-                    by_filter(p, F)[:, least] = 0
+                zero_least(F, own, following, percent / 100)
         yield smaller
+
+
+def zero_least(F: int, own: Sequence[Tensor], following: Sequence[Tensor], share: float) -> None:
+    """Sets that share of a layer's F filters to zero, those of least l2 norm, but not the last one.
+
+    Args:
+        own: the layer's parameters.
+        following: those of norms that read the layer.
+    """
+    squares = [by_filter(w, F).square().sum((0, 2)) for w in own if w.ndim >= 2]
+    norms_F = functools.reduce(torch.add, squares).sqrt()
+    least = norms_F.topk(min(round(share * F), F - 1), largest=False).indices
+    for p in [*own, *following]:
+        by_filter(p, F)[:, least] = 0
 
 
 def filters_of(layer: nn.Module) -> list[tuple[int, Sequence[Tensor]]]:

@@ -236,15 +236,14 @@ def decoded(files: list[str], decode: Decoder, limits: tuple[float, float], inpu
     with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(files), AT_ONCE):
             some = list(pool.map(decode.look, files[start : start + AT_ONCE]))
-            for file, name, one in zip(files[start:], names[start:], some, strict=False):
-                if isinstance(one, Undecodable):
-                    inputs.unread.append(one_line(f"{file}: cannot be decoded ({one.why})"))
-                else:
-                    inputs.names.append(name)
-                    remarks.update(one.remarks)
-            whole = [one.array for one in some if not isinstance(one, Undecodable)]
+            of = list(zip(files[start:], names[start:], some, strict=False))
+            bad = [(file, one.why) for file, _, one in of if isinstance(one, Undecodable)]
+            inputs.unread += [one_line(f"{file}: cannot be decoded ({why})") for file, why in bad]
+            inputs.names += [name for _, name, one in of if not isinstance(one, Undecodable)]
+            whole = [one for one in some if not isinstance(one, Undecodable)]
+            remarks.update(remark for one in whole for remark in one.remarks)
             if whole:
-                x = np.stack(whole)
+                x = np.stack([one.array for one in whole])
                 own = (low, high) == (0, 2**decode.bits - 1)
                 yield x if own else (low + x * ((high - low) / (2**decode.bits - 1))).astype(np.float32)
     if not inputs.names:

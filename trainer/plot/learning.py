@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.plot import look
-from trainer.plot.curves import CROSS, Line, Look, draw_lines, run_line, set_axes
+from trainer.plot.curves import CROSS, Look, draw_lines, set_axes
 from trainer.plot.figures import rendered
+from trainer.plot.lines import Line, run_line
 from trainer.plot.values import higher_is_better, words
 
 if TYPE_CHECKING:

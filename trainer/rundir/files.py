@@ -74,10 +74,7 @@ def write_whole(
                 raise FileExistsError(errno.EEXIST, "is not a regular file")
             temporary.unlink(missing_ok=True)  # left by a kill, or a link
             with open(temporary, "x+b") as file:
-                if callable(content):
-                    content(file)
-                else:
-                    file.write(content)
+                content(file) if callable(content) else file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -85,14 +85,7 @@ class Planned:
 
     def next(self) -> Path | None:
         if self.elsewhere and time.monotonic() - self.looked > LOOK_ELSEWHERE_S:
-            self.looked = time.monotonic()
-            for path in list(self.elsewhere):
-                if (status := state(path)) != "running":
-                    self.elsewhere.remove(path)
-                    if status in (*OVER, *BAD):
-                        self.results[path] = status
-                    else:
-                        self.todo.append(path)
+            self.look_elsewhere()
         while self.todo:
             path = self.todo.popleft()
             status = state(path)
@@ -102,6 +95,17 @@ class Planned:
             self.running.add(path)
             return path
         return None
+
+    def look_elsewhere(self) -> None:
+        """Takes back the jobs that another process no longer runs."""
+        self.looked = time.monotonic()
+        states = {path: state(path) for path in self.elsewhere}
+        self.elsewhere = [path for path, status in states.items() if status == "running"]
+        for path, status in states.items():
+            if status in (*OVER, *BAD):
+                self.results[path] = status
+            elif status != "running":
+                self.todo.append(path)
 
     def ended(self, path: Path, status: str) -> bool:
         self.running.discard(path)
@@ -123,33 +127,9 @@ def conduct(queue: Queue, pool: Pool | Elsewhere, board: Board, *, fail_fast: bo
         fail_fast: whether a job that fails stops the others.
         after: called after each job.
     """
-    stopped: int | None = None  # a signal, or 0
     with StopRequest() as stop:
         try:
-            while True:
-                while stopped is None and pool.free and (path := queue.next()) is not None:
-                    pool.start(path)
-                show_begun(pool, board)
-                if not pool.busy and (stopped is not None or queue.over):
-                    break
-                found = pool.ended(TICK_S)
-                show_begun(pool, board)
-                for one in found:
-                    status = settle(one.path, one.code)
-                    if status == "interrupted" and one.code and stopped is None:  # not by us, and not by its clock
-                        status = "killed"
-                    again = queue.ended(one.path, status)
-                    board.ended(one.path, status, again)
-                    after()
-                    if fail_fast and status in BAD and not again and stopped is None:
-                        stopped = 0
-                        board.say("sweep.fail_fast=true: the other jobs are stopped")
-                        pool.tell(signal.SIGTERM)
-                board.refresh()
-                if stop.signum is not None and not stopped:
-                    stopped = stop.signum
-                    board.say("saving; Ctrl-C again kills the jobs")
-                    pool.tell(signal.SIGTERM)
+            stopped = run_jobs(queue, pool, board, stop, fail_fast, after)
         except KeyboardInterrupt:  # the second
             stopped = signal.SIGINT
             pool.tell(signal.SIGKILL)
@@ -164,6 +144,42 @@ def conduct(queue: Queue, pool: Pool | Elsewhere, board: Board, *, fail_fast: bo
     if stopped:
         return 128 + stopped
     return EXIT["failed"] if any(status in BAD for status in queue.results.values()) else 0
+
+
+def run_jobs(
+    queue: Queue,
+    pool: Pool | Elsewhere,
+    board: Board,
+    stop: StopRequest,
+    fail_fast: bool,
+    after: Callable[[], None],
+) -> int | None:
+    """Does what :func:`conduct` says; returns the signal that stopped it, 0 if a job that failed did, else None."""
+    stopped: int | None = None
+    while True:
+        while stopped is None and pool.free and (path := queue.next()) is not None:
+            pool.start(path)
+        show_begun(pool, board)
+        if not pool.busy and (stopped is not None or queue.over):
+            return stopped
+        found = pool.ended(TICK_S)
+        show_begun(pool, board)
+        for one in found:
+            status = settle(one.path, one.code)
+            if status == "interrupted" and one.code and stopped is None:  # not by us, and not by its clock
+                status = "killed"
+            again = queue.ended(one.path, status)
+            board.ended(one.path, status, again)
+            after()
+            if fail_fast and status in BAD and not again and stopped is None:
+                stopped = 0
+                board.say("sweep.fail_fast=true: the other jobs are stopped")
+                pool.tell(signal.SIGTERM)
+        board.refresh()
+        if stop.signum is not None and not stopped:
+            stopped = stop.signum
+            board.say("saving; Ctrl-C again kills the jobs")
+            pool.tell(signal.SIGTERM)
 
 
 def show_begun(pool: Pool | Elsewhere, board: Board) -> None:

@@ -76,23 +76,31 @@ class Plan:
             if content is None:
                 raise Refused(f"{shown(folder)}: holds no search ({SEARCH} is missing); give its command again")
             try:
-                check_call("", content, cls, ())
-                for node in content["dimensions"]:
-                    check_call("dimensions", node, Dimension, ())
-                for node in content["bases"]:
-                    check_call("bases", node, Base, ())
-                    for text in (node["config"], node["hydra"]):
-                        as_mapping(parse_yaml(text, "bases"), "bases")
-                dimensions = [Dimension.plain(node) for node in content["dimensions"]]
-                for dimension in dimensions:
-                    dimension.distribution()  # raises for ends in the wrong order, and the like
-                bases = [Base(**node) for node in content["bases"]]
-                plan = cls(**content | {"dimensions": dimensions, "bases": bases})
+                return cls.parsed(content)
             except (Refused, ValueError) as error:
                 raise Damaged(f"{folder / SEARCH}: not readable ({one_line(error)})") from error
         except Damaged as error:
             raise Damaged(f"{error}; remove it and give the search's command again: its runs stay") from error
-        return plan
+
+    @classmethod
+    def parsed(cls, content: dict[str, Any]) -> Plan:
+        """The plan that the file's content describes.
+
+        Raises:
+            Refused, ValueError: something in it is not what a search writes.
+        """
+        check_call("", content, cls, ())
+        for node in content["dimensions"]:
+            check_call("dimensions", node, Dimension, ())
+        for node in content["bases"]:
+            check_call("bases", node, Base, ())
+            for text in (node["config"], node["hydra"]):
+                as_mapping(parse_yaml(text, "bases"), "bases")
+        dimensions = [Dimension.plain(node) for node in content["dimensions"]]
+        for dimension in dimensions:
+            dimension.distribution()  # raises for ends in the wrong order, and the like
+        bases = [Base(**node) for node in content["bases"]]
+        return cls(**content | {"dimensions": dimensions, "bases": bases})
 
     def check_same(self, folder: Path, dimensions: list[Dimension], constants: list[str]) -> None:
         """Raises Refused where a command asks for another search than the one that the directory has."""

@@ -71,7 +71,7 @@ def assemble(
     import torch
 
     from trainer.cli.display import Silent, make_display
-    from trainer.training.compiled import accelerate
+    from trainer.training.acceleration import accelerate
     from trainer.training.device import set_threads
     from trainer.training.loggers import guarded
     from trainer.training.shared_norm import with_shared_statistics

@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 
 from data import Batch
 from trainer.rundir.errors import Refused, one_line
-from trainer.training.device import check_compiler, random_state, set_random_state
+from trainer.training.device import random_state, set_random_state
 from trainer.training.evaluation import added
 from trainer.training.objectives import Sums
 from trainer.training.step import move, take_step
@@ -38,7 +38,7 @@ class Recorded:
     """Takes a run's steps, from their recording where that is possible.
 
     Args:
-        t: a run for which :func:`why_not` knows no reason.
+        t: a run for which :func:`trainer.training.acceleration.why_not` knows no reason.
         compiled: the recording as one compiled graph (``torch.compile``).
         captured: what then runs as one CUDA graph.
     """
@@ -193,53 +193,6 @@ class Recorded:
             compile_alone(t, why)
         else:
             t.display.say(f"cuda_graph  not used: {why}")
-
-
-def accelerate(t: Training) -> None:
-    """Has a run take its steps from a recording, or compile its model alone, as its settings want it.
-
-    Raises:
-        ValueError: `name=value: …`: not on this device, or not with this run.
-    """
-    s, reason, on_gpu = t.settings, why_not(t), t.device.type == "cuda"
-    if s.cuda_graph is True and not on_gpu:
-        raise ValueError("cuda_graph=true: needs a CUDA device; use auto")
-    if s.cuda_graph is True and reason is not None:
-        raise ValueError(f"cuda_graph=true: {reason}; use auto")
-    captured = on_gpu and reason is None and (s.cuda_graph is True or (s.cuda_graph == "auto" and all_ours(t)))
-    if s.compile:
-        check_compiler(t.device)
-        torch._dynamo.reset()  # it counts its graphs by code: an earlier job's would leave this one none
-    if reason is None and (s.compile or captured):
-        t.recorded = Recorded(t, compiled=s.compile, captured=captured)
-    elif s.compile:
-        t.compiles_alone = reason
-
-
-def all_ours(t: Training) -> bool:
-    """Whether all parts are known to do the same in each step; somebody's own may count in Python, say."""
-    parts = (*t.model.modules(), t.objective, t.optimizer, t.schedule, t.dataset)
-    rooms = ("builtins", "data", "models", "optim", "torch", "torchvision", "trainer")  # the first of them: no schedule
-    return all(type(part).__module__.partition(".")[0] in rooms for part in parts)
-
-
-def why_not(t: Training) -> str | None:
-    """Why a run's steps cannot be recorded; None: they can."""
-    if t.world.size > 1:
-        return "several processes exchange gradients in it"
-    if t.scaler is not None:
-        return "fp16 looks at its gradients before it steps"
-    if hasattr(t.optimizer, "second_point"):
-        return f"{type(t.optimizer).__name__} takes gradients at two points"
-    if not getattr(t.optimizer, "recordable", True):
-        return f"{type(t.optimizer).__name__} takes its learning rate for a number"
-    if t.device.type == "cpu" and any(isinstance(module, nn.RNNBase) for module in t.model.modules()):
-        return "torch's recurrent layers are no operations that could be written down on a CPU"
-    if t.full_batches < t.settings.accumulate:
-        return "no step has batches of full size"
-    if t.watch is not None:
-        return "train.anomaly looks at each layer"
-    return None
 
 
 def compile_alone(t: Training, why: str) -> None:

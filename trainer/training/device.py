@@ -109,8 +109,8 @@ def switches(settings: TrainSettings, device: torch.device) -> Iterator[None]:
         try:
             if device.type == "cuda":
                 torch.set_float32_matmul_precision("high")
-                if settings.deterministic:
-                    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+            if device.type == "cuda" and settings.deterministic:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
             set_deterministic(settings.deterministic)
             yield
         finally:

@@ -26,7 +26,7 @@ from trainer.training.device import random_state, set_random_state, wait_for
 from trainer.training.evaluation import added, measure, predict_split, to_numbers
 from trainer.training.loggers import Predicted
 from trainer.training.profile import profiled
-from trainer.training.saving import keep_epoch, load_best, save_best, save_last
+from trainer.training.saving import keep_epoch, load_best, record, save_best, save_last
 from trainer.training.second_point import TwoPointSteps
 from trainer.training.state import Measuring, Stepper, Training
 from trainer.training.step import PlainSteps
@@ -50,21 +50,31 @@ def fit(t: Training) -> None:
         measure_untrained(t)
     with profiled(t) as profiler:
         while not t.over:
-            try:
-                with t.watch.looking() if t.watch else contextlib.nullcontext():
-                    train_epoch(t, profiler)
-                row, groups = measure_epoch(t)
-            except Interrupted:
-                with contextlib.suppress(Diverged):  # then the last good checkpoint stays, and a resume will find out
-                    save_within_epoch(t)
-                raise
-            except NotFinite as error:
-                raise Diverged(t.progress.epoch + 1, str(error)) from error
-            finish_epoch(t, row, groups)
+            finish_epoch(t, *train_and_measure(t, profiler))
     how: dict[str, Any] = {"status": "finished", "stopped": t.stopped, "test": measure_test(t)}
     how["seconds"] = round(t.seconds, 3)
     end_loggers(t, t.check, **how)
     record(t, **how)  # last: a run that is killed before does all of this again
+
+
+def train_and_measure(
+    t: Training, profiler: torch.profiler.profile | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What is left of one epoch, and what it came to; see :func:`measure_epoch`.
+
+    Raises:
+        Diverged, Interrupted: as of :func:`fit`.
+    """
+    try:
+        with t.watch.looking() if t.watch else contextlib.nullcontext():
+            train_epoch(t, profiler)
+        return measure_epoch(t)
+    except Interrupted:
+        with contextlib.suppress(Diverged):  # then the last good checkpoint stays, and a resume will find out
+            save_within_epoch(t)
+        raise
+    except NotFinite as error:
+        raise Diverged(t.progress.epoch + 1, str(error)) from error
 
 
 def measure_untrained(t: Training) -> None:
@@ -228,17 +238,6 @@ def show_pulse(t: Training) -> None:
     if time.perf_counter() - t.heartbeat_at > HEARTBEAT_S:
         record(t)
     t.pulse_at = time.perf_counter() + t.display.interval
-
-
-def record(t: Training, *, write: bool = True, **changes: Any) -> None:
-    """Brings the summary up to date, and its file."""
-    p = t.progress
-    now = {"epochs": p.epoch, "steps": p.step, "best": p.best, "final": p.final, "seconds": round(t.seconds, 3)}
-    if p.untrained is not None:
-        now["untrained"] = p.untrained
-    t.summary.update(write=write, **now | changes)
-    if write:
-        t.heartbeat_at = time.perf_counter()
 
 
 def save_within_epoch(t: Training) -> None:

@@ -78,8 +78,6 @@ def train(cfg: DictConfig, caller: Caller) -> int:
             try:
                 return start_or_resume(config, path, stop, world, caller, alone=alone)
             except (Interrupted, Lost, Refused) as error:
-                if isinstance(error, Refused) and world.size == 1:
-                    raise
                 return not_begun(error, path, world)
             finally:
                 if world.main:
@@ -125,9 +123,15 @@ def run_job(path: Path, judge_of: JudgeOf, asked: float = math.inf) -> int:
 
 
 def not_begun(error: Interrupted | Lost | Refused, path: Path, world: World) -> int:
-    """Says why a run does not train, or not any more, in one of its processes; returns the exit status."""
+    """Says why a run does not train, or not any more, in one of its processes; returns the exit status.
+
+    Raises:
+        Refused: as it came, where there is no other process.
+    """
     end = outcome(error)
     if isinstance(error, Refused):
+        if world.size == 1:
+            raise error
         return refuse(end.line, end.code) if world.first_to_say() else end.code
     summary = Summary.read(path)
     if world.main and summary.data.get("status") == "running":  # a process that was killed left it so
@@ -232,7 +236,8 @@ def train_to_end(t: Training, alone: bool, raises: bool = False) -> int:
     Args:
         raises: as of :class:`Caller`.
     """
-    from trainer.training.loop import fit, record
+    from trainer.training.loop import fit
+    from trainer.training.saving import record
 
     facts: dict[str, Any] = {"versions": versions(), "git": git_facts(), "process": process_facts()}
     better = list(t.objective.higher_is_better)
@@ -255,7 +260,8 @@ def end_of(t: Training, error: BaseException, raises: bool) -> int:
         Refused: a person's mistake, or a disk that is full.
         BaseException: what it was, if that `raises`.
     """
-    from trainer.training.loop import end_loggers, record
+    from trainer.training.loop import end_loggers
+    from trainer.training.saving import record
 
     end, p, say = outcome(error), t.progress, t.display.say
     t.display.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,14 @@ def describe_best(path: Path) -> str:
     except Refused:
         return "there is no whole best.pt either; delete both to start the run again"
     return f"best.pt is whole (epoch {best['epoch']}); delete last.pt to start the run again from step 0"
+
+
+def record(t: Training, *, write: bool = True, **changes: Any) -> None:
+    """Brings the summary up to date, and its file."""
+    p = t.progress
+    now = {"epochs": p.epoch, "steps": p.step, "best": p.best, "final": p.final, "seconds": round(t.seconds, 3)}
+    if p.untrained is not None:
+        now["untrained"] = p.untrained
+    t.summary.update(write=write, **now | changes)
+    if write:
+        t.heartbeat_at = time.perf_counter()
