@@ -80,6 +80,7 @@ def test_what_a_run_leaves_behind(cli, tmp_path):
     ]
     assert (s["status"], s["epochs"], s["steps"], s["error"]) == ("finished", 3, 123, None)
     assert s["final"] == frame.iloc[-1].to_dict()
+    assert s["higher_is_better"] == ["accuracy", "top5", "balanced_accuracy", "f1"]
     i = frame["val/loss"].idxmin()
     assert s["best"] == {"metric": "val/loss", "value": frame["val/loss"][i], "epoch": i + 1, "mode": "min"}
     assert set(s["test"]) == {"loss", "accuracy", "balanced_accuracy", "f1"}

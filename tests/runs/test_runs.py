@@ -170,6 +170,8 @@ def test_which_direction_is_better(tmp_path):
     ]
     record.best["mode"] = "max"
     assert metric_direction("val/loss", record) == "max"
+    record.summary["higher_is_better"] = ["iou"]  # an objective of one's own
+    assert [metric_direction(n, record) for n in ("val/iou", "val/rmse")] == ["max", "min"]
 
 
 def test_states(tmp_path):

@@ -24,7 +24,7 @@ from trainer.training.best import decide
 from trainer.training.compiled import compile_alone
 from trainer.training.device import random_state, set_random_state, wait_for
 from trainer.training.evaluation import added, measure, predict_split, to_numbers
-from trainer.training.loggers import Predicted
+from trainer.training.loggers import Predicted, Row
 from trainer.training.profile import profiled
 from trainer.training.saving import keep_epoch, load_best, record, save_best, save_last
 from trainer.training.second_point import TwoPointSteps
@@ -57,9 +57,7 @@ def fit(t: Training) -> None:
     record(t, **how)  # last: a run that is killed before does all of this again
 
 
-def train_and_measure(
-    t: Training, profiler: torch.profiler.profile | None
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def train_and_measure(t: Training, profiler: torch.profiler.profile | None) -> tuple[Row, list[Row]]:
     """What is left of one epoch, and what it came to; see :func:`measure_epoch`.
 
     Raises:
@@ -137,7 +135,7 @@ def stepper_of(t: Training) -> Stepper:
     return TwoPointSteps(t) if hasattr(t.optimizer, "second_point") else PlainSteps(t)
 
 
-def measure_epoch(t: Training) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def measure_epoch(t: Training) -> tuple[Row, list[Row]]:
     """The row of numbers of the epoch just trained, and rows of the optimizer's own for each parameter.
 
     The one place where the host waits for the metrics.
