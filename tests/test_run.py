@@ -62,21 +62,8 @@ def test_what_a_run_leaves_behind(cli, tmp_path):
 
     s = summary(run)
     assert list(s) == [
-        *(
-            "status",
-            "stopped",
-            "epochs",
-            "steps",
-            "best",
-            "final",
-            "test",
-            "parameters",
-            "seconds",
-            "device",
-            "threads",
-            "seed",
-        ),
-        *("versions", "git", "process", "error"),
+        *("status", "stopped", "epochs", "steps", "best", "final", "test", "parameters", "seconds"),
+        *("higher_is_better", "device", "threads", "seed", "versions", "git", "process", "error"),
     ]
     assert (s["status"], s["epochs"], s["steps"], s["error"]) == ("finished", 3, 123, None)
     assert s["final"] == frame.iloc[-1].to_dict()
