@@ -263,7 +263,7 @@ def test_best_and_last_are_not_taken_for_each_other(cli, copied, tmp_path):
     last.write_bytes(best.read_bytes())
     code, text = cli("train.resume=a", "train.epochs=3")
     assert code == 2
-    assert f"{last.relative_to(tmp_path)}: holds what belongs into best.pt" in text
+    assert f"{last.relative_to(tmp_path)}: holds the content of best.pt" in text
     last.write_bytes(kept)
 
     state = torch.load(last, weights_only=True)

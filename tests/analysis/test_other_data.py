@@ -62,7 +62,7 @@ def test_other_data_are_noticed(run_evaluate, cli, table, tmp_path, what, words)
     copy = shutil.copytree(run, tmp_path / "copy")
     code, text = cli(f"train.resume={copy}", "train.epochs=2", f"data.path={tmp_path / 'flats.csv'}")
     assert code == 2
-    assert f"the data are not those that the run began with ({words}" in text
+    assert f"the data changed since the run began ({words}" in text
 
 
 def test_data_that_moved_are_the_same(run_evaluate, table, tmp_path):

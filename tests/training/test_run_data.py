@@ -32,7 +32,7 @@ def test_a_run_whose_data_have_changed_is_not_resumed(cli, tmp_path):
     table.write_text("\n".join(["a,b,y", *lines, "60,3,20.5"]))
     code, text = cli("train.resume=run", "train.epochs=2")
     assert code == 2
-    assert "table: the data are not those that the run began with (sizes was" in text
+    assert "table: the data changed since the run began (sizes was" in text
     table.write_text("\n".join(["a,b,y", *lines]).replace("0,0,0.0", "900,0,0.0"))
     code, text = cli("train.resume=run", "train.epochs=2")
     assert code == 2

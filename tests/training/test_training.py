@@ -176,7 +176,7 @@ def test_an_anomaly_says_which_layer_and_step(cli, tmp_path):
 def test_compiling_needs_a_compiler(cli, tmp_path):
     code, text = cli("train.compile=true", "train.device=cpu", env={"PATH": str(tmp_path), "CXX": ""})
     assert code == 2
-    assert text == "conga: train.compile=true: needs a C++ compiler, such as g++, and finds none\n"
+    assert text == "conga: train.compile=true: needs a C++ compiler, such as g++; none found\n"
 
 
 def test_switches_are_put_back():

@@ -1,1 +1,1 @@
-"""A run is assembled, trained, saved and gone on with; the one room that trains."""
+"""Training: a run is assembled, trained, saved and resumed here, and nowhere else."""

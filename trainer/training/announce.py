@@ -1,4 +1,4 @@
-"""What a run says before its first epoch, and at its end. Does not import torch: ``--help`` imports it."""
+"""The lines of a run before its first epoch and at its end. Does not import torch: ``--help`` imports it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ UNLOCKED = "this file system has no locks: a second process in this directory wo
 
 
 def announce(t: Training, alone: bool) -> None:
-    """The lines before the first epoch: what is trained, on what, how and where.
+    """Prints the lines before the first epoch: data, model, optimizer, sets, device.
 
     Args:
-        alone: whether another process that trains there would be noticed.
+        alone: whether a lock keeps other processes out of the directory.
     """
     from models.size import layer_sizes
 
@@ -84,7 +84,7 @@ def model_name(t: Training) -> str:
 
 
 def table(held: list[Held]) -> list[str]:
-    """Lines of (parameter, shape, set, radius, diameter); none where no set holds anything."""
+    """Lines of (parameter, shape, set, radius, diameter); [] if no set holds a parameter."""
     if all(h.constraint is None for h in held):
         return []
     rows = [("parameter", "shape", "set", "radius", "diameter")]
@@ -102,17 +102,17 @@ def table(held: list[Held]) -> list[str]:
 
 
 def named(constraint: ConstraintSet) -> str:
-    """The set with its scalars besides the size."""
+    """The set with its scalars except the size."""
     plain = constraint.plain()
     scalars = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in plain.items() if k not in HIDDEN]
     return " ".join([plain["set"], *scalars])
 
 
-HIDDEN = ("set", "radius", "method")  # in the table: in a column of their own, or of no interest there
+HIDDEN = ("set", "radius", "method")  # in columns of their own, or not shown
 
 
 def closing_facts(path: Path, data: dict[str, Any]) -> dict[str, str]:
-    """What the table at the end says."""
+    """The rows of the table at the end."""
     best, test = data["best"], data["test"]
     return {
         "status": data["status"] + (f" ({data['stopped']})" if data.get("stopped") else ""),
@@ -125,7 +125,7 @@ def closing_facts(path: Path, data: dict[str, Any]) -> dict[str, str]:
 
 
 def best_epoch(best: dict[str, Any]) -> str:
-    """The best epoch, by what, or why it is that one."""
+    """The best epoch with its metric, or the reason why it is the best."""
     if "note" in best:
         return f"epoch {best['epoch']} ({best['note']})"
     return f"{best['metric']} {number(best['value'])} in epoch {best['epoch']}"

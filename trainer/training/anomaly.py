@@ -1,7 +1,7 @@
 """``train.anomaly=true``: which layer made the first NaN or infinity, in which step.
 
-Each layer's output is looked at as it appears, then the gradients, then the weights after the step. The host waits for
-the device each time: for a run that is to be understood, not for one that is to be fast.
+It checks each layer's output, then the gradients, then the weights after the step. The host waits for the device each
+time, so it is slow.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ class NotFinite(Exception):
 
 
 class Watch:
-    """Looks at what every layer of a model makes.
+    """Checks the output of every layer of a model.
 
     Args:
-        model: its innermost modules are watched, in the order in which they compute.
-        gradients: whether to look at gradients, too; those of fp16 overflow by design.
+        model: its innermost modules are checked, in the order of the forward pass.
+        gradients: whether to check gradients, too; those of fp16 overflow by design.
     """
 
     def __init__(self, model: nn.Module, *, gradients: bool = True):
         self.model, self.gradients = model, gradients
-        self.step = 1  # the one under way
+        self.step = 1  # the current one
         self.used: dict[str, int] = {}  # layer -> its place in the order of the first forward pass
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
-        """While entered, every layer's output is looked at."""
+        """Inside, every layer's output is checked."""
         leaves = [(n, m) for n, m in self.model.named_modules() if not any(True for _ in m.children())]
         hooks = [module.register_forward_hook(self._hook(name, module)) for name, module in leaves]
         try:
@@ -55,30 +55,32 @@ class Watch:
         return look
 
     def check_loss(self, loss: Tensor) -> None:
-        """After a forward pass.
+        """Checks the loss after a forward pass.
 
         Raises:
-            NotFinite: the loss is none, though every output was.
+            NotFinite: the loss is NaN or infinite although every output was finite.
         """
         if not finite(loss.detach()):
-            raise NotFinite(f"the loss is NaN or infinite, of outputs that are finite, step {self.step}")
+            raise NotFinite(f"the loss is NaN or infinite although all outputs are finite, step {self.step}")
 
     def check_gradients(self) -> None:
-        """After a backward pass: the layer nearest to the loss whose gradient is not finite is the first.
+        """Checks the gradients after a backward pass, from the layer nearest to the loss.
 
         Raises:
-            NotFinite: there is one.
+            NotFinite: a gradient is NaN or infinite.
         """
         bad = [name for name, p in self.model.named_parameters() if p.grad is not None and not finite(p.grad)]
         if bad and self.gradients:
             first = max(bad, key=lambda name: self.used.get(name.rpartition(".")[0], -1))
-            raise NotFinite(f"the gradient of {first} is NaN or infinite, the first on the way back, step {self.step}")
+            raise NotFinite(
+                f"the gradient of {first} is NaN or infinite, the first in the backward pass, step {self.step}"
+            )
 
     def check_weights(self) -> None:
-        """After an optimizer's step.
+        """Checks the weights after an optimizer's step.
 
         Raises:
-            NotFinite: it made a weight NaN or infinite.
+            NotFinite: a weight is NaN or infinite.
         """
         for name, p in self.model.named_parameters():
             if not finite(p.detach()):
@@ -86,7 +88,7 @@ class Watch:
 
 
 def finite(x: Tensor) -> bool:
-    """Whether no entry is NaN or infinite; whole numbers are."""
+    """Whether all entries are finite; integers always are."""
     return not x.is_floating_point() or bool(torch.isfinite(x).all())
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trainer.training.settings import TrainSettings
     from trainer.training.state import Training
 
-# Arguments that the runner adds to what the YAML says: of assemble(), and of each group's constructor.
+# Arguments that the runner adds to those of the YAML: of assemble(), and of each group's constructor.
 GIVEN = {
     "": ("frozen", "path", "summary", "stop", "world", "show", "kept"),
     "model": ("input_shape", "num_outputs"),
@@ -59,11 +59,11 @@ def assemble(
     show: type[Display] | None = None,
     kept: dict[str, Any] | None = None,
 ) -> Training:
-    """Builds every part of a run. Its arguments are the configuration's root keys, and what a run has besides.
+    """Builds all parts of a run. The arguments are the configuration's root keys, and other facts of the run.
 
     Args:
         show: the display; None chooses one for the screen.
-        kept: the dataset of the call before, and afterwards of this one.
+        kept: a cache for the dataset: that of the last call.
 
     Raises:
         Refused: a constructor does not take a value, or two parts do not fit.
@@ -122,7 +122,7 @@ def assemble(
 
 
 class Place(NamedTuple):
-    """Where and in what form tensors are; `dtype` None is float32."""
+    """Device and format of a run's tensors; `dtype` None is float32."""
 
     device: torch.device
     dtype: torch.dtype | None
@@ -130,10 +130,10 @@ class Place(NamedTuple):
 
 
 def place_of(settings: TrainSettings, summary: Summary, world: World) -> Place:
-    """Where a run trains; one that goes on stays where it was if it may.
+    """The device and format of a run's tensors; a resumed run stays on its device if possible.
 
     Raises:
-        Refused: no such device.
+        Refused: the device does not exist.
     """
     import torch
 
@@ -147,10 +147,10 @@ def place_of(settings: TrainSettings, summary: Summary, world: World) -> Place:
 
 
 def dataset_of(source: Any, data: dict, place: Place, kept: dict[str, Any], stop: StopRequest) -> Dataset:
-    """The dataset that `source` reads.
+    """The dataset of `source`.
 
     Args:
-        kept: that of the call before, and afterwards of this one.
+        kept: a cache for the dataset: that of the last call.
 
     Raises:
         Refused: it cannot be read.
@@ -161,7 +161,7 @@ def dataset_of(source: Any, data: dict, place: Place, kept: dict[str, Any], stop
     if key not in kept:
         with refusing("data"), loading_progress(stop.check) as progress:
             dataset = source.load(progress).to(place.device, place.dtype, channels_last=place.channels_last)
-        kept.clear()  # of several, the last: each takes memory
+        kept.clear()  # only the last one: each takes memory
         kept[key] = dataset
     return kept[key]
 
@@ -169,7 +169,7 @@ def dataset_of(source: Any, data: dict, place: Place, kept: dict[str, Any], stop
 def network_of(
     model: dict, dataset: Dataset, objective: Any, settings: TrainSettings, place: Place, seed: int, world: World
 ) -> nn.Module:
-    """The model, its weights drawn by the seed, where the run trains."""
+    """The model with weights drawn by the seed, on the run's device."""
     import torch
 
     facts = dataset.facts
@@ -181,7 +181,7 @@ def network_of(
 
 
 def note_norms(network: nn.Module, model: dict, dataset: Dataset) -> None:
-    """Keeps the expected norms of the weights as drawn, of which `constraint.init_factor` is a multiple."""
+    """Records the expected norms of the initial weights; `constraint.init_factor` is a multiple of them."""
     from optim import note_initial_norms
 
     shapes = {"input_shape": dataset.facts.input_shape, "num_outputs": dataset.facts.num_outputs}
@@ -189,15 +189,15 @@ def note_norms(network: nn.Module, model: dict, dataset: Dataset) -> None:
 
 
 def optimizer_of(optim: dict, constraint: Any, trainable: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-    """The optimizer of the trainable parameters, over the constraint if there is one."""
+    """The optimizer of the trainable parameters, over the constraint if any."""
     if constraint is not None:
-        with refusing("constraint"):  # first, so that what does not fit a parameter names the right group
+        with refusing("constraint"):  # first, so that an error about a parameter names the right group
             constraint.assign(*zip(*trainable, strict=True))
     return build("optim", optim, params=trainable, constraint=constraint)
 
 
 def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: TrainSettings, world: World) -> None:
-    """Raises Refused where batches are too small for model or processes, or labels of no use for the objective."""
+    """Raises Refused if batches are too small for model or processes, or the objective cannot use mixed labels."""
     from models.size import trains_on_one
 
     size, n = dataset.batch_size, dataset.facts.sizes["train"]
@@ -221,7 +221,7 @@ def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: Trai
 
 
 def refuse_second_point(optimizer: Any, objective: Any, settings: TrainSettings) -> None:
-    """Raises Refused for what methods of two gradients cannot be combined with."""
+    """Raises Refused for settings that a method with two gradients cannot use."""
     name = type(optimizer).__name__
     if settings.clip_norm is not None:
         raise Refused(
@@ -234,16 +234,16 @@ def refuse_second_point(optimizer: Any, objective: Any, settings: TrainSettings)
 
 
 def build(group: str, node: dict, **given: Any) -> Any:
-    """What the node's `_target_` makes of its keys and of `given`; None for a null target.
+    """Calls the node's `_target_` with its keys and `given`; None for a null target.
 
     Raises:
-        Refused: there is no target, or it does not take a value.
+        Refused: the target is missing, or does not take a value.
     """
     if "_target_" not in node:
         raise Refused(f"{group}._target_: missing; must be the name of a class or a function")
     if node["_target_"] is None:
         return None
-    # Partial, then called here: Hydra would copy `given` into a config, and wrap what the constructor raises.
+    # A partial, called here: Hydra would copy `given` into a config, and wrap the constructor's errors.
     make = hydra.utils.instantiate(node, _partial_=True, _convert_="all", _recursive_=False)
     with refusing(group):
         return make(**given)
@@ -254,10 +254,10 @@ def refusing(group: str) -> Iterator[None]:
     """Turns a ValueError `name=value: …` from a part of `group` into a refusal that names the whole key."""
     try:
         yield
-    except OSError as error:  # a file that is read: the usual hint where to write would mislead
+    except OSError as error:  # about reading a file: the usual hint about writing would mislead
         text = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
         raise Refused(f"{group}: {text}") from error
-    except (MemoryError, OverflowError, RuntimeError) as error:  # torch says so by its words only
+    except (MemoryError, OverflowError, RuntimeError) as error:  # torch has no type for it
         words = ("allocate", "Storage size", "out of memory", "overflow")
         if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
             raise
@@ -265,7 +265,7 @@ def refusing(group: str) -> Iterator[None]:
     except ValueError as error:
         text = one_line(error)
         name = text.partition("=")[0]
-        given = name in GIVEN.get(group, ())  # no key of its own: it came from another choice
+        given = name in GIVEN.get(group, ())  # an argument of the runner, from another choice
         if given and HydraConfig.initialized():
             choices = HydraConfig.get().runtime.choices
             pair = f"{group}={choices[group]}" + (f" data={choices['data']}" if group in ("model", "objective") else "")

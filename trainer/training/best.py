@@ -1,7 +1,7 @@
-"""What an epoch's numbers decide: whether it is the best so far, early stopping, ``schedule=plateau``, pruning.
+"""Decisions after an epoch: whether it is the best so far, early stopping, ``schedule=plateau``, pruning.
 
-What is no number counts as not evaluated: all of these wait for one. A run whose monitor never was a number takes its
-last epoch for the best. Run: ``python -m trainer data=breast_cancer train.monitor=val/auroc``
+NaN counts as not evaluated: all of these wait for a number. A run whose monitor never was a number takes its last epoch
+as the best. Run: ``python -m trainer data=breast_cancer train.monitor=val/auroc``
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def decide(t: Training, row: dict[str, Any]) -> bool:
-    """Takes the row of the epoch that was just finished; returns whether its number is the best so far."""
+    """Decides by the row of the finished epoch; returns whether it is the best so far."""
     p, early = t.progress, t.settings.early_stopping
     say_what_is_none(t, row)
     known = {k: v for k, v in row.items() if not math.isnan(v)}
@@ -31,7 +31,7 @@ def decide(t: Training, row: dict[str, Any]) -> bool:
 
 
 def choose_best(t: Training, row: dict[str, Any], known: dict[str, Any]) -> bool:
-    """Brings ``progress.best`` up to date: the best number; until there is one, the last epoch."""
+    """Updates ``progress.best``: the best number, or the last epoch until there is one."""
     p = t.progress
     best = {"metric": t.monitor, "value": math.nan, "epoch": p.epoch, "mode": "max" if t.maximize else "min"}
     if t.monitor in known and (p.best is None or better(known[t.monitor], p.best["value"], t.maximize)):
@@ -43,14 +43,14 @@ def choose_best(t: Training, row: dict[str, Any], known: dict[str, Any]) -> bool
 
 
 def better(value: float, than: float, maximize: bool, by: float = 0.0) -> bool:
-    """Whether a number is better than another, by more than `by`; what is a number is better than NaN."""
+    """Whether a number is better than another by more than `by`; any number is better than NaN."""
     if math.isnan(than):
         return not math.isnan(value)
     return value > than + by if maximize else value < than - by
 
 
 def say_what_is_none(t: Training, row: dict[str, Any]) -> None:
-    """One line, once a run, for each column that something goes by and that is no number; with the reason, if known."""
+    """Prints a line, once per run, for each column that a decision needs and that is NaN; with the reason if known."""
     p, stops = t.progress, t.settings.early_stopping.patience is not None
     for column in dict.fromkeys([t.monitor, *([t.stopper] if stops else [])]):
         if column in p.undefined or not math.isnan(row.get(column, 0.0)):

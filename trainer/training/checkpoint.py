@@ -1,7 +1,7 @@
 """Checkpoints: tensors and plain data in one dict, written whole, checked and never unpickled when read.
 
-last.pt  everything a run needs to go on, bit for bit
-best.pt  the model and the facts of its dataset, for whoever uses the model
+last.pt  everything that a resume needs, bit for bit
+best.pt  the model and the facts of its dataset, for use of the model
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def save(path: Path, kind: str, state: dict[str, Any], *, settle: bool = True) -
         settle: as of :func:`trainer.rundir.files.write_whole`.
 
     Raises:
-        OSError: the disk refuses; what was at `path` stays.
+        OSError: the disk is full or fails; the old file stays.
     """
 
     def write(file: BinaryIO) -> None:
         sink = Sink(file)
         try:
-            torch.save({"format": FORMAT, "kind": kind, **state}, cast(BinaryIO, sink))  # which is written to only
+            torch.save({"format": FORMAT, "kind": kind, **state}, cast(BinaryIO, sink))  # which is only written to
         finally:
             if sink.error:
                 raise sink.error from None
@@ -49,7 +49,7 @@ def save(path: Path, kind: str, state: dict[str, Any], *, settle: bool = True) -
 
 
 class Sink:
-    """A file for torch.save, which makes RuntimeErrors without a reason of what a write raises; here it is kept."""
+    """A file for torch.save that keeps the error of a write; torch.save loses its reason."""
 
     def __init__(self, file: BinaryIO):
         self.file = file
@@ -64,14 +64,14 @@ class Sink:
             raise
 
     def flush(self) -> None:
-        """Nothing: whoever opened the file flushes it."""
+        """Does nothing: the opener of the file flushes it."""
 
 
 def load(path: Path, kind: str, device: torch.device | str) -> dict[str, Any]:
     """The state in `path`, its tensors on `device`.
 
     Raises:
-        Refused: missing, damaged (every byte is checked before torch sees the file), or no checkpoint of ours.
+        Refused: it is missing, damaged (every byte is checked before torch sees the file), or no checkpoint of conga.
     """
     try:
         with opened(path) as file:
@@ -81,20 +81,20 @@ def load(path: Path, kind: str, device: torch.device | str) -> dict[str, Any]:
         raise Refused(f"{path}: no such checkpoint") from None
     except Damaged:  # a pipe, a device, a folder
         raise
-    except Exception as error:  # damage surfaces as a dozen types, from zipfile's and torch's to KeyError
+    except Exception as error:  # damage raises a dozen types, from zipfile's and torch's to KeyError
         raise Refused(f"{path}: not a readable checkpoint ({one_line(error)})") from error
     if not isinstance(state, dict) or state.get("format") not in (FORMAT, UNSEALED):
-        raise Refused(f"{path}: a PyTorch file, but not a checkpoint of this program ({FORMAT})")
+        raise Refused(f"{path}: a PyTorch file, but not a checkpoint of conga ({FORMAT})")
     if state["format"] == FORMAT and not sealed:
         raise Refused(f"{path}: not a readable checkpoint (its last bytes are damaged)")
     if state.get("kind") != kind:
-        raise Refused(f"{path}: holds what belongs into {state.get('kind')}.pt")
+        raise Refused(f"{path}: holds the content of {state.get('kind')}.pt")
     check_parts(path, state)
     return state | {"config": up_to_date(state["config"])}
 
 
 def notes(state: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a checkpoint of an earlier version lacks, to be said where it is read."""
+    """Notes about what a checkpoint of an earlier version lacks."""
     lacks = []
     if state["format"] == UNSEALED:
         lacks.append("a seal: its tensors are checked, its headers are not")
@@ -104,10 +104,10 @@ def notes(state: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def other_run(state: Mapping[str, Any], config: Mapping[str, Any], summary: Mapping[str, Any]) -> str | None:
-    """What in a checkpoint cannot be of the run with this configuration and summary, in words.
+    """What in a checkpoint contradicts the run's configuration or summary, in words; None if nothing.
 
     Args:
-        summary: read before the checkpoint, which may so be ahead of it, as it is after a kill.
+        summary: read before the checkpoint, which may be newer, as after a kill.
     """
     if other := configuration.difference(config, state["config"]):
         return other
@@ -123,7 +123,7 @@ def other_run(state: Mapping[str, Any], config: Mapping[str, Any], summary: Mapp
     return configuration.difference(finite({key: (mine or {}).get(key) for key in shared}), shared, name)
 
 
-# What a checkpoint holds at least, by dotted keys.
+# Dotted keys that every checkpoint has.
 ALWAYS: dict[str, Any] = {"config": dict, "facts": dict, "model": dict}
 BEST = {"metric": str, "value": float | int, "epoch": int}
 PARTS: dict[str, dict[str, Any]] = {
@@ -136,7 +136,7 @@ PARTS: dict[str, dict[str, Any]] = {
 
 
 def check_parts(path: Path, state: dict[str, Any]) -> None:
-    """Raises Refused where a file that is whole lacks something: it was not a run that wrote it."""
+    """Raises Refused if a whole file lacks a key: something other than a run wrote it."""
     for key, kind in PARTS[state["kind"]].items():
         outer, _, inner = key.rpartition(".")
         node = state[outer] if outer else state
@@ -146,7 +146,7 @@ def check_parts(path: Path, state: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def fitting(path: Path) -> Iterator[None]:
-    """Raises Refused where what a checkpoint holds does not fit what takes it up."""
+    """Raises Refused if the content of a checkpoint does not fit the run."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -158,14 +158,14 @@ def fitting(path: Path) -> Iterator[None]:
 
 
 def changed_fact(before: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """What is different about the data than when the run began, in words; statistics may differ by rounding.
+    """What changed in the data since the run began, in words; statistics may differ by rounding.
 
-    The fingerprint tells most, and is asked once sizes and shapes agree.
+    The fingerprint says most, and is compared after sizes and shapes.
     """
     skipped = {"notes"}
-    if before.get("fingerprint") and now.get("fingerprint"):  # then a file may be called otherwise
+    if before.get("fingerprint") and now.get("fingerprint"):  # then a file may have another name
         skipped |= {"name"}
-    ordered = sorted(now, key=lambda key: isinstance(now[key], torch.Tensor))  # statistics last: they say least
+    ordered = sorted(now, key=lambda key: isinstance(now[key], torch.Tensor))  # statistics say least: last
     for key in ordered:
         value, old = now[key], before.get(key)
         if key in skipped or (key in LATER and old is None):

@@ -2,7 +2,7 @@
 
 Run: ``python -m trainer data=apartments model=linear && python -m trainer plot outputs --y coefficient/size_sqm``
 
-A model that is an affine map says so itself, by a method ``affine()`` that returns its weight (K, D) and bias (K,).
+An affine model has a method ``affine()`` that returns its weight (K, D) and bias (K,).
 
 Shapes: D inputs, K targets.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from data import Facts
 
-MOST = 8  # coefficients of a model; of more, nobody reads the numbers
+MOST = 8  # coefficients of a model that are logged
 PREFIX = "coefficient/"
 
 
@@ -30,9 +30,9 @@ class Affine(Protocol):
 
 
 def columns(model: nn.Module, facts: Facts) -> list[str]:
-    """``coefficient/INPUT`` for each input and ``coefficient/intercept``; of several targets, those of each.
+    """``coefficient/INPUT`` for each input and ``coefficient/intercept``; with several targets, those of each.
 
-    None of a model that is no affine map, or one of many inputs, nor where no numbers are predicted.
+    [] for a model that is no affine map or has many inputs, and for other tasks than regression.
     """
     if not isinstance(model, Affine) or facts.task != "regression" or len(facts.input_shape) != 1:
         return []
@@ -44,12 +44,12 @@ def columns(model: nn.Module, facts: Facts) -> list[str]:
 
 
 def input_names(facts: Facts) -> tuple[str, ...]:
-    """Of the columns of a table."""
+    """The names of the columns of a table."""
     return facts.column_names or tuple(f"x{i}" for i in range(facts.input_shape[0]))
 
 
 def values(model: nn.Module, facts: Facts) -> dict[str, float]:
-    """Each of the :func:`columns`, with its number."""
+    """The value of each of the :func:`columns`."""
     names = columns(model, facts)
     if not names or not isinstance(model, Affine):
         return {}
@@ -73,7 +73,7 @@ def in_own_units(weight_KD: Tensor, bias_K: Tensor, facts: Facts) -> np.ndarray:
 
 
 def least_squares(x_ND: np.ndarray, y_NK: np.ndarray, weights_N: np.ndarray | None = None) -> np.ndarray | None:
-    """(K, D + 1) coefficients that minimize the (weighted) sum of squared errors; None where they are not unique."""
+    """(K, D + 1) coefficients that minimize the (weighted) sum of squared errors; None if they are not unique."""
     root_N1 = np.ones((len(x_ND), 1)) if weights_N is None else np.sqrt(weights_N)[:, None]
     inputs = root_N1 * np.column_stack([x_ND, np.ones(len(x_ND))])
     solution, _, rank, _ = np.linalg.lstsq(inputs, root_N1 * y_NK, rcond=None)

@@ -1,12 +1,11 @@
-"""A step written down once as a list of torch's operations, and done again as one compiled or one CUDA graph.
+"""A step recorded once as torch operations, and repeated as one compiled graph or one CUDA graph.
 
-The fast path of ``train.compile`` and ``train.cuda_graph``. What is recorded is what ``step.move`` does for
-batches of full size: samples by index, forward, backward, update, sums of metrics. Python runs while it is recorded and
-never again, so that what it decides there must not change from step to step. Whatever may change is a tensor of the
-recording: the samples, the learning rates, the sums.
+This is the fast path of ``train.compile`` and ``train.cuda_graph``. It records ``step.move`` for batches of full size:
+samples by index, forward, backward, update, sums of metrics. Python runs only during the recording, so its decisions
+must not change from step to step. Everything that may change is a tensor: the samples, the learning rates, the sums.
 
-Other steps go the plain way, and a resumed run takes the same ones: the first of a run, in which optimizers make their
-state; smaller batches, at the end of an epoch; steps in which an optimizer measures.
+Some steps stay plain, the same ones in a resumed run: the first step of a run, in which optimizers make their state;
+smaller batches at the end of an epoch; steps in which an optimizer measures.
 """
 
 from __future__ import annotations
@@ -29,26 +28,26 @@ from trainer.training.step import move, take_step
 if TYPE_CHECKING:
     from trainer.training.state import Training
 
-TRIAL = 1e-2  # the learning rate at which a recording is compared with the plain step: a warm-up's would hide it
-CLOSE, TINY = 1e-2, 1e-5  # of a step's length, and of the parameters' norm: what rounding may change
-WARM_UP = 3  # calls before a capture, in which libraries choose algorithms and make workspaces: torch's own advice
+TRIAL = 1e-2  # the learning rate for comparing a recording with the plain step; a warm-up's would be too small
+CLOSE, TINY = 1e-2, 1e-5  # rounding tolerance: share of a step's length and of the parameters' norm
+WARM_UP = 3  # calls before a capture, in which libraries choose algorithms and workspaces (torch's advice)
 
 
 class Recorded:
-    """Takes a run's steps, from their recording where that is possible.
+    """Takes a run's steps, from their recording if possible.
 
     Args:
         t: a run for which :func:`trainer.training.acceleration.why_not` knows no reason.
         compiled: the recording as one compiled graph (``torch.compile``).
-        captured: what then runs as one CUDA graph.
+        captured: the (compiled) recording as one CUDA graph.
     """
 
     def __init__(self, t: Training, *, compiled: bool, captured: bool):
         self.t, self.compiled, self.captured = t, compiled, captured
-        self.indexed = t.dataset.takes_index  # then the samples are taken within the recording
+        self.indexed = t.dataset.takes_index  # then the recording takes the samples
         like = {"dtype": t.parameters[0].dtype, "device": t.device}
         self.rates = [torch.tensor(g["lr"], **like) for g in t.optimizer.param_groups]
-        self.written: list[float | None] = [None] * len(self.rates)  # what stands in `rates`
+        self.written: list[float | None] = [None] * len(self.rates)  # the numbers in `rates`
         self.options: list[dict[str, Any]] = []  # of the optimizer's groups, besides
         self.numbers: Sums = {}  # sums that are the same for every batch of full size
         self.totals: dict[str, Tensor] = {}  # of the epoch, added up within the recording
@@ -56,13 +55,13 @@ class Recorded:
         self.failed = False
 
     def inputs(self, parts: list[Tensor], start: int) -> Iterator[Batch]:
-        """What a step is given of each batch of the epoch, from number `start` on: its samples' indices, or itself."""
+        """The input of a step for each batch from number `start` on: sample indices, or the batch itself."""
         return ((part,) for part in parts[start:]) if self.indexed else self.t.batches(parts, start)
 
     def step(self, given: Sequence[Batch], sums: Sums) -> Sums:
-        """Takes a step on what :meth:`inputs` gave; returns the epoch's sums of metrics, those until now added.
+        """Takes a step on inputs of :meth:`inputs`; returns the epoch's sums of metrics so far.
 
-        The tensors returned change with the next step.
+        The next step changes the returned tensors.
         """
         t = self.t
         if not self.fits(given):
@@ -72,7 +71,7 @@ class Recorded:
             if self.replay is None:
                 self.replay = self.record(tensors, len(given))
             elif self.options != options(t.optimizer):
-                raise RuntimeError("something changes an option of the optimizer other than its learning rate")
+                raise RuntimeError("an option of the optimizer other than its learning rate changes")
         except RuntimeError as error:
             self.give_up(error)
             return self.step(given, sums)
@@ -85,7 +84,7 @@ class Recorded:
         return {k: sums.get(k, 0) + v for k, v in self.numbers.items()} | self.totals
 
     def fits(self, given: Sequence[Batch]) -> bool:
-        """Whether a step is one like those recorded."""
+        """Whether a step is like the recorded one."""
         t, full = self.t, self.t.dataset.batch_size
         alike = len(given) == t.settings.accumulate and all(len(one[0]) == full for one in given)
         return alike and t.progress.step > 0 and not getattr(t.optimizer, "measures_next", False) and not self.failed
@@ -95,7 +94,7 @@ class Recorded:
         return self.t.dataset.batch("train", given[0]) if self.indexed else given
 
     def write(self, sums: Sums) -> None:
-        """Brings the tensors of the recording up to date: learning rates, and sums that another step has made."""
+        """Updates the tensors of the recording: learning rates, and sums of a plain step."""
         for i, group in enumerate(self.t.optimizer.param_groups):
             if group["lr"] != self.written[i]:
                 self.rates[i].fill_(group["lr"])
@@ -106,12 +105,12 @@ class Recorded:
                 total.copy_(before) if isinstance(before, Tensor) else total.fill_(before)
 
     def record(self, tensors: list[Tensor], batches: int) -> Callable[..., None]:
-        """What does the step again, given other tensors like these.
+        """Records the step as a function of tensors like these.
 
         Raises:
-            RuntimeError: the step reads numbers from the device, or a compiler does not take it.
+            RuntimeError: the step reads numbers from the device, or cannot be compiled.
         """
-        from torch.fx.experimental.proxy_tensor import make_fx  # half a second: only where it is needed
+        from torch.fx.experimental.proxy_tensor import make_fx  # the import takes half a second: only if needed
 
         t, each = self.t, len(tensors) // batches
 
@@ -119,7 +118,7 @@ class Recorded:
             given = [tensors[i : i + each] for i in range(0, len(tensors), each)]
             return move(t, [self.batch(one) for one in given], None)
 
-        others: Sums = {}  # numbers of the samples that it is written down for
+        others: Sums = {}  # the sums that are plain numbers
 
         def step(*tensors: Tensor) -> list[Tensor]:
             sums = moved(*tensors)
@@ -140,7 +139,7 @@ class Recorded:
             graph = make_fx(step)(*(torch.empty_like(x).copy_(x[:1].expand_as(x)) for x in tensors))
         t.optimizer.zero_grad()
         forget_profiler(graph)
-        with undone(t), torch.no_grad():  # written down for one set of samples, does it hold for another?
+        with undone(t), torch.no_grad():  # recorded with some samples, is it right for others?
             for rate in self.rates:
                 rate.fill_(TRIAL)
             rtol = 1e-4 if t.settings.precision in ("float32", "float64") else 1e-2
@@ -148,7 +147,7 @@ class Recorded:
             same = [torch.allclose(x, y, rtol=rtol, equal_nan=True) for x, y in pairs]
             allowed = CLOSE * distance(before, after) + TINY * nn.utils.get_total_norm(after)
             if not all(same) or others != self.numbers or distance(t.parameters, after) > allowed:
-                raise RuntimeError("a number that it reads on the host stays as it was for other samples")
+                raise RuntimeError("a number on the host depends on the samples")
         self.written = [None] * len(self.rates)
         if self.captured and any(x.device != t.device for x in tensors_of(t.optimizer)):
             raise RuntimeError(f"{type(t.optimizer).__name__} counts its steps on the host")
@@ -157,7 +156,7 @@ class Recorded:
         @torch.no_grad()
         def counted(*tensors: Tensor) -> None:
             for total, value in zip(self.totals.values(), run(*tensors), strict=True):
-                total.add_(value)  # not in the graph, for which torch 2.11 compiles this wrongly
+                total.add_(value)  # outside the graph, since torch 2.11 compiles this wrongly
 
         if not self.captured:
             return counted
@@ -168,22 +167,22 @@ class Recorded:
         """The compiled graph, for tensors like these.
 
         Raises:
-            Refused: the compiler does not take it.
+            Refused: the compiler fails.
         """
         self.t.display.say("compile     the step, as one graph; this takes a while")
         run = torch.compile(graph, dynamic=False)
         try:
             with undone(self.t), torch.no_grad():
-                run(*tensors)  # it compiles now
+                run(*tensors)  # compiles here
         except RuntimeError as error:
             raise Refused(f"train.compile=true: the step cannot be compiled ({one_line(error)}); use false") from error
         return run
 
     def give_up(self, error: RuntimeError) -> None:
-        """Goes on with plain steps, of a compiled model if that is wanted, and says why.
+        """Continues with plain steps, with a compiled model if wanted, and prints why.
 
         Raises:
-            Refused: `train.cuda_graph=true` wanted no plain steps.
+            Refused: `train.cuda_graph=true` does not allow plain steps.
         """
         t, why = self.t, one_line(error).partition(". ")[0]
         if t.settings.cuda_graph is True:
@@ -202,29 +201,29 @@ def compile_alone(t: Training, why: str) -> None:
 
 
 def tensors_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """Those that an optimizer keeps."""
+    """The tensors in the state of an optimizer."""
     return [value for value in kept_by(optimizer) if isinstance(value, Tensor)]
 
 
 def kept_by(optimizer: torch.optim.Optimizer) -> list[Any]:
-    """What an optimizer keeps of each parameter: tensors and numbers."""
+    """The state of an optimizer for each parameter: tensors and numbers."""
     return [value for of_x in optimizer.state.values() if isinstance(of_x, dict) for value in of_x.values()]
 
 
 def same_things(some: list[Any], others: list[Any]) -> bool:
-    """Whether tensors are the same ones, whatever is in them, and numbers are equal."""
+    """Whether tensors are identical objects, and numbers are equal."""
     plain = ([id(x) if isinstance(x, Tensor) else x for x in xs] for xs in (some, others))
     return next(plain) == next(plain)
 
 
 def options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """Of each group, but for its parameters and its learning rate."""
+    """The options of each group, without parameters and learning rate."""
     return [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
 
 
 @contextlib.contextmanager
 def at_rate(optimizer: torch.optim.Optimizer, rate: float) -> Iterator[None]:
-    """Has all groups of an optimizer step at one learning rate."""
+    """Inside, all groups of an optimizer have one learning rate."""
     before = [group["lr"] for group in optimizer.param_groups]
     try:
         for group in optimizer.param_groups:
@@ -236,7 +235,7 @@ def at_rate(optimizer: torch.optim.Optimizer, rate: float) -> Iterator[None]:
 
 
 def copies(xs: Sequence[Tensor]) -> list[Tensor]:
-    """Of their numbers, as they are now."""
+    """Copies of the tensors."""
     return [x.detach().clone() for x in xs]
 
 
@@ -247,7 +246,7 @@ def distance(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Tensor:
 
 @contextlib.contextmanager
 def undone(t: Training) -> Iterator[None]:
-    """Afterwards parameters, buffers, the optimizer's state and random numbers are what they were before."""
+    """Restores parameters, buffers, the optimizer's state and random numbers afterwards."""
     state = {key: dict(of_x) if isinstance(of_x, dict) else of_x for key, of_x in t.optimizer.state.items()}
     kept = [*t.model.parameters(), *t.model.buffers(), *tensors_of(t.optimizer)]
     before, random = copies(kept), random_state(t.device)
@@ -263,14 +262,14 @@ def undone(t: Training) -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_tensors(optimizer: torch.optim.Optimizer, rates: list[Tensor]) -> Iterator[None]:
-    """Has an optimizer step by rates that are tensors, and by operations that a compiler knows, no fused kernels."""
+    """Inside, an optimizer steps with rates as tensors, and without fused kernels, which a compiler does not know."""
     groups, before = optimizer.param_groups, [dict(group) for group in optimizer.param_groups]
     compiling = torch.compiler.is_compiling()
     try:
         for group, rate in zip(groups, rates, strict=True):
             options = {"lr": rate, "fused": False, "foreach": True, "capturable": True}
             group.update({k: v for k, v in options.items() if k in group})
-        # Has torch's optimizers leave numbers on the device; torch.export sets the same flag while it traces.
+        # Makes torch's optimizers keep numbers on the device; torch.export sets the same flag while it traces.
         torch.compiler._is_compiling_flag = True
         yield
     finally:
@@ -280,7 +279,7 @@ def as_tensors(optimizer: torch.optim.Optimizer, rates: list[Tensor]) -> Iterato
 
 
 def forget_profiler(graph: fx.GraphModule) -> None:
-    """Takes out the marks that optimizers set for the profiler, which no compiler knows."""
+    """Removes the optimizers' marks for the profiler, which compilers do not know."""
     for node in reversed(graph.graph.nodes):
         if "profiler::" in str(getattr(node.target, "name", lambda: "")()):
             graph.graph.erase_node(node)
@@ -288,7 +287,7 @@ def forget_profiler(graph: fx.GraphModule) -> None:
 
 
 def capture(run: Callable[..., None], tensors: list[Tensor]) -> Callable[..., None]:
-    """`run` as a CUDA graph, which is given its tensors by copying them to where it reads them."""
+    """`run` as a CUDA graph, whose inputs are copied to fixed tensors."""
     static = [x.clone() for x in tensors]
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

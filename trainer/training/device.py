@@ -19,19 +19,19 @@ from trainer.rundir.errors import Refused
 if TYPE_CHECKING:
     from trainer.training.settings import Precision, TrainSettings
 
-# Read before any run sets it: the jobs of a sweep in one process must not inherit each other's choice.
+# Read before any run sets it, so that the jobs of a sweep in one process do not inherit it from each other.
 TORCH_THREADS = torch.get_num_threads()
 
 
 def pick_device(name: str, before: str | None, *, several: bool = False) -> torch.device:
-    """`auto` is where the run was `before`, else the GPU if there is one, else the CPU; each of `several` its own.
+    """The device. `auto` is that of the run `before`, else the GPU if any, else the CPU; each of `several` has its own.
 
     Raises:
-        Refused: an unknown name, or a device that this machine lacks.
+        Refused: the name is unknown, or this machine lacks the device.
     """
     if several and re.fullmatch(r"cuda:\d+", name):
         raise Refused(f"train.device={name}: each process takes a GPU of its own; use auto, cuda or cpu")
-    if several and before:  # that of the first process
+    if several and before:  # of the first process
         before = before.partition(":")[0]
     name = before or name if name == "auto" else name
     if name == "auto":
@@ -55,14 +55,14 @@ def pick_device(name: str, before: str | None, *, several: bool = False) -> torc
 
 
 def set_default_threads(threads: int) -> None:
-    """What `auto` means in this process: fewer, where several runs share the cores."""
+    """Sets the meaning of `auto` in this process: fewer threads if several runs share the cores."""
     global TORCH_THREADS
     TORCH_THREADS = threads
     torch.set_num_threads(threads)
 
 
 def set_threads(wanted: int | str, before: int | None) -> int:
-    """Sets the CPU threads: those `wanted`, or for `auto` as many as the run had `before`, else torch's own choice.
+    """Sets the CPU threads: `wanted`, or for `auto` as many as the run had `before`, else torch's choice.
 
     Sums are split over threads, so a resumed run needs the same number for the same bits.
     """
@@ -72,10 +72,10 @@ def set_threads(wanted: int | str, before: int | None) -> int:
 
 
 def autocast(precision: Precision, device: torch.device) -> Callable[[], contextlib.AbstractContextManager]:
-    """What a forward pass is done in: 16 bits where these are precise enough, else nothing.
+    """A context for forward passes: autocast to 16 bits, or nothing.
 
     Raises:
-        ValueError: this device cannot compute in it.
+        ValueError: this device does not support the precision.
     """
     if precision == "fp16" and device.type == "cpu" and not has_fp16():
         raise ValueError("precision=fp16: this CPU cannot compute in fp16; use bf16 or float32")
@@ -88,23 +88,23 @@ def autocast(precision: Precision, device: torch.device) -> Callable[[], context
 
 
 def has_fp16() -> bool:
-    """Whether this CPU computes in 16-bit floating point; torch would go on without, at a crawl."""
+    """Whether this CPU computes in 16-bit floating point; without, torch would be very slow."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_fp16_supported()
 
 
 def check_compiler(device: torch.device) -> None:
-    """Raises ValueError where torch.compile would find no C++ compiler, which it needs on a CPU."""
+    """Raises ValueError if torch.compile needs a C++ compiler (on a CPU) and there is none."""
     names = (os.environ.get("CXX"), "g++", "clang++")
     if device.type == "cpu" and not any(shutil.which(name) for name in names if name):
-        raise ValueError("compile=true: needs a C++ compiler, such as g++, and finds none")
+        raise ValueError("compile=true: needs a C++ compiler, such as g++; none found")
 
 
 @contextlib.contextmanager
 def switches(settings: TrainSettings, device: torch.device) -> Iterator[None]:
-    """Torch's global switches as a run wants them; afterwards they are what they were."""
+    """Inside, torch's global switches are as a run needs them."""
     matmul, deterministic = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
     with warnings.catch_warnings():
-        # The first gradients of fp16 may overflow, and then a schedule steps before the optimizer does.
+        # If the first gradients of fp16 overflow, the schedule steps before the optimizer.
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
         try:
             if device.type == "cuda":
@@ -119,13 +119,13 @@ def switches(settings: TrainSettings, device: torch.device) -> Iterator[None]:
 
 
 def set_deterministic(wanted: bool) -> None:
-    """As torch does, which imports its compiler to tell it, too: not where nothing changes."""
+    """Sets the switch if it changes; torch imports its compiler for that."""
     if wanted != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(wanted)
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Of the generators that training draws from."""
+    """The state of the random generators of training."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -135,7 +135,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Takes the generators back to it; those of another kind of device go on as they are."""
+    """Restores the state of the random generators, except those of another kind of device."""
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
@@ -144,7 +144,7 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 
 def wait_for(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Waits for the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

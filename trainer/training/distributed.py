@@ -1,8 +1,8 @@
 """Several processes that train one model: ``torchrun --nproc-per-node=2 -m trainer model=cnn``.
 
 Each process takes its share of every batch; gradients are summed, so a step is that of one process on the whole batch.
-Not through ``DistributedDataParallel``, which averages: shares may be uneven, samples may have weights, and methods of
-two points need gradients that no backward pass leaves behind. Process 0 alone prints and writes.
+``DistributedDataParallel`` averages, but shares may be uneven, samples may have weights, and methods with two gradients
+need gradients that a backward pass does not store. Only process 0 prints and writes.
 
 Nothing here imports torch before a run of several processes needs it.
 """
@@ -21,12 +21,12 @@ from trainer.rundir.errors import Lost
 if TYPE_CHECKING:
     from torch import Tensor
 
-COUNT = "conga/ended"  # how many processes have said why they end
+COUNT = "conga/ended"  # how many processes have printed why they end
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run, and which of them this one is."""
+    """The processes of a run, and the rank of this one."""
 
     rank: int = 0
     size: int = 1
@@ -37,7 +37,7 @@ class World:
         return self.rank == 0
 
     def gathered(self, value: Any) -> list[Any]:
-        """What every process gives, plain data or tensors of the CPU, by rank."""
+        """The values of all processes by rank; plain data or CPU tensors."""
         if self.size == 1:
             return [value]
         import torch.distributed as dist
@@ -48,11 +48,11 @@ class World:
         return values
 
     def of_main(self, value: Any) -> Any:
-        """What process 0 gives."""
+        """The value of process 0."""
         return self.gathered(value)[0]
 
     def agreed(self, reason: int | None) -> int | None:
-        """The largest of the processes' reasons, numbers from 0 on; None where none has one."""
+        """The largest reason of all processes (numbers from 0 on); None if no process has one."""
         if self.size == 1:
             return reason
         import torch
@@ -64,7 +64,7 @@ class World:
         return None if tensor < 0 else int(tensor)
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces each tensor by its sum over the processes; one exchange for all of a type."""
+        """Replaces each tensor by its sum over the processes; one exchange per dtype."""
         if self.size == 1:
             return
         import torch
@@ -82,11 +82,11 @@ class World:
                     tensor.copy_(total.view(tensor.shape))
 
     def barrier(self) -> None:
-        """Waits until every process is here."""
+        """Waits for all processes."""
         self.gathered(None)
 
     def first_to_say(self) -> bool:
-        """Whether no other process has said yet why the run ends."""
+        """Whether no other process has printed yet why the run ends."""
         if self.size == 1:
             return True
         import torch.distributed as dist
@@ -99,7 +99,7 @@ class World:
 
 @contextlib.contextmanager
 def joined() -> Iterator[World]:
-    """Joins the processes that torchrun started; alone where it did not."""
+    """Joins the processes of torchrun; a single process without it."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
@@ -117,7 +117,7 @@ def joined() -> Iterator[World]:
 
 @contextlib.contextmanager
 def passing_on_losses() -> Iterator[None]:
-    """Turns what a backend raises when a process has gone into Lost."""
+    """Turns a backend's error about a lost process into Lost."""
     from torch import OutOfMemoryError
 
     try:

@@ -1,4 +1,4 @@
-"""What a model makes of a split: the objective's metrics, or its predictions, in batches as large as memory likes.
+"""The objective's metrics or the predictions of a model on a split, in large batches.
 
 Shapes: N samples of the split.
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from data import Dataset
 from trainer.training.objectives import Objective, Sums
 
-EVALUATED = 2**22  # numbers in a batch of evaluation, beyond that of training
+EVALUATED = 2**22  # input numbers in a batch of evaluation, if the training batch is not larger
 
 
 def evaluation_batches(dataset: Dataset, split: str) -> list[slice]:
@@ -28,7 +28,7 @@ def evaluation_batches(dataset: Dataset, split: str) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-@torch.no_grad()  # not inference_mode: what an objective keeps of here may be needed in training
+@torch.no_grad()  # not inference_mode: an objective may keep tensors that training needs
 def measure(
     model: nn.Module,
     objective: Objective,
@@ -44,7 +44,7 @@ def measure(
     Args:
         cast: a context for each batch, such as autocast.
         check: called after each batch, and may raise.
-        gathered: what this process found -> what each of several processes did, with its share of the split.
+        gathered: the results of this process -> those of all processes, each with its share of the split.
     """
     model.eval()
     totals: Sums = {}
@@ -98,7 +98,7 @@ def joined(parts: list[Any]) -> Any:
 
 
 def added(totals: Sums, sums: Sums) -> Sums:
-    """The running sums of metrics, with those of another batch."""
+    """The running sums of metrics plus those of another batch."""
     return {k: plus(totals[k], v) for k, v in sums.items()} if totals and sums else totals or sums
 
 
@@ -108,7 +108,7 @@ def plus(a: Any, b: Any) -> Any:
 
 
 def to_numbers(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with its tensors as numbers or lists of them, on the host: here it waits for the device."""
+    """The row with its tensors as numbers or lists of them, on the host; waits for the device."""
     return {k: v.tolist() if isinstance(v, Tensor) else v for k, v in row.items()}
 
 

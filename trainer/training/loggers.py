@@ -1,4 +1,4 @@
-"""Where the numbers of an epoch go. A logger turns nothing into numbers itself: it gets one row of them an epoch."""
+"""Loggers: each gets one row of numbers per epoch."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ METRICS = "metrics.csv"
 
 
 class Csv:
-    """``metrics.csv`` in the run directory: a header, then one row an epoch, each flushed to the disk.
+    """``metrics.csv`` in the run directory: a header, then one row per epoch, each flushed to the disk.
 
-    Beside it ``metrics_groups.csv``, a row for each epoch and parameter, where the optimizer measures those.
+    Also ``metrics_groups.csv``, with a row per epoch and parameter, if the optimizer measures parameters.
     """
 
     def start(self, run: Path, columns: list[str], group_columns: list[str], epochs_done: int) -> None:
         """Opens the files for a run that has finished `epochs_done` epochs.
 
-        Rows of later epochs, or half a row, are of work that no checkpoint holds: they are dropped, and done again.
+        Rows of later epochs and an unfinished row are dropped: no checkpoint has these epochs, and they are repeated.
 
         Raises:
-            Refused: rows that the checkpoint goes with are missing or damaged.
+            Refused: rows of the checkpoint's epochs are missing or damaged.
         """
         self.epochs = CsvTable(run / METRICS, columns)
         self.groups = CsvTable(run / "metrics_groups.csv", group_columns)
@@ -59,23 +59,23 @@ class Csv:
         self.epochs.add([row])
 
     def end(self, summary: Mapping[str, Any], predicted: AskPredicted) -> str | None:
-        """The run is over, finished or diverged; the record in CSV is complete as it is.
+        """Called at the end of a run, finished or diverged; the CSV files are complete.
 
         Args:
-            summary: what ``summary.json`` will say.
-            predicted: predicts the split that was kept apart, once; None without a best checkpoint.
+            summary: the content of ``summary.json``.
+            predicted: predicts the test split (else validation), once; None without a best checkpoint.
 
         Returns:
-            what the run is to say of it in a line, if anything.
+            a line for the run to print, or None.
         """
         return None
 
 
 def guarded(loggers: Mapping[str, Any], say: Callable[[str], None]) -> list[Any]:
-    """The run's loggers: first its record in CSV, as it is; then the trackers, whose failures cost only themselves.
+    """The run's loggers: first the CSV logger; then the trackers, whose failures do not stop the run.
 
     Raises:
-        Refused: there is no record.
+        Refused: the CSV logger is missing.
     """
     if not isinstance(loggers.get("csv"), Csv):
         raise Refused("logger.csv: missing; every run writes metrics.csv")
@@ -83,9 +83,9 @@ def guarded(loggers: Mapping[str, Any], say: Callable[[str], None]) -> list[Any]
 
 
 class Guarded:
-    """A tracker that cannot stop the run, nor change it: the first error is said in one line, and is its last.
+    """A tracker that can neither stop nor change the run: after its first error, printed as one line, it is not called.
 
-    torch's random state is put back after every call.
+    torch's random state is restored after every call.
     """
 
     def __init__(self, name: str, tracker: Any, say: Callable[[str], None]):
@@ -111,7 +111,7 @@ class Guarded:
         try:
             with torch.random.fork_rng(devices=[]):
                 return getattr(self.tracker, method)(*arguments)
-        except Interrupted:  # while it asked for predictions
+        except Interrupted:  # during its predictions
             raise
         except Exception as error:
             self.tracker = None
@@ -121,20 +121,20 @@ class Guarded:
 
 
 def check_row(run: Path, columns: list[str], row: Row) -> None:
-    """Raises Refused where ``metrics.csv`` is not that of the run whose last epoch has the numbers `row`."""
+    """Raises Refused if ``metrics.csv`` does not have the row of the run's last epoch."""
     table = CsvTable(run / METRICS, columns)
     if table.path.exists() and table.rows(row["epoch"])[-1] != [_text(row.get(column)) for column in columns]:
         raise Refused(f"{table.path}: of another run; its row of epoch {row['epoch']} is not the one in last.pt")
 
 
 class CsvTable:
-    """A CSV file with a number of rows for each epoch, their first column the epoch."""
+    """A CSV file with one or more rows per epoch; the first column is the epoch."""
 
     def __init__(self, path: Path, columns: list[str]):
         self.path, self.columns = path, columns
 
     def start(self, epochs_done: int) -> None:
-        """Opens the file at the end of an epoch, dropping what comes after."""
+        """Opens the file after an epoch, and drops later rows."""
         kept = self.rows(epochs_done) if epochs_done else []
         content = "".join(self._line(row) + "\n" for row in [self.columns, *kept]).encode()
         if read_bytes(self.path, MOST_TABLE) != content:
@@ -148,10 +148,10 @@ class CsvTable:
             )
 
     def rows(self, epochs_done: int) -> list[list[str]]:
-        """The cells of so many epochs.
+        """The cells of the first `epochs_done` epochs.
 
         Raises:
-            Refused: they are not there, or damaged.
+            Refused: they are missing or damaged.
         """
         text = (read_bytes(self.path, MOST_TABLE) or b"").decode(errors="replace")
         try:
@@ -183,7 +183,7 @@ class CsvTable:
 
 
 def _is_number(cell: str) -> bool:
-    """Whether a cell holds a number, or nothing."""
+    """Whether a cell is a number or empty."""
     try:
         float(cell or 0)
     except ValueError:
@@ -192,7 +192,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _text(value: Any) -> str:
-    """Shortest text that reads back as the same float; empty for what was not measured."""
+    """Shortest text that reads back as the same float; empty if missing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return value if isinstance(value, str) else repr(value)

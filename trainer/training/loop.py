@@ -1,6 +1,6 @@
 """The loop: batch - loss - backward - step - schedule, then once an epoch: evaluate - log - save.
 
-The host waits for the device once an epoch and at the pulse of the progress display, never once a step.
+The host waits for the device once per epoch and at the pulse of the display, not in each step.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from trainer.training.state import Measuring, Stepper, Training
 from trainer.training.step import PlainSteps
 
 HEARTBEAT_S = 5.0
-GLANCE_S = 0.1  # epochs that are shorter follow each other too fast to be read in summary.json
+GLANCE_S = 0.1  # for shorter epochs summary.json is not written each time
 
 
 def fit(t: Training) -> None:
-    """Trains from where the run stands to its end, then evaluates the best checkpoint on the test split.
+    """Trains the run to its end, then evaluates the best checkpoint on the test split.
 
     Raises:
         Diverged: a loss or a weight is NaN or infinite; the last good checkpoint is kept.
-        Interrupted: a signal or the clock asked to stop; what was done is in the checkpoint.
+        Interrupted: a signal or the time limit asked to stop; a checkpoint is written.
     """
     if t.settings.max_minutes is not None:
         t.stop.deadline = t.started + 60 * t.settings.max_minutes
@@ -54,7 +54,7 @@ def fit(t: Training) -> None:
     how: dict[str, Any] = {"status": "finished", "stopped": t.stopped, "test": measure_test(t)}
     how["seconds"] = round(t.seconds, 3)
     end_loggers(t, t.check, **how)
-    record(t, **how)  # last: a run that is killed before does all of this again
+    record(t, **how)  # last: a run killed before repeats all of this
 
 
 def train_and_measure(t: Training, profiler: torch.profiler.profile | None) -> tuple[Row, list[Row]]:
@@ -76,21 +76,21 @@ def train_and_measure(t: Training, profiler: torch.profiler.profile | None) -> t
 
 
 def measure_untrained(t: Training) -> None:
-    """Evaluates the model before its first step, and says so. Training goes on as if nobody had looked.
+    """Evaluates the model before its first step and prints the result; training is not changed.
 
     Raises:
-        Interrupted: something asked to stop; the next start does it again.
+        Interrupted: something asked to stop; the next start repeats it.
     """
     before = random_state(t.device)
     found = {f"{s}/{k}": v for s in ("train", "val") if s in t.dataset.splits for k, v in measure_split(t, s).items()}
-    set_random_state(before, t.device)  # a model or an objective may draw in evaluation, too
+    set_random_state(before, t.device)  # a model or an objective may draw random numbers in evaluation, too
     t.progress.untrained = found | coefficients.values(t.model, t.dataset.facts)
     t.display.say(untrained_line(t.progress.untrained, t.objective.metrics))
     record(t)
 
 
 def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
-    """What is left of one epoch: a step for every batch, or every few; sums of metrics stay on the device."""
+    """Trains the rest of one epoch: a step for every `accumulate` batches; sums of metrics stay on the device."""
     p, s, optimizer, schedule, stop = t.progress, t.settings, t.optimizer, t.schedule, t.stop
     every = s.checkpoint_steps or 0
     parts = t.epoch_parts()
@@ -129,7 +129,7 @@ def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
 
 
 def stepper_of(t: Training) -> Stepper:
-    """What takes the steps of an epoch: a recording, or step by step with one or two gradients each."""
+    """The stepper of an epoch: a recording, or plain steps with one or two gradients."""
     if t.recorded is not None:
         return t.recorded
     return TwoPointSteps(t) if hasattr(t.optimizer, "second_point") else PlainSteps(t)
@@ -138,7 +138,7 @@ def stepper_of(t: Training) -> Stepper:
 def measure_epoch(t: Training) -> tuple[Row, list[Row]]:
     """The row of numbers of the epoch just trained, and rows of the optimizer's own for each parameter.
 
-    The one place where the host waits for the metrics.
+    Only here the host waits for the metrics.
     """
     p = t.progress
     row: dict[str, Any] = {"epoch": p.epoch + 1, "step": p.step}
@@ -160,7 +160,7 @@ def measure_epoch(t: Training) -> tuple[Row, list[Row]]:
 
 
 def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]]) -> None:
-    """Logs the epoch, then saves it: a row whose checkpoint was not written any more is dropped by a resume."""
+    """Logs the epoch, then saves it; a resume drops a row without its checkpoint."""
     p = t.progress
     p.epoch, p.position, p.sums, p.epoch_s, p.final = p.epoch + 1, 0, {}, 0.0, row
     for logger in t.loggers:
@@ -175,7 +175,7 @@ def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]])
 
 
 def measure_split(t: Training, split: str, model: nn.Module | None = None) -> dict[str, float]:
-    """The objective's metrics over a split, of the run's model or another one, from all processes.
+    """The objective's metrics over a split, of the run's model or another one, over all processes.
 
     Raises:
         Interrupted: something asked to stop.
@@ -186,17 +186,17 @@ def measure_split(t: Training, split: str, model: nn.Module | None = None) -> di
 
 
 def measure_test(t: Training) -> dict[str, float] | None:
-    """Metrics of the best checkpoint on the test split; None where there is no such split, or no best."""
+    """Metrics of the best checkpoint on the test split; None without a test split or a best checkpoint."""
     best = t.progress.best
     if "test" not in t.dataset.splits or best is None:
         return None
-    t.world.barrier()  # the file is written
+    t.world.barrier()  # until the file is written
     t.model.load_state_dict(load_best(t, best)["model"])
     return measure_split(t, "test")
 
 
 def end_loggers(t: Training, check: Callable[[], None] = lambda: None, **changes: Any) -> None:
-    """Tells the loggers that the run is over, and how; `check` may interrupt the pass that one may ask for."""
+    """Ends the loggers with the final summary; `check` may interrupt a prediction that a logger asks for."""
 
     @functools.cache
     def predicted() -> Predicted | None:
@@ -204,32 +204,32 @@ def end_loggers(t: Training, check: Callable[[], None] = lambda: None, **changes
         best = t.progress.best
         if split is None or best is None:
             return None
-        t.dataset.share = (0, 1)  # of several processes, one is left
+        t.dataset.share = (0, 1)  # only the main process is left
         t.model.load_state_dict(load_best(t, best)["model"])
         found = predict_split(t.model, t.objective, t.dataset, split, cast=t.cast, check=check)
         return Predicted(split, t.dataset.facts, *found)
 
-    t.display.stop()  # a logger may show bars of its own
+    t.display.stop()  # a logger may show its own bars
     for logger in t.loggers:
         logger.end(t.summary.data | changes, predicted)
 
 
 def check_finite(t: Training, *losses: float) -> None:
-    """Raises Diverged where a loss, a weight or a number that the optimizer keeps of one is NaN or infinite."""
+    """Raises Diverged if the loss, a weight or optimizer state is NaN or infinite."""
     kept = [value for state in t.optimizer.state.values() if isinstance(state, dict) for value in state.values()]
     numbers = [n for n in kept if isinstance(n, Tensor) and n.is_floating_point()]
     numbers = [n for n in (*(p.detach() for p in t.model.parameters()), *numbers) if n.numel()]
     largest = nn.utils.get_total_norm(numbers, norm_type=math.inf)
     bad = not all(map(math.isfinite, [*losses, largest.item()]))
-    if t.world.agreed(int(bad)):  # in the share of any process
+    if t.world.agreed(int(bad)):  # in any process
         raise Diverged(t.progress.epoch + 1)
 
 
 def show_pulse(t: Training) -> None:
-    """A few times a second, or a few times a minute without a terminal: is it still a number, and how far is it?"""
+    """Checks the loss and shows progress, a few times per second, or per minute without a terminal."""
     p = t.progress
     live = t.objective.finish(to_numbers(p.sums))
-    # Several processes must agree, at the epoch's end; and a mean over samples without weight is no number yet.
+    # Several processes agree at the epoch's end. The mean of samples without weight is NaN.
     if t.world.size == 1 and p.sums["weight"] and not math.isfinite(live["loss"]):
         raise Diverged(p.epoch + 1)
     t.display.pulse(p.step, p.position, live, float(p.sums["samples"]) * t.world.size / p.epoch_s)
@@ -239,7 +239,7 @@ def show_pulse(t: Training) -> None:
 
 
 def save_within_epoch(t: Training) -> None:
-    """Saves before the epoch is finished; a run that is no number any more keeps the checkpoint it has.
+    """Saves within an epoch; a diverged run keeps its last checkpoint.
 
     Raises:
         Diverged: the loss or a weight is NaN or infinite.

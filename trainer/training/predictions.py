@@ -1,8 +1,8 @@
-"""What a model says of samples, beside the truth: as columns, as numbers for each class, as its worst mistakes.
+"""Predictions beside the truth: as columns, as scores of each class, and the worst mistakes.
 
 Predictions and truth are those of ``trainer.training.evaluation.predict_split``.
 
-Shapes: N samples, K classes, labels or targets, D decisions about a sample (one; one for each head or label).
+Shapes: N samples, K classes, labels or targets, D decisions per sample (one, or one for each head or label).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Head(NamedTuple):
 
 
 def heads(facts: Facts, predictions: Any, truth: np.ndarray | None = None) -> Iterator[Head]:
-    """The choices between classes of classification, binary and multitask; none of other tasks."""
+    """The heads of classification, binary and multitask; [] for other tasks."""
     if facts.task == "multitask":
         for k, (name, classes) in enumerate(facts.output_names.items()):
             yield Head(name, classes, predictions[name], None if truth is None else truth[:, k])
@@ -50,12 +50,12 @@ def as_columns(
 ) -> dict[str, np.ndarray]:
     """Column name -> N values, as texts or numbers.
 
-    ``truth``, ``prediction``, ``probability`` (of the prediction) and ``probability_CLASS``; with ``_HEAD``,
-    ``_TARGET`` or ``_LABEL`` behind them where there are several.
+    ``truth``, ``prediction``, ``probability`` (of the prediction) and ``probability_CLASS``; with several
+    heads, targets or labels followed by ``_NAME``.
 
     Args:
         truth: None leaves its columns out.
-        most: classes of which the probabilities are given; where there are more, only that of the prediction.
+        most: with more classes than this, only the probability of the prediction is given.
     """
     columns: dict[str, np.ndarray] = {}
     for head in heads(facts, predictions, truth):
@@ -99,7 +99,7 @@ def scores(facts: Facts, predictions: Any, truth: np.ndarray) -> Rows:
     if facts.task == "multilabel":
         names, chosen = facts.output_names[""], (predictions > 0.5).astype(np.uint8)
         rows = []
-        for k, name in enumerate(names):  # one by one: scikit-learn would take a single label for two classes
+        for k, name in enumerate(names):  # one by one: scikit-learn would take a single label as two classes
             numbers = precision_recall_fscore_support(truth[:, k], chosen[:, k], average="binary", zero_division=0)
             counts = {"samples": int(truth[:, k].sum()), "predicted": int(chosen[:, k].sum())}
             rows.append({"label": name} | dict(zip(MEASURES, map(float, numbers[:3]), strict=True)) | counts)
@@ -117,7 +117,7 @@ def scores(facts: Facts, predictions: Any, truth: np.ndarray) -> Rows:
 
 
 def confusion(head: Head) -> np.ndarray:
-    """How many samples of each class (rows) were taken for each class (columns): (K, K)."""
+    """Number of samples of each class (rows) predicted as each class (columns): (K, K)."""
     from sklearn.metrics import confusion_matrix
 
     return confusion_matrix(head.truth_N, head.chosen_N, labels=range(len(head.classes)))
@@ -125,7 +125,7 @@ def confusion(head: Head) -> np.ndarray:
 
 @dataclass
 class Mistake:
-    """A sample that the model is wrong about: truth, prediction, and how probable it held its prediction."""
+    """A wrong prediction: truth, prediction, and the probability of the prediction."""
 
     index: int
     truth: str
@@ -134,7 +134,7 @@ class Mistake:
 
 
 def worst_mistakes(facts: Facts, predictions: Any, truth: np.ndarray, most: int) -> list[Mistake]:
-    """The samples that the model is most sure and wrong about, the surest first; of each, its surest wrong decision."""
+    """The wrong predictions of highest probability, in descending order; of each sample, the most probable."""
     choices, truth_ND = list(heads(facts, predictions)), truth.reshape(len(truth), -1)
     if choices:
         wrong_ND = np.stack([head.chosen_N for head in choices], 1) != truth_ND
@@ -161,7 +161,7 @@ def worst_mistakes(facts: Facts, predictions: Any, truth: np.ndarray, most: int)
 
 
 def percent(probability: float) -> str:
-    """A probability as people say it; only 0 itself is 0%, and only 1 is 100%."""
+    """A probability in percent; only exactly 0 is 0%, and only 1 is 100%."""
     text = f"{probability:.1%}"
     if text == "100.0%" and probability < 1:
         return ">99.9%"

@@ -1,4 +1,4 @@
-"""``train.profile=20``: what the processor and the GPU did in so many steps, as a file for a trace viewer."""
+"""``train.profile=20``: a trace of so many steps on CPU and GPU, for a trace viewer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from trainer.training.state import Training
 
 NAME = "trace.json"
-SKIPPED, WARMING = 3, 2  # steps before those that are recorded: the first ones set things up
+SKIPPED, WARMING = 3, 2  # steps before the recorded ones, since the first steps are slower
 
 
 @contextlib.contextmanager
 def profiled(t: Training) -> Iterator[torch.profiler.profile | None]:
-    """Records steps of this process, if the run wants it; None otherwise."""
+    """Yields a profiler of this process if the run wants one, else None."""
     steps = t.settings.profile
     if steps is None or not t.world.main:
         yield None
@@ -41,4 +41,4 @@ def profiled(t: Training) -> Iterator[torch.profiler.profile | None]:
         yield profiler
     if not (t.run / NAME).exists():
         first = SKIPPED + WARMING
-        t.display.say(f"profile     no trace: the run had no more steps than the {first} that warm up")
+        t.display.say(f"profile     no trace: the run ended within the {first} warm-up steps")

@@ -1,4 +1,4 @@
-"""One run, from its configuration to its exit status: started, resumed, or found to be over.
+"""One run, from its configuration to its exit status: started, resumed, or already over.
 
 Nothing here imports torch before a run needs it.
 """
@@ -36,20 +36,20 @@ from trainer.training.stop import StopRequest
 if TYPE_CHECKING:
     from trainer.training.state import Training
 
-# Given a run and what notes a line: asked after each epoch whether the run is to end, and why; None of most runs.
+# Given a run and a function that logs a line; called after each epoch: why the run should end, or None.
 JudgeOf = Callable[[Path, Callable[[str], None]], Callable[[Mapping[str, Any]], str | None] | None]
-ONE_RUN = "-m, or an experiment that is a sweep: several processes train one run; leave out that, or torchrun"
+ONE_RUN = "-m, or an experiment that is a sweep: several processes train only one run; leave out the sweep, or torchrun"
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who has a run trained, and how.
+    """How the caller wants a run trained.
 
     Args:
-        judge_of: what makes the judge of a run that is one of a search.
-        trusted: whether the directory of a run that goes on may name classes that are not part of conga.
+        judge_of: makes the judge of a run in a search.
+        trusted: whether the directory of a resumed run may name classes that are not part of conga.
         show: the display; None chooses one for the screen.
-        raises: whether an error that is no person's mistake is raised once it is recorded; else it is said in a line.
+        raises: whether a defect is raised after it is recorded; else it is printed as one line.
     """
 
     judge_of: JudgeOf
@@ -63,13 +63,13 @@ def train(cfg: DictConfig, caller: Caller) -> int:
 
     Raises:
         Refused: a mistake in the configuration or in the run directory.
-        Exception: whatever ended it, if the caller wants that.
+        Exception: any defect, if the caller wants it.
     """
     config = plain(cfg)
     if not isinstance(config.get("train"), dict):
-        raise Refused("train: missing; --config-name must name the configuration of a run, as config does")
-    config.pop("sweep", None)  # of no run, but of all together
-    # hydra.job.chdir would make relative paths, those that are printed too, mean something else than they say.
+        raise Refused("train: missing; --config-name must be the configuration of a run, such as config")
+    config.pop("sweep", None)  # of the sweep, not of a run
+    # hydra.job.chdir would change the meaning of relative paths, also of printed ones.
     with joined() as world, contextlib.chdir(HydraConfig.get().runtime.cwd), StopRequest() as stop:
         if world.size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise Refused(ONE_RUN)
@@ -85,17 +85,17 @@ def train(cfg: DictConfig, caller: Caller) -> int:
 
 
 def run_job(path: Path, judge_of: JudgeOf, asked: float = math.inf) -> int:
-    """A job of a sweep: the run whose configuration was frozen in `path` before. Never raises.
+    """Trains a job of a sweep, a run whose configuration is frozen in `path`. Never raises.
 
-    Whoever conducts the sweep has seen to it that the configuration can be trusted. What happens is told by its summary
-    and its log, and nothing by the screen.
+    The sweep has checked that the configuration can be trusted. The job writes its summary and its log, and prints
+    nothing.
 
     Args:
-        asked: when the sweep wanted it, as of :func:`time.time`; what another sweep's process has done since and failed
-            at is not done again.
+        asked: when the sweep asked for it (:func:`time.time`); a job that another sweep's process failed at since then
+            is not repeated.
     """
     try:
-        home = configuration.started_in(path)  # relative paths in the configuration are meant there
+        home = configuration.started_in(path)  # relative paths in the configuration are relative to it
         with (
             contextlib.chdir(home if home and home.is_dir() else "."),
             StopRequest() as stop,
@@ -107,13 +107,13 @@ def run_job(path: Path, judge_of: JudgeOf, asked: float = math.inf) -> int:
             if failed or run_dir.is_over(summary, config):
                 return EXIT[summary["status"]]
             return start_or_resume(config, path, stop, World(), Caller(judge_of, True, Logged), alone=alone)
-    except BaseException as error:  # also a second Ctrl-C, and what wants to end the interpreter
+    except BaseException as error:  # also a second Ctrl-C, and SystemExit
         end = outcome(error)
         if end.status == "locked":
             return EXIT["locked"]
-        if end.status == "interrupted":  # before the first step; what it was before, it stays
+        if end.status == "interrupted":  # before the first step: its status stays
             return end.code
-        with contextlib.suppress(OSError, Refused):  # a full disk, a damaged summary: the exit status still tells
+        with contextlib.suppress(OSError, Refused):  # a full disk or a damaged summary: the exit status still says it
             if end.defect:
                 append_line(path / "train.log", traceback.format_exc().rstrip())
             append_line(path / "train.log", f"failed: {end.line}")
@@ -134,7 +134,7 @@ def not_begun(error: Interrupted | Lost | Refused, path: Path, world: World) -> 
             raise error
         return refuse(end.line, end.code) if world.first_to_say() else end.code
     summary = Summary.read(path)
-    if world.main and summary.data.get("status") == "running":  # a process that was killed left it so
+    if world.main and summary.data.get("status") == "running":  # left by a killed process
         summary.update(status=end.status)
     if isinstance(error, Lost):
         line = f"{end.line}; to resume from the last checkpoint: {run_dir.resume_command(path)}"
@@ -146,15 +146,15 @@ def not_begun(error: Interrupted | Lost | Refused, path: Path, world: World) -> 
 
 
 def start_or_resume(config: dict, path: Path, stop: StopRequest, world: World, caller: Caller, *, alone: bool) -> int:
-    """Trains the run in `path`, from its start or from where it was left; a run that has ended is only shown.
+    """Starts or resumes the run in `path`; a run that is over is only shown.
 
     Args:
-        alone: whether another process that trains there would be noticed.
+        alone: whether a lock keeps other processes out of the directory.
     """
     run_dir.check_own(path)
     frozen = configuration.frozen(path)
     changes: dict[str, Any] = {}
-    if config["train"].get("resume") is not None:  # a damaged configuration may lack it, as check_config will say
+    if config["train"].get("resume") is not None:  # a damaged configuration may lack it; check_config reports that
         changes = changed_keys(config)
         if not caller.trusted:
             run_dir.check_trust(path, frozen or {})
@@ -184,11 +184,11 @@ def start_or_resume(config: dict, path: Path, stop: StopRequest, world: World, c
     stop.check()
     with switches(training.settings, training.device):
         restored = restore(training)
-        world.barrier()  # every process has read what is there
+        world.barrier()  # until every process has read the files
         if frozen is None and world.main:
             hydra_yaml = OmegaConf.to_yaml(HydraConfig.instance().cfg)
             configuration.freeze(path, config, hydra_yaml, list(HydraConfig.get().overrides.task))
-        for logger in training.loggers:  # these check what is there, before anything changes
+        for logger in training.loggers:  # loggers check existing files before anything changes
             logger.start(path, training.columns(), training.group_columns(), training.progress.epoch)
         if world.main:
             configuration.record_changes(path, changes)
@@ -198,7 +198,7 @@ def start_or_resume(config: dict, path: Path, stop: StopRequest, world: World, c
 
 
 def refuse_other(config: dict, frozen: dict | None, path: Path) -> None:
-    """Raises Refused where the run in `path` has another configuration than the one that is asked for."""
+    """Raises Refused if the run in `path` has another configuration."""
     if frozen is None:
         return
     if other := configuration.difference(configuration.located(config), configuration.located(frozen, path)):
@@ -209,16 +209,16 @@ def refuse_other(config: dict, frozen: dict | None, path: Path) -> None:
 
 
 def changed_keys(config: dict) -> dict[str, Any]:
-    """What stands beside `train.resume=…` on the command line: dotted key -> value; paths are absolute.
+    """The overrides beside `train.resume=…`: dotted key -> value; paths are absolute.
 
     Raises:
-        Refused: something that a resumed run cannot change, or a place where nothing is.
+        Refused: a key that a resume cannot change, or a path that does not exist.
     """
     overrides = HydraConfig.get().overrides
     composed, changes = OmegaConf.create(config), {}
     for override in [*overrides.task, *overrides.hydra]:
         key = override.lstrip("+~").partition("=")[0]
-        if key in ("train.resume", "hydra.mode"):  # Hydra adds the latter itself
+        if key in ("train.resume", "hydra.mode"):  # Hydra adds hydra.mode
             continue
         if key not in configuration.RESUMABLE:
             raise Refused(configuration.not_resumable(override))
@@ -231,10 +231,11 @@ def changed_keys(config: dict) -> dict[str, Any]:
 
 
 def train_to_end(t: Training, alone: bool, raises: bool = False) -> int:
-    """Trains an assembled run to its end, whatever that is, and returns the exit status; `alone` is for its log.
+    """Trains an assembled run until it ends in any way; returns the exit status.
 
     Args:
-        raises: as of :class:`Caller`.
+        alone: see :func:`trainer.training.announce.announce`.
+        raises: see :class:`Caller`.
     """
     from trainer.training.loop import fit
     from trainer.training.saving import record
@@ -245,7 +246,7 @@ def train_to_end(t: Training, alone: bool, raises: bool = False) -> int:
     try:
         announce(t, alone)
         fit(t)
-    except BaseException as error:  # also a second Ctrl-C, and what wants to end the interpreter
+    except BaseException as error:  # also a second Ctrl-C, and SystemExit
         return end_of(t, error, raises)
     finally:
         t.display.stop()
@@ -253,12 +254,12 @@ def train_to_end(t: Training, alone: bool, raises: bool = False) -> int:
 
 
 def end_of(t: Training, error: BaseException, raises: bool) -> int:
-    """Writes into the summary what has become of a run that an error ended, and says it; returns the exit status.
+    """Records and prints how an error ended a run; returns the exit status.
 
     Raises:
-        Lost: as it came.
-        Refused: a person's mistake, or a disk that is full.
-        BaseException: what it was, if that `raises`.
+        Lost: the error itself.
+        Refused: a person's mistake, or a full disk.
+        BaseException: the error itself, if `raises`.
     """
     from trainer.training.loop import end_loggers
     from trainer.training.saving import record
@@ -279,7 +280,7 @@ def end_of(t: Training, error: BaseException, raises: bool) -> int:
         return end.code
     if end.status == "diverged":
         how: dict[str, Any] = {"status": end.status, "error": end.line, "steps": p.final["step"] if p.final else 0}
-        how["seconds"] = round(t.seconds, 3)  # without what loggers then do
+        how["seconds"] = round(t.seconds, 3)  # without the time of loggers
         end_loggers(t, **how)
         record(t, **how)
         kept = f"the checkpoint of epoch {p.epoch} is kept" if p.final else "no epoch was finished"
@@ -287,14 +288,14 @@ def end_of(t: Training, error: BaseException, raises: bool) -> int:
         return close(t)
     if end.defect:
         t.display.note("".join(traceback.format_exception(error)).rstrip())
-    with contextlib.suppress(OSError):  # a full disk: what is there stays whole, and may not even take the status
+    with contextlib.suppress(OSError):  # files on a full disk stay whole, perhaps without the new status
         record(t, status=end.status, error=end.line)
     if not end.defect:
         then = f"; then resume: {run_dir.resume_command(t.run)}" if isinstance(error, OSError) else ""
         raise Refused(f"{end.line}{then}") from error
     if raises:
         raise error
-    t.world.first_to_say()  # the others will only see that this one has gone
+    t.world.first_to_say()  # the other processes only see that this one is gone
     log = f"the traceback is in {run_dir.shown(t.display.log)}"
     if not t.world.main:
         traceback.print_exception(error)
@@ -303,6 +304,6 @@ def end_of(t: Training, error: BaseException, raises: bool) -> int:
 
 
 def close(t: Training) -> int:
-    """Shows how a run ended; returns the exit status."""
+    """Shows the end of a run; returns the exit status."""
     t.display.close(closing_facts(t.run, t.summary.data))
     return EXIT[t.summary.data["status"]]

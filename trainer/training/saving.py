@@ -1,4 +1,4 @@
-"""What a run writes of itself, and how it goes on from there: ``last.pt``, ``best.pt``, ``epoch_N.pt``."""
+"""Saving and restoring a run: ``last.pt``, ``best.pt``, ``epoch_N.pt``."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def load_best(t: Training, best: dict[str, Any], *, may_be_ahead: bool = False) 
 
     Args:
         best: ``progress.best`` of the run.
-        may_be_ahead: whether a kill may have left one of an epoch that `last.pt` does not know yet.
+        may_be_ahead: whether the file may be of a later epoch than `last.pt`, as after a kill.
 
     Raises:
-        Refused: missing, damaged, or not this run's best.
+        Refused: it is missing, damaged, or not this run's best.
     """
     path = t.run / "checkpoints" / "best.pt"
     state = checkpoint.load(path, "best", t.device)
     with checkpoint.fitting(path):
         ahead = may_be_ahead and state["best"]["epoch"] > best["epoch"]
-        same = all(state["best"][key] == best[key] for key in ("metric", "epoch"))  # its value may be NaN
+        same = all(state["best"][key] == best[key] for key in ("metric", "epoch"))  # the value may be NaN
         ours = t.weights(averaged=t.monitor.startswith("ema/"))
         shapes = [{k: v.shape for k, v in one.items()} for one in (ours.state_dict(), state["model"])]
         if shapes[0] != shapes[1]:
@@ -40,24 +40,24 @@ def load_best(t: Training, best: dict[str, Any], *, may_be_ahead: bool = False) 
 
 
 def save(t: Training, name: str, kind: str, state: dict[str, Any]) -> None:
-    """Writes a checkpoint, in the process that writes."""
+    """Writes a checkpoint in the main process."""
     if t.world.main:
-        # The folder is flushed once, with last.pt: names in one folder reach the disk in the order of their renames.
+        # The folder is flushed once, with last.pt: renames in one folder reach the disk in order.
         checkpoint.save(t.run / "checkpoints" / f"{name}.pt", kind, state, settle=name == "last")
 
 
 def save_last(t: Training) -> None:
-    """What the run needs to go on."""
+    """Writes last.pt."""
     save(t, "last", "last", t.state())
 
 
 def save_best(t: Training) -> None:
-    """The weights that the best number is of, averaged or not."""
+    """Writes best.pt: the weights of the best number, averaged or not."""
     save(t, "best", "best", portable(t, averaged=t.monitor.startswith("ema/")) | {"best": t.progress.best})
 
 
 def keep_epoch(t: Training) -> None:
-    """The model after each of the last `train.keep` epochs, in a file of its own; older ones go."""
+    """Writes epoch_N.pt for `train.keep`, and removes older ones."""
     keep, epoch = t.settings.keep, t.progress.epoch
     if keep == 0 or not t.world.main:
         return
@@ -67,13 +67,13 @@ def keep_epoch(t: Training) -> None:
 
 
 def portable(t: Training, *, averaged: bool) -> dict[str, Any]:
-    """The model, the facts of its dataset and its configuration: what using it takes."""
+    """The model, the facts of its dataset and its configuration."""
     weights = t.weights(averaged=averaged).state_dict()
     return {"config": t.config, "facts": t.dataset.facts.plain(), "model": weights}
 
 
 def restore(t: Training) -> bool:
-    """Takes the run to its last checkpoint; False where there is none yet.
+    """Restores the run from its last checkpoint; returns False without one.
 
     Raises:
         Refused: the checkpoint is damaged, belongs to another run, or is beyond `train.epochs`.
@@ -94,7 +94,7 @@ def restore(t: Training) -> bool:
         if changed and t.source:
             changed = t.source.unlike(facts) or changed
     if changed:
-        raise Refused(f"{t.dataset.facts.name}: the data are not those that the run began with ({changed})")
+        raise Refused(f"{t.dataset.facts.name}: the data changed since the run began ({changed})")
     for note in checkpoint.notes(state):
         t.display.say(f"note        {note}")
     try:
@@ -119,7 +119,7 @@ def restore(t: Training) -> bool:
 
 
 def describe_best(path: Path) -> str:
-    """What is left when last.pt is not: said beside its error."""
+    """What to do without last.pt, for its error."""
     try:
         best = checkpoint.load(path, "best", "cpu")["best"]
     except Refused:

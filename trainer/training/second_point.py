@@ -20,18 +20,18 @@ Gradients = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 
 
 class SecondPoint:
-    """Evaluates a run's objective anew: with the same random numbers, and buffers and random state left as they were.
+    """Evaluates a run's objective again with the same random numbers; buffers and random state do not change.
 
-    The parameters are exchanged in place, so that an objective may use the model in any way.
+    The parameters are exchanged in place, so an objective may use the model in any way.
     """
 
     def __init__(self, t: Training):
         self.t = t
-        self.optimizer: Any = t.optimizer  # its step takes gradients, as torch's do not
+        self.optimizer: Any = t.optimizer  # unlike torch's, its step takes gradients
         self.xs = [x for group in t.optimizer.param_groups for x in group["params"]]
 
     def remember(self) -> None:
-        """Before the first evaluation of a batch: the second one shall draw the same random numbers."""
+        """Called before the first evaluation of a batch, so that the second one draws the same random numbers."""
         self.before = random_state(self.t.device)
 
     def step(self, batches: Sequence[Batch]) -> None:
@@ -39,7 +39,7 @@ class SecondPoint:
         self.optimizer.step(self.gradients(batches))
 
     def gradients(self, batches: Sequence[Batch]) -> Gradients:
-        """What gives the gradients of the loss of a step's batches at given points."""
+        """A function from points to the gradients of the loss of a step's batches."""
 
         def at(points: Sequence[Tensor]) -> Sequence[Tensor | None]:
             with self.aside(), self.moved_to(points):
@@ -49,7 +49,7 @@ class SecondPoint:
         return at
 
     def full_gradient(self, parts: Sequence[Tensor]) -> Gradients:
-        """What gives the mean gradient over the batches of the epoch under way, augmented as they will be."""
+        """A function that returns the mean gradient over the batches of the current epoch, with their augmentation."""
         t = self.t
 
         def at(points: Sequence[Tensor]) -> Sequence[Tensor | None]:
@@ -59,10 +59,10 @@ class SecondPoint:
         return at
 
     def gradients_here(self, batches: Iterable[Batch], *, alone: bool) -> Sequence[Tensor | None]:
-        """Of the mean loss over all of `batches`, at the parameters as they are; their ``grad`` stays.
+        """The gradients of the mean loss over `batches` at the current parameters; ``grad`` does not change.
 
         Args:
-            alone: whether there is one batch only, and that in one process.
+            alone: whether there is only one batch, in one process.
         """
         t, sums = self.t, Sums()
         total: list[Tensor | None] = [None] * len(self.xs)
@@ -78,7 +78,7 @@ class SecondPoint:
 
     @contextlib.contextmanager
     def moved_to(self, points: Sequence[Tensor]) -> Iterator[None]:
-        """The model with its parameters at `points`."""
+        """Inside, the model's parameters are at `points`."""
         here = [x.data for x in self.xs]
         for x, point in zip(self.xs, points, strict=True):
             x.data = point.data
@@ -90,7 +90,7 @@ class SecondPoint:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Afterwards buffers (running averages) and the random state are what they were."""
+        """Restores buffers (running averages) and the random state afterwards."""
         buffers = [(b, b.clone()) for b in self.t.model.buffers()]
         state = random_state(self.t.device)
         try:
@@ -112,7 +112,7 @@ class TwoPointSteps(PlainSteps):
         self.again = SecondPoint(t)
 
     def inputs(self, parts: list[Tensor], start: int) -> Iterator[Batch]:
-        """The batches of the epoch under way; an optimizer that wants it gets its full gradient first."""
+        """The batches of the current epoch; gives an optimizer with `snapshot` its full gradient first."""
         if start == 0 and hasattr(self.t.optimizer, "snapshot"):
             self.t.optimizer.snapshot(self.again.full_gradient(parts))
         return super().inputs(parts, start)

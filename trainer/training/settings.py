@@ -1,4 +1,4 @@
-"""``train.*``: how long, where, how and by which measure a run trains."""
+"""The keys ``train.*``: length, device, precision, monitor and more."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Precision = Literal["float32", "bf16", "fp16", "float64"]
 
 @dataclass(kw_only=True)
 class EarlyStopping:
-    """When a run ends before its last epoch.
+    """Early stopping.
 
     Args:
-        patience: epochs without improvement after which it ends; None: never.
-        metric: a column of metrics.csv; None is what ``train.monitor`` says.
+        patience: epochs without improvement before the end; None: off.
+        metric: a column of metrics.csv; None: ``train.monitor``.
         mode: as ``train.monitor_mode``.
-        min_delta: by more than this a value must be better to count as an improvement.
+        min_delta: an improvement must be larger than this.
     """
 
     patience: int | None = None
@@ -37,7 +37,7 @@ class EarlyStopping:
 
 @dataclass(kw_only=True)
 class TrainSettings:
-    """How long, where, how and by which measure a run trains; ``conf/train/default.yaml`` says what each key means.
+    """The keys ``train.*``; ``conf/train/default.yaml`` says what each means.
 
     Raises:
         ValueError: `name=value: what would be right`.

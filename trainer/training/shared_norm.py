@@ -1,6 +1,6 @@
-"""Batch normalization over a batch whose samples lie in several processes.
+"""Batch normalization over a batch that is divided among several processes.
 
-As ``torch.nn.SyncBatchNorm``, which needs a GPU; this one works with any backend, and where shares differ in size.
+``torch.nn.SyncBatchNorm`` needs a GPU; this works with any backend, and with shares of different sizes.
 
 Shapes: B samples of this process, C channels.
 """
@@ -37,7 +37,7 @@ class SharedBatchNorm(_BatchNorm):
                 x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
         mean, variance, batches = self.running_mean, self.running_var, self.num_batches_tracked
-        given, x = x.dtype, x.to(torch.float32 if mean is None else mean.dtype)  # from 16 bits
+        given, x = x.dtype, x.to(torch.float32 if mean is None else mean.dtype)  # for 16 bits
         over = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
         share = torch.cat([x.sum(over), x.new_full((1,), x.numel() / x.shape[1])])
@@ -46,7 +46,7 @@ class SharedBatchNorm(_BatchNorm):
         mean_C = total[:-1] / n
         centred = x - mean_C.view(shape)
         variance_C = _Sum.apply(centred.square().sum(over)) / n
-        if mean is not None and variance is not None and batches is not None:  # all three, or none
+        if mean is not None and variance is not None and batches is not None:  # all three or none
             with torch.no_grad():
                 batches += 1
                 momentum = self.momentum if self.momentum is not None else 1.0 / batches
@@ -57,7 +57,7 @@ class SharedBatchNorm(_BatchNorm):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the processes; so is its derivative, for a loss that is a sum over them, too."""
+    """The sum over the processes; its derivative is a sum, too, for a loss that is a sum over them."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class _Sum(torch.autograd.Function):
 
 
 def with_shared_statistics(model: nn.Module, world: World) -> nn.Module:
-    """`model` with batch normalization over all the processes' shares of a batch, in place."""
+    """Replaces batch normalization in `model` by that over all processes' shares of a batch, in place."""
     if world.size > 1:
         SharedBatchNorm.replace_in(model)
     return model

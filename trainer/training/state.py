@@ -1,4 +1,4 @@
-"""A run in memory: its settings, its parts, and where it stands."""
+"""A run in memory: its settings, parts and progress."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from trainer.training.stop import StopRequest
 
 
 class Stepper(Protocol):
-    """What takes the steps of an epoch, however: one by one, or from a recording."""
+    """Takes the steps of an epoch, plain or from a recording."""
 
     def inputs(self, parts: list[Tensor], start: int) -> Iterator[Any]:
-        """What a step is given of each batch of the epoch, from number `start` on."""
+        """The input of a step for each batch of the epoch, from number `start` on."""
 
     def step(self, given: Sequence[Any], sums: Sums) -> Sums:
-        """Takes a step on what :meth:`inputs` gave; returns the epoch's sums of metrics, those until now added."""
+        """Takes a step on inputs of :meth:`inputs`; returns the epoch's sums of metrics so far."""
 
 
 @runtime_checkable
@@ -45,31 +45,31 @@ class Measuring(Protocol):
     measures: tuple[str, ...]  # the names
 
     def pop_group_measurements(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-        """Name -> mean over the epoch, and a row for each parameter; what is measured starts anew."""
+        """Name -> mean over the epoch, and a row for each parameter; resets the measurements."""
 
 
 @dataclass
 class Progress:
-    """How far a run is; all of it goes into the checkpoint."""
+    """The progress of a run; a checkpoint holds all of it."""
 
     epoch: int = 0  # epochs finished
     step: int = 0  # optimizer steps taken
-    position: int = 0  # of these, in the epoch under way
-    sums: dict[str, Tensor | int] = field(default_factory=dict)  # of the metrics of the epoch under way
+    position: int = 0  # of these, in the current epoch
+    sums: dict[str, Tensor | int] = field(default_factory=dict)  # of the metrics of the current epoch
     lr: float = 0.0  # of the last step
-    epoch_s: float = 0.0  # spent training in the epoch under way
-    seconds: float = 0.0  # spent in all, until this process took over
+    epoch_s: float = 0.0  # spent training in the current epoch
+    seconds: float = 0.0  # spent in earlier processes
     best: dict[str, Any] | None = None  # {metric, value, epoch, mode: min or max}, or see best.py
     improved: dict[str, Any] | None = None  # {value, epoch}: the last that early stopping counts as an improvement
-    undefined: list[str] = field(default_factory=list)  # columns of which the run has said that they are no numbers
+    undefined: list[str] = field(default_factory=list)  # columns that the run has noted as NaN
     final: dict[str, Any] | None = None  # the last epoch's row
     pruned: str | None = None  # why a search ended the run
-    untrained: dict[str, float] | None = None  # what train.eval_untrained found
+    untrained: dict[str, float] | None = None  # metrics of train.eval_untrained
 
 
 @dataclass
 class Training:
-    """A run in memory: what it trains, with what, and where it stands."""
+    """A run in memory."""
 
     run: Path
     config: dict  # as frozen when the run started
@@ -87,8 +87,8 @@ class Training:
     stop: StopRequest
     world: World = field(default_factory=World)
     progress: Progress = field(default_factory=Progress)
-    source: Source | None = None  # what read the dataset; None: it was made in memory
-    judge: Callable[[dict[str, Any]], str | None] | None = None  # of a search: why to end after an epoch with this row
+    source: Source | None = None  # the source of the dataset; None: it was made in memory
+    judge: Callable[[dict[str, Any]], str | None] | None = None  # in a search: why to end after this row, or None
 
     def __post_init__(self) -> None:
         s = self.settings
@@ -99,7 +99,7 @@ class Training:
         self.scaler = torch.amp.GradScaler(self.device.type) if s.precision == "fp16" else None
         self.ema = averaged(self.model, s.ema) if s.ema is not None else None
         self.recorded: Stepper | None = None
-        self.compiles_alone: str | None = None  # why the model is compiled, and not the step
+        self.compiles_alone: str | None = None  # why only the model is compiled
         self.watch = Watch(self.model, gradients=self.scaler is None) if s.anomaly else None
         columns, has_val = self.columns(), "val" in self.dataset.splits
         self.monitor = resolve_metric("monitor", s.monitor, columns, has_val)
@@ -110,12 +110,12 @@ class Training:
         self.stopper_maximize = self.is_better_high(self.stopper, mode)
 
     def is_better_high(self, column: str, mode: Mode) -> bool:
-        """Whether the higher of two numbers of a column is the better one."""
+        """Whether higher numbers of a column are better."""
         return mode == "max" or (mode == "auto" and column.rpartition("/")[2] in self.objective.higher_is_better)
 
     @property
     def seconds(self) -> float:
-        """Spent on the run, by this process and those before it."""
+        """Seconds spent on the run, in all processes."""
         return self.progress.seconds + time.perf_counter() - self.started
 
     @property
@@ -125,7 +125,7 @@ class Training:
 
     @property
     def stopped(self) -> str | None:
-        """What ends the run before its last epoch, or None."""
+        """Why the run ends before its last epoch, or None."""
         p, s = self.progress, self.settings
         if p.epoch >= s.epochs:
             return None
@@ -138,13 +138,13 @@ class Training:
         return p.pruned
 
     def evaluates(self, epoch: int) -> bool:
-        """Whether the validation split is looked at after an epoch (from 1): every so many, and at the end."""
+        """Whether to evaluate the validation split after an epoch (from 1): every `eval_every` epochs, and the last."""
         s = self.settings
         last = epoch == s.epochs or self.progress.step == s.max_steps
         return "val" in self.dataset.splits and (last or epoch % s.eval_every == 0)
 
     def epoch_parts(self) -> list[Tensor]:
-        """The samples of each batch of the epoch under way, as indices."""
+        """The sample indices of each batch of the current epoch."""
         few, size = self.settings.overfit_batches, self.dataset.batch_size
         order = epoch_order(self.dataset.facts.sizes["train"], self.seed, 0 if few else self.progress.epoch)
         order = order[: few * size if few else None]
@@ -154,22 +154,22 @@ class Training:
 
     @property
     def full_batches(self) -> int:
-        """How many of an epoch's batches have the full size."""
+        """The number of full batches in an epoch."""
         full = self.dataset.facts.sizes["train"] // self.dataset.batch_size
         return min(full, self.settings.overfit_batches or full)
 
     def batches(self, parts: Sequence[Tensor], start: int) -> Iterator[Batch]:
-        """The batches of the epoch under way from number `start` on; where few are to be overfit, never augmented."""
+        """The batches of the current epoch from number `start` on; not augmented with train.overfit_batches."""
         seed = None if self.settings.overfit_batches else augment_seed(self.seed, self.progress.epoch)
         return self.dataset.batches("train", parts, seed, start)
 
     def check(self) -> None:
-        """Raises Interrupted if something asks to stop; processes that must agree ask between two steps only."""
+        """Raises Interrupted if something asks to stop; several processes check only between two steps."""
         if self.world.size == 1:
             self.stop.check()
 
     def columns(self) -> list[str]:
-        """Of metrics.csv."""
+        """The columns of metrics.csv."""
         measured = (*self.objective.metrics, *self.objective.evaluated)
         return [
             *("epoch", "step"),
@@ -181,23 +181,23 @@ class Training:
         ]
 
     def group_columns(self) -> list[str]:
-        """Of metrics_groups.csv; none where the optimizer measures nothing."""
+        """The columns of metrics_groups.csv; [] if the optimizer measures nothing."""
         return ["epoch", "step", "parameter", "set", *self.measures] if self.measures else []
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What the optimizer measures by itself."""
+        """The names of the optimizer's measurements."""
         return self.optimizer.measures if isinstance(self.optimizer, Measuring) else ()
 
     def weights(self, *, averaged: bool) -> nn.Module:
-        """The model, or the one with averaged weights."""
+        """The model, or the averaged one with train.ema."""
         if not averaged:
             return self.model
         assert self.ema is not None  # with train.ema
         return self.ema.module
 
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint holds: tensors and plain data. Every process must ask for it at the same time."""
+        """The content of a checkpoint: tensors and plain data. All processes must call this at the same time."""
         own = {"sums": on_device(self.progress.sums, torch.device("cpu")), "random": random_state(self.device)}
         return {
             "config": self.config,
@@ -208,13 +208,13 @@ class Training:
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "progress": asdict(self.progress) | {"seconds": self.seconds, "sums": {}},
-            "processes": self.world.gathered(own),  # what differs between them
+            "processes": self.world.gathered(own),  # the state that differs between processes
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes the run back to where `state()` was called.
+        """Restores the run from `state()`.
 
-        On another kind of device random states start anew, and in another number of processes those that are new.
+        Random states start anew on another kind of device, and in additional processes.
         """
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -222,7 +222,7 @@ class Training:
             if part:
                 part.load_state_dict(state[name])
         if self.schedule:
-            refresh_rates(self.schedule)  # a longer run has another schedule
+            refresh_rates(self.schedule)  # the schedule of a longer run differs
         self.progress = Progress(**state["progress"])
         processes, rank = state["processes"], self.world.rank
         if rank < len(processes):
@@ -240,7 +240,7 @@ def steps_per_epoch(dataset: Dataset, settings: TrainSettings) -> int:
 
 
 def resolve_metric(key: str, given: str, columns: list[str], has_val: bool) -> str:
-    """The column that a setting goes by; without a validation split, the training split's.
+    """The column of a setting; without a validation split, that of the training split.
 
     Raises:
         ValueError: no such column.

@@ -1,4 +1,4 @@
-"""One step of a run: the gradient of the batches that make it, then the optimizer."""
+"""One step of a run: the gradient of its batches, then the optimizer."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from trainer.training.state import Training
 
 
 class Again(Protocol):
-    """What evaluates the objective at a second point; see ``trainer.training.second_point``."""
+    """Evaluates the objective at a second point; see ``trainer.training.second_point``."""
 
     def remember(self) -> None:
-        """Before the first evaluation of a batch."""
+        """Called before the first evaluation of a batch."""
 
     def step(self, batches: Sequence[Batch]) -> None:
-        """Takes the optimizer's step on the batches, at two points."""
+        """Takes the optimizer's step on the batches, with gradients at two points."""
 
 
 class PlainSteps:
-    """Steps as they are written here; a ``Stepper``."""
+    """Plain steps; a ``Stepper``."""
 
     again: Again | None = None
 
@@ -33,16 +33,16 @@ class PlainSteps:
         self.t = t
 
     def inputs(self, parts: list[Tensor], start: int) -> Iterator[Batch]:
-        """The batches of the epoch under way."""
+        """The batches of the current epoch."""
         return self.t.batches(parts, start)
 
     def step(self, given: Sequence[Batch], sums: Sums) -> Sums:
-        """Takes a step on the batches that make it."""
+        """Takes a step on its batches."""
         return added(sums, take_step(self.t, given, self.again))
 
 
 def take_step(t: Training, batches: Sequence[Batch], again: Again | None) -> Sums:
-    """A step on the batches that make it, looked at where that is wanted; returns the sums of their metrics."""
+    """A step on its batches, with the checks of train.anomaly; returns the sums of their metrics."""
     if t.watch is not None:
         t.watch.step = t.progress.step + 1
     sums = move(t, batches, again)
@@ -54,7 +54,7 @@ def take_step(t: Training, batches: Sequence[Batch], again: Again | None) -> Sum
 
 
 def move(t: Training, batches: Sequence[Batch], again: Again | None) -> Sums:
-    """Forward, backward and the optimizer's step: what a recording (:mod:`trainer.training.compiled`) holds."""
+    """Forward, backward and the optimizer's step; :mod:`trainer.training.compiled` records this."""
     optimizer, scaler = t.optimizer, t.scaler
     total: Sums = {}
     for turn in t.objective.turns:
@@ -68,7 +68,7 @@ def move(t: Training, batches: Sequence[Batch], again: Again | None) -> Sums:
             t.watch.check_gradients()
         if t.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(t.parameters, t.settings.clip_norm)
-        if scaler is not None:  # skips the step where a gradient overflowed
+        if scaler is not None:  # skips the step if a gradient overflowed
             scaler.step(optimizer)
             scaler.update()
         elif again:
@@ -79,10 +79,10 @@ def move(t: Training, batches: Sequence[Batch], again: Again | None) -> Sums:
 
 
 def differentiate(t: Training, batches: Sequence[Batch], turn: str | None) -> Sums:
-    """Leaves the gradient of the mean loss over all of `batches` in the parameters' ``grad``.
+    """Puts the gradient of the mean loss over all of `batches` into the parameters' ``grad``.
 
-    Every process has its share of each batch. A batch counts by the weight of its samples, so that the gradient is that
-    of one large batch however it was divided.
+    Every process has its share of each batch. A batch counts by the weight of its samples, so the gradient is that of
+    one large batch, however it is divided.
     """
     of = None if turn is None else [p for p in t.model.get_submodule(turn).parameters() if p.requires_grad]
     alone = len(batches) == 1 and t.world.size == 1
@@ -107,14 +107,14 @@ def loss_of(t: Training, batch: Batch, turn: str | None) -> tuple[Tensor, Sums]:
 
 
 def share(t: Training, sums: Sums) -> Tensor | float:
-    """The share that a batch has in a step of full size; near 1 over their number, so that nothing overflows."""
+    """The share of a batch in a full step, near 1 / number of batches, so that nothing overflows."""
     return sums["weight"] / (t.dataset.batch_size * t.settings.accumulate)
 
 
 def put_together(t: Training, gradients: Sequence[Tensor], sums: Sums) -> None:
-    """Sums gradients over the processes, and divides them by the weight that the whole step turned out to have."""
+    """Sums gradients over the processes, and divides them by the total weight of the step."""
     weight, like = share(t, sums), gradients[0]
-    # A number is written there by the device itself: copying it would wait.
+    # The device writes the number; copying it would wait.
     weight = weight.to(like.dtype) if isinstance(weight, Tensor) else like.new_full((), weight)
     t.world.add_up([*gradients, weight])
     torch._foreach_div_(list(gradients), weight.clamp_min(torch.finfo(weight.dtype).tiny))

@@ -1,4 +1,4 @@
-"""Stopping on purpose: the first signal asks, the second Ctrl-C insists; or the time that was given is over."""
+"""Stopping: a first signal or the time limit asks, a second Ctrl-C stops at once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TIME_IS_OVER = 0
 
 
 class StopRequest:
-    """While entered, SIGINT, SIGTERM and SIGHUP only leave a note, which the loop reads between steps.
+    """Inside, SIGINT, SIGTERM and SIGHUP only set a flag, which the loop reads between steps.
 
-    A second SIGINT raises KeyboardInterrupt where the program is. What asks is a signal's number, or TIME_IS_OVER.
+    A second SIGINT raises KeyboardInterrupt. The reason is a signal's number, or TIME_IS_OVER.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class StopRequest:
         self.signum = signum
 
     def asked(self, now: float) -> int | None:
-        """What asks to stop at time `now`, if something does."""
+        """The reason to stop at time `now`, or None."""
         if self.signum is None and now >= self.deadline:
             self.signum = TIME_IS_OVER
         return self.signum

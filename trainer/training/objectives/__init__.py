@@ -1,4 +1,4 @@
-"""Objectives: what a run minimizes, and what it measures. ``contract.py`` says what one is, and how to add one."""
+"""Objectives: losses and metrics. ``objective.py`` has the interface, and says how to add one."""
 
 from data import Facts
 from trainer.training.objectives.classification import (

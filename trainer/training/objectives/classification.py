@@ -1,4 +1,4 @@
-"""Objectives whose outputs choose: between classes, yes or no, for each label, with several heads.
+"""Objectives of classification: of classes, binary, of several labels, with several heads.
 
 Run: ``python -m trainer objective=hinge objective.class_weights=balanced``
 
@@ -26,15 +26,15 @@ TOP5_FROM = 20  # classes
 
 
 class Classes(Supervised):
-    """What objectives over K classes share: class weights and metrics.
+    """Base of objectives over K classes: class weights and metrics.
 
-    Targets are class numbers (B,), or probabilities (B, K) where labels are mixed; accuracy against these is the
-    probability of the class that was chosen, as in mixup's reference code.
+    Targets are class numbers (B,), or probabilities (B, K) if labels are mixed; then the accuracy is the probability
+    of the predicted class, as in mixup's reference code.
 
     Args:
         facts: of the dataset; its task must be ``classification``.
-        class_weights: how much the samples of each class count in the loss: ``none``: all the same; ``balanced``:
-            N / (K * N_k), as scikit-learn has it, so that every class counts the same; or a number for each class.
+        class_weights: the weight of each class in the loss: ``none``: equal for all samples; ``balanced``:
+            N / (K * N_k), as in scikit-learn, so that every class counts the same; or a number for each class.
         l2, l1: see :class:`Objective`.
     """
 
@@ -52,7 +52,9 @@ class Classes(Supervised):
         if self.class_weights is None:
             return given
         self.class_weights = self.class_weights.to(y.device)
-        own = self.class_weights[y] if y.ndim == 1 else (y * self.class_weights).sum(1)  # no matmul: 16 bits lose it
+        own = (
+            self.class_weights[y] if y.ndim == 1 else (y * self.class_weights).sum(1)
+        )  # a matmul loses digits in 16 bits
         return own if given is None else own * given
 
     def chosen(self, logits_BK: Tensor) -> Tensor:
@@ -126,11 +128,11 @@ class CrossEntropy(Classes):
 class Hinge(Classes):
     """Multi-class hinge loss: the mean over K classes of max(0, margin - s_y + s_k)^p, k other than y.
 
-    Source: Weston & Watkins 1999, as :func:`torch.nn.functional.multi_margin_loss` has it.
+    Source: Weston & Watkins 1999, as in :func:`torch.nn.functional.multi_margin_loss`.
 
     Args:
         facts, class_weights, l2, l1: see :class:`Classes`.
-        margin: by how much the right class should lead.
+        margin: the lead that the right class should have.
         p: 1, or 2 for the squared hinge.
 
     Raises:
@@ -157,9 +159,9 @@ class Hinge(Classes):
 
 
 class Brier(Classes):
-    """The Brier score: the sum over K classes of (softmax probability - target)^2, as least squares of classes.
+    """The Brier score: the sum over K classes of (softmax probability - target)^2, least squares of classes.
 
-    Source: Brier 1950, with targets 0 and 1, or probabilities where labels are mixed.
+    Source: Brier 1950, with targets 0 and 1, or probabilities if labels are mixed.
 
     Args:
         facts, class_weights, l2, l1: see :class:`Classes`.
@@ -212,7 +214,7 @@ class BinaryCrossEntropy(Classes):
 
 
 class MultiLabel(Supervised):
-    """Sigmoid cross-entropy of K logits against K targets 0 and 1 each; accuracy is the share of right ones.
+    """Sigmoid cross-entropy of K logits against K targets 0 and 1 each; accuracy is the share of right labels.
 
     ``f1`` is the mean over the labels.
     """
@@ -252,7 +254,7 @@ class MultiTask(Supervised):
 
     Args:
         facts: of the dataset; its task must be ``multitask``.
-        weights: of each head's loss: head -> number; those not named count 1. null: all 1.
+        weights: of each head's loss: head -> number; default 1. null: all 1.
         l2, l1: see :class:`Objective`.
 
     Raises:
@@ -267,7 +269,7 @@ class MultiTask(Supervised):
         given = weights or {}
         for head, weight in given.items():
             if head not in self.heads:
-                raise ValueError(f"weights.{head}={weight}: there is no such head; there are {', '.join(self.heads)}")
+                raise ValueError(f"weights.{head}={weight}: no such head; there are {', '.join(self.heads)}")
             if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 <= weight < math.inf:
                 raise ValueError(f"weights.{head}={weight}: must be a number, at least 0, and finite")
         self.head_weights = {head: given.get(head, 1.0) for head in self.heads}
@@ -290,15 +292,15 @@ class MultiTask(Supervised):
 
 
 def class_weight_tensor(given: ClassWeights, facts: Facts) -> Tensor | None:
-    """The weight of each class (K,), or None where all are the same.
+    """The weight of each class (K,), or None if all are equal.
 
     Raises:
-        ValueError: not a number for each class, or none above 0.
+        ValueError: not a number for each class, or all are 0.
     """
     if given == "none":
         return None
     counts = facts.class_counts
-    assert counts is not None  # of a task with classes
+    assert counts is not None  # classification tasks only
     if given == "balanced":
         empty = [k for k, n in enumerate(counts) if n == 0]
         if empty:
@@ -314,7 +316,7 @@ def class_weight_tensor(given: ClassWeights, facts: Facts) -> Tensor | None:
 
 
 def occurrences(numbers: Tensor, K: int, which: Tensor | None = None) -> Tensor:
-    """How often each of 0 ... K - 1 is among `numbers` (B,), or among those `which` (B,) marks: (K,).
+    """How often each of 0 ... K - 1 is among `numbers` (B,), or among those that `which` (B,) marks: (K,).
 
     torch.bincount would wait for the device.
     """
@@ -323,14 +325,14 @@ def occurrences(numbers: Tensor, K: int, which: Tensor | None = None) -> Tensor:
 
 
 def macro_f1(right: np.ndarray, of_class: np.ndarray, chosen: np.ndarray) -> float:
-    """The mean of the classes' F1 = 2 right / (of_class + chosen), of those that are there or were chosen."""
+    """The mean of the classes' F1 = 2 right / (of_class + chosen), of those that are present or predicted."""
     total = of_class + chosen
     return float((2 * right[total > 0] / total[total > 0]).mean())
 
 
 def area_under_roc(y: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve; NaN where only one class is there, or a score is no number."""
-    from sklearn.metrics import roc_auc_score  # a second and a half: only where it is needed
+    """Area under the ROC curve; NaN if there is only one class, or a score is NaN."""
+    from sklearn.metrics import roc_auc_score  # the import takes 1.5 s: only if needed
 
     if len(np.unique(y)) < 2 or not np.isfinite(scores).all():
         return math.nan

@@ -1,27 +1,27 @@
 """Objectives: from a model and a batch to a loss and sums of metrics, all on the device.
 
-An objective is one small object, built with the dataset's facts:
+An objective is built with the dataset's facts and has
 
-- ``__call__(model, batch) -> (loss, sums)``: `loss` a 0-d tensor to differentiate, a mean over the batch; `sums` a
-  dict of numbers and 0-d tensors that the loop adds up over an epoch. ``samples`` is how many samples the batch has,
-  ``weight`` how much it counts in a mean of losses, ``loss`` the loss times that weight.
-- ``evaluate(model, batch) -> (sums, kept)``: the same where nothing is differentiated. Sums may be vectors here;
-  `kept` holds tensors (B, ...) that are collected over the whole split, for what is no function of sums.
-- ``finish(sums, kept) -> metrics``: from these, on the host, to the metrics that are shown.
-- ``metrics``: the names of the metrics, the first of them ``loss``; ``evaluated``: those that only an evaluation has;
-  ``higher_is_better``: those that `train.monitor` should maximize.
+- ``__call__(model, batch) -> (loss, sums)``: `loss` is a 0-d tensor to differentiate, a mean over the batch; `sums` a
+  dict of numbers and 0-d tensors that the loop adds up over an epoch: ``samples`` is the number of samples in the
+  batch, ``weight`` its weight in a mean of losses, ``loss`` the loss times that weight.
+- ``evaluate(model, batch) -> (sums, kept)``: the same in evaluation. Sums may be vectors here; `kept` holds tensors
+  (B, ...) that are collected over the whole split, for metrics that are no functions of sums.
+- ``finish(sums, kept) -> metrics``: the metrics from these, on the host.
+- ``metrics``: the names of the metrics, the first is ``loss``; ``evaluated``: those of evaluations only;
+  ``higher_is_better``: those that `train.monitor` maximizes.
 - ``turns``: see below.
-- ``why_undefined(metric, y)``: why a metric is NaN on a split's targets, for the line that says so.
-- ``predict(model, x)``: what a model's user wants to know; ``truth(y)``: targets in the same terms.
+- ``why_undefined(metric, y)``: why a metric is NaN on a split's targets, for a note.
+- ``predict(model, x)``: predictions for a user; ``truth(y)``: targets in the same form.
 
-It sees the model and the whole batch, so that a step need not be "outputs against targets": an autoencoder compares
-with its input, a sequence model is given the targets, too. Losses that are minimized in turn over different parameters,
-as those of a generator and a discriminator, are ``turns``: names of submodules. The loop then calls
-``objective(model, batch, turn)`` once for each, differentiates by that submodule's parameters, and steps these alone;
-each gives ``weight`` and ``samples`` and sums of names of its own. Without a turn, as in an evaluation, it gives all.
+It gets the model and the whole batch, so a step need not compare outputs with targets: an autoencoder compares with its
+input, a sequence model may read the targets. Losses that are minimized in turn over different parameters, such as those
+of a generator and a discriminator, are ``turns``: names of submodules. The loop calls ``objective(model, batch, turn)``
+for each turn, differentiates by that submodule's parameters, and steps only these; each turn returns ``weight``,
+``samples`` and sums with names of its own. Without a turn, as in an evaluation, it returns all.
 
-A user's own objective is a file with such a class over :class:`Objective`, or :class:`Supervised` where outputs are
-compared with targets, and a YAML in ``conf/objective/``.
+Your own objective is a class over :class:`Objective`, or over :class:`Supervised` if outputs are compared with targets,
+and a YAML in ``conf/objective/``.
 
 Shapes: B batch, K classes or outputs.
 """
@@ -45,15 +45,15 @@ Reduction = Literal["mean", "none"]
 
 
 class Objective:
-    """What all objectives share. Subclasses name the task that they are for.
+    """Base of all objectives. Subclasses name their task.
 
     Args:
         facts: of the dataset.
-        l2, l1: what the sum of squares, and of absolute values, of the model's weights adds to the loss, times this.
-            Weights are the parameters of two or more axes: biases and the scales of norms are free.
+        l2, l1: factors of the sum of squares, and of absolute values, of the model's weights in the loss. Weights are
+            the parameters of two or more axes, not biases and scales of norms.
 
     Raises:
-        ValueError: `name=value: what would be right`; a dataset of another task.
+        ValueError: `name=value: what would be right`; the dataset has another task.
     """
 
     task: str | None = None  # any
@@ -76,57 +76,57 @@ class Objective:
         raise NotImplementedError
 
     def evaluate(self, model: nn.Module, batch: Batch) -> tuple[Sums, dict[str, Tensor]]:
-        """Sums of a batch, and what is to be kept of it; nothing is differentiated."""
+        """The sums of a batch, and the tensors to keep; without gradients."""
         return self(model, batch)[1], {}
 
     def finish(self, sums: Mapping[str, Any], kept: Mapping[str, np.ndarray] | None = None) -> dict[str, float]:
-        """Sums over samples, as numbers -> metrics."""
+        """Metrics from sums over samples, as numbers."""
         means = {k: v / sums["samples"] for k, v in sums.items() if k in self.metrics}
         return means | {"loss": sums["loss"] / sums["weight"] if sums["weight"] else math.nan}
 
     def why_undefined(self, metric: str, y: Tensor) -> str | None:
-        """Why a metric is no number on a split with the raw targets y, as what follows "the split"; None if unknown."""
+        """Why a metric is NaN on a split with raw targets y: words after "the split"; None if unknown."""
         return None
 
     def predict(self, model: nn.Module, x: Tensor) -> Any:
-        """What the model says of inputs ready for it; see the subclasses."""
+        """The predictions of the model for prepared inputs; see the subclasses."""
         raise NotImplementedError
 
     def truth(self, y: Tensor) -> Tensor:
-        """Targets as they are trained on -> in the terms of :meth:`predict`."""
+        """Targets as trained on -> in the form of :meth:`predict`."""
         return y
 
     def penalty(self, model: nn.Module) -> Tensor | float:
-        """l2 * the sum of w^2 + l1 * the sum of |w| over the model's weights; it belongs to the loss."""
+        """l2 * the sum of w^2 + l1 * the sum of |w| over the model's weights, a part of the loss."""
         if not self.l2 and not self.l1:
             return 0.0
-        if self._penalized[0] is not model:  # found once: a step should not look for them
+        if self._penalized[0] is not model:  # found once, not in each step
             self._penalized = model, [p for p in weights(model) if p.requires_grad]
         penalized = self._penalized[1]
         return Penalty.apply(self.l2, self.l1, *penalized) if penalized else 0.0
 
 
 class Supervised(Objective):
-    """Outputs against targets. A subclass says how the two are compared, and what is counted."""
+    """Compares outputs with targets. A subclass defines the comparison and the counts."""
 
     def compare(self, outputs: Any, y: Tensor, reduction: Reduction) -> Tensor:
-        """The mean loss (), or that of each sample (B,) or (B, K)."""
+        """The mean loss (), or the loss of each sample (B,) or (B, K)."""
         raise NotImplementedError
 
     def count(self, outputs: Any, y: Tensor) -> Sums:
-        """Sums of the metrics besides the loss."""
+        """Sums for the metrics besides the loss."""
         return {}
 
     def count_more(self, outputs: Any, y: Tensor) -> Sums:
-        """Sums that only an evaluation has."""
+        """Further sums in evaluations."""
         return {}
 
     def keep(self, outputs: Any, y: Tensor) -> dict[str, Tensor]:
-        """What an evaluation keeps of each sample."""
+        """Tensors of each sample that an evaluation keeps."""
         return {}
 
     def weights(self, y: Tensor, given: Tensor | None) -> Tensor | None:
-        """How much each sample counts (B,); None: all the same."""
+        """The weight of each sample (B,); None if all are equal."""
         return given
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums]:
@@ -147,7 +147,7 @@ class Supervised(Objective):
         else:
             losses, weight = self.compare(outputs, y, "none"), w.sum()
             losses_B = losses if losses.ndim == 1 else losses.mean(1)
-            loss = (losses_B * w).sum() / weight.clamp_min(torch.finfo(w.dtype).tiny)  # 0 where nothing has a weight
+            loss = (losses_B * w).sum() / weight.clamp_min(torch.finfo(w.dtype).tiny)  # 0 if all weights are 0
         if self.l2 or self.l1:
             loss = loss + self.penalty(model)
         with torch.no_grad():
@@ -156,7 +156,7 @@ class Supervised(Objective):
 
 
 def in_full(outputs: Any) -> Any:
-    """Outputs of a model in 16 bits, as 32: a loss needs the digits."""
+    """16-bit outputs of a model as 32 bits, whose digits a loss needs."""
     if isinstance(outputs, Mapping):
         return {k: in_full(v) for k, v in outputs.items()}
     return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs

@@ -1,5 +1,5 @@
-"""What ``objective.l2`` and ``objective.l1`` add to a loss, as one operation: where weights are small, differentiating
-a dozen of them takes longer than all sums. Run: ``python -m trainer objective.l2=1e-3``
+"""The penalties ``objective.l2`` and ``objective.l1`` as one operation: differentiating many small weights takes longer
+than all sums. Run: ``python -m trainer objective.l2=1e-3``
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Penalty(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        """(2 l2 w + l1 sign w) g, in operations that can be differentiated, too."""
+        """(2 l2 w + l1 sign w) g, in differentiable operations."""
         weights, square = ctx.saved_tensors, 2 * ctx.l2 * g
         if not ctx.l1:
             return None, None, *(square * w for w in weights)

@@ -1,4 +1,4 @@
-"""Objectives whose outputs are numbers.
+"""Objectives of regression.
 
 Run: ``python -m trainer data=diabetes objective=huber``
 
@@ -20,9 +20,9 @@ from trainer.training.objectives.objective import Reduction, Sums, Supervised, i
 
 
 class Regression(Supervised):
-    """What objectives of numbers share. The loss is of targets as they are trained on, a mean over samples and outputs.
+    """Base of regression objectives. The loss is a mean over samples and outputs, of targets as they are trained on.
 
-    The other metrics are in the targets' own units: ``mae``, ``rmse``, both over all outputs at once, and ``r2``, the
+    The other metrics are in the targets' units: ``mae``, ``rmse``, both over all outputs at once, and ``r2``, the
     mean over the outputs.
     """
 
@@ -57,16 +57,16 @@ class Regression(Supervised):
         return f"has one value only of {', '.join(names)}" if names else None
 
     def predict(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Values (B, K) in the targets' own units."""
+        """Values (B, K) in the targets' units."""
         return self.truth(in_full(model(x)))
 
     def truth(self, y: Tensor) -> Tensor:
-        """Values (B, K), normalized -> in their own units."""
+        """Normalized values (B, K) -> in the targets' units."""
         mean, std = self._on(y)
         return y * std + mean
 
     def _on(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation that targets were normalized by, where `like` is."""
+        """Mean and deviation of the targets' normalization, on the device of `like`."""
         if self._units is None or self._units[0].device != like.device:
             self._units = self.facts.target_mean.to(like.device), self.facts.target_std.to(like.device)
         return self._units
@@ -87,13 +87,13 @@ class MeanAbsoluteError(Regression):
 
 
 class Huber(Regression):
-    """The mean of e^2 / 2 where the error e is at most `delta`, of delta (|e| - delta / 2) elsewhere.
+    """The mean of e^2 / 2 for errors e of at most `delta`, of delta (|e| - delta / 2) for larger ones.
 
     Source: Huber 1964, equation 2.1 of "Robust estimation of a location parameter".
 
     Args:
         facts: of the dataset; its task must be ``regression``.
-        delta: in the units that targets are trained in.
+        delta: in the units of the targets as trained on.
         l2, l1: see :class:`Objective`.
 
     Raises:
@@ -111,13 +111,13 @@ class Huber(Regression):
 
 
 def r_squared(y: np.ndarray, outputs: np.ndarray) -> float:
-    """Coefficient of determination, the mean over outputs; NaN if a target is constant, or outputs are no numbers.
+    """Coefficient of determination, the mean over outputs; NaN if a target is constant, or outputs are NaN.
 
-    Of a constant target nothing can be explained; scikit-learn would say 0 or 1.
+    For a constant target R^2 is undefined; scikit-learn would return 0 or 1.
     """
     from sklearn.metrics import r2_score
 
     if (y == y[:1]).all(0).any() or not np.isfinite(outputs).all():
         return math.nan
-    with np.errstate(over="ignore", invalid="ignore"):  # of a run that diverges
+    with np.errstate(over="ignore", invalid="ignore"):  # of a diverging run
         return float(r2_score(y, outputs))
