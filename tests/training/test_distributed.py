@@ -186,7 +186,7 @@ def test_a_mistake_is_said_once(together, tmp_path):
     text = together(tmp_path, "-m", "seed=0", code=2)
     assert (
         text
-        == "conga: -m, or an experiment that is a sweep: several processes train only one run; leave out the sweep, or torchrun\n"
+        == "conga: -m, or an experiment that is a sweep: torchrun trains one run; leave out the sweep or torchrun\n"
     )
     _, err = launch(tmp_path, "data.batch_size=1293").communicate(timeout=120)
     line = "conga: data.batch_size=1293: leaves 1 of 1,294 training samples for the last batch, fewer"

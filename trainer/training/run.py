@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # Given a run and a function that logs a line; called after each epoch: why the run should end, or None.
 JudgeOf = Callable[[Path, Callable[[str], None]], Callable[[Mapping[str, Any]], str | None] | None]
-ONE_RUN = "-m, or an experiment that is a sweep: several processes train only one run; leave out the sweep, or torchrun"
+ONE_RUN = "-m, or an experiment that is a sweep: torchrun trains one run; leave out the sweep or torchrun"
 
 
 @dataclass(frozen=True)
