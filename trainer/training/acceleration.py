@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def accelerate(t: Training) -> None:
-    """Has a run take its steps from a recording, or compile its model alone, as its settings want it.
+    """Makes a run take its steps from a recording, or compile its model, as its settings say.
 
     Raises:
-        ValueError: `name=value: …`: not on this device, or not with this run.
+        ValueError: `name=value: …`: impossible on this device or with this run.
     """
     s, reason, on_gpu = t.settings, why_not(t), t.device.type == "cuda"
     if s.cuda_graph is True and not on_gpu:
@@ -28,7 +28,7 @@ def accelerate(t: Training) -> None:
     captured = on_gpu and reason is None and (s.cuda_graph is True or (s.cuda_graph == "auto" and all_ours(t)))
     if s.compile:
         check_compiler(t.device)
-        torch._dynamo.reset()  # it counts its graphs by code: an earlier job's would leave this one none
+        torch._dynamo.reset()  # it limits graphs by code, also over earlier jobs
     if reason is None and (s.compile or captured):
         t.recorded = Recorded(t, compiled=s.compile, captured=captured)
     elif s.compile:
@@ -36,26 +36,26 @@ def accelerate(t: Training) -> None:
 
 
 def all_ours(t: Training) -> bool:
-    """Whether all parts are known to do the same in each step; somebody's own may count in Python, say."""
+    """Whether all parts are conga's; a user's part may do something else in each step, such as count in Python."""
     parts = (*t.model.modules(), t.objective, t.optimizer, t.schedule, t.dataset)
     rooms = ("builtins", "data", "models", "optim", "torch", "torchvision", "trainer")  # the first of them: no schedule
     return all(type(part).__module__.partition(".")[0] in rooms for part in parts)
 
 
 def why_not(t: Training) -> str | None:
-    """Why a run's steps cannot be recorded; None: they can."""
+    """Why a run's steps cannot be recorded; None if they can."""
     if t.world.size > 1:
         return "several processes exchange gradients in it"
     if t.scaler is not None:
-        return "fp16 looks at its gradients before it steps"
+        return "fp16 checks its gradients before it steps"
     if hasattr(t.optimizer, "second_point"):
         return f"{type(t.optimizer).__name__} takes gradients at two points"
     if not getattr(t.optimizer, "recordable", True):
-        return f"{type(t.optimizer).__name__} takes its learning rate for a number"
+        return f"{type(t.optimizer).__name__} needs its learning rate as a number"
     if t.device.type == "cpu" and any(isinstance(module, nn.RNNBase) for module in t.model.modules()):
-        return "torch's recurrent layers are no operations that could be written down on a CPU"
+        return "torch's recurrent layers cannot be recorded on a CPU"
     if t.full_batches < t.settings.accumulate:
-        return "no step has batches of full size"
+        return "no step has full batches"
     if t.watch is not None:
-        return "train.anomaly looks at each layer"
+        return "train.anomaly checks each layer"
     return None

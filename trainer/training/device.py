@@ -110,7 +110,7 @@ def switches(settings: TrainSettings, device: torch.device) -> Iterator[None]:
             if device.type == "cuda":
                 torch.set_float32_matmul_precision("high")
             if device.type == "cuda" and settings.deterministic:
-                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS
             set_deterministic(settings.deterministic)
             yield
         finally:

@@ -68,7 +68,7 @@ def train_and_measure(t: Training, profiler: torch.profiler.profile | None) -> t
             train_epoch(t, profiler)
         return measure_epoch(t)
     except Interrupted:
-        with contextlib.suppress(Diverged):  # then the last good checkpoint stays, and a resume will find out
+        with contextlib.suppress(Diverged):  # then the last good checkpoint stays, for a resume
             save_within_epoch(t)
         raise
     except NotFinite as error:

@@ -128,7 +128,7 @@ def describe_best(path: Path) -> str:
 
 
 def record(t: Training, *, write: bool = True, **changes: Any) -> None:
-    """Brings the summary up to date, and its file."""
+    """Updates the summary and its file."""
     p = t.progress
     now = {"epochs": p.epoch, "steps": p.step, "best": p.best, "final": p.final, "seconds": round(t.seconds, 3)}
     if p.untrained is not None:
