@@ -60,7 +60,7 @@ def activation(names: str | list[str], units: int, *, slope: float = 0.01, prelu
         raise ValueError(f"slope={slope}: must be a finite number")
     if prelu not in ("shared", "unit"):
         raise ValueError(f"prelu={prelu}: must be shared or unit")
-    layers = []
+    layers: list[nn.Module] = []
     for name in names if isinstance(names, list) else [names]:
         check_activation(name)
         if name == "leaky_relu":

@@ -35,7 +35,9 @@ class Linear(nn.Module):
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """The map of a model without heads: weight (K, D) and bias (K,)."""
-        return self.net[1].weight, self.net[1].bias
+        layer = self.net[1]
+        assert isinstance(layer, nn.Linear)
+        return layer.weight, layer.bias
 
 
 class MLP(nn.Module):

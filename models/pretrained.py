@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,10 +52,11 @@ class Backbone(nn.Module):
         """
         self.head_name = head_name
         stem, head = self.get_submodule(stem_name), self.get_submodule(head_name)
+        assert isinstance(stem, nn.Conv2d)
+        assert isinstance(head, nn.Linear)
         if channels != stem.in_channels:
-            stem = nn.Conv2d(
-                channels, stem.out_channels, stem.kernel_size, stem.stride, stem.padding, bias=stem.bias is not None
-            )
+            same: dict[str, Any] = {name: getattr(stem, name) for name in ("kernel_size", "stride", "padding")}
+            stem = nn.Conv2d(channels, stem.out_channels, **same, bias=stem.bias is not None)
             nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
             if stem.bias is not None:
                 nn.init.zeros_(stem.bias)

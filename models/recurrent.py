@@ -9,6 +9,7 @@ Shapes: B batch, T steps, D features of a step, H units, K outputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class Recurrent(nn.Module):
         bidirectional: bool = False,
         pooling: Literal["last", "mean"] = "last",
         dropout: float = 0.0,
-        widths: list[int] = (),
+        widths: Sequence[int] = (),
         activation: str = "relu",
     ):
         super().__init__()

@@ -31,7 +31,7 @@ class ResNet(Backbone):
         input_shape: (C, H, W).
         num_outputs: K, or a mapping head -> K.
         depth: 18, 34 (two 3 x 3 convolutions a block), 50, 101 or 152 (bottlenecks).
-        version: where a bottleneck's stride is, see above; 18 and 34 are the same in both.
+        version: 1 or 1.5: where a bottleneck's stride is, see above; 18 and 34 are the same in both.
         stem: ``imagenet``: 7 x 7 with stride 2, and a pool; ``small``: 3 x 3 with stride 1, and none; ``auto``: small
             for images of up to 64 pixels.
         pretrained: see :class:`models.pretrained.Backbone`; so is `freeze`.
@@ -40,13 +40,24 @@ class ResNet(Backbone):
         ValueError: no image, or weights that do not fit.
     """
 
+    conv1: nn.Module  # torchvision's parts, by its names
+    bn1: nn.Module
+    relu: nn.Module
+    maxpool: nn.Module
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+    avgpool: nn.Module
+    fc: nn.Module
+
     def __init__(
         self,
         input_shape: tuple[int, ...],
         num_outputs: int | dict[str, int],
         *,
         depth: Literal[18, 34, 50, 101, 152],
-        version: Literal[1, 1.5] = 1.5,
+        version: float = 1.5,
         stem: Literal["auto", "imagenet", "small"] = "auto",
         pretrained: Pretrained = False,
         freeze: Literal["none", "backbone"] = "none",
@@ -176,7 +187,7 @@ def make_resnet(
     num_outputs: int | dict[str, int],
     *,
     depth: Literal[18, 34, 50, 101, 152],
-    version: Literal[1, 1.5, 2],
+    version: float,
     stem: Literal["auto", "imagenet", "small"],
     pretrained: Pretrained,
     freeze: Literal["none", "backbone"],
@@ -184,8 +195,10 @@ def make_resnet(
     """The residual network of a version; see :class:`ResNet`.
 
     Raises:
-        ValueError: as there; and version 2 has no published weights.
+        ValueError: as there; another version; and version 2 has no published weights.
     """
+    if version not in (1, 1.5, 2):
+        raise ValueError(f"version={version}: must be one of 1, 1.5, 2")
     if version != 2:
         return ResNet(
             input_shape, num_outputs, depth=depth, version=version, stem=stem, pretrained=pretrained, freeze=freeze

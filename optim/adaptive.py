@@ -46,8 +46,8 @@ class AdaGradSFW(ConditionalGradient):
         delta: > 0, added to the roots of the sums.
     """
 
-    inner_steps: int = option(2, check=whole)
-    delta: float = option(1e-8, check=positive)
+    inner_steps: int = option(default=2, check=whole)
+    delta: float = option(default=1e-8, check=positive)
 
     def takes_share(self, group: Group) -> bool:
         return False

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import ParamsT
 
 from optim.constrained import Constrained, Group, check_constraint
 from optim.lean import Stepping
@@ -45,20 +44,21 @@ class ConditionalGradient(Constrained, Stepping):
             default 20, or 100 if the oracle of a set decomposes matrices: a gap mostly takes an oracle call of its own.
     """
 
+    constraint: Constraint = option(kw_only=False)
     lr: float = option()  # its range depends on the group: see `accept`
-    free_lr: float = option(0.05, check=at_least_0)
-    free_momentum: float = option(0.9, check=below_1)
-    gap_every: int | None = option(None, check=at_least_0)
+    free_lr: float = option(default=0.05, check=at_least_0)
+    free_momentum: float = option(default=0.9, check=below_1)
+    gap_every: int | None = option(default=None, check=at_least_0)
 
-    sample = None  # of the step under way, if it is measured
-
-    def start(
-        self, params: ParamsT, constraint: Constraint, *, free_lr: float, gap_every: int | None, **options: Any
-    ) -> None:
-        check_constraint(type(self).__name__, constraint)
-        self.free_options, self.scratch = {"lr": free_lr}, Scratch()
-        super().start(params, constraint, **options)
+    def start(self, options: dict[str, Any]) -> None:
+        check_constraint(type(self).__name__, options["constraint"])
+        self.free_lr, gap_every, self.scratch = options.pop("free_lr"), options.pop("gap_every"), Scratch()
+        self.sample: Sample | None = None  # of the step under way, if it is measured
+        super().start(options)
         self.gap_every = (100 if self.of_matrices else 20) if gap_every is None else gap_every
+
+    def free_options(self) -> Group:
+        return {"lr": self.free_lr}
 
     @property
     def device(self) -> torch.device:
@@ -91,23 +91,27 @@ class ConditionalGradient(Constrained, Stepping):
         self.state[KEY] = on(self.device, self.state.get(KEY, NOTHING))
 
     def accept(self, C: ConstraintSet | None, options: Group) -> None:
-        why = "a conditional gradient step goes a share of the way to the vertex"
-        check_range("lr", options["lr"], 0, *([1, why] if C is not None and self.takes_share(options) else []))
+        if C is not None and self.takes_share(options):
+            why = "a conditional gradient step goes a share of the way to the vertex"
+            check_range("lr", options["lr"], 0, 1, why)
+        else:
+            at_least_0("lr", options["lr"])
 
     def takes_share(self, group: Group) -> bool:
         """Whether lr is the share of the way to the vertex, and must be in [0, 1]."""
         return True
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"free_options": self.free_options, "gap_every": self.gap_every, "scratch": Scratch()}
+        own = {"free_lr": self.free_lr, "gap_every": self.gap_every, "scratch": Scratch()}
         return super().__getstate__() | own
 
     def advance(self) -> None:
         """The step itself, from the gradients that are there."""
         self.sample = Sample(len(self.place)) if self.measures_next else None
         with torch.autocast(self.device.type, enabled=False):  # an oracle's matrix products are in full precision
-            for x, C, group in self.moving():
-                g = x.grad if group["weight_decay"] == 0 else x.grad.add(x, alpha=group["weight_decay"])
+            for x, g, C, group in self.moving():
+                if group["weight_decay"] != 0:
+                    g = g.add(x, alpha=group["weight_decay"])
                 if C is None:
                     self.free_move(x, g, group)
                 else:
@@ -202,7 +206,7 @@ class CGD(ConditionalGradient):
         momentum: rho in [0, 1); 0 keeps no buffer.
     """
 
-    momentum: float = option(0.0, check=below_1)
+    momentum: float = option(default=0.0, check=below_1)
 
     def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
         return self.mean(x, g, group["momentum"])  # m = rho m + (1 - rho) g
@@ -227,8 +231,8 @@ class SFW(ConditionalGradient):
             long as one of gradient descent; ``fast_gradient``: ||m|| / (diameter(C) / 2), without the second norm.
     """
 
-    momentum: float = option(0.9, check=below_1)
-    rescale: Literal["none", "diameter", "gradient", "fast_gradient"] = option("none", check=known_factor)
+    momentum: float = option(default=0.9, check=below_1)
+    rescale: Literal["none", "diameter", "gradient", "fast_gradient"] = option(default="none", check=known_factor)
 
     def takes_share(self, group: Group) -> bool:
         return group["rescale"] == "none"

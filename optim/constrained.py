@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,8 +11,8 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from optim.lean import Lean
-from optim.options import Options, at_least_0, option, positional
-from optim.sets import Constraint, ConstraintSet
+from optim.options import Options, at_least_0, option
+from optim.sets import Ball, Constraint, ConstraintSet
 
 Group = dict[str, Any]  # of an optimizer's param_groups: "params", and its options
 
@@ -49,16 +48,17 @@ class Constrained(Options, Lean):
             not fit a parameter.
     """
 
-    params: ParamsT = positional()
-    constraint: Constraint = positional()
+    params: ParamsT = option(kw_only=False)
+    constraint: Constraint | None = option(kw_only=False)
     lr: float = option(check=at_least_0)
-    weight_decay: float = option(0.0, check=at_least_0)
+    weight_decay: float = option(default=0.0, check=at_least_0)
 
-    free_options = MappingProxyType({})  # of groups of free parameters, where they differ
-
-    def start(self, params: ParamsT, constraint: Constraint | None, **options: Any) -> None:
-        self.constraint, self.constraints, self.held, self.place = constraint, [], [], {}
-        super().__init__(params, **options)
+    def start(self, options: dict[str, Any]) -> None:
+        self.constraint = options.pop("constraint")
+        self.constraints: list[ConstraintSet | None] = []  # of each group
+        self.held: list[Held] = []
+        self.place: dict[Tensor, int] = {}
+        super().__init__(options.pop("params"), **options)
 
     @property
     def shifted(self) -> list[str]:
@@ -79,28 +79,34 @@ class Constrained(Options, Lean):
         given = entries(group)
         names = [entry[0] if isinstance(entry, tuple) else None for entry in given]
         xs = [tensor(entry) for entry in given]
-        sets = [None] * len(xs) if constraint is None else constraint.assign(names, xs)
+        sets: list[ConstraintSet | None] = [None] * len(xs)
+        if constraint is not None:
+            sets = constraint.assign(names, xs)
         kinds = dict.fromkeys(sets or [None])  # an empty group is one of free parameters
         for C in kinds:
             self.accept(C, self.defaults | group)
         position = {x: len(self.held) + i for i, x in enumerate(xs)}
         for C in sorted(kinds, key=lambda C: C is None):
             members = [entry for entry, S in zip(given, sets, strict=True) if S == C]
-            options = self.free_options if C is None and not freed else {}
+            options = self.free_options() if C is None and not freed else {}
             for part in self.parts({**group, **options, "params": members, "constraint": plain(C, constraint)}):
                 super().add_param_group(part)
                 self.constraints.append(C)
                 added = self.param_groups[-1]
                 for i, x in enumerate(added["params"]):
                     name = added["param_names"][i] if "param_names" in added else str(position[x])
-                    self.hold(x, name, C, constraint, self.stays(added))
+                    remark = "" if constraint is None or C is None else constraint.remark(x)
+                    self.hold(x, name, C, remark, self.stays(added))
 
-    def hold(self, x: Tensor, name: str, C: ConstraintSet | None, constraint: Constraint | None, stays: bool) -> None:
+    def hold(self, x: Tensor, name: str, C: ConstraintSet | None, remark: str, stays: bool) -> None:
         """Shifts x inside C if it must stay there, and keeps what became of it."""
         shifted = C is not None and stays and x.requires_grad and shift_inside(x, C)
-        remark = "" if C is None else constraint.remark(x)
         self.place[x] = len(self.held)
         self.held.append(Held(name, tuple(x.shape), C, shifted, remark))
+
+    def free_options(self) -> Group:
+        """The options of groups of free parameters, where they differ."""
+        return {}
 
     def parts(self, group: Group) -> list[Group]:
         """A group of one set, divided further if the method treats its parameters differently."""
@@ -113,10 +119,10 @@ class Constrained(Options, Lean):
         """Whether the method keeps the group's parameters inside their sets, and must start there."""
         return True
 
-    def moving(self) -> list[tuple[Tensor, ConstraintSet | None, Group]]:
-        """Each parameter that has a gradient, with its set and its group."""
+    def moving(self) -> list[tuple[Tensor, Tensor, ConstraintSet | None, Group]]:
+        """(x, g, C, group) of each parameter that has a gradient."""
         pairs = zip(self.param_groups, self.constraints, strict=True)
-        return [(x, C, group) for group, C in pairs for x in group["params"] if x.grad is not None]
+        return [(x, g, C, group) for group, C in pairs for x, g in with_gradients(group)]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As for any optimizer.
@@ -131,7 +137,9 @@ class Constrained(Options, Lean):
                 raise ValueError(f"constraint={show(here)}: the state's group {i} is of {show(saved)}")
         for i, (theirs, ours) in enumerate(pairs):
             if "init_factor" in (ours.get("constraint") or {}):  # the radius that it began with
-                self.constraints[i] = C = self.constraints[i].with_radius(theirs["constraint"]["radius"])
+                C = self.constraints[i]
+                assert isinstance(C, Ball)
+                self.constraints[i] = C = C.with_radius(theirs["constraint"]["radius"])
                 for j in (self.place[x] for x in ours["params"]):
                     self.held[j] = replace(self.held[j], constraint=C)
         super().load_state_dict(state_dict)
@@ -145,6 +153,11 @@ class Constrained(Options, Lean):
 def entries(group: Group) -> list[tuple[str, Tensor] | Tensor]:
     """The parameters of a group that is to be added, named or not."""
     return [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+
+
+def with_gradients(group: Group) -> list[tuple[Tensor, Tensor]]:
+    """The parameters of a group that have a gradient, with it."""
+    return [(x, x.grad) for x in group["params"] if x.grad is not None]
 
 
 def tensor(entry: tuple[str, Tensor] | Tensor) -> Tensor:

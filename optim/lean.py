@@ -8,16 +8,18 @@ are the same methods as they are inside. Run: ``python -m bench startup``
 from __future__ import annotations
 
 import inspect
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 
 class Lean(torch.optim.Optimizer):
     """A base that stands before one of torch's optimizers: ``class SGD(Lean, torch.optim.SGD)``, or alone."""
+
+    state: defaultdict[Any, Any]  # of each parameter; and by name, what is of none
 
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
     zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
@@ -32,7 +34,7 @@ class Stepping(Lean):
         super().__init__(params, options)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step for every parameter that has a gradient; returns the closure's loss, if one is given."""
         loss = None
         if closure is not None:

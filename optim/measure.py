@@ -64,6 +64,7 @@ def on(device: torch.device, sums: Sums) -> Sums:
 def row(x: Tensor, held: Held, names: tuple[str, ...], i: int, sums: Sums) -> dict[str, Any]:
     """What is known of the i-th parameter: means over the sampled steps, and what can be read from x as it is."""
     _, count, gaps, lengths = sums
+    assert held.constraint is not None
     nan = torch.full((), torch.nan, device=x.device)
     known: dict[str, Any] = {"parameter": held.name, "set": type(held.constraint).__name__} | dict.fromkeys(names, nan)
     if "fw_gap" in names:
@@ -97,7 +98,8 @@ def sparse_share(x: Tensor) -> Tensor:
 
 def mean(totals: Each | None, i: int, count: int, nan: Tensor) -> Tensor:
     """The i-th total over `count` steps; NaN where there is none."""
-    return totals[i] / count if totals and i < len(totals) and totals[i] is not None else nan
+    total = totals[i] if totals and i < len(totals) else None
+    return nan if total is None else total / count
 
 
 def added(totals: Each | None, values: Each) -> Each:

@@ -1,7 +1,7 @@
 """The arguments of optimizers and schedules: common ones in a base, a method's own in its class, each a line.
 
     class Heavy(Base):
-        momentum: float = option(0.9, check=below_1)
+        momentum: float = option(default=0.9, check=below_1)
 
 These are the fields of a dataclass, so the constructor has them all in its signature, which is what YAML is checked
 against. They do not stay on the object: its ``start`` gets them, and an optimizer keeps them in its groups.
@@ -33,17 +33,13 @@ at_least_0, at_least_1 = partial(check_range, low=0), partial(check_range, low=1
 share, below_1 = partial(check_range, low=0, high=1), partial(check_range, low=0, high=1, open_above=True)
 
 
-def option(default: Any = MISSING, *, check: Check | None = None) -> Any:
-    """An argument given by name, with a range if there is a check."""
-    return field(default=default, metadata={"check": check} if check else {})
+def option(*, default: Any = MISSING, check: Check | None = None, kw_only: bool = True) -> Any:
+    """An argument: with a range if there is a `check`; `kw_only=False`: it needs no name."""
+    return field(default=default, kw_only=kw_only, metadata={"check": check} if check else {})
 
 
-def positional(default: Any = MISSING) -> Any:
-    """An argument that needs no name."""
-    return field(default=default, kw_only=False)
-
-
-@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(option, positional))
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(option,))
+@dataclass(init=False, eq=False, repr=False)
 class Options:
     """A base that makes the annotated names in the body of each subclass keyword arguments of its constructor."""
 
@@ -56,10 +52,10 @@ class Options:
     def __post_init__(self) -> None:
         options = {each.name: vars(self).pop(each.name) for each in fields(self)}
         self.check(options)
-        self.start(**options)
+        self.start(options)
 
-    def start(self, **options: Any) -> None:
-        """What a constructor does, given all arguments by name, each in its range."""
+    def start(self, options: dict[str, Any]) -> None:
+        """What a constructor does, given all arguments, each in its range."""
         raise NotImplementedError
 
     def check(self, options: Mapping[str, Any]) -> None:

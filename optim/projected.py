@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import ParamsT
 
 from optim.constrained import Constrained, Group, check_constraint
-from optim.options import at_least_0, below_1, option, positional
+from optim.options import at_least_0, below_1, option
 from optim.sets import Constraint, ConstraintSet
 
 
@@ -27,12 +26,13 @@ class Projected(Constrained):
         constraint: None: the whole space; groups are then as torch has them.
     """
 
-    constraint: Constraint | None = positional(None)
+    constraint: Constraint | None = option(default=None, kw_only=False)
 
-    def start(self, params: ParamsT, constraint: Constraint | None, **options: Any) -> None:
-        options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-        check_constraint(type(self).__name__, constraint, optional=True)
-        super().start(params, constraint, **options)
+    def start(self, options: dict[str, Any]) -> None:
+        check_constraint(type(self).__name__, options["constraint"], optional=True)
+        if "betas" in options:
+            options["betas"] = tuple(options["betas"])  # as torch has them in its groups
+        super().start(options)
 
     def add_param_group(self, param_group: Group) -> None:
         """Adds a group, as for any optimizer; one that no set holds is as torch's."""
@@ -50,7 +50,7 @@ class Projected(Constrained):
 
     def project(self) -> None:
         """Moves onto its set what has a gradient and a set; the end of a step, which takes no gradients."""
-        for x, C, _ in self.moving():
+        for x, _, C, _ in self.moving():
             if C is not None:
                 x.copy_(C.project(x))
 
@@ -77,14 +77,14 @@ def projected_step(torchs: type[torch.optim.Optimizer]) -> Callable[..., Any]:
 class Fused(Projected):
     """Beside one of torch's optimizers that has a fused kernel everywhere."""
 
-    def start(self, params: ParamsT, constraint: Constraint | None, **options: Any) -> None:
-        super().start(params, constraint, fused=True, **options)
+    def start(self, options: dict[str, Any]) -> None:
+        super().start(options | {"fused": True})
 
 
 class SGD(Fused, torch.optim.SGD):
     """``torch.optim.SGD``, projected onto `constraint` if there is one."""
 
-    momentum: float = option(0.0, check=below_1)
+    momentum: float = option(default=0.0, check=below_1)
     nesterov: bool = False
 
     step = projected_step(torch.optim.SGD)
@@ -98,8 +98,8 @@ class SGD(Fused, torch.optim.SGD):
 class Adam(Fused, torch.optim.Adam):
     """``torch.optim.Adam`` (Kingma & Ba 2015), projected onto `constraint` if there is one."""
 
-    betas: list[float] = option((0.9, 0.999), check=two_shares)
-    eps: float = option(1e-8, check=at_least_0)
+    betas: list[float] = option(default=(0.9, 0.999), check=two_shares)
+    eps: float = option(default=1e-8, check=at_least_0)
 
     step = projected_step(torch.optim.Adam)
 
@@ -107,9 +107,9 @@ class Adam(Fused, torch.optim.Adam):
 class AdamW(Fused, torch.optim.AdamW):
     """``torch.optim.AdamW`` (Loshchilov & Hutter 2019), projected onto `constraint` if there is one."""
 
-    betas: list[float] = option((0.9, 0.999), check=two_shares)
-    eps: float = option(1e-8, check=at_least_0)
-    weight_decay: float = option(0.01, check=at_least_0)
+    betas: list[float] = option(default=(0.9, 0.999), check=two_shares)
+    eps: float = option(default=1e-8, check=at_least_0)
+    weight_decay: float = option(default=0.01, check=at_least_0)
 
     step = projected_step(torch.optim.AdamW)
 
@@ -117,9 +117,9 @@ class AdamW(Fused, torch.optim.AdamW):
 class RMSprop(Projected, torch.optim.RMSprop):
     """``torch.optim.RMSprop`` (Tieleman & Hinton 2012), projected onto `constraint` if there is one."""
 
-    alpha: float = option(0.99, check=below_1)
-    eps: float = option(1e-8, check=at_least_0)
-    momentum: float = option(0.0, check=below_1)
+    alpha: float = option(default=0.99, check=below_1)
+    eps: float = option(default=1e-8, check=at_least_0)
+    momentum: float = option(default=0.0, check=below_1)
     centered: bool = False
 
     step = projected_step(torch.optim.RMSprop)
@@ -131,7 +131,7 @@ class Adagrad(Projected, torch.optim.Adagrad):
     Not fused: torch 2.11 has that on the CPU only.
     """
 
-    eps: float = option(1e-10, check=at_least_0)
+    eps: float = option(default=1e-10, check=at_least_0)
 
     step = projected_step(torch.optim.Adagrad)
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from optim.options import Options, at_least_0, at_least_1, check_range, option, positional, share
+from optim.options import Options, at_least_0, at_least_1, check_range, option, share
 
 By = Literal["step", "epoch"]
+TIMES = ("epochs", "steps_per_epoch", "max_steps", "warmup_epochs", "warmup_steps")  # arguments of every schedule
 
 
 def refresh_rates(schedule: LambdaLR) -> None:
@@ -45,25 +46,16 @@ class Schedule(Options, LambdaLR):
         ValueError: a value outside its range; a warm-up given twice, negative, or as long as the run.
     """
 
-    optimizer: torch.optim.Optimizer = positional()
+    optimizer: torch.optim.Optimizer = option(kw_only=False)
     epochs: int
     steps_per_epoch: int
     max_steps: int | None = None
     warmup_epochs: int = 0
     warmup_steps: int = 0
 
-    def start(
-        self,
-        optimizer: torch.optim.Optimizer,
-        *,
-        epochs: int,
-        steps_per_epoch: int,
-        max_steps: int | None,
-        warmup_epochs: int,
-        warmup_steps: int,
-        by: By = "step",
-        **own: Any,
-    ) -> None:
+    def start(self, options: dict[str, Any]) -> None:
+        epochs, steps_per_epoch, max_steps, warmup_epochs, warmup_steps = (options.pop(name) for name in TIMES)
+        optimizer, by, own = options.pop("optimizer"), options.pop("by", "step"), options
         check_range("warmup_epochs", warmup_epochs, 0, epochs, "fewer than train.epochs", open_above=True)
         total, unit = epochs * steps_per_epoch, steps_per_epoch if by == "epoch" else 1
         total = total if max_steps is None else min(total, max_steps)
@@ -80,8 +72,8 @@ class Schedule(Options, LambdaLR):
 
         super().__init__(optimizer, factor)
 
-    def shape(self, u: int, U: int, **own: Any) -> float:
-        """The factor of unit u of U, given the subclass's own options."""
+    def shape(self, u: int, U: int, *_: Any, **own: Any) -> float:
+        """The factor of unit u of U; a subclass takes its own options by name."""
         raise NotImplementedError
 
 
@@ -104,14 +96,20 @@ def constant(
     """The rate stays as it is: without a warm-up there is nothing to step, and no schedule."""
     if not warmup_epochs and not warmup_steps:
         return None
-    times = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "max_steps": max_steps}
-    return Constant(optimizer, **times, warmup_epochs=warmup_epochs, warmup_steps=warmup_steps)
+    return Constant(
+        optimizer,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        max_steps=max_steps,
+        warmup_epochs=warmup_epochs,
+        warmup_steps=warmup_steps,
+    )
 
 
 class Cosine(Schedule):
     """floor + (1 - floor) (1 + cos(pi u / U)) / 2 (Loshchilov & Hutter 2017, eq. 5)."""
 
-    floor: float = option(0.0, check=share)
+    floor: float = option(default=0.0, check=share)
     by: By = "step"
 
     def shape(self, u: int, U: int, floor: float) -> float:
@@ -121,7 +119,7 @@ class Cosine(Schedule):
 class Linear(Schedule):
     """1 - (1 - floor) u / U: a line down to floor * lr."""
 
-    floor: float = option(0.0, check=share)
+    floor: float = option(default=0.0, check=share)
     by: By = "step"
 
     def shape(self, u: int, U: int, floor: float) -> float:
@@ -131,8 +129,8 @@ class Linear(Schedule):
 class Step(Schedule):
     """gamma^floor(u / every): a stair."""
 
-    every: int = option(10, check=at_least_1)
-    gamma: float = option(0.1, check=share)
+    every: int = option(default=10, check=at_least_1)
+    gamma: float = option(default=0.1, check=share)
     by: By = "epoch"
 
     def shape(self, u: int, U: int, every: int, gamma: float) -> float:
@@ -142,7 +140,7 @@ class Step(Schedule):
 class Exponential(Schedule):
     """gamma^u."""
 
-    gamma: float = option(0.95, check=share)
+    gamma: float = option(default=0.95, check=share)
     by: By = "epoch"
 
     def shape(self, u: int, U: int, gamma: float) -> float:
@@ -164,9 +162,9 @@ class OneCycle(Schedule):
     Both along half a cosine, as ``torch.optim.lr_scheduler.OneCycleLR`` (Smith & Topin 2018); momentum stays.
     """
 
-    rise: float = option(0.3, check=share)
-    start_divisor: float = option(25.0, check=at_least_1)
-    final_divisor: float = option(1e4, check=at_least_1)
+    rise: float = option(default=0.3, check=share)
+    start_divisor: float = option(default=25.0, check=at_least_1)
+    final_divisor: float = option(default=1e4, check=at_least_1)
     by: By = "step"
 
     def shape(self, u: int, U: int, rise: float, start_divisor: float, final_divisor: float) -> float:
@@ -200,24 +198,16 @@ class Plateau(Schedule):
         floor: the least factor, in [0, 1].
     """
 
-    factor: float = option(0.1, check=inside)
-    patience: int = option(5, check=at_least_0)
-    threshold: float = option(1e-4, check=at_least_0)
-    floor: float = option(0.0, check=share)
+    factor: float = option(default=0.1, check=inside)
+    patience: int = option(default=5, check=at_least_0)
+    threshold: float = option(default=1e-4, check=at_least_0)
+    floor: float = option(default=0.0, check=share)
 
-    def start(
-        self,
-        optimizer: torch.optim.Optimizer,
-        *,
-        factor: float,
-        patience: int,
-        threshold: float,
-        floor: float,
-        **times: Any,
-    ) -> None:
-        self.factor, self.patience, self.threshold, self.floor = factor, patience, threshold, floor
+    def start(self, options: dict[str, Any]) -> None:
+        self.factor, self.patience = options.pop("factor"), options.pop("patience")
+        self.threshold, self.floor = options.pop("threshold"), options.pop("floor")
         self.reduced, self.best, self.waited = 1.0, math.inf, 0  # best: the least, of -value where more is better
-        super().start(optimizer, **times)
+        super().start(options)
 
     def shape(self, u: int, U: int) -> float:
         return self.reduced

@@ -28,7 +28,7 @@ class Scion(ConditionalGradient):
         constrained: False: the sets give directions and lengths of steps only, and parameters may leave them.
     """
 
-    momentum: float = option(0.9, check=below_1)
+    momentum: float = option(default=0.9, check=below_1)
     constrained: bool = True
 
     def takes_share(self, group: Group) -> bool:

@@ -31,7 +31,7 @@ class TwoPoint(ConditionalGradient):
     second_point: ClassVar[str]  # its name in a parameter's state
 
     @torch.no_grad()
-    def step(self, closure: Gradients | None = None) -> None:
+    def step(self, closure: Gradients | None = None) -> None:  # type: ignore[override]  # its closure takes points
         """One step for every parameter that has a gradient.
 
         Args:
@@ -72,7 +72,7 @@ class ORGFW(TwoPoint):
         momentum: 1 - rho, in [0, 1): the weight of the past.
     """
 
-    momentum: float = option(0.9, check=below_1)
+    momentum: float = option(default=0.9, check=below_1)
 
     second_point = "previous"
 
@@ -95,6 +95,7 @@ class SVRF(TwoPoint):
     """Stochastic variance-reduced Frank-Wolfe: d = g(x) - g(w) + G(w), with the full gradient G at a snapshot w.
 
     Call :meth:`snapshot` before the first step, and now and then after it; the runner does at the start of every epoch.
+    A step without one is a RuntimeError.
 
     Args:
         lr: gamma in [0, 1]; with `restarts`, gamma = lr 2 / (k + 1) in the k-th step after a snapshot, k from 1, which
@@ -121,17 +122,9 @@ class SVRF(TwoPoint):
                 self.state[x] |= {"snapshot": x.clone(), "full_gradient": G.clone()}
         self.state["since"] = 0
 
-    def step(self, closure: Gradients | None = None) -> None:
-        """As every method of two points.
-
-        Raises:
-            RuntimeError: no snapshot was taken.
-        """
+    def prepare(self, xs: list[Tensor]) -> None:
         if "since" not in self.state:
             raise RuntimeError("SVRF.step: call snapshot(full_closure) before the first step")
-        super().step(closure)
-
-    def prepare(self, xs: list[Tensor]) -> None:
         self.state["since"] += 1
 
     def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw as adamw_step
 from torch.optim.optimizer import ParamsT
 
-from optim.constrained import Group, entries, tensor
+from optim.constrained import Group, entries, tensor, with_gradients
 from optim.lean import Stepping
 from optim.options import at_least_0, below_1, option
 from optim.projected import Adagrad, Projected, two_shares
@@ -24,8 +24,8 @@ class Simple(Projected, Stepping):
     """A base for steps that treat each parameter on its own: subclasses say in :meth:`move` how it moves."""
 
     def advance(self) -> None:
-        for x, _, group in self.moving():
-            self.move(x, x.grad, self.state[x], group)
+        for x, g, _, group in self.moving():
+            self.move(x, g, self.state[x], group)
         self.project()
 
     def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: Group) -> None:
@@ -39,8 +39,8 @@ class MomentumAdagrad(Simple):
     s = s + g^2; b = rho b + g / (sqrt(s) + eps); x = x - lr b
     """
 
-    momentum: float = option(0.9, check=below_1)
-    eps: float = option(1e-10, check=at_least_0)
+    momentum: float = option(default=0.9, check=below_1)
+    eps: float = option(default=1e-10, check=at_least_0)
 
     def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: Group) -> None:
         if not state:
@@ -75,7 +75,7 @@ class Lion(Simple):
     from 0 (arXiv 2310.05898, 2506.04192).
     """
 
-    betas: list[float] = option((0.9, 0.99), check=two_shares)
+    betas: list[float] = option(default=(0.9, 0.99), check=two_shares)
 
     def move(self, x: Tensor, g: Tensor, state: dict[str, Any], group: Group) -> None:
         if not state:
@@ -100,18 +100,18 @@ class Muon(Projected, Stepping):
         weight_decay: of both, decoupled.
     """
 
-    momentum: float = option(0.95, check=below_1)
+    momentum: float = option(default=0.95, check=below_1)
     nesterov: bool = True
     match_rms_adamw: bool = False
-    adamw_lr: float = option(1e-3, check=at_least_0)
-    betas: list[float] = option((0.9, 0.999), check=two_shares)
-    eps: float = option(1e-8, check=at_least_0)
+    adamw_lr: float = option(default=1e-3, check=at_least_0)
+    betas: list[float] = option(default=(0.9, 0.999), check=two_shares)
+    eps: float = option(default=1e-8, check=at_least_0)
 
     recordable = False  # the rate is a number here, which a recording would keep
 
-    def start(self, params: ParamsT, constraint: Constraint | None, *, adamw_lr: float, **options: Any) -> None:
-        self.adamw_lr = adamw_lr
-        super().start(params, constraint, adamw=False, **options)
+    def start(self, options: dict[str, Any]) -> None:
+        self.adamw_lr = options.pop("adamw_lr")
+        super().start(options | {"adamw": False})
 
     def parts(self, group: Group) -> list[Group]:
         given = entries(group)
@@ -129,15 +129,14 @@ class Muon(Projected, Stepping):
 
     def advance(self) -> None:
         for group in self.param_groups:
-            xs = [x for x in group["params"] if x.grad is not None]
-            (self._adamw if group["adamw"] else self._muon)(xs, group)
+            (self._adamw if group["adamw"] else self._muon)(with_gradients(group), group)
         self.project()
 
-    def _muon(self, xs: list[Tensor], group: Group) -> None:
+    def _muon(self, pairs: list[tuple[Tensor, Tensor]], group: Group) -> None:
         """m = rho m + (1 - rho) g; d = rho m + (1 - rho) g, or m; x = (1 - lr lambda) x - lr s O(d)."""
         lr, rho = float(group["lr"]), group["momentum"]
-        for x in xs:
-            w, g, state = matrix(x), matrix(x.grad), self.state[x]  # views, except of tensors in another order
+        for x, gradient in pairs:
+            w, g, state = matrix(x), matrix(gradient), self.state[x]  # views, except of tensors in another order
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(w, memory_format=torch.contiguous_format)
             m = state["momentum_buffer"].lerp_(g, 1 - rho)
@@ -148,7 +147,8 @@ class Muon(Projected, Stepping):
             if w.data_ptr() != x.data_ptr():
                 x.copy_(w.view(x.shape))
 
-    def _adamw(self, xs: list[Tensor], group: Group) -> None:
+    def _adamw(self, pairs: list[tuple[Tensor, Tensor]], group: Group) -> None:
+        xs = [x for x, _ in pairs]
         for x in xs:
             if not self.state[x]:
                 self.state[x] |= {"step": torch.zeros((), device=x.device)}
@@ -156,7 +156,7 @@ class Muon(Projected, Stepping):
         states = [self.state[x] for x in xs]
         adamw_step(
             xs,
-            [x.grad for x in xs],
+            [g for _, g in pairs],
             [s["exp_avg"] for s in states],
             [s["exp_avg_sq"] for s in states],
             [],

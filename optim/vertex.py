@@ -24,7 +24,7 @@ class Vertex:
     def __init__(self, C: ConstraintSet, m: Tensor, x: Tensor, scratch: Scratch):
         self.C, self.m, self.x = C, m, x
         out = scratch.like(m) if C.takes_out else None
-        self.v = C.lmo(m) if out is None else C.lmo(m, out=out)
+        self.v = C.lmo(m) if out is None else C.lmo(m, out=out)  # type: ignore[call-arg]  # C.takes_out
         self.difference: Tensor | None = None  # v - x, once it was asked for
 
     def to_go(self) -> Tensor:

@@ -131,16 +131,16 @@ class ConstraintSet(Constraint):
         wanted = [self.apply_to] if isinstance(self.apply_to, str) else self.apply_to
         if not wanted:
             raise ValueError("apply_to=[]: must be all, weights, or patterns of names")
-        held = [False] * len(xs)
+        held, known = [False] * len(xs), [name for name in names if name is not None]
         for each in wanted:
             if each in ("all", "weights"):
                 found = [each == "all" or x.ndim >= 2 for x in xs]
-            elif None in names:
+            elif len(known) < len(names):
                 raise ValueError(f"apply_to={each}: needs named parameters, as of model.named_parameters()")
             else:
-                found = [fnmatch.fnmatchcase(name, each) for name in names]
+                found = [fnmatch.fnmatchcase(name, each) for name in known]
                 if not any(found):
-                    raise ValueError(f"apply_to={each}: must be all, weights, or match a name among {', '.join(names)}")
+                    raise ValueError(f"apply_to={each}: must be all, weights, or match a name among {', '.join(known)}")
             held = [a or b for a, b in zip(held, found, strict=True)]
         return [a and x.numel() > 0 for a, x in zip(held, xs, strict=True)]
 
@@ -168,7 +168,32 @@ class ConstraintSet(Constraint):
 
 
 @dataclass(frozen=True)
-class Ball(ConstraintSet):
+class Scaled(ConstraintSet):
+    """radius times a set: what of :class:`Ball` cannot stand beside its argument `diameter`."""
+
+    radius: float | None = None
+
+    @property
+    def r(self) -> float:
+        """The radius.
+
+        Raises:
+            ValueError: it depends on the parameter, and the set is not fitted to one.
+        """
+        if self.radius is None:
+            raise ValueError(f"{type(self).__name__}: its radius depends on the parameter x; take fitted(x)")
+        return self.radius
+
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        """The diameter of the set of radius 1, for a parameter of `shape`."""
+        raise NotImplementedError
+
+    def diameter(self, shape: Sequence[int]) -> float:
+        return self.r * self.unit_diameter(shape)
+
+
+@dataclass(frozen=True)
+class Ball(Scaled):
     """A set that scales with a radius. At most one of the first three arguments; with none, the radius is 1.
 
     Args:
@@ -182,7 +207,6 @@ class Ball(ConstraintSet):
         ValueError: more than one size, or one that is not a positive, finite number.
     """
 
-    radius: float | None = None
     _: KW_ONLY
     diameter: InitVar[float | None] = None  # an argument only: `diameter` is a method of every set
     init_factor: float | None = None
@@ -212,26 +236,28 @@ class Ball(ConstraintSet):
         unit = replace(self, radius=1.0, init_factor=None, apply_to="all", **changes)
         if self.radius is not None:
             return unit.with_radius(self.radius)
-        if unit.diameter(x.shape) == 0:
+        extent = unit.diameter(x.shape)
+        if extent == 0:
             name = "init_factor" if self.wanted_diameter is None else "diameter"
             raise ValueError(
                 f"{name}={self.init_factor or self.wanted_diameter}: {type(self).__name__} is a single point for a "
                 "parameter of one entry; leave that out with apply_to, or give a radius"
             )
-        wanted = 2 * self.init_factor * initial_norm(x) if self.wanted_diameter is None else self.wanted_diameter
-        return unit.with_radius(wanted / unit.diameter(x.shape))
+        wanted = self.wanted_diameter if self.init_factor is None else 2 * self.init_factor * initial_norm(x)
+        assert wanted is not None  # one of the three sizes is given
+        return unit.with_radius(wanted / extent)
 
     def with_radius(self, radius: float) -> Ball:
         """The same set of another radius."""
         return replace(self, radius=radius)
 
 
-del Ball.diameter  # the argument's default; the method shall be found
+del Ball.diameter  # the argument's default, which would hide the method
 
 
 @dataclass(frozen=True)
 class NormBall(Ball):
-    """{x : norm(x) <= radius}. Subclasses give the norm, the oracle and the diameter."""
+    """{x : norm(x) <= radius}. Subclasses give the norm, the oracle and the diameter at radius 1."""
 
     def norm(self, x: Tensor) -> Tensor:
         """Of x in double precision, 0-d."""
@@ -239,7 +265,7 @@ class NormBall(Ball):
 
     def gauge(self, x: Tensor) -> Tensor:
         """norm(x) / radius: x is in the set where it is at most 1."""
-        return self.norm(double(x)) / self.radius
+        return self.norm(double(x)) / self.r
 
     def excess(self, x: Tensor) -> Tensor:
         return self.gauge(x) - 1
@@ -306,7 +332,8 @@ def note_initial_norms(network: torch.nn.Module, make: Any, repetitions: int = 1
     with torch.random.fork_rng(devices=()):
         again = [dict(make().named_parameters()) for _ in range(repetitions)]
     for name, x in network.named_parameters():
-        x.initial_norm = sum(double(other[name].detach()).norm().item() for other in again) / repetitions
+        mean = sum(double(other[name].detach()).norm().item() for other in again) / repetitions
+        x.initial_norm = mean  # type: ignore[attr-defined]  # ours, beside what torch keeps of a parameter
 
 
 def size(shape: Sequence[int]) -> int:

@@ -54,8 +54,8 @@ class GroupBall(NormBall):
         along = 1 if self.groups == "columns" else 0
         return (x * factors.reshape([-1 if i == along else 1 for i in range(x.ndim)])).to(x.dtype)
 
-    def diameter(self, shape: Sequence[int]) -> float:
-        return 2 * self.radius
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return 2
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class GroupL1(GroupBall):
     def lmo(self, g: Tensor) -> Tensor:
         norms = self.norms(g)
         i = norms.argmax(0, keepdim=True)
-        factor = -self.radius / or_one(norms.gather(0, i))
+        factor = -self.r / or_one(norms.gather(0, i))
         return self.scaled(g, torch.zeros_like(norms).scatter(0, i, factor))
 
     def project(self, x: Tensor) -> Tensor:
         norms = self.norms(x)
-        return self.scaled(x, below_simplex(norms, self.radius) / or_one(norms))
+        return self.scaled(x, below_simplex(norms, self.r) / or_one(norms))
 
     def norm(self, x: Tensor) -> Tensor:
         return self.norms(x).sum()
@@ -92,7 +92,7 @@ class GroupKSupport(GroupBall, Counted):
     def lmo(self, g: Tensor) -> Tensor:
         norms = self.norms(g)
         top = norms.topk(self.K(g.shape))
-        factor = -self.radius / or_one(torch.linalg.vector_norm(top.values))
+        factor = -self.r / or_one(torch.linalg.vector_norm(top.values))
         return self.scaled(g, torch.zeros_like(norms).scatter(0, top.indices, factor.expand(len(top.indices))))
 
     def norm(self, x: Tensor) -> Tensor:

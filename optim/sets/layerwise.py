@@ -25,8 +25,8 @@ class SpectralNorm(Spectral):
 
     def fitted(self, x: Tensor) -> Ball:
         if x.ndim < 2:
-            return RMSNorm(self.radius).fitted(x)
-        return Spectral(self.radius * math.sqrt(len(x) / x.shape[1]) / math.prod(x.shape[2:]), method=self.method)
+            return RMSNorm(self.r).fitted(x)
+        return Spectral(self.r * math.sqrt(len(x) / x.shape[1]) / math.prod(x.shape[2:]), method=self.method)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SignNorm(LInf):
     """radius / d_in times the hypercube."""
 
     def fitted(self, x: Tensor) -> Ball:
-        return LInf(self.radius / math.prod(x.shape[1:]))
+        return LInf(self.r / math.prod(x.shape[1:]))
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RMSNorm(L2):
     """{x : the root mean square of the entries <= radius}: an l2 ball of sqrt(n) times the radius."""
 
     def fitted(self, x: Tensor) -> Ball:
-        return L2(self.radius * math.sqrt(x.numel()))
+        return L2(self.r * math.sqrt(x.numel()))
 
 
 @dataclass(frozen=True)

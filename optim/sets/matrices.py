@@ -65,7 +65,7 @@ class MatrixBall(NormBall):
 
     def measured(self, x: Tensor) -> dict[str, Tensor]:
         s = singular_values(double(x))
-        return {"boundary": self.norm_of(s) / self.radius, "effective_rank": rank_of(s)}
+        return {"boundary": self.norm_of(s) / self.r, "effective_rank": rank_of(s)}
 
     def norm_of(self, s: Tensor) -> Tensor:
         """The norm as a function of the singular values, downwards."""
@@ -95,19 +95,19 @@ class Spectral(MatrixBall):
     """
 
     def by_svd(self, u: Tensor, s: Tensor, vt: Tensor) -> Tensor:
-        return -self.radius * ((u * s.sign()) @ vt)
+        return -self.r * ((u * s.sign()) @ vt)
 
     def by_products(self, m: Tensor) -> Tensor:
-        return -self.radius * orthogonalized(m)
+        return -self.r * orthogonalized(m)
 
     def project(self, x: Tensor) -> Tensor:
-        return with_values(x, lambda s: s.clamp(max=self.radius))
+        return with_values(x, lambda s: s.clamp(max=self.r))
 
     def norm_of(self, s: Tensor) -> Tensor:
         return s.amax()
 
-    def diameter(self, shape: Sequence[int]) -> float:
-        return 2 * self.radius * math.sqrt(min(sides(shape)))
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return 2 * math.sqrt(min(sides(shape)))
 
 
 @dataclass(frozen=True)
@@ -118,21 +118,21 @@ class Nuclear(MatrixBall):
     """
 
     def by_svd(self, u: Tensor, s: Tensor, vt: Tensor) -> Tensor:
-        return -self.radius * (u[:, :1] * s[:1].sign()) @ vt[:1]
+        return -self.r * (u[:, :1] * s[:1].sign()) @ vt[:1]
 
     def by_products(self, m: Tensor) -> Tensor:
         v = leading(m)
         u = m @ v
-        return (-self.radius / or_one(l2_norm(u))) * u[:, None] @ v[None]
+        return (-self.r / or_one(l2_norm(u))) * u[:, None] @ v[None]
 
     def project(self, x: Tensor) -> Tensor:
-        return with_values(x, lambda s: below_simplex(s, self.radius))
+        return with_values(x, lambda s: below_simplex(s, self.r))
 
     def norm_of(self, s: Tensor) -> Tensor:
         return s.sum()
 
-    def diameter(self, shape: Sequence[int]) -> float:
-        return 2 * self.radius
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return 2
 
 
 @dataclass(frozen=True)
@@ -156,18 +156,18 @@ class SpectralKSupport(Counted, MatrixBall):
 
     def by_svd(self, u: Tensor, s: Tensor, vt: Tensor) -> Tensor:
         k = self.K((len(s), len(s)))
-        return (u[:, :k] * (s[:k] * (-self.radius / or_one(l2_norm(s[:k]))))) @ vt[:k]
+        return (u[:, :k] * (s[:k] * (-self.r / or_one(l2_norm(s[:k]))))) @ vt[:k]
 
     def by_products(self, m: Tensor) -> Tensor:
         q = leading_space(m, self.K(m.shape))
         m_K = (m @ q) @ q.mT
-        return m_K * (-self.radius / or_one(l2_norm(m_K)))
+        return m_K * (-self.r / or_one(l2_norm(m_K)))
 
     def norm_of(self, s: Tensor) -> Tensor:
         return k_support_norm(s, self.K((len(s), len(s))))
 
-    def diameter(self, shape: Sequence[int]) -> float:
-        return 2 * self.radius
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return 2
 
 
 def orthogonalized(m: Tensor) -> Tensor:

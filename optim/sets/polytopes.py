@@ -30,20 +30,20 @@ class UnitSimplex(Ball):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.argmin(0, keepdim=True)
-        return told(place(flat, i, self.radius * (-flat.gather(0, i).sign()).clamp(min=0)).view_as(g), g)
+        return told(place(flat, i, self.r * (-flat.gather(0, i).sign()).clamp(min=0)).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
-        return told(below_simplex(double(x).reshape(-1), self.radius).view_as(x).to(x.dtype), x)
+        return told(below_simplex(double(x).reshape(-1), self.r).view_as(x).to(x.dtype), x)
 
     def excess(self, x: Tensor) -> Tensor:
         y = double(x)
-        return torch.maximum(-y.amin(), y.sum() - self.radius) / self.radius
+        return torch.maximum(-y.amin(), y.sum() - self.r) / self.r
 
-    def diameter(self, shape: Sequence[int]) -> float:
-        return self.radius * (math.sqrt(2) if size(shape) > 1 else 1)
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return math.sqrt(2) if size(shape) > 1 else 1
 
     def boundary(self, x: Tensor) -> Tensor:
-        return (double(x).sum() / self.radius).clamp(0, 1)
+        return (double(x).sum() / self.r).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -53,21 +53,21 @@ class ProbabilitySimplex(Ball):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.argmin(0, keepdim=True)
-        return told(place(flat, i, torch.full_like(flat[:1], self.radius)).view_as(g), g)
+        return told(place(flat, i, torch.full_like(flat[:1], self.r)).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
-        return told(onto_simplex(double(x).reshape(-1), self.radius).view_as(x).to(x.dtype), x)
+        return told(onto_simplex(double(x).reshape(-1), self.r).view_as(x).to(x.dtype), x)
 
     def excess(self, x: Tensor) -> Tensor:
         y = double(x)
-        return torch.maximum(-y.amin(), (y.sum() - self.radius).abs()) / self.radius
+        return torch.maximum(-y.amin(), (y.sum() - self.r).abs()) / self.r
 
-    def diameter(self, shape: Sequence[int]) -> float:
-        return self.radius * (math.sqrt(2) if size(shape) > 1 else 0)
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return math.sqrt(2) if size(shape) > 1 else 0
 
     def boundary(self, x: Tensor) -> Tensor:
         """The share of entries at 0: all of the simplex has the same sum."""
-        return share(x <= 1e-3 * self.radius / x.numel())
+        return share(x <= 1e-3 * self.r / x.numel())
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Permutahedron(Ball):
 
     def weights(self, n: int, like: Tensor) -> Tensor:
         """The weights, upwards."""
-        return self.radius * torch.linspace(-1, 1, n, dtype=like.dtype, device=like.device)
+        return self.r * torch.linspace(-1, 1, n, dtype=like.dtype, device=like.device)
 
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
@@ -126,18 +126,18 @@ class Permutahedron(Ball):
     def project(self, x: Tensor) -> Tensor:
         y, order = double(x).reshape(-1).sort(descending=True)
         # Only differences matter, and none beyond the weights' range: far from the set, digits would be lost.
-        y = torch.cat([0 * y[:1], -(y[:-1] - y[1:]).clamp(max=2 * self.radius).cumsum(0)])
+        y = torch.cat([0 * y[:1], -(y[:-1] - y[1:]).clamp(max=2 * self.r).cumsum(0)])
         w = self.weights(len(y), y).flip(0)
         return told(place(y, order, y - nonincreasing(y - w)).view_as(x).to(x.dtype), x)
 
     def excess(self, x: Tensor) -> Tensor:
         y = double(x).reshape(-1).sort(descending=True).values
         over = (y - self.weights(len(y), y).flip(0)).cumsum(0)  # x is majorized by w: no partial sum is larger, …
-        return torch.maximum(over.amax(), over[-1].abs()) / (self.radius * len(y))  # … and the total is the same
+        return torch.maximum(over.amax(), over[-1].abs()) / (self.r * len(y))  # … and the total is the same
 
-    def diameter(self, shape: Sequence[int]) -> float:
+    def unit_diameter(self, shape: Sequence[int]) -> float:
         n = size(shape)
-        return 2 * self.radius * math.sqrt(n * (n + 1) / (3 * (n - 1))) if n > 1 else 0.0
+        return 2 * math.sqrt(n * (n + 1) / (3 * (n - 1))) if n > 1 else 0.0
 
     def boundary(self, x: Tensor) -> Tensor:
         """The share of the radius used: the largest ratio of partial sums of x and of the weights, sorted."""
@@ -156,7 +156,7 @@ class Birkhoff(ConstraintSet):
 
     of_matrices = True
 
-    def fitted(self, x: Tensor) -> Birkhoff:
+    def fitted(self, x: Tensor) -> ConstraintSet:
         if x.ndim != 2 or x.shape[0] != x.shape[1]:
             raise ValueError(
                 f"apply_to={show(self.apply_to)}: Birkhoff needs square matrices, and {shown(x.shape)} is none; "

@@ -26,19 +26,19 @@ class LInf(NormBall):
 
     def lmo(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         # Where g_i = 0 every v_i minimizes; sign(0) = 0 takes the centre.
-        return told(torch.sign(g, out=out).mul_(-self.radius), g)
+        return told(torch.sign(g, out=out).mul_(-self.r), g)
 
     def project(self, x: Tensor) -> Tensor:
-        return told(x.clamp(-self.radius, self.radius), x)
+        return told(x.clamp(-self.r, self.r), x)
 
     def norm(self, x: Tensor) -> Tensor:
         return x.abs().amax()
 
-    def diameter(self, shape: Sequence[int]) -> float:
-        return 2 * self.radius * math.sqrt(size(shape))
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return 2 * math.sqrt(size(shape))
 
     def boundary(self, x: Tensor) -> Tensor:
-        return share(x.abs() >= 0.999 * self.radius)
+        return share(x.abs() >= 0.999 * self.r)
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class L2(NormBall):
     def lmo(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         if out is None:
             # At g = 0 the scale is infinite; beyond single precision it would make NaN of 0.
-            scale = l2_norm(g).reciprocal_().mul_(-self.radius).clamp(min=-LARGEST)
+            scale = l2_norm(g).reciprocal_().mul_(-self.r).clamp(min=-LARGEST)
             return (g * scale).to(g.dtype)
-        scale = fast_l2_norm(g).clamp_(min=1e-15).reciprocal_().mul_(-self.radius)
+        scale = fast_l2_norm(g).clamp_(min=1e-15).reciprocal_().mul_(-self.r)
         return torch.mul(g, scale, out=out)
 
     def project(self, x: Tensor) -> Tensor:
@@ -62,8 +62,8 @@ class L2(NormBall):
     def norm(self, x: Tensor) -> Tensor:
         return l2_norm(x)
 
-    def diameter(self, shape: Sequence[int]) -> float:
-        return 2 * self.radius
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return 2
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,17 @@ class L1(NormBall):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.abs().argmax(0, keepdim=True)
-        return told(place(flat, i, -self.radius * flat.gather(0, i).sign()).view_as(g), g)
+        return told(place(flat, i, -self.r * flat.gather(0, i).sign()).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
-        kept = below_simplex(double(x).abs().reshape(-1), self.radius)
+        kept = below_simplex(double(x).abs().reshape(-1), self.r)
         return (x.sign() * kept.view_as(x)).to(x.dtype)
 
     def norm(self, x: Tensor) -> Tensor:
         return x.abs().sum()
 
-    def diameter(self, shape: Sequence[int]) -> float:
-        return 2 * self.radius
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return 2
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,13 @@ class Lp(NormBall):
     def lmo(self, g: Tensor) -> Tensor:
         a = double(g).abs()
         w = (a / or_one(a.amax())) ** (1 / (self.p - 1))  # |g|^(q-1), scaled; then ||v||_p = radius
-        return (g.sign() * w * (-self.radius / or_one(p_norm(w, self.p)))).to(g.dtype)
+        return (g.sign() * w * (-self.r / or_one(p_norm(w, self.p)))).to(g.dtype)
 
     def norm(self, x: Tensor) -> Tensor:
         return p_norm(x.abs(), self.p)
 
-    def diameter(self, shape: Sequence[int]) -> float:
-        return 2 * self.radius * size(shape) ** max(0.0, 0.5 - 1 / self.p)
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return 2 * size(shape) ** max(0.0, 0.5 - 1 / self.p)
 
 
 @dataclass(frozen=True)
@@ -131,17 +131,17 @@ class KSparse(Counted, NormBall):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.abs().topk(self.K(g.shape), sorted=False).indices
-        return told(place(flat, i, -self.radius * flat.gather(0, i).sign()).view_as(g), g)
+        return told(place(flat, i, -self.r * flat.gather(0, i).sign()).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
-        kept = capped_simplex(double(x).abs().reshape(-1), self.radius, self.K(x.shape))
+        kept = capped_simplex(double(x).abs().reshape(-1), self.r, self.K(x.shape))
         return told((x.sign() * kept.view_as(x)).to(x.dtype), x)
 
     def norm(self, x: Tensor) -> Tensor:
         return torch.maximum(x.abs().amax(), x.abs().sum() / self.K(x.shape))
 
-    def diameter(self, shape: Sequence[int]) -> float:
-        return 2 * self.radius * math.sqrt(self.K(shape))
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return 2 * math.sqrt(self.K(shape))
 
 
 @dataclass(frozen=True)
@@ -156,13 +156,13 @@ class KSupport(Counted, NormBall):
         flat = g.reshape(-1)
         i = flat.abs().topk(self.K(g.shape), sorted=False).indices
         g_K = double(flat.gather(0, i))
-        return place(flat, i, (g_K * (-self.radius / or_one(l2_norm(g_K)))).to(g.dtype)).view_as(g)
+        return place(flat, i, (g_K * (-self.r / or_one(l2_norm(g_K)))).to(g.dtype)).view_as(g)
 
     def norm(self, x: Tensor) -> Tensor:
         return k_support_norm(x.abs().reshape(-1), self.K(x.shape))
 
-    def diameter(self, shape: Sequence[int]) -> float:
-        return 2 * self.radius
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return 2
 
 
 def p_norm(a: Tensor, p: float) -> Tensor:

@@ -1,16 +1,16 @@
 """Options as lines in a class: what a constructor takes, what it refuses, and the examples that the docs give."""
 
 import inspect
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, summary
 
 import optim
 from optim import L2, LInf, sgd
-from optim.conditional import ConditionalGradient
-from optim.options import below_1, option
-from optim.unconstrained import Simple
 
 
 def parameter(values, grad):
@@ -19,14 +19,17 @@ def parameter(values, grad):
     return x
 
 
+def blocks(language):
+    """Those of docs/design.md in a language."""
+    text = (ROOT / "docs/design.md").read_text()
+    return [block.partition("```")[0] for block in text.split(f"```{language}\n")[1:]]
+
+
 @pytest.fixture(scope="module")
 def documented():
     """The classes of docs/design.md's examples."""
-    names = {"Simple": Simple, "ConditionalGradient": ConditionalGradient, "option": option, "below_1": below_1}
-    blocks = [block.partition("```")[0] for block in (ROOT / "docs/design.md").read_text().split("```python\n")[1:]]
-    scope = names | {"torch": torch, "__name__": __name__}
-    for block in blocks:
-        exec(block, scope)
+    scope = {"__name__": __name__}
+    exec("\n".join(blocks("python")), scope)
     return scope
 
 
@@ -51,6 +54,34 @@ def test_the_documented_method_steps_and_is_measured(documented):
     found = optimizer.pop_measurements()
     assert found["fw_gap"].item() == pytest.approx(7)
     assert found["step_norm"].item() == pytest.approx(0.1 * 2**0.5)
+
+
+def test_the_documented_set_is_one(documented):
+    C = documented["RowBalls"](2.0)
+    g = torch.tensor([[3.0, 4.0], [0.0, -1.0], [0.0, 0.0]])
+    v = torch.tensor([[-1.2, -1.6], [0.0, 2.0], [0.0, 0.0]])
+    assert torch.allclose(C.lmo(g), v)
+    assert C.gap(g, torch.zeros_like(g)).item() == pytest.approx(2 * (5 + 1))
+    assert C.diameter(g.shape) == pytest.approx((2 * v.new_tensor([[2.0, 0.0]] * 3)).norm().item())
+    assert not C.contains(g)
+    assert C.contains(C.shift_inside(g))
+    assert documented["RowBalls"](diameter=3.0).fitted(g).r == pytest.approx(3 / (2 * 3**0.5))
+    with pytest.raises(ValueError, match=r"its radius depends on the parameter x; take fitted\(x\)"):
+        documented["RowBalls"](diameter=3.0).lmo(g)
+
+
+def test_the_documented_optimizer_trains_from_the_command_line(tmp_path):
+    (tmp_path / "mine.py").write_text("\n".join(blocks("python")))
+    (tmp_path / "own" / "optim").mkdir(parents=True)
+    (yaml,) = blocks("yaml")
+    (tmp_path / "own" / "optim" / "sign.yaml").write_text(yaml)
+    options = ["--config-dir=own", "optim=sign", "constraint=linf", "data=iris", "train.epochs=1", "hydra.run.dir=run"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", *options], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert summary(tmp_path / "run")["status"] == "finished"
 
 
 @pytest.mark.parametrize(
