@@ -1,6 +1,6 @@
 """Compact convex sets with their linear minimization oracles: ``lmo(g)`` = argmin over C of <g, v>."""
 
-from optim.sets.contract import Ball, Constraint, ConstraintSet, NormBall, note_initial_norms
+from optim.sets.constraint_set import Ball, Constraint, ConstraintSet, NormBall, note_initial_norms
 from optim.sets.groups import GroupKSupport, GroupL1
 from optim.sets.layerwise import ScionNorms
 from optim.sets.matrices import Nuclear, Spectral, SpectralKSupport

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from optim.sets.contract import Counted, NormBall
+from optim.sets.constraint_set import Counted, NormBall
 from optim.sets.precision import or_one, sum_dtype
 from optim.sets.vectors import below_simplex, k_support_norm
 

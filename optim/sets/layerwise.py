@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from optim.sets.contract import Ball, Constraint, ConstraintSet
+from optim.sets.constraint_set import Ball, Constraint, ConstraintSet
 from optim.sets.matrices import Method, Spectral
 from optim.sets.vectors import L2, LInf
 

@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from optim.sets.contract import Ball, Counted, NormBall
+from optim.sets.constraint_set import Ball, Counted, NormBall
 from optim.sets.precision import double, l2_norm, or_one, wide
 from optim.sets.spectrum import decomposed, matrix, rank_of, sides, singular_values, valid, with_values
 from optim.sets.vectors import L2, below_simplex, k_support_norm

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optim.sets.contract import Ball, ConstraintSet, size
+from optim.sets.constraint_set import Ball, ConstraintSet, size
 from optim.sets.precision import double, share, told
 from optim.sets.vectors import below_simplex, onto_simplex, place
 

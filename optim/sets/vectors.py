@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optim.sets.contract import Counted, NormBall, size
+from optim.sets.constraint_set import Counted, NormBall, size
 from optim.sets.precision import double, fast_l2_norm, l2_norm, or_one, share, told
 
 LARGEST = 3e38  # single precision ends there
