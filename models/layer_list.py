@@ -1,4 +1,4 @@
-"""A network from a list of layers, as YAML has it: plain convolutional networks, and whatever else is a sequence.
+"""A network from a list of layers in YAML: plain convolutional networks, and other sequences of layers.
 
     layers:
     - {conv: 10, kernel: 3, padding: same}
@@ -32,10 +32,10 @@ Shape = tuple[int, ...]
 
 @dataclass
 class Builder:
-    """Layers so far, and what comes out of them: the shape of one sample."""
+    """The layers so far, and the shape of one sample after them."""
 
     shape: Shape
-    defaults: dict[str, Any]  # what a layer takes that does not say otherwise
+    defaults: dict[str, Any]  # of layers that do not say otherwise
     layers: list[nn.Module] = field(default_factory=list)
     where: str = ""  # the layer under way, for errors
 
@@ -43,7 +43,7 @@ class Builder:
         """Adds the layer that `entry` describes.
 
         Raises:
-            ValueError: it describes none, or does not fit what comes before.
+            ValueError: it describes no layer, or does not fit the layer before.
         """
         self.where = where
         shown = str(entry).replace("'", "")
@@ -168,7 +168,7 @@ class Builder:
 
     def flatten(self, nothing: Any) -> None:
         if nothing is not None:
-            raise ValueError(f"{self.where}.flatten={nothing}: takes nothing")
+            raise ValueError(f"{self.where}.flatten={nothing}: takes no value")
         self.layers.append(nn.Flatten())
         self.shape = (math.prod(self.shape),)
 

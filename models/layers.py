@@ -40,7 +40,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def check_activation(name: str) -> None:
-    """Raises ValueError unless an activation has that name."""
+    """Raises ValueError unless `name` is an activation's."""
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"activation={name}: must be one of {', '.join(ACTIVATIONS)}")
 
@@ -144,7 +144,7 @@ def check_image(input_shape: tuple[int, ...], family: str) -> tuple[int, int, in
     """(C, H, W) of the input.
 
     Raises:
-        ValueError: it is no image.
+        ValueError: it is not an image.
     """
     if len(input_shape) != 3:
         raise ValueError(f"input_shape={tuple(input_shape)}: the {family} takes images, (channels, height, width)")

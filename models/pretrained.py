@@ -1,4 +1,4 @@
-"""Networks whose parameter names are torchvision's: other inputs and heads for them, published weights, freezing.
+"""Networks with torchvision's parameter names: fitted to other inputs and outputs, published weights, freezing.
 
 Run: ``python -m trainer data=image_folder data.path=photos data.size=224 model=resnet50 model.pretrained=true``
 """
@@ -75,7 +75,7 @@ class Backbone(nn.Module):
                 parameter.requires_grad_(True)
 
     def train(self, mode: bool = True) -> Backbone:
-        """As ever; a frozen backbone stays in evaluation mode, so that its statistics and dropout are at rest."""
+        """As for any module; but a frozen backbone stays in evaluation mode: no new statistics, no dropout."""
         super().train(mode and not self.frozen)
         self.training = mode
         if self.frozen:

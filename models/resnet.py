@@ -37,7 +37,7 @@ class ResNet(Backbone):
         pretrained: see :class:`models.pretrained.Backbone`; so is `freeze`.
 
     Raises:
-        ValueError: no image, or weights that do not fit.
+        ValueError: the input is not an image, or the weights do not fit.
     """
 
     conv1: nn.Module  # torchvision's parts, by its names

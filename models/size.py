@@ -1,7 +1,4 @@
-"""How large a network is: shapes, parameters and multiply-adds of each layer, as one sample goes through them.
-
-Shapes: of one sample.
-"""
+"""How large a network is: shapes, parameters and multiply-adds of each layer, for one sample."""
 
 from __future__ import annotations
 
@@ -64,7 +61,7 @@ def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerS
 def send_one(network: nn.Module, input_shape: tuple[int, ...]) -> None:
     """Sends a sample of zeros through the network, which stays as it was; so do the random generators.
 
-    Tensors that have shapes only would do, but their operations import torch's compiler, which takes longer.
+    Tensors without data (``meta``) would do, but their operations import torch's compiler, which takes longer.
     """
     buffers = {name: value.clone() for name, value in network.named_buffers()}
     values = [*network.parameters(), *buffers.values()]

@@ -1,6 +1,6 @@
 """VGG (Simonyan & Zisserman 2015, configurations A, B, D and E): stages of 3 x 3 convolutions, each ended by a pool.
 
-The network is torchvision's, with its parameter names, so that its weights load; what is added is a head for small
+The network is torchvision's, with its parameter names, so that its weights load. This module adds a head for small
 images, any number of input channels, and several heads.
 
 Run: ``python -m trainer data=cifar10 model=vgg16 model.head=small model.batch_norm=true``
@@ -36,7 +36,7 @@ class VGG(Backbone):
         pretrained: see :class:`models.pretrained.Backbone`; so is `freeze`.
 
     Raises:
-        ValueError: no image, or one too small for the stages.
+        ValueError: the input is not an image, or is too small for the stages.
     """
 
     def __init__(

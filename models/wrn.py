@@ -24,7 +24,7 @@ class WRN(nn.Module):
         dropout: between the convolutions of a block.
 
     Raises:
-        ValueError: no image, or a depth that is no 6 n + 4.
+        ValueError: the input is not an image, or the depth is not 6 n + 4.
     """
 
     def __init__(

@@ -25,15 +25,15 @@ from optim.options import at_least_0, below_1, check_range, option
 from optim.sets import Constraint, ConstraintSet
 from optim.vertex import Scratch, Vertex, norm
 
-TINY = 1e-30  # a distance that is as good as none
+TINY = 1e-30  # the least divisor
 
 
 class ConditionalGradient(Constrained, Stepping):
     """The base of the conditional gradient methods: one step for each parameter, with the set that holds it.
 
-    A subclass says in :meth:`direction`, and perhaps in :meth:`rate`, how x moves, and this class asks the oracle,
-    measures and pulls. One whose step is no share of the way to a vertex overrides :meth:`move`. Free parameters take
-    steps of SGD with momentum, as torch does.
+    A subclass gives a :meth:`direction`, and perhaps a :meth:`rate`; this class asks the oracle, measures, and moves x
+    towards the vertex. A method whose step does not go towards one vertex overrides :meth:`move`. Free parameters take
+    torch's steps of SGD with momentum.
 
     Args:
         params, constraint: as for :class:`optim.constrained.Constrained`.
@@ -81,7 +81,7 @@ class ConditionalGradient(Constrained, Stepping):
         """As for any optimizer.
 
         Raises:
-            ValueError: the state is of another set, of another size of it, or of a method without one of the options.
+            ValueError: the state is of another set or size, or lacks an option of this method.
         """
         for i, group in enumerate(state_dict["param_groups"]):
             if missing := self.defaults.keys() - group.keys():
@@ -123,7 +123,7 @@ class ConditionalGradient(Constrained, Stepping):
         raise NotImplementedError
 
     def rate(self, v: Vertex, group: Group) -> float | Tensor:
-        """gamma; one beyond 1, whatever a scheduler has made of it, is taken as 1: the set would be left otherwise."""
+        """gamma, clipped to at most 1: a scheduler may raise it, and x would leave the set."""
         return group["lr"]
 
     def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
@@ -177,7 +177,7 @@ class ConditionalGradient(Constrained, Stepping):
             self.state[KEY] = counted(self.state.get(KEY, NOTHING), sample)
 
     def replayed(self) -> None:
-        """Counts a step that was none of :meth:`step`'s, as of a CUDA graph: what it did is not measured."""
+        """Counts a step that a recording, such as a CUDA graph, has taken; it is not measured."""
         self.count()
 
     def pop_measurements(self) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ Group = dict[str, Any]  # of an optimizer's param_groups: "params", and its opti
 
 @dataclass(frozen=True)
 class Held:
-    """One parameter and what holds it; `constraint` is None where it is free."""
+    """One parameter and the set that holds it; `constraint` is None if it is free."""
 
     name: str
     shape: tuple[int, ...]
@@ -31,11 +31,11 @@ class Held:
 class Constrained(Options, Lean):
     """A base, beside one of torch's optimizers or our own :class:`optim.lean.Stepping`, that keeps parameters in sets.
 
-    Each group given may carry a ``"constraint"`` of its own, None for free parameters. It is divided into groups of one
-    set each, the free parameters last; the set's name and scalars stand in ``group["constraint"]`` as plain data, so
-    that a state dict carries and compares them. The sets themselves stand beside the groups, in ``constraints``.
-    Parameters outside their set are shifted inside; ``held`` says what became of each, in the order in which they were
-    added, and ``place`` where each stands there: groups may lose parameters later.
+    A group may have a ``"constraint"`` of its own, None for free parameters. It is divided into groups of one set each,
+    the free parameters last. The set's name and scalars are in ``group["constraint"]`` as plain data, so that a state
+    dict holds and compares them; the sets themselves are in ``constraints``, one for each group. Parameters outside
+    their set are shifted inside. ``held`` has an entry for each parameter, in the order of adding, and ``place`` the
+    parameter's index there (groups may lose parameters later).
 
     Args:
         params: parameters, named parameters or groups, as for any ``torch.optim.Optimizer``.
@@ -99,7 +99,7 @@ class Constrained(Options, Lean):
                     self.hold(x, name, C, remark, self.stays(added))
 
     def hold(self, x: Tensor, name: str, C: ConstraintSet | None, remark: str, stays: bool) -> None:
-        """Shifts x inside C if it must stay there, and keeps what became of it."""
+        """Shifts x inside C if the method keeps it there, and notes it in `held`."""
         shifted = C is not None and stays and x.requires_grad and shift_inside(x, C)
         self.place[x] = len(self.held)
         self.held.append(Held(name, tuple(x.shape), C, shifted, remark))

@@ -1,8 +1,8 @@
 """torch's optimizers without its compiler, whose import takes a third of a short run.
 
-Each of torch's methods for groups, states and gradients is wrapped to stay out of a compiled graph, and its steps to
-break one; the wrappers import ``torch._dynamo`` (1 to 2 s) at the first call, whether or not anything is compiled. Here
-are the same methods as they are inside. Run: ``python -m bench startup``
+torch wraps its methods for groups, states and gradients to keep them out of a compiled graph, and steps to break one.
+The wrappers import ``torch._dynamo`` (1 to 2 s) at the first call, even if nothing is compiled. This module takes the
+methods without the wrappers. Run: ``python -m bench startup``
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.optim.optimizer import ParamsT
 class Lean(torch.optim.Optimizer):
     """A base that stands before one of torch's optimizers: ``class SGD(Lean, torch.optim.SGD)``, or alone."""
 
-    state: defaultdict[Any, Any]  # of each parameter; and by name, what is of none
+    state: defaultdict[Any, Any]  # keys: parameters, and names of what belongs to the optimizer
 
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
     zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)

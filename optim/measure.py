@@ -55,14 +55,14 @@ def counted(sums: Sums, sample: Sample | None) -> Sums:
 
 
 def on(device: torch.device, sums: Sums) -> Sums:
-    """On the parameters' device, where a loaded state may not be."""
+    """The sums on the parameters' device; a loaded state may be on another."""
     steps, count, *each = sums
     gaps, lengths = (total and [None if n is None else n.to(device) for n in total] for total in each)
     return steps, count, gaps, lengths
 
 
 def row(x: Tensor, held: Held, names: tuple[str, ...], i: int, sums: Sums) -> dict[str, Any]:
-    """What is known of the i-th parameter: means over the sampled steps, and what can be read from x as it is."""
+    """The numbers of the i-th parameter x: means over the sampled steps, and those that depend on x alone."""
     _, count, gaps, lengths = sums
     assert held.constraint is not None
     nan = torch.full((), torch.nan, device=x.device)
@@ -73,7 +73,7 @@ def row(x: Tensor, held: Held, names: tuple[str, ...], i: int, sums: Sums) -> di
 
 
 def totals(names: tuple[str, ...], rows: list[dict[str, Any]], entries: list[int]) -> dict[str, Tensor]:
-    """Of rows of parameters with so many entries each; parameters without a number do not count."""
+    """The totals of rows, one a parameter with its number of entries; parameters without a number do not count."""
     if not rows:
         return {name: torch.tensor(torch.nan) for name in names}
     total = {}
@@ -97,13 +97,13 @@ def sparse_share(x: Tensor) -> Tensor:
 
 
 def mean(totals: Each | None, i: int, count: int, nan: Tensor) -> Tensor:
-    """The i-th total over `count` steps; NaN where there is none."""
+    """The i-th total over `count` steps; NaN if missing."""
     total = totals[i] if totals and i < len(totals) else None
     return nan if total is None else total / count
 
 
 def added(totals: Each | None, values: Each) -> Each:
-    """Sums, entry by entry; None is nothing."""
+    """Sums, entry by entry; None counts as 0."""
     if totals is None:
         return values
     pairs = itertools.zip_longest(totals, values)  # longer, once a group was added

@@ -1,10 +1,10 @@
-"""The arguments of optimizers and schedules: common ones in a base, a method's own in its class, each a line.
+"""The options of optimizers and schedules: a line each, the common ones in a base class, a method's own in its class.
 
     class Heavy(Base):
         momentum: float = option(default=0.9, check=below_1)
 
-These are the fields of a dataclass, so the constructor has them all in its signature, which is what YAML is checked
-against. They do not stay on the object: its ``start`` gets them, and an optimizer keeps them in its groups.
+They are fields of a dataclass, so the constructor's signature has all of them; YAML is checked against it. They do not
+stay on the object: its ``start`` gets them, and an optimizer keeps them in its groups.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Check = Callable[[str, Any], None]  # (name, value); raises ValueError
 def check_range(
     name: str, value: float, low: float, high: float = math.inf, why: str = "", *, open_above: bool = False
 ) -> None:
-    """Raises ValueError unless low <= value <= high (< high if `open_above`); NaN and infinity never are."""
+    """Raises ValueError unless low <= value <= high (< high if `open_above`); also for NaN and infinity."""
     inside = low <= value < high if open_above else low <= value <= high
     if not (inside and math.isfinite(value)):
         finite = "" if math.isfinite(value) else " and finite"
@@ -34,7 +34,13 @@ share, below_1 = partial(check_range, low=0, high=1), partial(check_range, low=0
 
 
 def option(*, default: Any = MISSING, check: Check | None = None, kw_only: bool = True) -> Any:
-    """An argument: with a range if there is a `check`; `kw_only=False`: it needs no name."""
+    """An argument of the constructor.
+
+    Args:
+        default: without one, the argument must be given. A type checker reads it here, so it is given by name.
+        check: of its range.
+        kw_only: False: the argument may be given by position.
+    """
     return field(default=default, kw_only=kw_only, metadata={"check": check} if check else {})
 
 

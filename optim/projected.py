@@ -20,7 +20,7 @@ from optim.sets import Constraint, ConstraintSet
 
 
 class Projected(Constrained):
-    """A base beside an optimizer of the whole space: projects what has a gradient and a set after each step.
+    """A base beside an optimizer of the whole space: after each step, it projects parameters with a gradient and a set.
 
     Args:
         constraint: None: the whole space; groups are then as torch has them.
@@ -35,7 +35,7 @@ class Projected(Constrained):
         super().start(options)
 
     def add_param_group(self, param_group: Group) -> None:
-        """Adds a group, as for any optimizer; one that no set holds is as torch's."""
+        """Adds a group, as for any optimizer; without a set, it is torch's own group."""
         if self.constraint is not None or "constraint" in param_group:
             super().add_param_group(param_group)
             return
@@ -49,7 +49,7 @@ class Projected(Constrained):
             raise ValueError(C.no_projection())
 
     def project(self) -> None:
-        """Moves onto its set what has a gradient and a set; the end of a step, which takes no gradients."""
+        """Projects each parameter that has a gradient and a set; called within a step, without gradients."""
         for x, _, C, _ in self.moving():
             if C is not None:
                 x.copy_(C.project(x))
@@ -62,7 +62,7 @@ def two_shares(name: str, value: Any) -> None:
 
 
 def projected_step(torchs: type[torch.optim.Optimizer]) -> Callable[..., Any]:
-    """The step of one of torch's optimizers as it is inside (:mod:`optim.lean`), and the projection."""
+    """The step of one of torch's optimizers without its wrapper (:mod:`optim.lean`), then the projection."""
     inside = inspect.unwrap(torchs.step)
 
     @torch.no_grad()
@@ -75,7 +75,7 @@ def projected_step(torchs: type[torch.optim.Optimizer]) -> Callable[..., Any]:
 
 
 class Fused(Projected):
-    """Beside one of torch's optimizers that has a fused kernel everywhere."""
+    """A base beside one of torch's optimizers that has a fused kernel on every device."""
 
     def start(self, options: dict[str, Any]) -> None:
         super().start(options | {"fused": True})

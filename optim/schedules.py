@@ -22,7 +22,7 @@ TIMES = ("epochs", "steps_per_epoch", "max_steps", "warmup_epochs", "warmup_step
 
 
 def refresh_rates(schedule: LambdaLR) -> None:
-    """Sets the rates to what the schedule gives at its step: after a state of a run of another length was loaded."""
+    """Sets the rates to those of the schedule's step, after the state of a run of another length was loaded."""
     groups = schedule.optimizer.param_groups
     for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
         rate = base * factor(schedule.last_epoch)
@@ -213,7 +213,7 @@ class Plateau(Schedule):
         return self.reduced
 
     def observe(self, value: float, maximize: bool) -> None:
-        """Takes the number that an epoch ended with, and sets the rates that it calls for."""
+        """Takes an epoch's number, and lowers the rates if it is time."""
         score = -value if maximize else value
         if score < (self.best - self.threshold * abs(self.best) if math.isfinite(self.best) else self.best):
             self.best, self.waited = score, 0

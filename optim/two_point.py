@@ -3,7 +3,7 @@
 Their ``step(closure)`` finds the gradient at x in ``x.grad``, as usual, and calls ``closure(points)`` for the gradient
 of the same batch, with the same random numbers and without moving buffers such as batch normalization's averages, at
 `points`: tensors that require a gradient, one for each parameter in the order of ``param_groups``. It returns the
-gradients in that order, None where there is none.
+gradients in that order, None if missing.
 
 Sources: Hazan, Luo 2016 (arXiv 1602.02101, Algorithm 1, SVRF); Xie et al. 2020 (AAAI 34, ORGFW).
 Run: ``python -m trainer model=cnn optim=orgfw``, ``python -m trainer model=cnn optim=svrf``

@@ -21,7 +21,7 @@ from optim.sets import Constraint
 
 
 class Simple(Projected, Stepping):
-    """A base for steps that treat each parameter on its own: subclasses say in :meth:`move` how it moves."""
+    """A base for methods that move each parameter by itself: subclasses give :meth:`move`."""
 
     def advance(self) -> None:
         for x, g, _, group in self.moving():

@@ -25,7 +25,7 @@ class Vertex:
         self.C, self.m, self.x = C, m, x
         out = scratch.like(m) if C.takes_out else None
         self.v = C.lmo(m) if out is None else C.lmo(m, out=out)  # type: ignore[call-arg]  # C.takes_out
-        self.difference: Tensor | None = None  # v - x, once it was asked for
+        self.difference: Tensor | None = None  # v - x, if it was asked for
 
     def to_go(self) -> Tensor:
         """v - x."""
@@ -53,7 +53,7 @@ class Scratch:
         self.memory: dict[torch.dtype, Tensor] = {}
 
     def like(self, m: Tensor) -> Tensor | None:
-        """A tensor like m, in use until the next call; None where a new one is as good."""
+        """A tensor like m, in use until the next call; None if a new one is as fast."""
         if m.device.type != "cpu" or m.numel() < LARGE or not m.is_contiguous() or torch.compiler.is_compiling():
             return None
         memory = self.memory.get(m.dtype)

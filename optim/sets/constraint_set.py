@@ -3,7 +3,7 @@
 One sign, everywhere: ``lmo(g)`` is a point of C that minimizes <g, v>. Oracles are pure tensor functions: no host
 synchronization and no Python branch on a tensor's value, so that they can be vmapped, compiled and captured. Reductions
 run in double precision, so that entries from 1e-30 to 1e30 neither overflow nor vanish. What is given a NaN or an
-infinity gives NaN, and raises nothing: there is no such vertex or nearest point, and a run sees that it has diverged.
+infinity gives NaN and raises nothing, so that a run sees that it has diverged.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class ConstraintSet(Constraint):
-    """The contract of every set. A set holds its scalars (a radius, …), not shapes: it works on any parameter.
+    """The base of every set. A set has scalars (a radius, …), but no shape: it works on any parameter.
 
     Args:
         apply_to: which parameters an optimizer holds in it: ``all``, ``weights`` (of two or more dimensions), or one or
@@ -123,10 +123,10 @@ class ConstraintSet(Constraint):
         return sets
 
     def holds(self, names: Sequence[str | None], xs: Sequence[Tensor]) -> list[bool]:
-        """Which of the parameters `apply_to` means; never one without entries, which has nothing to hold.
+        """Which of the parameters `apply_to` means; never one without entries.
 
         Raises:
-            ValueError: a pattern that is no name's, or patterns where there are no names.
+            ValueError: a pattern that matches no name, or patterns for parameters without names.
         """
         wanted = [self.apply_to] if isinstance(self.apply_to, str) else self.apply_to
         if not wanted:
@@ -260,7 +260,7 @@ class NormBall(Ball):
     """{x : norm(x) <= radius}. Subclasses give the norm, the oracle and the diameter at radius 1."""
 
     def norm(self, x: Tensor) -> Tensor:
-        """Of x in double precision, 0-d."""
+        """The norm of x, which is in double precision: 0-d."""
         raise NotImplementedError
 
     def gauge(self, x: Tensor) -> Tensor:
@@ -285,7 +285,7 @@ class Counted(Ball):
         k: K >= 1 of what `things` says, or a share of them between 0 and 1.
 
     Raises:
-        ValueError: a k outside its range, or a size that is none.
+        ValueError: a k outside its range, or an invalid size.
     """
 
     k: float = 0.1
@@ -302,7 +302,7 @@ class Counted(Ball):
         return size(shape)
 
     def K(self, shape: Sequence[int]) -> int:
-        """As a number: a share is rounded up, more than there are is all."""
+        """k as a number: a share is rounded up, and a number too large means all."""
         n = self.count(shape)
         if self.k < 1:
             return math.ceil(round(self.k * n, 9))  # 0.07 * 100 is 7.000000000000001

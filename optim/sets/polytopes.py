@@ -1,4 +1,4 @@
-"""Polytopes that are no norm's ball: the simplexes, the box, the permutahedron and the Birkhoff polytope.
+"""Polytopes that are not balls of norms: the simplexes, the box, the permutahedron and the Birkhoff polytope.
 
 Sources: Jaggi 2013; Duchi et al. 2008 (projection onto the simplex); Lim, Wright 2016, and Blondel et al. 2020 (arXiv
 2002.08871, projection onto the permutahedron by isotonic regression).
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from optim.sets.constraint_set import Ball, ConstraintSet, size
-from optim.sets.precision import double, share, told
+from optim.sets.precision import double, share, with_nan_of
 from optim.sets.vectors import below_simplex, onto_simplex, place
 
 
@@ -30,10 +30,10 @@ class UnitSimplex(Ball):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.argmin(0, keepdim=True)
-        return told(place(flat, i, self.r * (-flat.gather(0, i).sign()).clamp(min=0)).view_as(g), g)
+        return with_nan_of(place(flat, i, self.r * (-flat.gather(0, i).sign()).clamp(min=0)).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
-        return told(below_simplex(double(x).reshape(-1), self.r).view_as(x).to(x.dtype), x)
+        return with_nan_of(below_simplex(double(x).reshape(-1), self.r).view_as(x).to(x.dtype), x)
 
     def excess(self, x: Tensor) -> Tensor:
         y = double(x)
@@ -53,10 +53,10 @@ class ProbabilitySimplex(Ball):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.argmin(0, keepdim=True)
-        return told(place(flat, i, torch.full_like(flat[:1], self.r)).view_as(g), g)
+        return with_nan_of(place(flat, i, torch.full_like(flat[:1], self.r)).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
-        return told(onto_simplex(double(x).reshape(-1), self.r).view_as(x).to(x.dtype), x)
+        return with_nan_of(onto_simplex(double(x).reshape(-1), self.r).view_as(x).to(x.dtype), x)
 
     def excess(self, x: Tensor) -> Tensor:
         y = double(x)
@@ -75,7 +75,7 @@ class Box(ConstraintSet):
     """{x : low <= x_i <= high}. lmo(g) = low where g_i > 0, high where g_i < 0, the middle at 0. Projection: clamp.
 
     Raises:
-        ValueError: bounds that are no numbers in order.
+        ValueError: `low` is not less than `high`, or one is not finite.
     """
 
     low: float = -1.0
@@ -88,10 +88,10 @@ class Box(ConstraintSet):
 
     def lmo(self, g: Tensor) -> Tensor:
         middle = torch.full_like(g, (self.low + self.high) / 2)
-        return told(torch.where(g > 0, self.low, torch.where(g < 0, self.high, middle)), g)
+        return with_nan_of(torch.where(g > 0, self.low, torch.where(g < 0, self.high, middle)), g)
 
     def project(self, x: Tensor) -> Tensor:
-        return told(x.clamp(self.low, self.high), x)
+        return with_nan_of(x.clamp(self.low, self.high), x)
 
     def excess(self, x: Tensor) -> Tensor:
         y = double(x)
@@ -121,14 +121,14 @@ class Permutahedron(Ball):
         flat = g.reshape(-1)
         order = flat.argsort(descending=True, stable=True)  # the largest g_i gets the smallest weight
         w = self.weights(len(flat), double(flat)).to(g.dtype)
-        return told(place(flat, order, w).view_as(g), g)
+        return with_nan_of(place(flat, order, w).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
         y, order = double(x).reshape(-1).sort(descending=True)
         # Only differences matter, and none beyond the weights' range: far from the set, digits would be lost.
         y = torch.cat([0 * y[:1], -(y[:-1] - y[1:]).clamp(max=2 * self.r).cumsum(0)])
         w = self.weights(len(y), y).flip(0)
-        return told(place(y, order, y - nonincreasing(y - w)).view_as(x).to(x.dtype), x)
+        return with_nan_of(place(y, order, y - nonincreasing(y - w)).view_as(x).to(x.dtype), x)
 
     def excess(self, x: Tensor) -> Tensor:
         y = double(x).reshape(-1).sort(descending=True).values
@@ -159,8 +159,8 @@ class Birkhoff(ConstraintSet):
     def fitted(self, x: Tensor) -> ConstraintSet:
         if x.ndim != 2 or x.shape[0] != x.shape[1]:
             raise ValueError(
-                f"apply_to={show(self.apply_to)}: Birkhoff needs square matrices, and {shown(x.shape)} is none; "
-                "name those that are"
+                f"apply_to={show(self.apply_to)}: Birkhoff needs square matrices, not {shown(x.shape)}; "
+                "name only square ones"
             )
         return super().fitted(x)
 

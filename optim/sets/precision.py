@@ -1,4 +1,4 @@
-"""Kinds of numbers, and norms that neither overflow nor vanish for entries from 1e-30 to 1e30."""
+"""Precisions, and norms that neither overflow nor vanish for entries from 1e-30 to 1e30."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def double(x: Tensor) -> Tensor:
 
 
 def sum_dtype(x: Tensor) -> torch.dtype:
-    """What sums over x's entries are made in."""
+    """The type in which sums over x's entries are computed."""
     return torch.float64 if x.device.type != "mps" else torch.float32
 
 
@@ -28,8 +28,8 @@ def or_one(n: Tensor) -> Tensor:
     return n + (n == 0)
 
 
-def told(v: Tensor, g: Tensor) -> Tensor:
-    """v, in place, with NaN where g is NaN or infinite: comparing, sorting and clamping g have hidden that."""
+def with_nan_of(v: Tensor, g: Tensor) -> Tensor:
+    """v, in place, with NaN where g is NaN or infinite: comparing, sorting or clamping g has hidden them."""
     return v.add_(g, alpha=0)
 
 

@@ -15,7 +15,7 @@ from optim.sets.precision import double, l2_norm, or_one, wide, zero_or_nan
 
 
 def sides(shape: Sequence[int]) -> tuple[int, int]:
-    """Of a parameter of `shape` as a matrix."""
+    """The rows and columns of a parameter of `shape` as a matrix."""
     first = shape[0] if shape else 1
     return first, math.prod(shape) // first
 
@@ -34,7 +34,7 @@ def valid(m: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def singular_values(x: Tensor) -> Tensor:
-    """Of x as a matrix, downwards; NaN where x is not finite."""
+    """The singular values of x as a matrix, downwards; NaN if x is not finite."""
     m, invalid = valid(matrix(x))
     return torch.linalg.svdvals(m) + invalid
 

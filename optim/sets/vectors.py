@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from optim.sets.constraint_set import Counted, NormBall, size
-from optim.sets.precision import double, fast_l2_norm, l2_norm, or_one, share, told
+from optim.sets.precision import double, fast_l2_norm, l2_norm, or_one, share, with_nan_of
 
 LARGEST = 3e38  # single precision ends there
 
@@ -26,10 +26,10 @@ class LInf(NormBall):
 
     def lmo(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         # Where g_i = 0 every v_i minimizes; sign(0) = 0 takes the centre.
-        return told(torch.sign(g, out=out).mul_(-self.r), g)
+        return with_nan_of(torch.sign(g, out=out).mul_(-self.r), g)
 
     def project(self, x: Tensor) -> Tensor:
-        return told(x.clamp(-self.r, self.r), x)
+        return with_nan_of(x.clamp(-self.r, self.r), x)
 
     def norm(self, x: Tensor) -> Tensor:
         return x.abs().amax()
@@ -45,7 +45,7 @@ class LInf(NormBall):
 class L2(NormBall):
     """The Euclidean ball {x : ||x||_2 <= radius}. lmo(g) = -radius g / ||g||_2. Projection: radial.
 
-    With `out`, that of a gradient whose norm is below 1e-15 or above 1e18 is shorter: its squares may be no numbers.
+    With `out`, the vertex of a gradient of norm below 1e-15 or above 1e18 is shorter: squares under- or overflow.
     """
 
     def lmo(self, g: Tensor, out: Tensor | None = None) -> Tensor:
@@ -76,7 +76,7 @@ class L1(NormBall):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.abs().argmax(0, keepdim=True)
-        return told(place(flat, i, -self.r * flat.gather(0, i).sign()).view_as(g), g)
+        return with_nan_of(place(flat, i, -self.r * flat.gather(0, i).sign()).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
         kept = below_simplex(double(x).abs().reshape(-1), self.r)
@@ -99,7 +99,7 @@ class Lp(NormBall):
         p: > 1.
 
     Raises:
-        ValueError: a p outside its range, or a size that is none.
+        ValueError: a p outside its range, or an invalid size.
     """
 
     p: float = 3.0
@@ -131,11 +131,11 @@ class KSparse(Counted, NormBall):
     def lmo(self, g: Tensor) -> Tensor:
         flat = g.reshape(-1)
         i = flat.abs().topk(self.K(g.shape), sorted=False).indices
-        return told(place(flat, i, -self.r * flat.gather(0, i).sign()).view_as(g), g)
+        return with_nan_of(place(flat, i, -self.r * flat.gather(0, i).sign()).view_as(g), g)
 
     def project(self, x: Tensor) -> Tensor:
         kept = capped_simplex(double(x).abs().reshape(-1), self.r, self.K(x.shape))
-        return told((x.sign() * kept.view_as(x)).to(x.dtype), x)
+        return with_nan_of((x.sign() * kept.view_as(x)).to(x.dtype), x)
 
     def norm(self, x: Tensor) -> Tensor:
         return torch.maximum(x.abs().amax(), x.abs().sum() / self.K(x.shape))

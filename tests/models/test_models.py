@@ -293,7 +293,7 @@ def test_several_heads():
         (lambda: layers((4,), {"dropout": "a"}), r"layers\[0\].dropout=a: must be in \[0, 1\)"),
         (lambda: layers((1, 4, 4), {"conv": 4, "bias": "no"}), r"layers\[0\].bias=no: must be true or false"),
         (lambda: layers((4,), {"dense": 4, "bias": 5}), r"layers\[0\].bias=5: must be true or false"),
-        (lambda: layers((4,), {"flatten": 5}), r"layers\[0\].flatten=5: takes nothing"),
+        (lambda: layers((4,), {"flatten": 5}), r"layers\[0\].flatten=5: takes no value"),
         (lambda: layers((4,), {"repeat": 2}), r"layers\[0\].layers=\(\): must be a list of layers"),
         (lambda: layers((4,), {"repeat": 2, "layers": 5}), r"layers\[0\].layers=5: must be a list of layers"),
         (lambda: layers((4,), {"repeat": 0, "layers": ["flatten"]}), r"layers\[0\].repeat=0: must be a whole number"),
