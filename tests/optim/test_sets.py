@@ -533,7 +533,7 @@ def test_apply_to_says_what_is_held():
 
 
 def test_birkhoff_holds_square_matrices_only():
-    with pytest.raises(ValueError, match=r"^apply_to=all: Birkhoff needs square matrices, .*not 8 x 3 x 2 x 2"):
+    with pytest.raises(ValueError, match=r"^apply_to=all: Birkhoff needs square matrices, not 8 x 3 x 2 x 2"):
         held(sets.Birkhoff())
     other, square = sets.Birkhoff(apply_to="b").assign(["a", "b"], [torch.zeros(2), torch.zeros(2, 2)])
     assert (other, square) == (None, sets.Birkhoff())
