@@ -1,5 +1,6 @@
 """Shared by the tests: real runs in real processes, and what they leave behind."""
 
+import gc
 import json
 import os
 import re
@@ -64,6 +65,12 @@ def pytest_configure(config):
     if config.option.rest:
         config.option.markexpr = ""
     config.pluginmanager.register(Rest(config))
+
+
+def pytest_collection_finish():
+    """All that is imported stays; to look through it again and again takes a fifth of the tests' time."""
+    gc.collect()
+    gc.freeze()
 
 
 class Zygote:
@@ -202,6 +209,38 @@ def goes_on(cli, tmp_path):
         return len(images)
 
     return goes_on
+
+
+@pytest.fixture(scope="session")
+def mistake():
+    """mistake(*words) -> the line by which a run of these words is refused before its first step, or None.
+
+    It is composed and checked in this process, as a job of a sweep is: a twentieth of the work of a command. That jobs
+    are composed as single runs are is a test of its own (tests/cli/test_words.py), and so is what becomes of a line
+    (tests/cli/test_command_line.py).
+    """
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.utils import setup_globals
+    from hydra.types import RunMode
+
+    from trainer.cli.composing import Loader
+    from trainer.cli.config import CONF, register_resolvers
+    from trainer.rundir.errors import Refused
+    from trainer.sweep import check
+    from trainer.sweep.grid import Composer
+
+    register_resolvers([])
+    setup_globals()
+    loader = Loader(create_config_search_path(str(CONF)))
+    composer, datasets = Composer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN)), {}
+
+    def mistake(*words):
+        try:
+            return check.mistake(composer.job(words, ()).config, None, datasets)
+        except Refused as error:
+            return str(error)
+
+    return mistake
 
 
 @pytest.fixture

@@ -39,8 +39,8 @@ def test_what_is_printable():
 @pytest.mark.parametrize(
     "streams",
     [
-        *("<&- >&- 2>&-", ">/dev/full", "| head -n 1"),
-        *(pytest.param(one, marks=pytest.mark.slow) for one in ("<&-", ">&-", "2>&-", "2>/dev/full")),
+        "<&- >&- 2>&-",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (">/dev/full", "| head -n 1", ">&-", "2>/dev/full")),
     ],
 )
 def test_a_run_does_not_need_its_streams(tmp_path, streams):
@@ -94,10 +94,10 @@ def test_names_that_are_not_utf_8_are_refused(tmp_path):
     ("argv", "signum", "after"),
     [
         (["trainer"], signal.SIGINT, 0.15),
-        (["trainer"], signal.SIGTERM, 0.4),
-        (["trainer"], signal.SIGHUP, 0.8),
+        pytest.param(["trainer"], signal.SIGTERM, 0.4, marks=pytest.mark.slow),
+        pytest.param(["trainer"], signal.SIGHUP, 0.8, marks=pytest.mark.slow),
         (["trainer", "-m", "seed=0,1"], signal.SIGTERM, 0.6),
-        (["trainer", "model-card"], signal.SIGINT, 0.5),
+        pytest.param(["trainer", "model-card"], signal.SIGINT, 0.5, marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_at_the_start(tmp_path, argv, signum, after):

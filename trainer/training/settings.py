@@ -75,6 +75,8 @@ class TrainSettings:
             if isinstance(value, int):
                 check_count(name, value, 1)
         if isinstance(self.keep, int):
+            if self.keep < 0:
+                raise ValueError(f"keep={self.keep}: must be all, or at least 0")
             check_count("keep", self.keep, 0)
         for name in ("max_minutes", "clip_norm"):
             value = getattr(self, name)
