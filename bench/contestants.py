@@ -17,9 +17,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from trainer.cli.config import CONF, check_config, register_resolvers
+from trainer.cli.config import register_resolvers
 from trainer.cli.display import Display, Logged
+from trainer.cli.signatures import check_config
 from trainer.rundir.summary import Summary
+from trainer.rundir.trust import CONF
 from trainer.training.assembly import GIVEN, assemble
 from trainer.training.device import switches, wait_for
 from trainer.training.distributed import World

@@ -17,7 +17,8 @@ GRID = ("optim=sgd,cgd", "seed=range(0,10)")
 OURS = "import sys, bench.sweep as b; b.replace_run(); from trainer.__main__ import main; sys.argv[0] = 'conga'; main()"
 HYDRAS = """
 import hydra
-from trainer.cli.config import CONF, register_resolvers
+from trainer.cli.config import register_resolvers
+from trainer.rundir.trust import CONF
 register_resolvers([])
 hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda cfg: None)()
 """

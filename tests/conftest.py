@@ -224,8 +224,9 @@ def mistake():
     from hydra.types import RunMode
 
     from trainer.cli.composing import Loader
-    from trainer.cli.config import CONF, register_resolvers
+    from trainer.cli.config import register_resolvers
     from trainer.rundir.errors import Refused
+    from trainer.rundir.trust import CONF
     from trainer.sweep import check
     from trainer.sweep.grid import Composer
 

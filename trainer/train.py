@@ -22,11 +22,12 @@ from omegaconf import DictConfig
 from trainer.cli.begin import signals_raise
 from trainer.cli.command import FULL_ERROR, plain_warnings, report, shown, status, whole
 from trainer.cli.composing import installed
-from trainer.cli.config import CONF, flags_first, only_answers, register_resolvers
+from trainer.cli.config import flags_first, only_answers, register_resolvers
 from trainer.cli.outcome import EXIT
 from trainer.rundir import trust
 from trainer.rundir.errors import one_line
 from trainer.rundir.run_dir import remove_if_empty
+from trainer.rundir.trust import CONF
 from trainer.sweep.pruning import judge_of
 from trainer.training.run import Caller, train
 

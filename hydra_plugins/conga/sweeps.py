@@ -19,7 +19,7 @@ class Grid(Sweeper):
         self.params = params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from trainer.cli.config import check_call
+        from trainer.cli.signatures import check_call
         from trainer.sweep.sweep import Sweep
 
         check_call("hydra.sweeper", {"params": self.params}, Grid, ())
@@ -45,7 +45,7 @@ class Optuna(Sweeper):
         self.asked = {"n_trials": n_trials, "sampler": sampler, "pruner": pruner, "params": params}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from trainer.cli.config import check_call
+        from trainer.cli.signatures import check_call
         from trainer.sweep.study import needs_optuna
         from trainer.sweep.sweep import Sweep
 

@@ -229,7 +229,7 @@ def test_help_lists_every_group_and_choice():
 
 
 def test_help_examples_compose(cli):
-    from trainer.cli.config import EXAMPLES
+    from trainer.cli.help import EXAMPLES
 
     for example in EXAMPLES.values():
         code, text = cli(*example.split(), "--cfg", "job", "--resolve")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.cli.config import check_call
+from trainer.cli.signatures import check_call
 from trainer.rundir.errors import Refused
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from trainer.cli.composing import Loader
-from trainer.cli.config import CONF, register_resolvers
+from trainer.cli.config import register_resolvers
 from trainer.cli.explain import explain
 from trainer.rundir.errors import Refused
+from trainer.rundir.trust import CONF
 from trainer.rundir.typed import argument
 from trainer.sweep.grid import Composer, expand, parse, values
 from trainer.sweep.space import space_of

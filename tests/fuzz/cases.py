@@ -12,7 +12,8 @@ from hydra._internal.utils import _locate
 from hypothesis import strategies as st
 
 from tests.fuzz.harm import HARMS
-from trainer.cli.config import CONF, argument_types
+from trainer.cli.signatures import argument_types
+from trainer.rundir.trust import CONF
 
 
 @dataclass

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from trainer import resume
-from trainer.cli.config import conforms, describe
+from trainer.cli.signatures import conforms, describe
 from trainer.rundir import configuration, files, run_dir
 from trainer.rundir.errors import Refused
 from trainer.rundir.names import job_name

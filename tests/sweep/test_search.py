@@ -14,8 +14,9 @@ import pytest
 from conftest import ROOT, assert_same_run, summary
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from trainer.cli.config import CONF, register_resolvers
+from trainer.cli.config import register_resolvers
 from trainer.rundir.errors import Refused
+from trainer.rundir.trust import CONF
 from trainer.sweep.settings import SweepSettings
 
 optuna = pytest.importorskip("optuna", reason="needs the extra [optuna]")

@@ -10,9 +10,10 @@ import pytest
 import torch
 from conftest import assert_same_run, rows, summary
 
-from trainer.cli.config import CONF, register_resolvers
+from trainer.cli.config import register_resolvers
 from trainer.rundir import configuration, lock
 from trainer.rundir.summary import Summary
+from trainer.rundir.trust import CONF
 from trainer.sweep.grid import Composer, expand, parse
 
 SHORT = ("train.epochs=2", "data=iris", "data.batch_size=16", "train.device=cpu")

@@ -16,10 +16,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from trainer.cli.composing import plain
-from trainer.cli.config import CONF, check_config, register_resolvers
+from trainer.cli.config import register_resolvers
 from trainer.cli.display import loading_progress, screen, tell
+from trainer.cli.signatures import check_config
 from trainer.plot.figures import check_picture, rendered
 from trainer.rundir.errors import Refused
+from trainer.rundir.trust import CONF
 from trainer.rundir.typed import typed_path
 from trainer.training.assembly import GIVEN, assemble, build, refusing
 from trainer.training.coefficients import input_names

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from data import Dataset, Facts
-from trainer.cli.config import check_node
 from trainer.cli.display import loading_progress
+from trainer.cli.signatures import check_node
 from trainer.rundir import configuration, trust
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.summary import Summary

@@ -19,10 +19,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from trainer.cli.config import CONF, unknown_key
+from trainer.cli.signatures import unknown_key
 from trainer.rundir import configuration
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.text import LONGEST, cut, printable
+from trainer.rundir.trust import CONF
 from trainer.rundir.typed import argument, quoted
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk

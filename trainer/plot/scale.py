@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.cli.config import show
+from trainer.cli.signatures import show
 
 LARGEST = 1e300  # numbers beyond have no place on an axis
 FEW = 9  # ticks: of more values than these, some have to do

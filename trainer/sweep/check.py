@@ -9,9 +9,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from trainer.cli.config import check_config
 from trainer.cli.display import Silent
 from trainer.cli.explain import explain
+from trainer.cli.signatures import check_config
 from trainer.rundir.errors import one_line
 from trainer.rundir.summary import Summary
 from trainer.training.assembly import GIVEN, assemble

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from trainer.cli.config import check_call
+from trainer.cli.signatures import check_call
 from trainer.rundir import configuration, lock, run_dir, trust
 from trainer.rundir.errors import Damaged, Refused
 from trainer.rundir.files import write_json

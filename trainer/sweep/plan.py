@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.cli.composing import typed
-from trainer.cli.config import check_call
+from trainer.cli.signatures import check_call
 from trainer.rundir.configuration import OVERRIDES, located
 from trainer.rundir.errors import Damaged, Refused, one_line
 from trainer.rundir.files import to_yaml, write_whole

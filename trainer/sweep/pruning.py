@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.cli.config import check_call
+from trainer.cli.signatures import check_call
 from trainer.rundir.errors import Damaged, Refused
 from trainer.rundir.files import write_json
 from trainer.rundir.run_dir import TRIAL

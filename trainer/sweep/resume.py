@@ -16,9 +16,10 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.cli.composing import Loader
-from trainer.cli.config import CONF, register_resolvers
+from trainer.cli.config import register_resolvers
 from trainer.rundir import trust
 from trainer.rundir.errors import Refused
+from trainer.rundir.trust import CONF
 from trainer.sweep.folder import ASKED, asked
 from trainer.sweep.job import run_job
 

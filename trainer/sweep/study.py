@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.cli.config import check_node
+from trainer.cli.signatures import check_node
 from trainer.rundir.errors import Damaged, Refused, one_line
 from trainer.rundir.files import at_end
 from trainer.rundir.stored import MOST_TABLE

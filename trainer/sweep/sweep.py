@@ -19,10 +19,10 @@ from omegaconf import DictConfig
 from trainer.cli.begin import leave_hangup
 from trainer.cli.command import refuse as failed
 from trainer.cli.composing import plain
-from trainer.cli.config import check_node
 from trainer.cli.display import listed, loading_progress, tell
 from trainer.cli.explain import FULL, explain_os_error
 from trainer.cli.outcome import EXIT
+from trainer.cli.signatures import check_node
 from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
 from trainer.sweep import folder as sweep_folder

@@ -6,8 +6,8 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.cli.config import show
 from trainer.cli.display import listed, number
+from trainer.cli.signatures import show
 from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
 from trainer.rundir.text import counted

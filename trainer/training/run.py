@@ -19,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from trainer.cli.command import refuse
 from trainer.cli.composing import plain
-from trainer.cli.config import check_config
 from trainer.cli.display import Display, Logged, tell
 from trainer.cli.outcome import EXIT, outcome
+from trainer.cli.signatures import check_config
 from trainer.rundir import configuration, lock, run_dir
 from trainer.rundir.errors import Interrupted, Lost, Refused
 from trainer.rundir.files import append_line

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data import Facts
-from trainer.cli.config import check_call
+from trainer.cli.signatures import check_call
 from trainer.rundir.configuration import difference
 from trainer.rundir.errors import Refused
 from trainer.training import checkpoint
