@@ -75,6 +75,7 @@ def plot(*paths: PathLike, **options: Any) -> Figure:
     Raises:
         Refused: no runs, or an option that does not fit; the line names it as the command does.
     """
+    from conga.picture import Picture
     from trainer.plot.command import figure_of
 
     words = [os.fspath(place(path)) for path in paths]
@@ -87,4 +88,4 @@ def plot(*paths: PathLike, **options: Any) -> Figure:
         elif value is not None:
             parts = value if isinstance(value, list | tuple) else [value]
             words.append(f"{option}={('x' if name == 'size' else ',').join(map(str, parts))}")
-    return figure_of(words)
+    return Picture.of(figure_of(words))

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -284,3 +285,17 @@ def test_a_mistake_in_a_sweep_starts_nothing(command, here):
     assert code == 2
     assert text.endswith(f"conga: {error.value}\n")
     assert not list(here.iterdir())
+
+
+@pytest.mark.slow
+def test_the_page_is_true(here, capsys):
+    """The examples of docs/python.md, in their order."""
+    page = (ROOT / "docs" / "python.md").read_text()
+    for text in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        exec(text, {})
+    status, rent, *_ = capsys.readouterr().out.split("prediction")
+    assert "finished" in status
+    assert float(rent.split()[2]) == pytest.approx(7 * 50 + 380, rel=0.1)
+    assert (here / "curves.pdf").stat().st_size
+    for name in re.findall(r"\]\(([^)#]+)", page):
+        assert (ROOT / "docs" / name).exists(), name
