@@ -88,7 +88,7 @@ class Run:
         ``dataset.facts`` has their names, shapes and statistics.
 
         Raises:
-            Refused: they cannot be read, or are not those that the run was trained on.
+            Refused: they cannot be read, or changed since training.
         """
         return self._loaded.dataset
 

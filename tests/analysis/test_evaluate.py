@@ -297,10 +297,10 @@ def wound(run, what):
         (
             "another version",
             ["run"],
-            "run/checkpoints/best.pt: made by another version of this program (Linear.__init__",
+            "run/checkpoints/best.pt: made by another version of conga (Linear.__init__",
         ),
         ("another model", ["run"], "run/checkpoints/best.pt: does not fit the model of .hydra/config.yaml ("),
-        ("other data", ["run"], "wine: the data are not those that the run was trained on (sizes was "),
+        ("other data", ["run"], "wine: the data changed since the run was trained (sizes was "),
     ],
 )
 def test_a_mistake_is_one_line(run_evaluate, trained, tmp_path, what, arguments, line):

@@ -58,7 +58,7 @@ def test_other_data_are_noticed(run_evaluate, cli, table, tmp_path, what, words)
     edited(pd.read_csv(folder / "flats.csv"), what).to_csv(tmp_path / "flats.csv", index=False)
     code, text = run_evaluate(str(run), "data.path=flats.csv")
     assert code == 2
-    assert f"the data are not those that the run was trained on ({words}" in text
+    assert f"the data changed since the run was trained ({words}" in text
     copy = shutil.copytree(run, tmp_path / "copy")
     code, text = cli(f"train.resume={copy}", "train.epochs=2", f"data.path={tmp_path / 'flats.csv'}")
     assert code == 2

@@ -195,7 +195,7 @@ def test_labels_say_what_tells_runs_apart(tmp_path):
         (["RUN", "--units=0"], "--units=0: must be 1 to 100"),
         (["RUN", "--out=units.doc"], "--out=units.doc: its name must end in .png, .pdf, .svg or another of"),
         (["RUN", "--checkpoint=first"], "RUN/checkpoints/first.pt: no such checkpoint; there is"),
-        (["WINE"], "WINE: its first layer sees no images of 1 or 3 channels; its inputs are 13"),
+        (["WINE"], "WINE: its first layer does not read images of 1 or 3 channels; its inputs are 13"),
     ],
 )
 def test_a_mistake_is_one_line(command, trained, arguments, line):

@@ -223,7 +223,7 @@ AN_IMAGE = (
         (
             "floats",
             "torn.png",
-            "torn.png: the run's data are arrays that have no range of pixels; expected an .npz file",
+            "torn.png: the run's data are arrays that have no pixel range; expected an .npz file",
         ),
         ("floats", "text.csv", "text.csv: expected an .npz file with an array x of (N, 1, 2, 2), given a .csv"),
     ],

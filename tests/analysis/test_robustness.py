@@ -357,10 +357,10 @@ def test_a_model_without_hidden_layers(robust, trained):
     run = str(trained["multilabel"])
     code, text = robust(run, "--tests=filters,noise")
     assert code == 0
-    assert "note: multilabel: its model has no hidden layer whose filters could go" in text
+    assert "note: multilabel: its model has no hidden layer with filters to prune" in text
     code, text = robust(run, "--tests=filters")
     assert code == 2
-    assert text.endswith("nothing to measure; multilabel: its model has no hidden layer whose filters could go\n")
+    assert text.endswith("nothing to measure; multilabel: its model has no hidden layer with filters to prune\n")
 
 
 def test_a_place_that_cannot_be_written_is_told_before_the_work(robust, trained, monkeypatch):
@@ -400,9 +400,9 @@ def test_a_run_that_is_still_writing(robust, start, tmp_path):
         (["nowhere"], "nowhere: must be the directory of a run"),
         (
             ["CNN", "--tests=prun"],
-            "--tests=prun: there is no test 'prun'; did you mean prune? there are prune, filters",
+            "--tests=prun: no such test: 'prun'; did you mean prune? there are prune, filters",
         ),
-        (["CNN", "--tests="], "--tests=: there is no test ''; there are prune"),
+        (["CNN", "--tests="], "--tests=: no such test: ''; there are prune"),
         (["CNN", "--split=dev"], "--split=dev: the data of "),
         (["CNN", "--checkpoint=first"], "CNN/checkpoints/first.pt: no such checkpoint"),
         (["CNN", "--limit=0"], "--limit=0: must be at least 1"),
@@ -411,7 +411,10 @@ def test_a_run_that_is_still_writing(robust, start, tmp_path):
         (["CNN", "--device=tpu"], "--device=tpu: must be auto, cpu, cuda"),
         (["CNN", "--out=x.foo"], "--out=x.foo: its name must end in .png"),
         (["CNN", "--out=/dev/null/x.png"], "--out=/dev/null/x.png: "),
-        (["CNN", "DIABETES"], "DIABETES: cannot be beside CNN: it has rmse, over changes in units of the normalized"),
+        (
+            ["CNN", "DIABETES"],
+            "DIABETES: cannot be compared with CNN: it has rmse, over changes in units of the normalized",
+        ),
         ([], "missing: RUN_DIR"),
     ],
 )

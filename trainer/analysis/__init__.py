@@ -1,1 +1,1 @@
-"""A run that was trained, loaded, and what is made of it: numbers, predictions, pictures, cards."""
+"""A trained run, loaded and evaluated: metrics, predictions, pictures, cards."""

@@ -1,7 +1,7 @@
-"""Inputs changed by little so that a loss grows much: one step, projected gradients, Frank-Wolfe.
+"""Attacks: small changes of inputs that increase the loss: FGSM, projected gradients, Frank-Wolfe.
 
-All three ask the oracle of the ball of what is allowed, which is that of the constraint sets in training: with
-v(g) = argmax over the ball about x0 of <g, v> = x0 + lmo(-g), for each sample by itself,
+All three use the oracle of the ball of allowed changes, the same oracles as the constraint sets in training. With
+v(g) = argmax over the ball about x0 of <g, v> = x0 + lmo(-g) for each sample,
 
     FGSM          x = v(g(x0))                                        Goodfellow et al. 2015, arXiv 1412.6572
     PGD           x <- P(x + lmo(-g)), a ball of the step's length    Madry et al. 2018, arXiv 1706.06083
@@ -9,7 +9,7 @@ v(g) = argmax over the ball about x0 of <g, v> = x0 + lmo(-g), for each sample b
 
 In the l-infinity ball lmo(-g) is radius * sign(g), in the l2 ball radius * g / ||g||. `loss` is a function of the
 inputs of a batch, 0-d, a sum over samples up to a factor; the gradient's length does not matter. `box` is the range of
-inputs (of pixels), or None. Since x0 is inside, cutting off at the box leads no point out of either ball.
+inputs (of pixels), or None. Since x0 is inside the box, clipping to the box keeps every point in the ball.
 
 Shapes: B batch, the rest that of a sample.
 """
@@ -32,7 +32,7 @@ BALLS: dict[str, type[NormBall]] = {"linf": LInf, "l2": L2}
 
 
 def fgsm(loss: Loss, x0: Tensor, ball: NormBall, box: Range) -> Tensor:
-    """The fast gradient sign method, and its likes for other balls: x0 + lmo(-g)."""
+    """The fast gradient sign method, and its analogue for other balls: x0 + lmo(-g)."""
     return within(x0 + each(ball.lmo, -gradient(loss, x0)), box)
 
 
@@ -57,8 +57,8 @@ def frank_wolfe(
 ) -> Tensor:
     """Conditional gradients from x0 with gamma = 2 / (t + 2), t from 0: the first step goes all the way to a vertex.
 
-    In a ball whose entries share one length, those that start at an end of the range and could only leave it take no
-    part, or else what is cut off again would shorten the rest.
+    In a ball whose entries share one length, entries at an end of the range that could only leave it are fixed;
+    otherwise clipping them would shorten the others.
     """
     x, m = x0, torch.zeros_like(x0)
     for t in range(steps):
@@ -72,14 +72,14 @@ def frank_wolfe(
 
 
 def gradient(loss: Loss, x: Tensor) -> Tensor:
-    """Of the loss by x, of x's shape."""
+    """The gradient of the loss by x, with the shape of x."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         return torch.autograd.grad(loss(x), x)[0]
 
 
 def each(oracle: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """What an oracle makes of each sample."""
+    """An oracle applied to each sample."""
     return torch.func.vmap(oracle)(x)
 
 

@@ -1,10 +1,10 @@
-"""A trained network made smaller without retraining: by magnitude, by filters, by rank.
+"""Compression of a trained network without retraining: by magnitude, by filters, by rank.
 
-Each function goes through `percents` and yields a copy of the model at each; it is the same copy, written anew, so use
-it before asking for the next. The model itself stays as it is, in evaluation mode or not.
+Each function yields a copy of the model for each of `percents`. It is the same copy, rewritten, so use it before the
+next one. The model itself does not change.
 
 Sources: pruning by magnitude, Han et al. 2015 (arXiv 1506.02626); of filters by norm, Li et al. 2017 (arXiv
-1608.08710); all three as measures of what a constraint in training is good for, Zimmer, Spiegel & Pokutta 2022 (arXiv
+1608.08710); all three as measures of constrained training, Zimmer, Spiegel & Pokutta 2022 (arXiv
 2205.11921).
 
 Shapes: F filters or neurons, R entries of one, P weights of the network, r full rank.
@@ -29,10 +29,10 @@ LAYERS = (_ConvNd, nn.Linear, nn.RNNBase)
 
 @torch.no_grad()
 def pruned(model: nn.Module, percents: Sequence[float], generator: torch.Generator) -> Iterator[nn.Module]:
-    """With that share of all weights set to zero: those of least magnitude in the whole network.
+    """With a share of all weights set to zero: those of least magnitude in the whole network.
 
-    The same as :func:`torch.nn.utils.prune.global_unstructured` with ``L1Unstructured``, but that ties, of which a
-    projection onto a cube makes many, are broken by lot and not by the order of the layers.
+    As :func:`torch.nn.utils.prune.global_unstructured` with ``L1Unstructured``, but ties, of which a projection onto a
+    cube makes many, are broken at random instead of by the order of the layers.
 
     Args:
         generator: on the CPU, for ties.
@@ -52,14 +52,14 @@ def pruned(model: nn.Module, percents: Sequence[float], generator: torch.Generat
 
 @torch.no_grad()
 def without_filters(model: nn.Module, percents: Sequence[float], x: Tensor) -> Iterator[nn.Module]:
-    """With that share of each convolution's output filters set to zero: those of least l2 norm, and their biases.
+    """With a share of each convolution's output filters set to zero: those of least l2 norm, with their biases.
 
     In a network without convolutions, the neurons of each hidden layer: rows of dense weights, and of recurrent ones
-    in all gates. The output layer stays whole, and of every layer at least one filter. Where a norm reads the layer,
-    its scale and shift of a filter go with it, which else would make a constant of it.
+    in all gates. The output layer stays whole, and at least one filter of every layer stays. If a norm reads the layer,
+    its scale and shift of a filter are set to zero, too; otherwise they would make it a constant.
 
     Args:
-        x: a batch of inputs, which shows what comes after what.
+        x: a batch of inputs, which shows the order of the layers.
 
     Yields:
         nothing for a network without hidden layers.
@@ -76,7 +76,7 @@ def without_filters(model: nn.Module, percents: Sequence[float], x: Tensor) -> I
 
 
 def zero_least(F: int, own: Sequence[Tensor], following: Sequence[Tensor], share: float) -> None:
-    """Sets that share of a layer's F filters to zero, those of least l2 norm, but not the last one.
+    """Sets a share of a layer's F filters to zero, those of least l2 norm; at least one stays.
 
     Args:
         own: the layer's parameters.
@@ -90,7 +90,7 @@ def zero_least(F: int, own: Sequence[Tensor], following: Sequence[Tensor], share
 
 
 def filters_of(layer: nn.Module) -> list[tuple[int, Sequence[Tensor]]]:
-    """F, and the tensors whose first axis goes over the filters; for each recurrent layer and direction."""
+    """F, and the tensors whose first axis is over the filters; for each recurrent layer and direction."""
     if isinstance(layer, nn.RNNBase):
         return [(layer.hidden_size, tensors) for tensors in layer.all_weights]
     return [(len(layer.get_parameter("weight")), list(layer.parameters(recurse=False)))]
@@ -103,12 +103,12 @@ def by_filter(p: Tensor, F: int) -> Tensor:
 
 @torch.no_grad()
 def hidden_layers(model: nn.Module, x: Tensor) -> dict[str, list[str]]:
-    """The layers whose filters can go, each with the norms that read it, by name: convolutions, or else the others.
+    """The layers whose filters can be pruned, by name, with the norms that read them: convolutions, else other layers.
 
-    What makes an output is no hidden layer; where the model does something to its outputs, that is the last layer.
+    A layer that makes an output is no hidden layer; if the model changes its outputs, this is the last layer.
     """
-    made: dict[str, Any] = {}  # layer -> what it put out; held, so that no other tensor gets its place
-    read: dict[str, Any] = {}  # norm -> what it was given
+    made: dict[str, Any] = {}  # layer -> its output; kept, so that no other tensor gets its address
+    read: dict[str, Any] = {}  # norm -> its input
     names = {module: name for name, module in model.named_modules()}
 
     def note(module: nn.Module, given: tuple, output: Any) -> None:
@@ -132,10 +132,10 @@ def hidden_layers(model: nn.Module, x: Tensor) -> dict[str, list[str]]:
 
 @torch.no_grad()
 def low_rank(model: nn.Module, percents: Sequence[float]) -> Iterator[nn.Module]:
-    """With each weight, as a matrix (first axis, the rest), replaced by the nearest one of that share of its full rank.
+    """With each weight, as a matrix (first axis, the rest), replaced by the nearest one of a share of its full rank.
 
-    That is its singular value decomposition cut off (Eckart & Young 1936), at ceil(share * r), so rank one at least.
-    At 100 percent the weights are what they were.
+    This is its singular value decomposition truncated (Eckart & Young 1936) to rank ceil(share * r), at least one. At
+    100 percent the weights do not change.
     """
     smaller = copy.deepcopy(model)
     factors = [torch.linalg.svd(w.flatten(1), full_matrices=False) for w in weights(model)]

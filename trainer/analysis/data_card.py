@@ -1,7 +1,7 @@
-"""``python -m trainer data-card data=fashion_mnist``: what is in a dataset, as a table and a picture.
+"""``python -m trainer data-card data=fashion_mnist``: a dataset as a table and a picture.
 
-Takes the same ``data=…`` and ``data.KEY=…`` as a run. The table shows splits, balance of the classes, range of the
-values and normalization; the picture samples of each class, the series, or histograms of the columns.
+It takes the same ``data=…`` and ``data.KEY=…`` as a run. The table shows splits, balance of the classes, range of the
+values and normalization; the picture shows samples of each class, the series, or histograms of the columns.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from data import Dataset
 
 LISTED = 24  # classes or columns in a table
-PICTURED = 20  # of them in a picture
-ACROSS = 12  # samples of a class beside each other
-SAMPLED = 512  # what is looked at where not everything is in memory
+PICTURED = 20  # in a picture
+ACROSS = 12  # samples of a class in a row
+SAMPLED = 512  # samples that are read if the data are not in memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def composed(overrides: list[str]) -> dict[str, Any]:
     """The configuration of a run with `overrides`, checked."""
     register_resolvers([])
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        HydraConfig.instance().set_config(compose("config", overrides, return_hydra_config=True))  # errors name choices
+        HydraConfig.instance().set_config(compose("config", overrides, return_hydra_config=True))  # for errors
         config = plain(compose("config", overrides))
     config.pop("sweep", None)  # of no run, but of all together
     check_config(config, assemble, GIVEN)
@@ -81,7 +81,7 @@ def load(config: dict[str, Any]) -> Dataset:
 
 
 def tables(dataset: Dataset) -> list[Table]:
-    """What is in the dataset, and what each split has of it."""
+    """The facts of the dataset, and its splits."""
     facts = dataset.facts
     x, seen = raw_inputs(dataset)
     outputs = ", ".join(f"{k} {n}" for k, n in facts.heads.items())
@@ -98,7 +98,7 @@ def tables(dataset: Dataset) -> list[Table]:
 
 
 def normalization(mean: torch.Tensor, std: torch.Tensor) -> str:
-    """What is subtracted and divided by, in words."""
+    """The normalization in words."""
     if mean.numel() <= 4 and std.numel() <= 4:
         if (mean == 0).all() and (std == 1).all():
             return "none"
@@ -113,7 +113,7 @@ def numbers(*values: Any) -> str:
 
 
 def balance(dataset: Dataset) -> Table:
-    """How many samples of each class each split has; of numbers, their range, mean and deviation."""
+    """The number of samples of each class in each split; for numbers, their range, mean and deviation."""
     facts = dataset.facts
     table = Table(title="targets", title_justify="left")
     if facts.task == "regression":
@@ -137,7 +137,7 @@ def balance(dataset: Dataset) -> Table:
 
 
 def class_counts(dataset: Dataset) -> list[tuple[str, list[int]]]:
-    """Each class, label, or head and class, with its samples in each split."""
+    """The number of samples of each class, label, or head and class in each split."""
     facts, targets = dataset.facts, [y for _, y, *_ in dataset.splits.values()]
     if facts.task == "multilabel":
         return [(name, [int(y[:, k].sum()) for y in targets]) for k, name in enumerate(facts.output_names[""])]
@@ -159,7 +159,7 @@ def columns(dataset: Dataset) -> Table:
     x = dataset.splits["train"][0].double()
     for k, name in enumerate(input_names(dataset.facts)[:LISTED]):
         v = x[:, k]
-        kind = [kinds.get(name, "text")] if kinds else []  # a name of one category is no column's
+        kind = [kinds.get(name, "text")] if kinds else []  # the 0/1 columns of texts are left out
         table.add_row(escape(name), *kind, *map(numbers, (v.min(), v.max(), v.mean(), v.std(correction=0))))
     if x.shape[1] > LISTED:
         table.add_row(f"… {x.shape[1] - LISTED} more")
@@ -167,7 +167,7 @@ def columns(dataset: Dataset) -> Table:
 
 
 def raw_inputs(dataset: Dataset) -> tuple[torch.Tensor, str]:
-    """Training inputs as they were before normalization, and which, unless all."""
+    """Training inputs before normalization, and which ones, unless all."""
     import torch
 
     if not dataset.streamed:
@@ -178,7 +178,7 @@ def raw_inputs(dataset: Dataset) -> tuple[torch.Tensor, str]:
 
 
 def raw_batch(dataset: Dataset, index: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Training inputs at `index`, augmented with a `generator`, their normalization undone."""
+    """Training inputs at `index`, without normalization; augmented if there is a `generator`."""
     return dataset.batch("train", index, generator)[0] * dataset.facts.std + dataset.facts.mean
 
 
@@ -193,7 +193,7 @@ def picture(dataset: Dataset) -> Figure:
 
 
 def sample_images(dataset: Dataset) -> Figure:
-    """A row of images for each class, or, without classes, the first ones; as training will see them."""
+    """A row of images for each class, or, without classes, the first ones; as in training."""
     import torch
     from matplotlib.figure import Figure
 
@@ -226,7 +226,7 @@ def sample_images(dataset: Dataset) -> Figure:
 
 
 def series(dataset: Dataset) -> Figure:
-    """The values to be predicted, split after split."""
+    """The values to predict, split after split."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -241,7 +241,7 @@ def series(dataset: Dataset) -> Figure:
 
 
 def histograms(dataset: Dataset) -> Figure:
-    """A histogram of each column, over the classes where there are some, and of the targets where they are numbers."""
+    """A histogram of each column, by class if there are classes, and of the targets if they are numbers."""
     import numpy as np
     from matplotlib.figure import Figure
 

@@ -1,18 +1,18 @@
-"""``python -m trainer evaluate RUN_DIR``: how good a run's model is, as a table, numbers in files and pictures.
+"""``python -m trainer evaluate RUN_DIR``: metrics of a run's model as a table, files and pictures.
 
     RUN_DIR/evaluation/
         report.json           run, checkpoint, epoch, split, metrics, numbers of each class, the other files
         per_class.csv         precision, recall, F1 of each class or label; per_target.csv: MAE, RMSE, R^2
         predictions.parquet   a row for each sample: truth, prediction, probabilities; .csv without pyarrow
-        confusion_matrix.png  per_label.png  residuals.png  series.png     what suits the task
-        line.png  coefficients.png   how a linear model of few inputs came to its coefficients
-        free_running.png      a series, with the model's own predictions for inputs
-        most_wrong.png        the images that the model is most sure and wrong about
-        curves.png            loss and main metric over the epochs, the best one, and the test
-        weights.png           what the first layer has learned, where inputs are images
+        confusion_matrix.png  per_label.png  residuals.png  series.png     by task
+        line.png  coefficients.png   the path of a linear model's coefficients
+        free_running.png      a series, with the model's own predictions as inputs
+        most_wrong.png        the wrong predictions with the highest probability
+        curves.png            loss and main metric over the epochs, the best epoch, and the test
+        weights.png           the first layer, if inputs are images
 
-The metrics are the run's own, so that those of ``--split test`` are those of its ``summary.json``. A run with
-``logger=pictures`` writes all of it by itself when it ends.
+The metrics are the run's own: those of ``--split test`` equal those of its ``summary.json``. A run with
+``logger=pictures`` writes all of this at its end.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
     from trainer.analysis.load import Run
     from trainer.training.predictions import Mistake, Rows
 
-LISTED = 24  # classes in the table on the screen; the file has all
+LISTED = 24  # classes in the printed table; the file has all
 WORST = 25  # images
-PROBABILITIES = 100  # classes up to which each sample's row has all of them
+PROBABILITIES = 100  # with at most so many classes, predictions have all probabilities
 REPORT = "report.json"
-# Everything that an evaluation may write besides: what an earlier one left and this one has no use for is removed.
+# All other files of an evaluation; those of an earlier one that are not written again are removed.
 FILES = (
     *("per_class.csv", "per_target.csv", "predictions.parquet", "predictions.csv", "confusion_matrix.png"),
     *("per_label.png", "most_wrong.png", "residuals.png", "line.png", "coefficients.png", "series.png"),
@@ -71,14 +71,14 @@ class Evaluation:
 
     @property
     def title(self) -> str:
-        """What was evaluated, in one line."""
+        """The evaluation in one line."""
         facts = self.run.dataset.facts
         samples = f"{len(self.truth):,} samples of {facts.name}"
         return f"{samples}, {self.split} split; {self.checkpoint} checkpoint, {self.run.moment}"
 
     @cached_property
     def forecast(self) -> Forecast | None:
-        """The model on a series in time, and free running on the split; None where the data are none."""
+        """The model on a series in time, and free running on the split; None for other data."""
         from trainer.analysis.forecast import forecast
 
         return forecast(self.run, self.split)
@@ -90,15 +90,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
     )
     parser.add_argument(
-        "settings", nargs="*", default=[], metavar="data.KEY=…", help="where the data are now: data.path=…, data.root=…"
+        "settings",
+        nargs="*",
+        default=[],
+        metavar="data.KEY=…",
+        help="where data moved: data.path=…, data.root=…",
     )
-    parser.add_argument(
-        "--new-data", action="store_true", help="evaluate on other data than the run's: all of data.path"
-    )
-    parser.add_argument("--split", help="train, val or test; default: test, where there is none val, then train")
-    parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept; default: best")
+    parser.add_argument("--new-data", action="store_true", help="evaluate all samples of other data than the run's")
+    parser.add_argument("--split", help="train, val or test; default: test, else val, else train")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N; default: best")
     parser.add_argument("--out", type=typed_path, metavar="DIR", help="where to write; default: RUN_DIR/evaluation")
-    parser.add_argument("--format", choices=("parquet", "csv"), help="of predictions; default: parquet if it can be")
+    parser.add_argument("--format", choices=("parquet", "csv"), help="of predictions; default: parquet if possible")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
     add_trust(parser)
 
@@ -130,16 +132,16 @@ def evaluate_run(
     new_data: bool = False,
     trusted: bool = False,
 ) -> tuple[Evaluation, Path, list[str]]:
-    """Evaluates the run in the directory `run` and writes the files; also what ``logger=pictures`` does.
+    """Evaluates the run in the directory `run` and writes the files; ``logger=pictures`` calls it, too.
 
     Args:
-        summary: what ``summary.json`` is going to say, of a run that has just ended.
-        settings: ``data.KEY=VALUE``, of the same data elsewhere, or of other data.
+        summary: the future content of ``summary.json``, of a run that is ending.
+        settings: ``data.KEY=VALUE``: the new place of the data, or other data.
         trusted: whether the run may name classes that are not part of conga.
         new_data: evaluates on every sample of other data; into RUN_DIR/evaluation_new_data.
 
     Returns:
-        what was found, where it was written, and the names of the files besides the report.
+        the evaluation, its folder, and the names of the files besides the report.
 
     Raises:
         Refused: the run cannot be read, or the files cannot be written.
@@ -168,7 +170,7 @@ def evaluate_run(
 
 @contextlib.contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """Turns what the system says against writing to `out` into a refusal."""
+    """Turns an OSError about writing to `out` into a refusal."""
     try:
         yield
     except OSError as error:
@@ -190,7 +192,7 @@ def evaluate_split(run: Run, checkpoint: str, split: str) -> Evaluation:
     """Metrics and predictions of the run's model on a split of its data.
 
     Raises:
-        Refused: the data cannot be read, or the objective does not say what its outputs mean.
+        Refused: the data cannot be read, or the objective cannot predict.
     """
     from trainer.training.evaluation import measure, predict_split
     from trainer.training.predictions import scores
@@ -202,7 +204,7 @@ def evaluate_split(run: Run, checkpoint: str, split: str) -> Evaluation:
 
 
 def tables(evaluation: Evaluation) -> list[Table]:
-    """What the screen shows: the metrics, and the numbers of each class, label or target; of many, the worst."""
+    """The printed tables: the metrics, and the scores of each class, label or target; of many, the worst."""
     metrics = Table(show_header=False)
     for name, value in evaluation.metrics.items():
         metrics.add_row(escape(name), number(value))
@@ -222,7 +224,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
 
 
 def number(value: float) -> str:
-    """A count, or a number with four digits; what is none is a dash."""
+    """A count, or a number with four digits; a dash if missing or NaN."""
     if isinstance(value, int):
         return f"{value:,}"
     if not math.isfinite(value):
@@ -231,7 +233,7 @@ def number(value: float) -> str:
 
 
 def write(evaluation: Evaluation, out: Path, files: dict[str, bytes]) -> None:
-    """Writes the files of an evaluation to `out`, the report last, and removes what an earlier one left there."""
+    """Writes the files of an evaluation to `out`, the report last, and removes other files of an earlier one."""
     for name, content in files.items():
         write_whole(out / name, content)
     for name in FILES:
@@ -277,7 +279,7 @@ def contents(evaluation: Evaluation, kind: str) -> Iterator[tuple[str, bytes]]:
 
 
 def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each picture that suits the task."""
+    """Name and content of each picture of the task."""
     from trainer.analysis import linear_fit as line
     from trainer.analysis import pictures as draw
     from trainer.training.predictions import worst_mistakes
@@ -293,7 +295,7 @@ def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
     if facts.task == "regression":
         name, figure = ("series", draw.series) if len(facts.input_shape) == 2 else ("residuals", draw.residuals)
         yield f"{name}.png", draw.png(figure, title, facts.output_names[""], predictions, truth)
-        if not evaluation.run.new_data:  # these are of how it was trained
+        if not evaluation.run.new_data:  # these show its training
             yield from line.pictures(evaluation.run, evaluation.checkpoint)
         return
     if facts.task == "multilabel":
@@ -304,13 +306,13 @@ def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
     if len(facts.input_shape) == 3 and facts.input_shape[0] in (1, 3):
         mistakes = worst_mistakes(facts, predictions, truth, WORST)
         if mistakes:
-            count = f"the {len(mistakes)} surest mistakes among " if len(mistakes) > 1 else "the only mistake among "
+            count = f"the {len(mistakes)} worst mistakes among " if len(mistakes) > 1 else "the only mistake among "
             images, value_range = raw_images(evaluation, mistakes)
             yield "most_wrong.png", draw.png(draw.mistaken_images, count + title, images, mistakes, value_range)
 
 
 def run_pictures(evaluation: Evaluation, summary: Mapping[str, Any] | None) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each picture of the run itself, whatever its task: how it learned, and what."""
+    """Name and content of each picture of the run itself: its curves and its first layer."""
     from trainer.analysis.first_layer import weights_picture
     from trainer.plot.learning import learning_picture
     from trainer.rundir.records import find_runs
@@ -327,7 +329,7 @@ def run_pictures(evaluation: Evaluation, summary: Mapping[str, Any] | None) -> I
 
 
 def raw_images(evaluation: Evaluation, mistakes: list[Mistake]) -> tuple[np.ndarray, tuple[float, float]]:
-    """The images as they were before normalization (N, C, H, W), and the values of black and white."""
+    """The images before normalization (N, C, H, W), and the values of black and white."""
     import torch
 
     dataset = evaluation.run.dataset
@@ -335,9 +337,9 @@ def raw_images(evaluation: Evaluation, mistakes: list[Mistake]) -> tuple[np.ndar
     index = torch.tensor([mistake.index for mistake in mistakes], device=evaluation.run.device)
     if not dataset.streamed:
         images = dataset.splits[evaluation.split][0][index].cpu()
-    else:  # decoded again, and the normalization of their bytes undone
+    else:  # decoded again, without normalization
         images = (dataset.batch(evaluation.split, index)[0].cpu() * facts.std + facts.mean).round()
     limits = facts.value_range
-    if limits is None or limits[1] > 255:  # of 16 bits a camera uses a part only
+    if limits is None or limits[1] > 255:  # cameras use only a part of 16 bits
         limits = images.min().item(), images.max().item()
     return images.numpy(), limits

@@ -1,11 +1,11 @@
-"""``python -m trainer weights RUN_DIR …``: what the first layers of runs on images have learned, beside each other.
+"""``python -m trainer weights RUN_DIR …``: the first layers of runs on images, side by side.
 
     python -m trainer -m model.widths=[100] optim=sgd,cgd data=mnist hydra.sweep.dir=mnist
     python -m trainer weights mnist/*/ --out weights.pdf
 
-A unit of a dense layer is an image of the input's size, a filter of a convolution its kernel. A row of them for each
-run, with numbers that say how a constraint set shapes weights; ``evaluation/weights.png`` is the same of one run, with
-more units. The runs may still be writing.
+A unit of a dense layer is an image of the input's size, a filter of a convolution its kernel. Each run has a row of
+them, with statistics that show the effect of a constraint set; ``evaluation/weights.png`` shows more units of one run.
+The runs may still be training.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from trainer.rundir.records import RunRecord
 
 MOST = 64  # units in the picture of one run
-ACROSS = 8  # of them beside each other
-UNITS = 12  # in a row of several runs
-COLOURS = "RdBu_r"  # of one channel: blue below 0, white, red
+ACROSS = 8  # units in a row
+UNITS = 12  # in the row of each of several runs
+COLOURS = "RdBu_r"  # for one channel: blue below 0, white at 0, red above
 MEANT = "of all entries, near 0: at most 1e-3 of the largest magnitude; at max abs(w): at least 0.999 of it"
-RANKED = 1e10  # multiplications above which a rank is not worth the wait
-GAP = 0.08  # between two images, in sides of one
-SIDE = 0.62  # inches of an image in a row
+RANKED = 1e10  # multiplications above which the rank is not computed
+GAP = 0.08  # between two images, in image sides
+SIDE = 0.62  # of an image in a row, in inches
 
 
 @dataclass
@@ -55,10 +55,10 @@ class First:
 
     Args:
         parameter: its name in the model, and `shape` its own.
-        names: of the classes that the units stand for, where the layer is the only one.
+        names: the classes of the units, if the layer is the only one.
         near_zero: share of entries with at most 1e-3 of the largest magnitude, the run's `optim/sparsity`.
-        at_largest: share with at least 0.999 of it, as of the hypercube's `optim/boundary` where its bound is reached.
-        rank: effective rank of (units, the rest), as in `optim/effective_rank`; None where it takes long.
+        at_largest: share with at least 0.999 of it; for a hypercube whose bound is reached, `optim/boundary`.
+        rank: effective rank of (units, the rest), as in `optim/effective_rank`; None if it takes long.
     """
 
     parameter: str
@@ -71,12 +71,12 @@ class First:
     rank: float | None
 
     def chosen(self, most: int) -> np.ndarray:
-        """The units that are shown: all in their order; of more than so many, those of the largest norm, downwards."""
+        """The shown units: all in their order, or the `most` of largest norm in descending order."""
         norms_U = np.square(self.images_UCHW).sum((1, 2, 3))
         return np.arange(len(norms_U)) if len(norms_U) <= most else np.argsort(-norms_U, kind="stable")[:most]
 
     def numbers(self) -> dict[str, str]:
-        """What is said of the whole weight."""
+        """The statistics of the whole weight."""
         rank = "-" if self.rank is None else f"{self.rank:.1f} of {min(self.shape[0], math.prod(self.shape[1:]))}"
         shares = {"near 0": self.near_zero, "at max abs(w)": self.at_largest}
         return {name: f"{100 * share:.1f} %" for name, share in shares.items()} | {"effective rank": rank}
@@ -85,8 +85,8 @@ class First:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument("runs", nargs="+", type=typed_path, metavar="RUN_DIR", help="a run's directory, or several")
-    parser.add_argument("--units", type=int, default=UNITS, help=f"at most so many of each run ({UNITS})")
-    parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept (best)")
+    parser.add_argument("--units", type=int, default=UNITS, help=f"units of each run ({UNITS})")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N (best)")
     parser.add_argument(
         "--out",
         type=typed_path,
@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Reads the runs, draws the picture, shows the numbers."""
+    """Reads the runs, draws the picture, prints the statistics."""
     if not 1 <= arguments.units <= 100:
         raise Refused(f"--units={arguments.units}: must be 1 to 100")
     paths = list({path.resolve(): path for path in arguments.runs}.values())
@@ -112,7 +112,7 @@ def main(arguments: argparse.Namespace) -> None:
         layer = first_layer(run)
         if layer is None:
             given = " x ".join(map(str, run.facts.input_shape))
-            raise Refused(f"{path}: its first layer sees no images of 1 or 3 channels; its inputs are {given}")
+            raise Refused(f"{path}: its first layer does not read images of 1 or 3 channels; its inputs are {given}")
         layers.append(layer)
     labels = labelled([find_runs([path])[0] for path in paths])
     kind = out.suffix[1:].lower()
@@ -122,7 +122,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def first_layer(run: Run) -> First | None:
-    """The run's first layer; None where it does not read images of 1 or 3 channels, dense or by convolution."""
+    """The run's first layer; None unless it is dense or a convolution and reads images of 1 or 3 channels."""
     from torch import nn
 
     from optim import effective_rank
@@ -156,13 +156,13 @@ def first_layer(run: Run) -> First | None:
 
 
 def weighted(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The layers that have weights of two or more axes, in the model's order."""
+    """The layers with weights of two or more axes, in the model's order."""
     modules = model.named_modules()
     return [(name, m) for name, m in modules if any(p.ndim >= 2 for p in m.parameters(recurse=False))]
 
 
 def labelled(records: Sequence[RunRecord]) -> list[str]:
-    """What tells the runs apart: of the keys in which they differ, as few as that takes; else their folders."""
+    """Labels of the runs: as few differing keys as distinguish them, else their folders."""
     from trainer.analysis.robustness import short_names
     from trainer.rundir.records import differing
 
@@ -179,16 +179,16 @@ def labelled(records: Sequence[RunRecord]) -> list[str]:
     keys = differing(records)
     if not keys or not tell_apart(keys):
         return short_names([record.path for record in records])
-    for key in reversed(keys):  # the last first: choices, which stand before, say the most
+    for key in reversed(keys):  # drop the last keys first: choices come first and say most
         if tell_apart([other for other in keys if other != key]):
             keys.remove(key)
     return texts(keys)
 
 
 def colour_limit(images: np.ndarray) -> tuple[float, bool]:
-    """Where the colours end, the same below and above 0, and whether a few entries go beyond.
+    """The end of the colour scale, the same below and above 0, and whether larger entries are clipped.
 
-    Few are so large that the colours of all others would be pale; entries near zero say nothing of that.
+    A few very large entries would make the colours of all others pale; entries near zero are not counted.
     """
     magnitudes = np.abs(images)
     largest = float(magnitudes.max())
@@ -199,7 +199,7 @@ def colour_limit(images: np.ndarray) -> tuple[float, bool]:
 
 
 def place(axis: Axes, image_CHW: np.ndarray, limit: float, left: float, top: float) -> None:
-    """Draws an image into the square of side 1 with that corner, y downwards; the whole of it, in the middle."""
+    """Draws a whole image in the middle of the square of side 1 at this corner, y downwards."""
     from matplotlib.patches import Rectangle
 
     C, H, W = image_CHW.shape
@@ -214,7 +214,7 @@ def place(axis: Axes, image_CHW: np.ndarray, limit: float, left: float, top: flo
 
 
 def weights_picture(run: Run, checkpoint: str) -> bytes | None:
-    """The units of one run as a PNG; None where they are no images."""
+    """The units of one run as a PNG; None if they are no images."""
     layer = first_layer(run)
     if layer is None:
         return None
@@ -223,13 +223,13 @@ def weights_picture(run: Run, checkpoint: str) -> bytes | None:
 
 
 def grid_figure(layer: First, title: str) -> Figure:
-    """Up to 64 units in a grid, all in one scale of colours."""
+    """Up to 64 units in a grid, with one colour scale."""
     from matplotlib.figure import Figure
 
     chosen = layer.chosen(MOST)
     n, (U, C) = len(chosen), layer.images_UCHW.shape[:2]
     fewest = max(min(5, n), math.ceil(n / ACROSS))
-    across = min(range(fewest, ACROSS + 1), key=lambda a: -n % a)  # the last row full, if that can be
+    across = min(range(fewest, ACROSS + 1), key=lambda a: -n % a)  # with a full last row if possible
     down, head = math.ceil(n / across), 0.3 if layer.names else 0.0
     limit, beyond = colour_limit(layer.images_UCHW[chosen])
     width, height = across * (1 + GAP) - GAP, down * (1 + GAP + head) - GAP
@@ -251,12 +251,12 @@ def grid_figure(layer: First, title: str) -> Figure:
 
 
 def said(layer: First) -> str:
-    """The numbers in a line."""
+    """The statistics in a line."""
     return ", ".join(f"{name}: {value}" for name, value in layer.numbers().items())
 
 
 def add_bar(figure: Figure, axis: Axes, limit: float, beyond: bool, **how: Any) -> Any:
-    """The bar of colours of one channel."""
+    """The colour bar of one channel."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -267,7 +267,7 @@ def add_bar(figure: Figure, axis: Axes, limit: float, beyond: bool, **how: Any) 
 
 
 def bare(axis: Axes, width: float, height: float) -> None:
-    """An axis of so many sides, y downwards, without anything around it."""
+    """Makes an axis of this size, y downwards, without frame and ticks."""
     axis.set(xlim=(-0.02, width + 0.02), ylim=(height + 0.02, -0.02), aspect="equal")
     axis.axis("off")
 
@@ -282,7 +282,7 @@ def sized(shape: Sequence[int]) -> str:
 
 
 def rows_figure(layers: Sequence[First], labels: Sequence[str], units: int) -> Figure:
-    """A row of units for each run, its label before it and its numbers behind it; laid out by hand, in inches."""
+    """A row of units for each run, with its label at the left, its statistics at the right; in inches."""
     from matplotlib.figure import Figure
 
     rows = [layer.chosen(units) for layer in layers]
@@ -290,7 +290,7 @@ def rows_figure(layers: Sequence[First], labels: Sequence[str], units: int) -> F
     coloured = all(layer.images_UCHW.shape[1] == 3 for layer in layers)
     label = 0.25 + 0.066 * max(len(line) for text in folded for line in text.split("\n"))
     images, numbers, bar, top = SIDE * (across * (1 + GAP) - GAP), 1.62, 0.0 if coloured else 1.8, 0.12
-    label = max(label, 4.6 - images - numbers)  # else the small print would be a column
+    label = max(label, 4.6 - images - numbers)  # else the caption would be very narrow
     width = label + images + numbers
     shared = f"units of largest norm; each row in its own colours, up to m{', 0 is grey' if coloured else ''}"
     meant = textwrap.wrap(f"{shared}; {MEANT}", max(20, int((width - bar - 0.5) * 72 / (0.52 * 7))))
@@ -315,7 +315,7 @@ def rows_figure(layers: Sequence[First], labels: Sequence[str], units: int) -> F
 
 
 def table(layers: Sequence[First], labels: Sequence[str]) -> Table:
-    """The numbers of each run."""
+    """The statistics of each run."""
     found = Table()
     found.add_column("run", overflow="fold")
     for header in ("weight", "shape"):

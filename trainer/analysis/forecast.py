@@ -1,7 +1,7 @@
-"""What a model makes of a series: one step ahead, and free running, with its own predictions for inputs.
+"""Forecasts of a series: one step ahead, and free running, with the model's own predictions as inputs.
 
-Measured and drawn by ``python -m trainer evaluate RUN_DIR`` of runs on ``data=sine`` and ``data=oscillator``. Values
-are in the series' own units; windows that only repeat its last value (``data.pad_end``) are left out.
+``python -m trainer evaluate RUN_DIR`` measures and draws them for runs on ``data=sine`` and ``data=oscillator``. Values
+are in the series' units; windows that only repeat its last value (``data.pad_end``) are left out.
 
 Shapes: T values in a window, n values that a split predicts.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from trainer.analysis.load import Run
 
-TOLERANCE = 0.1  # of the deviation of the truth: an error beyond it ends the horizon
+TOLERANCE = 0.1  # share of the truth's deviation: a larger error ends the horizon
 CLOSE_UP = 400  # steps
 LOOKS = {
     name: {"label": name, "color": colour, "linewidth": 1.1}
@@ -33,10 +33,10 @@ DASHES = (0, (4, 3))
 
 @dataclass
 class Stretch:
-    """What one split predicts: the steps from `start` on.
+    """The steps of one split, from `start` on.
 
-    ``given`` (T,) are the values before them, ``truth`` and ``predicted`` (n,) the values and what is said of each
-    when all before it are known.
+    ``given`` (T,) are the values before them, ``truth`` (n,) the values, and ``predicted`` (n,) their predictions from
+    the true values before.
     """
 
     start: int
@@ -46,13 +46,13 @@ class Stretch:
 
     @property
     def steps(self) -> np.ndarray:
-        """Their numbers (n,)."""
+        """The numbers of the steps (n,)."""
         return np.arange(self.start, self.start + len(self.truth))
 
 
 @dataclass
 class Forecast:
-    """Every split of a series, in the order of time; `free` (n,) is of `split`, from the values before it alone."""
+    """Every split of a series, in the order of time; `free` (n,) is of `split`, only from the values before it."""
 
     split: str
     stretches: dict[str, Stretch]
@@ -66,12 +66,12 @@ class Forecast:
 
     @property
     def horizon(self) -> int:
-        """Steps of the free run before its error first exceeds the tolerance; n where it never does."""
-        beyond = ~(np.abs(self.free - self.stretches[self.split].truth) <= self.tolerance)  # NaN is beyond
+        """Steps of the free run before its error first exceeds the tolerance; n if it never does."""
+        beyond = ~(np.abs(self.free - self.stretches[self.split].truth) <= self.tolerance)  # NaN exceeds it
         return int(beyond.argmax()) if beyond.any() else len(beyond)
 
     def numbers(self) -> dict[str, Any]:
-        """What the report says; persistence says that a value stays what it is."""
+        """The numbers of the report; persistence predicts that a value stays the same."""
         at = self.stretches[self.split]
         stays = np.append(at.given[-1], at.truth[:-1])
         return {
@@ -99,12 +99,12 @@ class Forecast:
 
 def rmse(said: np.ndarray, truth: np.ndarray) -> float:
     """Root of the mean squared error."""
-    with np.errstate(over="ignore"):  # of a free run that grew without bounds
+    with np.errstate(over="ignore"):  # in a free run that grows without bounds
         return float(np.sqrt(np.square(said.astype(np.float64) - truth).mean()))
 
 
 def forecast(run: Run, split: str) -> Forecast | None:
-    """The run's model on all splits, and free running on `split`; None where the data are no series cut into windows.
+    """The run's model on all splits, and free running on `split`; None if the data are no windows of a series.
 
     Raises:
         Refused: the data cannot be read.
@@ -124,9 +124,9 @@ def forecast(run: Run, split: str) -> Forecast | None:
 
 @torch.inference_mode()
 def free_run(run: Run, split: str, n: int) -> np.ndarray:
-    """`n` values (n,): the first follows the first window of `split`, each other one the predictions before it."""
+    """`n` values (n,): the first follows the first window of `split`, the others follow earlier predictions."""
     x, y, *_ = (part[:1] for part in run.dataset.splits[split])
-    window, said = x.to(run.dtype), []  # (1, T, 1) or (1, 1, T), in the series' own units
+    window, said = x.to(run.dtype), []  # (1, T, 1) or (1, 1, T), in the series' units
     for _ in range(n):
         with run.cast():
             value = run.objective.predict(run.model, run.dataset.transform((window, y))[0])
@@ -136,7 +136,7 @@ def free_run(run: Run, split: str, n: int) -> np.ndarray:
 
 
 def series_picture(title: str, made: Forecast) -> Figure:
-    """The whole series in time with what is predicted one step ahead; below, the evaluated split from near."""
+    """The whole series in time with the predictions one step ahead; below, the evaluated split enlarged."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 6.7), layout="constrained")
@@ -165,7 +165,7 @@ def series_picture(title: str, made: Forecast) -> Figure:
 
 
 def free_running_picture(title: str, made: Forecast) -> Figure:
-    """The evaluated split and what the model says of it one step ahead and free running; below, the errors."""
+    """The evaluated split with predictions one step ahead and free running; below, the errors."""
     from matplotlib.figure import Figure
 
     from trainer.plot.look import decimal
@@ -180,7 +180,7 @@ def free_running_picture(title: str, made: Forecast) -> Figure:
         above.plot(at.steps, said, **LOOKS[label])
         error = np.nan_to_num(np.abs(said.astype(np.float64) - at.truth), nan=most)
         below.plot(at.steps, np.clip(error, least, most), **LOOKS[label])
-    margin = 0.5 * ((high - low) or 1)  # a free run that grows without bounds leaves the picture
+    margin = 0.5 * ((high - low) or 1)  # a free run that grows without bounds may leave the picture
     bottom, top = above.get_ylim()
     above.set_ylim(max(bottom, low - margin), min(top, high + margin))
     below.axhline(
@@ -200,6 +200,6 @@ def free_running_picture(title: str, made: Forecast) -> Figure:
 
 
 def draw_truth(axis: Axes, at: Stretch, width: float) -> None:
-    """The truth of a split and the values before it, below all else."""
+    """Draws the truth of a split and the values before it, below all other lines."""
     steps = np.arange(at.start - len(at.given), at.steps[-1] + 1)
     axis.plot(steps, np.append(at.given, at.truth), label="truth", color="0.7", linewidth=width, zorder=1)

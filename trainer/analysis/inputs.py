@@ -1,6 +1,6 @@
-"""What a person wants predicted, from files: raw inputs as the run's data were before normalization.
+"""Raw inputs for predictions, from files, in the form of the run's data before normalization.
 
-An image, a folder of images, a table (CSV, Parquet) or arrays (``.npz``), for a run whose data were of that kind.
+An image, a folder of images, a table (CSV, Parquet) or arrays (``.npz``), for a run on data of the same kind.
 
 Shapes: N inputs; images (C, H, W), tables (features,), series (T, features).
 """
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LISTED = 6  # names in a line
-FRAME = Path("the frame")  # what an error calls one that comes from no file
+FRAME = Path("the frame")  # the name of a data frame without a file in errors
 
 
 @dataclass
 class Inputs:
-    """`parts` are the raw inputs (B, *input_shape) in their order, read when asked for.
+    """`parts` are the raw inputs (B, *input_shape) in order, read on demand.
 
-    Once all have been read, `names` are those of the inputs that could be, and `unread` says what was left out.
+    After all have been read, `names` are those of the readable inputs, and `unread` says what was left out.
     """
 
     kind: str  # image, row or sample
     names: list[Any]  # of each
     parts: Iterator[np.ndarray]
-    notes: tuple[str, ...] = ()  # what a reader of the predictions should know
+    notes: tuple[str, ...] = ()  # notes for the user
     unread: list[str] = field(default_factory=list)  # a line for each input that cannot be predicted
 
 
@@ -56,17 +56,17 @@ def read_inputs(path: Path, facts: Facts, source: Callable[[], Any], batch: int)
     """The inputs in `path`, for a model trained on data with `facts` that `source` read.
 
     Args:
-        source: makes what reads the run's data, for pictures and tables; arrays need none.
-        batch: how many rows or samples make a part.
+        source: makes the source of the run's data, for pictures and tables; arrays do not need it.
+        batch: rows or samples per part.
 
     Raises:
-        Refused: nothing there, damaged, or not what the model was trained on; one line says what is expected.
-        ValueError: the same, from the readers that the run's own data go through.
+        Refused: missing, damaged, or of another kind than the training data; one line says what is expected.
+        ValueError: the same, from the readers of the run's data.
     """
     if not path.exists():
         raise Refused(f"{path}: no such file or folder")
     if not path.is_file() and not path.is_dir():
-        raise Refused(f"{path}: is no file or folder, but a pipe or a device")
+        raise Refused(f"{path}: is a pipe or a device, not a file or folder")
     if path.suffix.lower() == ".npz":
         return array_inputs(path, facts, source, batch)
     if len(facts.input_shape) == 3 and (path.is_dir() or path.suffix.lower() in ENDINGS):
@@ -79,13 +79,13 @@ def read_inputs(path: Path, facts: Facts, source: Callable[[], Any], batch: int)
 
 
 def inputs_of(x: Any, facts: Facts, source: Callable[[], Any], batch: int) -> Inputs:
-    """The inputs that Python holds, or those in a file: as of :func:`read_inputs`.
+    """Inputs in memory, or those in a file as in :func:`read_inputs`.
 
     Args:
         x: an array, tensor or nested list of (N, *input_shape), or one input; a data frame; or a path.
 
     Raises:
-        Refused, ValueError: as of :func:`read_inputs`.
+        Refused, ValueError: as in :func:`read_inputs`.
     """
     if isinstance(x, str | os.PathLike):
         return read_inputs(typed_path(os.fspath(x)), facts, source, batch)
@@ -105,7 +105,7 @@ def inputs_of(x: Any, facts: Facts, source: Callable[[], Any], batch: int) -> In
 
 
 def expected(facts: Facts) -> str:
-    """What can be given to a model trained on such data."""
+    """The inputs that a model trained on such data takes, in words."""
     arrays = f"an .npz file with an array x of {shape('N', *facts.input_shape)}"
     if len(facts.input_shape) == 3 and facts.value_range is not None and facts.input_shape[0] in (1, 3):
         return f"an image ({READ}), a folder of images, or {arrays}"
@@ -131,7 +131,7 @@ def split(x: np.ndarray, batch: int) -> Iterator[np.ndarray]:
 
 
 def array_inputs(path: Path, facts: Facts, source: Callable[[], Any], batch: int) -> Inputs:
-    """The array ``x`` of an ``.npz`` file, its only array, or ``x_test``, taken at its word."""
+    """The array ``x`` of an ``.npz`` file, its only array, or ``x_test``; the order of axes is not checked."""
     arrays = read_npz(path)
     name = next(iter(arrays)) if len(arrays) == 1 else next((n for n in ("x", "x_test") if n in arrays), None)
     wanted = shape("N", *facts.input_shape)
@@ -141,10 +141,10 @@ def array_inputs(path: Path, facts: Facts, source: Callable[[], Any], batch: int
 
 
 def samples(x: np.ndarray, name: str, where: str, facts: Facts, source: Callable[[], Any], batch: int) -> Inputs:
-    """An array (N, *input_shape) that is called `name`, `where` it comes from.
+    """The inputs in an array (N, *input_shape); errors name it `name`, after `where`.
 
     Raises:
-        Refused: it is not of that shape, has no numbers, or lacks values.
+        Refused: it has another shape, no numbers, or missing values.
     """
     if x.dtype.kind not in "buif" or x.shape[1:] != facts.input_shape or x.ndim == 0:
         wanted = shape("N", *facts.input_shape)
@@ -168,14 +168,14 @@ def samples(x: np.ndarray, name: str, where: str, facts: Facts, source: Callable
 def complete(
     missing: np.ndarray, facts: Facts, source: Callable[[], Any], line: Callable[[int], str]
 ) -> tuple[np.ndarray, list[str]]:
-    """The places of the inputs that can be predicted, and a line for each that cannot, as it lacks a value.
+    """The indices of the inputs without missing values, and a line for each of the others.
 
     Args:
-        missing: (N, K) whether an input lacks a value.
-        line: says what the one at a place lacks.
+        missing: (N, K) whether a value is missing.
+        line: index -> the line about its missing values.
 
     Raises:
-        Refused: some cannot, and the run's data.missing refused such samples, too; or none can.
+        Refused: some values are missing and the run's data.missing refuses that; or no input is left.
     """
     places, lacks = np.arange(len(missing)), missing.any(1)
     if facts.fill is not None or not lacks.any():
@@ -187,7 +187,7 @@ def complete(
 
 
 def ready(x: np.ndarray, facts: Facts, entry: Callable[[int], str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Inputs (N, ...) through the gate of all data, each by itself, and a note of missing ones that were filled in.
+    """Inputs (N, ...) after the checks of all data, each by itself, and a note about filled missing values.
 
     Raises:
         ValueError: values are missing, infinite, or beyond the range of 32 bits.
@@ -196,7 +196,7 @@ def ready(x: np.ndarray, facts: Facts, entry: Callable[[int], str], where: str) 
     x = as_inputs(x, entry, where, may_miss=facts.fill is not None, apart=False)
     try:
         to_float32(own, entry, where)
-    except ValueError as error:  # predicted all the same: a row is not judged by those beside it
+    except ValueError as error:  # predicted anyway: a row is not compared with others
         notes.append(str(error))
     if facts.fill is not None and np.isnan(x).any():
         n = int(np.isnan(x)[:, cells(facts.column_names, facts.encoders)].sum())
@@ -206,10 +206,10 @@ def ready(x: np.ndarray, facts: Facts, entry: Callable[[int], str], where: str) 
 
 
 def image_inputs(path: Path, facts: Facts, source: Any) -> Inputs:
-    """An image, or all those in a folder: decoded as the run's own were, or brought to their size and range."""
+    """An image, or all images in a folder: decoded like the run's, or resized and scaled to the run's range."""
     channels, height, width = facts.input_shape
     if facts.value_range is None or channels not in (1, 3):
-        why = "have no range of pixels" if facts.value_range is None else f"have {channels} channels"
+        why = "have no pixel range" if facts.value_range is None else f"have {channels} channels"
         raise Refused(f"{path}: the run's data are arrays that {why}; expected {expected(facts)}")
     found = pictures_in(path) if path.is_dir() else None
     files = [str(path)] if found is None else found.files
@@ -225,7 +225,7 @@ def image_inputs(path: Path, facts: Facts, source: Any) -> Inputs:
 
 
 def decoded(files: list[str], decode: Decoder, limits: tuple[float, float], inputs: Inputs) -> Iterator[np.ndarray]:
-    """The images in `files`, their 0 ... 255 as `limits`; those that cannot be decoded are left out of `inputs`.
+    """The images in `files`, with 0 ... 255 scaled to `limits`; `inputs` leaves out those that cannot be decoded.
 
     Raises:
         Refused: none can be decoded.
@@ -253,25 +253,25 @@ def decoded(files: list[str], decode: Decoder, limits: tuple[float, float], inpu
 
 
 def table_inputs(path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
-    """The rows of a table, their columns found by name and read as the run's were; texts become its one-hot columns.
+    """The rows of a table; columns are found by name and read like the run's; texts become its 0/1 columns.
 
     Raises:
-        ValueError: a column is not there, or has a cell of another kind.
+        ValueError: a column is missing, or has a cell of another kind.
     """
     notation, texts = notation_of(source), [name for name, kind in kinds_of(facts).items() if kind == "text"]
     return rows(read_table(path, notation, texts), path, facts, source, batch)
 
 
 def notation_of(source: Any) -> Notation:
-    """How the run's tables are written."""
+    """The notation of the run's tables."""
     return source.notation if isinstance(source, TableFile) else Notation()
 
 
 def rows(table: pd.DataFrame, path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
-    """The rows of a data frame, as of :func:`data.read_table.read_table`, that comes from `path`.
+    """The rows of a data frame from `path`, as read by :func:`data.read_table.read_table`.
 
     Raises:
-        ValueError: a column is not there, or has a cell of another kind.
+        ValueError: a column is missing, or has a cell of another kind.
     """
     notation, of_run = notation_of(source), kinds_of(facts)
     names = needed(facts)
@@ -297,5 +297,5 @@ def rows(table: pd.DataFrame, path: Path, facts: Facts, source: Any, batch: int)
 
 
 def missing_line(where: Path | str, kind: str, i: int, what: str) -> str:
-    """The line about a row or a sample that lacks a value."""
+    """The line about a row or a sample with a missing value."""
     return one_line(f"{where}: {kind} {i} (the first is 0, as in the column {kind}) has no value in {what}")

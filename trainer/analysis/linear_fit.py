@@ -1,4 +1,4 @@
-"""Pictures of a linear model's training: the line through its points, and the way of its coefficients to it.
+"""Pictures of a linear model's training: the line through the points, and the path of its coefficients.
 
 Run: ``python -m trainer evaluate RUN``, of a run such as ``python -m trainer data=apartments model=linear``
 
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
 Splits = Mapping[str, tuple[np.ndarray, ...]]  # name -> inputs (N, D), targets (N, K), and perhaps weights (N,)
 
 COLOURS = {"train": "tab:blue", "val": "tab:orange", "test": "tab:green"}
-FITTED = "black"  # what belongs to the checkpoint
-MOST_MARKED = 50  # epochs that have a dot each
-MARGIN = 0.15  # around the path, of its extent
+FITTED = "black"  # colour of the checkpoint
+MOST_MARKED = 50  # with at most so many epochs, each has a dot
+MARGIN = 0.15  # around the path, as a share of its extent
 
 
 @dataclass
 class Way:
-    """How a model came to its coefficients.
+    """The path of a model's coefficients.
 
     Args:
-        epochs: (E,); with ``train.eval_untrained`` from 0 on.
+        epochs: (E,); from 0 on with ``train.eval_untrained``.
         columns: of ``metrics.csv``: name -> (E,) numbers at these epochs.
-        checkpoint: the one that is drawn, ``best`` or the like.
-        epoch: that it is of.
+        checkpoint: the drawn checkpoint, such as ``best``.
+        epoch: of the checkpoint.
         fit: its coefficients, by column.
-        least: those of least squares, by column; empty where they are not unique.
+        least: those of least squares, by column; empty if not unique.
     """
 
     epochs: np.ndarray
@@ -59,7 +59,7 @@ class Way:
 
 
 def pictures(run: Run, checkpoint: str) -> Iterator[tuple[str, bytes]]:
-    """``line.png`` of a model of one input and one target, else ``coefficients.png``; nothing of other models."""
+    """``line.png`` of a model of one input and one target, else ``coefficients.png``; nothing for other models."""
     fit = coefficients.values(run.model, run.facts)
     found = recorded(run, list(fit)) if fit else None
     if found is None:
@@ -76,10 +76,10 @@ def pictures(run: Run, checkpoint: str) -> Iterator[tuple[str, bytes]]:
 
 
 def recorded(run: Run, names: list[str]) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
-    """Epochs, and what was measured at each; None where no epoch has ended, or none with coefficients."""
+    """Epochs with their measurements; None if no epoch has ended, or none has coefficients."""
     try:
         found = curves.numbers(curves.read(run.path) or b"")
-    except Damaged:  # the model is whole, and is what was asked for
+    except Damaged:  # the model is whole, and is needed
         return None
     if any(name not in found for name in names):
         return None
@@ -152,15 +152,15 @@ def draw_points(axis: Axes, splits: Splits, fit: Sequence[float], x_name: str, y
 
 
 def legend_above(axis: Axes) -> None:
-    """Names of what is drawn, where they hide nothing of it."""
+    """Draws the legend above the axis."""
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=9, frameon=False)
 
 
 def draw_losses(axis: Axes, way: Way) -> None:
-    """Of training and validation."""
+    """Draws the loss in training and validation."""
     for split in ("train", "val"):
         if f"{split}/loss" in way.columns:
-            label = "train, while each epoch ran" if split == "train" else "val, after each epoch"
+            label = "train, during each epoch" if split == "train" else "val, after each epoch"
             draw_curve(axis, way, f"{split}/loss", COLOURS[split], label=label)
     axis.set(xlabel="epoch", ylabel="loss")
     log_axis(axis, "y")
@@ -169,7 +169,7 @@ def draw_losses(axis: Axes, way: Way) -> None:
 
 
 def draw_coefficient(axis: Axes, way: Way, column: str) -> None:
-    """One coefficient by epoch, against that of least squares; a dot for the checkpoint's."""
+    """Draws one coefficient by epoch, with that of least squares and a dot for the checkpoint."""
     if way.least:
         value = way.least[column]
         axis.axhline(value, color="tab:red", linewidth=1.1, linestyle="--", label=f"least squares {value:.5g}")
@@ -182,7 +182,7 @@ def draw_coefficient(axis: Axes, way: Way, column: str) -> None:
 
 
 def draw_curve(axis: Axes, way: Way, column: str, colour: str, **how: Any) -> None:
-    """A column by epoch, where it was measured."""
+    """Draws a column by epoch, where it was measured."""
     from matplotlib.ticker import MaxNLocator
 
     values = way.columns[column]
@@ -192,12 +192,12 @@ def draw_curve(axis: Axes, way: Way, column: str, colour: str, **how: Any) -> No
 
 
 def marker(way: Way) -> str | None:
-    """A dot for each epoch, of few."""
+    """A dot for each of a few epochs."""
     return "o" if len(way.epochs) <= MOST_MARKED else None
 
 
 def draw_plane(axis: Axes, way: Way, train: tuple[np.ndarray, ...]) -> None:
-    """The path of (slope, intercept), over contours of the root mean squared error of the training split."""
+    """Draws the path of (slope, intercept) over contours of the root mean squared error of the training split."""
     path = [way.columns[column] for column in way.fit]
     reached = [np.array([*way.columns[c], way.fit[c], *([way.least[c]] if way.least else [])]) for c in way.fit]
     lows, highs = (np.array([end(values) for values in reached]) for end in (np.min, np.max))
@@ -208,7 +208,7 @@ def draw_plane(axis: Axes, way: Way, train: tuple[np.ndarray, ...]) -> None:
     levels = np.geomspace(max(least * 1.03, error.max() * 1e-3), error.max(), 9)[:-1]
     levels = np.unique([float(f"{level:.2g}") for level in levels])
     lines = axis.contour(slopes, intercepts, error, levels, cmap="Greys_r", linewidths=0.9, vmax=2 * levels[-1])
-    axis.clabel(lines, levels[1:], fmt=lambda level: f"{level:,.6g}", fontsize=8)  # the innermost has no room
+    axis.clabel(lines, levels[1:], fmt=lambda level: f"{level:,.6g}", fontsize=8)  # no room in the innermost
     axis.plot(*path, color="tab:blue", marker=marker(way), markersize=3.5, linewidth=1.3, label="after each epoch")
     axis.plot([], [], color="0.3", linewidth=0.9, label="rmse of training")
     axis.plot(*way.fit.values(), "o", color=FITTED, markersize=6, label=f"{way.checkpoint} checkpoint")
@@ -224,4 +224,4 @@ def rmse(slopes: Any, intercepts: Any, x_N1: Any, y_N1: Any, *weights: Any) -> A
     dx, dy = x - mean(x), y - mean(y)
     apart = mean(y) - slopes * mean(x) - intercepts
     squared = mean(dy**2) - 2 * slopes * mean(dx * dy) + slopes**2 * mean(dx**2) + apart**2
-    return np.sqrt(np.maximum(squared, 0))  # rounding may leave less
+    return np.sqrt(np.maximum(squared, 0))  # rounding may make it negative

@@ -1,6 +1,6 @@
-"""A run read back from its directory: its model, data and objective. Works on runs whose process is still writing.
+"""A run loaded from its directory: model, data and objective. The run may still be training.
 
-Shared by the commands ``evaluate``, ``predict``, ``robustness`` and ``weights``.
+The commands ``evaluate``, ``predict``, ``robustness`` and ``weights`` use it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trainer.training.settings import Precision
 
 
-# Settings of data that say nothing of new ones.
+# Settings of data that do not apply to new data.
 OF_THE_RUN = (
     *("limit", "normalize", "augment", "features", "batch_size", "group", "split_seed"),
     *("test_fraction", "val_fraction", "val_size", "val_from"),
@@ -39,7 +39,7 @@ OF_THE_RUN = (
 
 @dataclass
 class Run:
-    """A run's model as a checkpoint holds it, on `device` and in evaluation mode, with what belongs to it."""
+    """A run's model from a checkpoint, on `device` and in evaluation mode, with its facts."""
 
     path: Path
     config: dict[str, Any]
@@ -48,12 +48,12 @@ class Run:
     objective: Objective
     device: torch.device
     precision: Precision
-    epoch: int  # that the checkpoint is of: so many were finished
-    position: int = 0  # steps of the epoch after it; best.pt has none
-    notes: tuple[str, ...] = ()  # on the checkpoint
+    epoch: int  # finished epochs at the checkpoint
+    position: int = 0  # steps of the next epoch; best.pt has none
+    notes: tuple[str, ...] = ()  # about the checkpoint
     trust: bool = False  # whether the run may name classes that are not part of conga
-    given: dict[str, Any] = field(default_factory=dict)  # settings of the data instead of the run's own
-    new_data: bool = False  # whether they mean other data, and not the same elsewhere
+    given: dict[str, Any] = field(default_factory=dict)  # settings of the data that replace the run's
+    new_data: bool = False  # whether they are other data, not the same in another place
 
     @property
     def moment(self) -> str:
@@ -62,10 +62,10 @@ class Run:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The run's dataset, read again, or other data that are given on purpose.
+        """The run's dataset, read again, or new data.
 
         Raises:
-            Refused: it cannot be read, or is not what the run was trained on.
+            Refused: it cannot be read, or has changed since training.
         """
         source = self.source
         with refusing("data"), loading_progress(lambda: None) as progress:
@@ -76,14 +76,14 @@ class Run:
         if changed:
             changed = source.unlike(self.facts) or changed
             raise Refused(
-                f"{self.facts.name}: the data are not those that the run was trained on ({changed}); evaluate "
-                "--new-data takes others on purpose"
+                f"{self.facts.name}: the data changed since the run was trained ({changed}); evaluate "
+                "--new-data takes other data"
             )
         return dataset.to(self.device, self.dtype)
 
     @cached_property
     def source(self) -> Any:
-        """What reads the run's dataset, or other data that are given.
+        """The source of the run's dataset, or of new data.
 
         Raises:
             Refused: it is not part of conga, or does not take a setting.
@@ -96,28 +96,28 @@ class Run:
 
     @property
     def all_notes(self) -> tuple[str, ...]:
-        """What is to be said of the checkpoint and the data of an evaluation."""
+        """The notes about the checkpoint and the data of an evaluation."""
         return self.notes + (self.dataset.facts.notes if self.new_data else ())
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """What the model computes in, where it is not float32."""
+        """The dtype of the model; None for float32."""
         return torch.float64 if self.precision == "float64" else None
 
     def cast(self) -> contextlib.AbstractContextManager:
-        """What a forward pass is done in, as in training."""
+        """The autocast context of a forward pass, as in training."""
         return autocast(self.precision, self.device)()
 
     def must_predict(self) -> None:
-        """Raises Refused where the objective does not say what the model's outputs mean."""
+        """Raises Refused if the objective cannot predict."""
         if type(self.objective).predict is Objective.predict:
-            raise Refused(f"objective: {type(self.objective).__name__} has no method predict, which this needs")
+            raise Refused(f"objective: {type(self.objective).__name__} needs a method predict for this")
 
     def has_split(self, split: str) -> str:
-        """The name of a split that the data have.
+        """The name of a split, if the data have it.
 
         Raises:
-            Refused: they do not.
+            Refused: they do not have it.
         """
         if split not in self.facts.sizes:
             raise Refused(f"--split={split}: the data of {self.path} have {', '.join(self.facts.sizes)}")
@@ -125,10 +125,10 @@ class Run:
 
 
 def data_settings(words: Sequence[str], new_data: bool) -> dict[str, Any]:
-    """Settings of the data as they are typed, ``data.KEY=VALUE``; relative paths are those of the present directory.
+    """Typed settings of the data, ``data.KEY=VALUE``; relative paths are relative to the working directory.
 
     Raises:
-        Refused: no such words, or other settings than a place where the same data should be.
+        Refused: a word is no such setting, or not a place of the data.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -137,9 +137,7 @@ def data_settings(words: Sequence[str], new_data: bool) -> dict[str, Any]:
         key, _, value = word.partition("=")
         if not value or not (key in configuration.MOVABLE or (new_data and key.startswith("data."))):
             places = " or ".join(f"{place}=…" for place in configuration.MOVABLE)
-            raise Refused(
-                f"{word}: must be {places}, where the run's data are now; --new-data takes other settings, too"
-            )
+            raise Refused(f"{word}: must be {places}, the new place of the data; --new-data takes other settings, too")
         is_place = key in configuration.MOVABLE
         settings[key.removeprefix("data.")] = (
             str(Path(value).expanduser().absolute())
@@ -147,9 +145,9 @@ def data_settings(words: Sequence[str], new_data: bool) -> dict[str, Any]:
             else OverridesParser.create().parse_override(word).value()
         )
     if idle := next((key for key in settings if key in OF_THE_RUN), None):
-        raise Refused(f"data.{idle}: new data are evaluated as a whole and as the run's were, so this means nothing")
+        raise Refused(f"data.{idle}: new data are evaluated as a whole and read like the run's; leave it out")
     if new_data and not settings:
-        raise Refused("--new-data: needs data.path=… (or data.root=…), where other data are")
+        raise Refused("--new-data: needs data.path=… (or data.root=…), the place of the other data")
     return settings
 
 
@@ -160,13 +158,13 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         trusted: whether it may name classes that are not part of conga.
 
     Raises:
-        Refused: no run, no such checkpoint yet, a damaged one; the text names the file.
+        Refused: no run, or the checkpoint is missing or damaged; the text names the file.
     """
     if not (path / configuration.CONFIG).is_file():
         raise Refused(f"{path}: must be the directory of a run, with {configuration.CONFIG} in it")
     try:
         where = pick_device(device, None)
-    except Refused as error:  # a run's own key, and here an option
+    except Refused as error:  # a key of a run, but here an option
         raise Refused(str(error).replace("train.device", "--device", 1)) from error
     file = path / "checkpoints" / f"{kind}.pt"
     if not file.exists():
@@ -197,13 +195,13 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         model.load_state_dict(state["model"])
     except RuntimeError as error:
         raise Refused(f"{file}: does not fit the model of {configuration.CONFIG} ({one_line(error)})") from error
-    except ValueError as error:  # of a precision that this device lacks
+    except ValueError as error:  # a precision that this device lacks
         raise Refused(f"--device={device}: the run's {error}") from error
-    except TypeError as error:  # of arguments that a class does not take any more
-        raise Refused(f"{file}: made by another version of this program ({one_line(error)})") from error
+    except TypeError as error:  # arguments that a class no longer takes
+        raise Refused(f"{file}: made by another version of conga ({one_line(error)})") from error
     except (LookupError, AttributeError) as error:
         line = f"{type(error).__name__}: {one_line(error)}"
-        raise Refused(f"{file}: made by something else, or by another version of this program ({line})") from error
+        raise Refused(f"{file}: made by another program, or by another version of conga ({line})") from error
     if kind == "best":
         epoch, position = state["best"]["epoch"], 0
     elif kind != "last":
@@ -215,6 +213,6 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
 
 
 def check_own(path: Path, config: dict[str, Any]) -> None:
-    """Raises Refused where the run in `path` has a model or an objective that is not part of conga."""
+    """Raises Refused if the run in `path` has a model or an objective that is not part of conga."""
     for group in ("model", "objective"):
         trust.check(path / configuration.CONFIG, group, config[group])

@@ -1,6 +1,6 @@
 """``python -m trainer model-card model=resnet50 data=cifar10``: a network's layers, shapes, parameters, multiply-adds.
 
-Takes the same ``model=…`` and ``data=…`` as a run. ``--input 3x32x32 --outputs 10`` goes without the data.
+It takes the same ``model=…`` and ``data=…`` as a run. With ``--input 3x32x32 --outputs 10`` it needs no data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument("overrides", nargs="*", metavar="model=… | data=… | KEY=VALUE", help="as for a run")
     parser.add_argument("--input", help="shape of one sample instead of a dataset, such as 3x32x32")
-    parser.add_argument("--outputs", type=int, default=10, help="with --input: how many (10)")
+    parser.add_argument("--outputs", type=int, default=10, help="with --input: the number of outputs (10)")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -32,7 +32,7 @@ def main(arguments: argparse.Namespace) -> None:
         facts = load(config).facts
         shape, outputs = facts.input_shape, facts.num_outputs
     else:
-        HydraConfig.instance().cfg = None  # errors need not name the data
+        HydraConfig.instance().cfg = None  # then errors do not name the data
         shape, outputs = sides(arguments.input), arguments.outputs
     screen().print(summary_table(config["model"], shape, outputs), markup=False)
 
@@ -41,7 +41,7 @@ def sides(text: str) -> tuple[int, ...]:
     """The shape in a text such as 3x32x32.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not a shape.
     """
     parts = text.lower().split("x")
     if not all(part.isdecimal() and int(part) > 0 for part in parts):

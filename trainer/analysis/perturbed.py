@@ -1,9 +1,9 @@
-"""What a run's model is worth after a change of its weights or inputs: the numbers of ``robustness``.
+"""Metrics of a run's model after a change of its weights or inputs, for ``robustness``.
 
-Sizes of noise and of attacks are in units of the range of pixels, where the data have one: 0.1 is a tenth of it, and
-changed inputs are cut off at its ends. A model is given (raw - mean) / std with a mean and std of the image, of each
-channel or of each pixel, so that a ball of pixels is no ball of those; attacks move in pixels, u in [0, 1]. Elsewhere
-(tables, series) they are in units of the inputs as the model is given them.
+If the data have a pixel range, sizes of noise and attacks are in its units: 0.1 is a tenth of it, and changed inputs
+are clipped to it. A model gets (raw - mean) / std with a mean and std of the image, of each channel or of each pixel,
+so a ball of pixels is no ball of these inputs; attacks work on pixels, u in [0, 1]. For other data (tables, series) sizes
+are in units of the model's inputs.
 
 Shapes: B batch, the rest that of a sample.
 """
@@ -24,7 +24,7 @@ from trainer.training.evaluation import added, evaluation_batches, to_numbers
 from trainer.training.objectives import Objective, Sums
 
 ATTACKS: dict[str, Callable[..., Tensor]] = {"fgsm": attacks.fgsm, "pgd": attacks.pgd, "fw": attacks.frank_wolfe}
-METRICS = ("accuracy", "rmse", "loss")  # the first that an objective has is measured
+METRICS = ("accuracy", "rmse", "loss")  # the first one of the objective is measured
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Units:
 
     @classmethod
     def of(cls, facts: Facts, device: torch.device) -> Units:
-        """Those of a dataset: u = (raw - low) / (high - low) of pixels, else u = x."""
+        """The units of a dataset: u = (raw - low) / (high - low) for pixels, else u = x."""
         if facts.value_range is None:
             return cls(torch.tensor(1.0, device=device), torch.tensor(0.0, device=device), None)
         low, high = facts.value_range
@@ -53,7 +53,7 @@ class Units:
 
 @dataclass
 class Subject:
-    """A run's model with the samples that it is tried on."""
+    """A run's model with the samples for the tests."""
 
     model: nn.Module
     objective: Objective
@@ -68,7 +68,7 @@ class Subject:
 
 
 def subject(run: Run, split: str, limit: int, seed: int) -> Subject:
-    """The run's model with `limit` samples of a split, drawn by `seed`; with all where there are not more."""
+    """The run's model with `limit` samples of a split, drawn by `seed`, or with all if there are no more."""
     n, size = run.facts.sizes[split], evaluation_batches(run.dataset, split)[0].stop
     generator = torch.Generator().manual_seed(seed)
     index = torch.arange(n) if n <= limit else torch.randperm(n, generator=generator)[:limit].sort().values
@@ -78,17 +78,17 @@ def subject(run: Run, split: str, limit: int, seed: int) -> Subject:
 
 
 def metric_of(objective: Objective) -> str:
-    """The metric that is measured: accuracy, or the rmse in the targets' own units."""
+    """The measured metric: accuracy, or the rmse in the targets' units."""
     return next(name for name in METRICS if name in objective.metrics)
 
 
 def unit_of(facts: Facts) -> str:
-    """What sizes of noise and of attacks mean."""
-    return "of the normalized inputs" if facts.value_range is None else "of the range of pixels"
+    """The unit of noise and attacks."""
+    return "of the normalized inputs" if facts.value_range is None else "of the pixel range"
 
 
 def curve(s: Subject, test: str, norm: str, levels: Sequence[float]) -> Iterator[float]:
-    """The metric at each of the levels of one test; nothing where the model has nothing that the test could change."""
+    """The metric at each level of one test; nothing if the model has nothing that the test could change."""
     generator = torch.Generator().manual_seed(s.seed)
     if test == "prune":
         models = compression.pruned(s.model, levels, generator)
@@ -105,7 +105,7 @@ def curve(s: Subject, test: str, norm: str, levels: Sequence[float]) -> Iterator
 
 
 def score(s: Subject, model: nn.Module, batches: Iterable[Batch]) -> float:
-    """The metric over the batches, which may be made while they are asked for."""
+    """The metric over the batches, which may be made on demand."""
     totals: Sums = {}
     for batch in batches:
         with torch.no_grad():
@@ -117,7 +117,7 @@ def score(s: Subject, model: nn.Module, batches: Iterable[Batch]) -> float:
 
 def changed(s: Subject, test: str, norm: str, level: float) -> Iterator[Batch]:
     """The batches with noise of deviation `level`, or attacked within a ball of that radius."""
-    generator = torch.Generator().manual_seed(s.seed)  # the same numbers at every level, and in every order of tests
+    generator = torch.Generator().manual_seed(s.seed)  # the same numbers at every level and in every order of tests
     for x, y, *weights in s.batches:
         u0, loss = s.units.enter(x), attacked_loss(s, y)
         if test == "noise":
@@ -143,6 +143,6 @@ def attacked_loss(s: Subject, y: Tensor) -> attacks.Loss:
 
 
 def without_direction(s: Subject) -> int:
-    """At how many samples the loss has no gradient, as where a softmax is saturated: no merit if attacks fail there."""
+    """The number of samples without a gradient, as of a saturated softmax, where attacks fail for no good reason."""
     found = [attacks.gradient(attacked_loss(s, y), s.units.enter(x)) for x, y, *_ in s.batches]
     return sum(int((g.flatten(1) == 0).all(1).sum()) for g in found)

@@ -1,4 +1,4 @@
-"""Pictures of predictions beside the truth: confusion matrices, images, residuals, series. Figures, not yet files.
+"""Figures of predictions and truth: confusion matrices, images, residuals, series.
 
 Shapes: N samples, K classes or labels or targets; images (C, H, W).
 """
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from data import Facts
 
 MOST_CLASSES = 1000  # in a confusion matrix
-COUNTED = 20  # classes up to which its counts are written into it
-TICKS = 100  # names of classes beside it
+COUNTED = 20  # with at most so many classes, cells show counts
+TICKS = 100  # names of classes on an axis
 LONGEST = 22  # characters of a name
 LABELS = 30  # in a bar chart
 TARGETS = 6  # in a picture
@@ -34,12 +34,12 @@ Panel = tuple[str, Sequence[str], np.ndarray]  # title, names of the classes, co
 
 
 def png(draw: Callable[..., Figure], *args: object) -> bytes:
-    """What ``draw(*args)`` draws, as a PNG."""
+    """The figure of ``draw(*args)`` as a PNG."""
     return rendered(draw, *args)
 
 
 def confusion_picture(title: str, facts: Facts, predictions: Any, truth: np.ndarray) -> bytes | None:
-    """The confusion matrix of each head as a PNG; None where nothing chooses between classes, or between too many.
+    """The confusion matrix of each head as a PNG; None without classes, or with too many.
 
     Predictions and truth are those of ``trainer.training.evaluation.predict_split``.
     """
@@ -49,9 +49,9 @@ def confusion_picture(title: str, facts: Facts, predictions: Any, truth: np.ndar
 
 
 def confusion_matrices(title: str, panels: Sequence[Panel]) -> Figure:
-    """Truth against prediction, for each head; colour is the share of the truth's class, on a scale of square roots.
+    """Truth against prediction, for each head; the colour is the share of the true class on a square-root scale.
 
-    So a class of few samples is as legible as one of many, and rare confusions are still seen.
+    So rare classes are legible and rare confusions are visible.
     """
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
@@ -97,19 +97,19 @@ def _name_classes(axis: Axes, names: Sequence[str], side: float) -> None:
     places = range(0, len(names), step)
     shown = [shorten(names[k]) for k in places]
     size = min(10.0, 0.8 * 72 * side / len(shown))
-    flat = max(map(len, shown)) * size * 0.65 < 72 * side / len(shown)  # they fit beside each other
+    flat = max(map(len, shown)) * size * 0.65 < 72 * side / len(shown)  # if they fit side by side
     axis.set_xticks(places, shown, fontsize=size, rotation=0 if flat else 90)
     axis.set_yticks(places, shown, fontsize=size)
     axis.tick_params(length=2 if len(names) > COUNTED else 0)
 
 
 def shorten(name: str) -> str:
-    """A name of bounded length; names of many classes often differ at their end."""
+    """A name of bounded length with its beginning and end, where names often differ."""
     return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[1 - LONGEST // 2 :]}"
 
 
 def label_bars(title: str, rows: Rows) -> Figure:
-    """Precision, recall and F1 of each label; of many, those of the lowest F1."""
+    """Precision, recall and F1 of each label; of many, those with the lowest F1."""
     from matplotlib.figure import Figure
 
     shown = sorted(rows, key=lambda row: row["f1"])[:LABELS] if len(rows) > LABELS else rows
@@ -133,7 +133,7 @@ def label_bars(title: str, rows: Rows) -> Figure:
 def mistaken_images(
     title: str, images: np.ndarray, mistakes: Sequence[Mistake], value_range: tuple[float, float]
 ) -> Figure:
-    """Raw images (N, C, H, W), each with its truth, its prediction and the probability that the model gave it."""
+    """Raw images (N, C, H, W), each with its truth, its prediction and the probability of the prediction."""
     from matplotlib.figure import Figure
 
     across = min(ACROSS, len(mistakes))
@@ -142,7 +142,7 @@ def mistaken_images(
     side, tall = 2.0, min(3.2, max(0.5, 2.0 * height / width))  # inches of an image
     between, around, head = 0.62, 0.15, 1.1
     size = (max(across * (side + around) + around, 5.0), down * (tall + between) - between + head + 0.35)
-    figure = Figure(figsize=size)  # laid out by hand: a constrained layout takes a second for as many axes
+    figure = Figure(figsize=size)  # laid out by hand: a constrained layout takes a second for so many axes
     edges = {"left": around / size[0], "right": (across * (side + around)) / size[0]}
     edges |= {"bottom": 0.35 / size[1], "top": 1 - head / size[1], "wspace": around / side, "hspace": between / tall}
     axes = figure.subplots(down, across, squeeze=False, gridspec_kw=edges).flat
@@ -161,7 +161,7 @@ def mistaken_images(
 
 
 def residuals(title: str, names: Sequence[str], predictions_NK: np.ndarray, truth_NK: np.ndarray) -> Figure:
-    """For each target: predictions against the truth, and below what is left between them."""
+    """For each target: predictions against the truth, and below the residuals."""
     from matplotlib.figure import Figure
 
     shown = names[:TARGETS]
@@ -187,7 +187,7 @@ def residuals(title: str, names: Sequence[str], predictions_NK: np.ndarray, trut
 
 
 def series(title: str, names: Sequence[str], predictions_NK: np.ndarray, truth_NK: np.ndarray) -> Figure:
-    """For each target: prediction and truth over time; of a long series the beginning, too, from near."""
+    """For each target: prediction and truth over time; of a long series also the beginning, enlarged."""
     from matplotlib.figure import Figure
 
     shown, N = names[:TARGETS], len(truth_NK)

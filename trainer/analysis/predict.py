@@ -1,14 +1,14 @@
-"""``python -m trainer predict RUN_DIR INPUT``: what a run's model says of an image, a folder, a table or arrays.
+"""``python -m trainer predict RUN_DIR INPUT``: predictions of a run's model for an image, a folder, a table or arrays.
 
-INPUT is made ready as the run's own data were; the data themselves are not needed. It may be
+INPUT is prepared like the run's data, which are not needed. It may be
 
-    photo.jpg, photos/   for models of images: resized to the run's size; of a folder all pictures below it
-    rows.csv, .parquet   for models of tables: columns are found by name and read as training read them, others are
+    photo.jpg, photos/   for models of images: resized to the run's size; a folder at any depth
+    rows.csv, .parquet   for models of tables: columns are found by name and read as in training, others are
                          ignored
     arrays.npz           for all: the array x (or the only one, or x_test), (N, *shape of one input), before
                          normalization; series come this way only
 
-``--csv`` prints all probabilities, to be piped; notes go to standard error.
+``--csv`` prints all probabilities; notes go to standard error.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "input", type=typed_path, metavar="INPUT", help="an image, a folder of images, .csv, .parquet or .npz"
     )
     parser.add_argument("--csv", action="store_true", help="print comma-separated values with all probabilities")
-    parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept; default: best")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N; default: best")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
     add_trust(parser)
 
@@ -62,7 +62,7 @@ def main(arguments: argparse.Namespace) -> None:
     try:
         inputs = read_inputs(arguments.input, run.facts, lambda: run.source, batch_size(run.facts))
         predictions = predict(run, inputs)
-    except (ValueError, OSError) as error:  # what the data's own readers raise names the file
+    except (ValueError, OSError) as error:  # errors of the data's readers name the file
         raise Refused(one_line(error)) from error
     for note in (*run.notes, *inputs.notes):
         print(f"note: {printable(note)}", file=sys.stderr)
@@ -77,7 +77,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def batch_size(facts: Facts) -> int:
-    """As in an evaluation: up to 512, fewer of large inputs."""
+    """As in an evaluation: up to 512, fewer for large inputs."""
     from trainer.training.evaluation import EVALUATED
 
     return max(1, min(512, EVALUATED // math.prod(facts.input_shape)))
@@ -106,7 +106,7 @@ def write_csv(facts: Facts, inputs: Inputs, predictions: Any) -> None:
 
 
 def as_table(facts: Facts, inputs: Inputs, predictions: Any) -> Table:
-    """A row for each input (and head): its class, the probability, and the next two classes; or labels; or values."""
+    """A row per input (and head): its class with probability and the next two classes; or labels; or values."""
     from trainer.training.predictions import heads
 
     table, names = Table(), facts.output_names
@@ -140,7 +140,7 @@ def as_table(facts: Facts, inputs: Inputs, predictions: Any) -> Table:
 
 
 def most_probable(names: tuple[str, ...], probabilities_K: np.ndarray, most: int) -> list[tuple[str, str]]:
-    """Name and probability of each, the most probable first."""
+    """Names and probabilities, the most probable first."""
     from trainer.training.predictions import percent
 
     order = (-probabilities_K).argsort(kind="stable")[:most]

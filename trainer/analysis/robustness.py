@@ -1,9 +1,9 @@
-"""``python -m trainer robustness RUN_DIR …``: what is left of runs when weights are taken away or inputs are changed.
+"""``python -m trainer robustness RUN_DIR …``: metrics of runs after changes of weights or inputs.
 
-Accuracy (of regressions, the rmse) after pruning weights or filters and after cutting off ranks, all without
-retraining, under Gaussian noise, and under attacks (FGSM, PGD, Frank-Wolfe) in the l-infinity and l2 balls; see
-``compression``, ``attacks`` and ``perturbed`` beside this file for how. A table, a CSV file and a picture, with a
-curve for each run. The runs may still be writing.
+It measures accuracy (for regressions, the rmse) without retraining: after pruning weights or filters, after truncating
+ranks, under Gaussian noise, and under attacks (FGSM, PGD, Frank-Wolfe) in the l-infinity and l2 balls; see
+``compression``, ``attacks`` and ``perturbed``. It writes a table, a CSV file and a picture with a curve for each run.
+The runs may still be training.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ class Row(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument("runs", nargs="+", type=typed_path, metavar="RUN_DIR", help="a run's directory, or several")
-    parser.add_argument("--split", default="test", help="whose samples are taken (test)")
-    parser.add_argument("--checkpoint", default="best", help="best, last, or epoch_N of those kept (best)")
+    parser.add_argument("--split", default="test", help="the split of the samples (test)")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N (best)")
     parser.add_argument("--tests", default=",".join(TESTS), help=f"some of {','.join(TESTS)} (all)")
-    parser.add_argument("--limit", type=int, default=1000, help="at most so many samples, drawn by the seed (1000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples, noise, and random starts (0)")
+    parser.add_argument("--limit", type=int, default=1000, help="number of samples, drawn by the seed (1000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the samples, noise, and random starts (0)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
     parser.add_argument(
         "--out",
@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Measures the runs, writes their files, shows the table."""
+    """Measures the runs, writes their files, prints the table."""
     tests = wanted(arguments.tests)
     if arguments.limit < 1:
         raise Refused(f"--limit={arguments.limit}: must be at least 1")
@@ -94,12 +94,12 @@ def main(arguments: argparse.Namespace) -> None:
     names, several = short_names([run.path for run in runs]), len(runs) > 1
     out = arguments.out or (Path("outputs") if several else own_folder(runs[0])) / "robustness.png"
     for place in [out, *(own_folder(run) / out.name for run in runs if several)]:
-        check_picture(place)  # before the work
+        check_picture(place)  # before the measurements
     unit = input_unit(runs[0])
     rows: list[Row] = []
     notes: list[str] = []
     for name in names:
-        run = runs.pop(0)  # its data go with it
+        run = runs.pop(0)  # to free its data
         of_run, said = measure(run, name, tests, arguments.split, arguments.limit, arguments.seed)
         if several:
             write_out(own_folder(run) / "robustness.csv", csv_text(of_run).encode())
@@ -122,14 +122,14 @@ def wanted(text: str) -> list[tuple[str, str]]:
     """The tests, with their norms, in a text such as prune,fw.
 
     Raises:
-        Refused: there is no such test.
+        Refused: a test does not exist.
     """
     given = [part.strip() for part in text.split(",")]
     for test in given:
         if test not in TESTS:
             near = difflib.get_close_matches(test, TESTS, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise Refused(f"--tests={text}: there is no test {test!r}; {hint}there are {', '.join(TESTS)}")
+            raise Refused(f"--tests={text}: no such test: {test!r}; {hint}there are {', '.join(TESTS)}")
     return [(test, norm) for test, norm in LEVELS if test in given]
 
 
@@ -147,12 +147,12 @@ def load(paths: Sequence[Path], split: str, checkpoint: str, device: str, truste
     for run, kind in zip(runs, kinds, strict=True):
         run.has_split(split)
         if kind != kinds[0]:
-            raise Refused(f"{run.path}: cannot be beside {runs[0].path}: it has {kind}, and that {kinds[0]}")
+            raise Refused(f"{run.path}: cannot be compared with {runs[0].path}: it has {kind}, and that {kinds[0]}")
     return runs
 
 
 def input_unit(run: Run) -> str:
-    """What sizes of noise and of attacks mean."""
+    """The unit of noise and attacks."""
     from trainer.analysis.perturbed import unit_of
 
     return unit_of(run.facts)
@@ -161,7 +161,7 @@ def input_unit(run: Run) -> str:
 def measure(
     run: Run, name: str, tests: Sequence[tuple[str, str]], split: str, limit: int, seed: int
 ) -> tuple[list[Row], list[str]]:
-    """The run's numbers, and what a reader should know of them."""
+    """The run's numbers, and notes about them."""
     from trainer.analysis import perturbed as trials
 
     s = trials.subject(run, split, limit, seed)
@@ -176,21 +176,21 @@ def measure(
                 rows.append(Row(str(run.path), test, norm, level, metric, value, s.samples))
                 progress(f"measuring {name}", len(rows), total)
             if len(rows) == before:
-                notes.append(f"{name}: its model has no hidden layer whose {test} could go")
+                notes.append(f"{name}: its model has no hidden layer with {test} to prune")
     blind = trials.without_direction(s) if any(test in ATTACKS for test, _ in tests) else 0
     if blind:
         notes.append(
-            f"{name}: at {blind} of {s.samples} samples the loss has no gradient, so that attacks lack a direction; "
-            "the model may be weaker than they show"
+            f"{name}: at {blind} of {s.samples} samples the loss has no gradient, so attacks have no direction; "
+            "the model may be less robust than shown"
         )
     return rows, notes
 
 
 def own_folder(run: Run) -> Path:
-    """Where a run's own results lie.
+    """The folder of a run's results.
 
     Raises:
-        Refused: a link leads from there out of the run.
+        Refused: it is a link out of the run.
     """
     if not inside(run.path, run.path / "robustness"):
         raise Refused(f"{run.path / 'robustness'}: a link that leads out of the run; remove it, or give --out")
@@ -198,7 +198,7 @@ def own_folder(run: Run) -> Path:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """The ends of the paths, as short as tells them apart."""
+    """The shortest ends of the paths that distinguish them."""
     parts = [path.resolve().parts for path in paths]
     for n in range(1, max(map(len, parts)) + 1):
         names = ["/".join(p[-n:]) for p in parts]
@@ -208,7 +208,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """The rows under their header."""
+    """The rows as CSV, with a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([Row._fields, *rows])
@@ -243,11 +243,11 @@ def table(rows: Sequence[Row], names: Sequence[str]) -> Table:
 
 def title_of(metric: str) -> str:
     """The metric in words."""
-    return {"accuracy": "accuracy", "rmse": "rmse in the targets' own units (lower is better)"}.get(metric, metric)
+    return {"accuracy": "accuracy", "rmse": "rmse in the targets' units (lower is better)"}.get(metric, metric)
 
 
 def figure(rows: Sequence[Row], names: Sequence[str], unit: str, of_samples: str) -> Figure:
-    """A panel for each test and norm: what happens to weights and by chance, then attacks, a line for each ball."""
+    """A panel for each test and norm: pruning and noise first, then attacks, a row for each ball."""
     from matplotlib.figure import Figure
 
     found, metric = curves(rows), rows[0].metric
@@ -277,12 +277,12 @@ def figure(rows: Sequence[Row], names: Sequence[str], unit: str, of_samples: str
 
 
 def shortened(name: str) -> str:
-    """A name of bounded length; folders of a sweep often differ at their end."""
+    """A name of bounded length with its beginning and end, where folders of a sweep often differ."""
     return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[1 - LONGEST // 2 :]}"
 
 
 def draw(axis, key: tuple[str, str], of_runs: Sequence[tuple[str, dict[float, float]]], unit: str) -> None:
-    """One test's curves, to the right what changes more."""
+    """Draws one test's curves; larger changes are at the right."""
     test, norm = key
     title, label = AXES[test] if test in AXES else (f"{ATTACKS[test]}, {BALLS[norm]}", "radius")
     if test not in COMPRESSIONS:
@@ -297,6 +297,6 @@ def draw(axis, key: tuple[str, str], of_runs: Sequence[tuple[str, dict[float, fl
     if test == "low_rank":
         axis.set_xscale("log")
         axis.set_xlim(125, 1.6)
-        ticks = [level for level in LEVELS[key] if level != 75]  # its label would touch that of 100
+        ticks = [level for level in LEVELS[key] if level != 75]  # its label would overlap that of 100
         axis.set_xticks(ticks, [f"{level:g}" for level in ticks])
         axis.minorticks_off()

@@ -1,1 +1,1 @@
-"""What a run tells its numbers to besides ``metrics.csv``, and what draws pictures when it ends."""
+"""Loggers besides ``metrics.csv``: trackers, and pictures at the end of a run."""

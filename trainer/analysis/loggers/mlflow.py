@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class Mlflow:
-    """A run in an MLflow store, by default one database for all runs; a resumed run goes on with the same one.
+    """A run in an MLflow store, by default one database for all runs; a resume continues the same MLflow run.
 
-    Many processes may share a database of SQLite: each takes a lock beside it while it reads or writes.
+    Many processes may share an SQLite database: each takes a lock beside it while it reads or writes.
 
     Args:
         uri: `sqlite:///FILE`, or that of a tracking server.
-        experiment: where runs are gathered.
-        name: of the run; null: that of its directory.
+        experiment: the experiment of the runs.
+        name: of the run; null: the name of its directory.
     """
 
     PARAMS_AT_ONCE, PARAM_LENGTH, LOCK_S = 100, 500, 120.0  # 500: the limit of older servers
@@ -39,15 +39,15 @@ class Mlflow:
         self.uri, self.experiment, self.name = uri, experiment, name
 
     def start(self, run: Path, columns: list[str], group_columns: list[str], epochs_done: int) -> None:
-        """Begins the run, or goes on with it; makes the database if it is not there."""
+        """Starts or continues the run; makes the database if missing."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # else it calls home
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # else it tries for minutes where no server is
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # else it retries for minutes without a server
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         from mlflow.tracking import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         kept = read_object(run / "mlflow.json") or {"id": secrets.token_hex(8), "uri": absolute(self.uri)}
-        write_json(run / "mlflow.json", kept)  # before the run is made: a kill in between leaves no second one
+        write_json(run / "mlflow.json", kept)  # before the run is made, so that a kill in between leaves no second one
         path = Path(kept["uri"].removeprefix("sqlite:///")) if kept["uri"].startswith("sqlite:///") else None
         self.lock = file_lock(path, self.LOCK_S) if path else contextlib.nullcontext()
         with self.lock:
@@ -58,11 +58,11 @@ class Mlflow:
             self.logged = self._last_step("epoch")
             self.client.update_run(self.id, status="RUNNING")
             self.client.set_tag(self.id, "status", "running")
-        for row in recorded(run):  # where it failed before, and the run went on
+        for row in recorded(run):  # after an earlier failure
             self.log(row, [])
 
     def log(self, row: Row, groups: list[Row]) -> None:
-        """Logs the row at its epoch, once: an epoch done again after a kill has the same numbers."""
+        """Logs the row at its epoch; an epoch repeated after a kill has the same numbers."""
         if row["epoch"] > self.logged:
             with self.lock:
                 self.client.log_batch(self.id, self._metrics(numbers(row), int(row["epoch"])))
@@ -104,7 +104,7 @@ class Mlflow:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        # A column's name may have any characters, and a metric's only these.
+        # A column may have any name; a metric only these characters.
         return [Metric(re.sub(r"[^\w\-. /:]", "_", k), v, now, step) for k, v in values.items()]
 
 
@@ -115,7 +115,7 @@ def absolute(uri: str) -> str:
 
 
 def file_lock(path: Path, timeout: float) -> contextlib.AbstractContextManager:
-    """What only one process at a time can hold: the tables must be made once, and SQLite has one writer."""
+    """A lock between processes: the tables must be made once, and SQLite has one writer."""
     from filelock import FileLock
 
     path.parent.mkdir(parents=True, exist_ok=True)

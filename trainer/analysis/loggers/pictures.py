@@ -1,4 +1,4 @@
-"""``logger=pictures``: what ``python -m trainer evaluate RUN`` writes, once the run is over."""
+"""``logger=pictures``: writes the files of ``python -m trainer evaluate RUN`` at the end of the run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from trainer.training.loggers import AskPredicted, Row
 
 
 class Pictures:
-    """``RUN/evaluation``, as ``python -m trainer evaluate RUN`` writes it, once the run is over: `logger=pictures`.
+    """Writes ``RUN/evaluation`` at the end of the run, as ``python -m trainer evaluate RUN`` does: `logger=pictures`.
 
-    The run is read anew from its directory, as that command does. One without a finished epoch has nothing to show.
+    It reads the run from its directory, as that command does. A run without a finished epoch has no pictures.
     """
 
     def start(self, run: Path, columns: list[str], group_columns: list[str], epochs_done: int) -> None:
@@ -22,7 +22,7 @@ class Pictures:
         self.run = run
 
     def log(self, row: Row, groups: list[Row]) -> None:
-        """Nothing to do: all of it is read back at the end."""
+        """Does nothing: all numbers are read at the end."""
 
     def end(self, summary: Mapping[str, Any], predicted: AskPredicted) -> str | None:
         """Writes the files; returns where they are."""

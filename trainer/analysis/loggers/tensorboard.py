@@ -16,7 +16,7 @@ from trainer.training.loggers import AskPredicted, Row
 class TensorBoard:
     """Event files in ``RUN/tensorboard``: scalars, learning curves, hyper-parameters, the confusion matrix.
 
-    Scalars stand at their epoch. `tensorboard --logdir outputs` compares the runs in its HParams tab, and shows train
+    Scalars are at their epoch. `tensorboard --logdir outputs` compares the runs in its HParams tab, and shows train
     and val of a metric in one chart in its Custom Scalars tab.
     """
 
@@ -24,7 +24,7 @@ class TensorBoard:
         needs("tensorboard", "tensorboard")
 
     def start(self, run: Path, columns: list[str], group_columns: list[str], epochs_done: int) -> None:
-        """Opens an event file; readers drop what earlier ones hold of later epochs, which are done again."""
+        """Opens an event file; readers drop later epochs of earlier files, which are repeated."""
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
@@ -35,8 +35,8 @@ class TensorBoard:
         splits = ("train", "val", "ema")
         curves = {m: ["Multiline", [f"^{split}/{re.escape(m)}$" for split in splits]] for m in metrics}
         self.writer.add_custom_scalars({"learning curves": curves})
-        # Not its first message, the experiment: a reader takes one run's for all, and other runs of a sweep may have
-        # other keys. Without any it puts together those of all runs. Not add_hparams: that makes a run of its own.
+        # Without the experiment's message: a reader would take that of one run for all runs of a sweep, which may have
+        # other keys. Without it, a reader merges those of all runs. Not add_hparams, which makes a separate run.
         _, begin, self.over = hparams(hyper_parameters(run), {})
         self.events = cast(Any, self.writer.file_writer)  # torch's annotation says None
         self.events.add_summary(begin)
@@ -58,4 +58,4 @@ class TensorBoard:
     def _add(self, values: Mapping[str, float], epoch: int) -> None:
         for name, value in values.items():
             self.writer.add_scalar(name, value, epoch)
-        self.writer.flush()  # a killed run leaves its epochs
+        self.writer.flush()  # so that a killed run leaves its epochs

@@ -1,9 +1,9 @@
-"""What trackers share: the numbers of a run, its hyper-parameters, its confusion matrix.
+"""Shared parts of trackers: the numbers of a run, its hyper-parameters, its confusion matrix.
 
-A tracker has three methods, and so has the record in CSV (``trainer.training.loggers.Csv``): ``start`` before the first
-epoch of a process, ``log`` once an epoch, ``end`` once the run is over, finished or diverged. What it needs of the
-configuration it reads from the run directory. Its package is an extra, imported when the run starts. A run does not
-depend on it: whatever it raises is said in one line, and the run goes on (``trainer.training.loggers.Guarded``).
+A tracker has three methods, like the CSV logger (``trainer.training.loggers.Csv``): ``start`` before the first epoch of
+a process, ``log`` once per epoch, ``end`` when the run has finished or diverged. It reads the configuration from the
+run directory. Its package is an extra, imported when the run starts. If a tracker fails, one line says so and the run
+continues (``trainer.training.loggers.Guarded``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainer.training.loggers import AskPredicted, Row
 
 
 def confusion(predicted: AskPredicted) -> Image.Image | None:
-    """The confusion matrix of what a run predicted; None if it predicted nothing that has classes, or too many."""
+    """The confusion matrix of a run's predictions; None without classes, or with too many."""
     found = predicted()
     if found is None:
         return None
@@ -40,15 +40,15 @@ def opened(png: bytes) -> Image.Image:
 
 
 def needs(extra: str, *modules: str) -> None:
-    """Raises ValueError where a package of an extra is missing."""
+    """Raises ValueError if a package of an extra is missing."""
     for name in modules:
         spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:  # a folder of that name, such as wandb's own, is found, too
+        if spec is None or spec.origin is None:  # find_spec alone also finds a folder of this name, such as wandb's
             raise ValueError(f"needs {name}: pip install -e '.[{extra}]'")
 
 
 def numbers(row: Row) -> dict[str, float]:
-    """What was measured: as in ``metrics.csv``, where the rest is empty."""
+    """The measured numbers, which are not empty in ``metrics.csv``."""
     return {k: v for k, v in row.items() if v is not None and not math.isnan(v)}
 
 
@@ -65,9 +65,9 @@ def results(summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def hyper_parameters(run: Path) -> dict[str, bool | int | float | str]:
-    """The configuration that the run began with, flat: `optim` is the name of its target, `optim.lr` a key of it.
+    """The configuration at the start of the run, flat: `optim` is the name of its target, `optim.lr` one of its keys.
 
-    Nulls are left out; lists are texts.
+    Nulls are left out; lists become texts.
     """
     flat = dict(_flat("", configuration.of_run(run)))
     return {k: v for k, v in flat.items() if k != "train" and not k.startswith("logger.")}

@@ -19,17 +19,17 @@ from trainer.training.loggers import AskPredicted, Row
 
 
 class Wandb:
-    """A run of Weights & Biases, in ``RUN/wandb``; a resumed run goes on with the same one.
+    """A run of Weights & Biases, in ``RUN/wandb``; a resume continues the same wandb run.
 
-    wandb writes what it was told every 15 s only, so a killed run's files lack rows that its checkpoint holds. A resume
-    therefore tells it all rows again: offline in a new folder, which replaces those of before; online wandb itself
-    drops the steps that its server has.
+    wandb writes only every 15 s, so a killed run's files may lack rows that its checkpoint holds. A resume therefore
+    sends all rows again: offline to a new folder, which replaces the old ones; online, wandb drops the steps that its
+    server has.
 
     Args:
-        project: where runs are gathered.
+        project: the project of the runs.
         mode: offline, for `wandb sync RUN/wandb/offline-run-*` later; online, which needs `wandb login`; disabled.
-        name: of the run; null: that of its directory.
-        group: of runs that belong together; null: none.
+        name: of the run; null: the name of its directory.
+        group: the group of the run; null: no group.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Wandb:
         self.project, self.mode, self.name, self.group = project, mode, name, group
 
     def start(self, run: Path, columns: list[str], group_columns: list[str], epochs_done: int) -> None:
-        """Begins the run, or goes on with it: the record in CSV, which was started before, has its rows."""
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else it calls home, offline, too
-        # Else its log files go to ~/.cache; the first run of a process decides.
+        """Starts or continues the run; the CSV logger, which started before, has its rows."""
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else it calls home, also offline
+        # Otherwise its logs go to ~/.cache; the first run of a process decides.
         os.environ.setdefault("WANDB_CACHE_DIR", str((run / "wandb" / "cache").absolute()))
         import wandb
 
         kept = read_object(run / "wandb" / "run.json") or {"id": secrets.token_hex(4)}
-        if not re.fullmatch(r"[0-9a-f]+", str(kept.get("id"))):  # it becomes part of a path
+        if not re.fullmatch(r"[0-9a-f]+", str(kept.get("id"))):  # a part of a path
             raise Refused(f"{run / 'wandb' / 'run.json'}: id must be hexadecimal digits")
         write_json(run / "wandb" / "run.json", kept)
         before = list((run / "wandb").glob(f"offline-run-*-{kept['id']}"))
@@ -59,7 +59,7 @@ class Wandb:
             id=kept["id"],
             resume="allow" if self.mode == "online" else None,  # offline, wandb only warns that there is no server
             config=configuration.of_run(run),
-            reinit="finish_previous",  # in a sweep, one that failed
+            reinit="finish_previous",  # of a failed run in a sweep
             settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
         )
         for row in recorded(run):
@@ -70,7 +70,7 @@ class Wandb:
 
     def log(self, row: Row, groups: list[Row]) -> None:
         """Logs the row at its epoch."""
-        self.run.log(numbers(row), step=int(row["epoch"]), commit=True)  # else it waits for the next
+        self.run.log(numbers(row), step=int(row["epoch"]), commit=True)  # else wandb waits for the next row
 
     def end(self, summary: Mapping[str, Any], predicted: AskPredicted) -> None:
         """Writes the summary and the confusion matrix, and closes the run."""
