@@ -2,8 +2,8 @@
 
 If the data have a pixel range, sizes of noise and attacks are in its units: 0.1 is a tenth of it, and changed inputs
 are clipped to it. A model gets (raw - mean) / std with a mean and std of the image, of each channel or of each pixel,
-so a ball of pixels is no ball of these inputs; attacks work on pixels, u in [0, 1]. For other data (tables, series) sizes
-are in units of the model's inputs.
+so a ball of pixels is no ball of these inputs; attacks work on pixels, u in [0, 1]. For other data (tables, series)
+sizes are in units of the model's inputs.
 
 Shapes: B batch, the rest that of a sample.
 """
