@@ -19,6 +19,7 @@ RUN = [
     *("model=cnn", "model.dropout=0.3", "optim=cgd", "optim.lr=0.002", "schedule=cosine", "data.batch_size=16"),
     *("train.epochs=6", "train.threads=1", "train.device=cpu"),
 ]
+TWO = [*RUN, "train.epochs=2"]  # 81 batches of training and one of validation an epoch
 # Everything that draws at random for each batch.
 AUGMENTED = [
     *("data.augment.crop=1", "data.augment.flip=true", "data.augment.rotate=9", "data.augment.translate=0.1"),
@@ -55,6 +56,7 @@ def wait_for_change(path, job):
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(start, cli, tmp_path):
     whole, broken, options = tmp_path / "whole", tmp_path / "broken", [*RUN, "train.epochs=4"]
     assert cli(*options, f"hydra.run.dir={whole}")[0] == 0
@@ -121,7 +123,6 @@ def test_stopped_in_any_batch_while_workers_decode(goes_on, cli, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
-@pytest.mark.slow
 def test_a_kill_leaves_what_is_in_the_directory(cli, tmp_path):
     """Real ones, just after an image as `goes_on` keeps them: byte for byte the same; and each goes on."""
     assert cli(*SHORT, "hydra.run.dir=whole")[0] == 0
@@ -139,61 +140,46 @@ def test_a_kill_leaves_what_is_in_the_directory(cli, tmp_path):
 @pytest.mark.parametrize(
     ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
-def test_signal_mid_epoch_then_resume(start, cli, tmp_path, signum, code):
+def test_signal_mid_epoch_then_resume(trained, cli, tmp_path, signum, code):
     """Finishes the step, writes a checkpoint in the middle of the epoch, prints the command that resumes it."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    options = [*RUN, "data.batch_size=2", "train.epochs=2"]  # 647 steps an epoch: the signal lands inside one
-    assert cli(*options, f"hydra.run.dir={whole}")[0] == 0
-
-    job = start(*options, f"hydra.run.dir={broken}")
-    wait_for_step(broken, job, 1)
-    job.send(signum)
-    status, text = job.wait()
+    broken = tmp_path / "broken"
+    status, text = cli(*TWO, f"hydra.run.dir={broken}", trip=("batch", 120, signum))
     assert status == code, text
     left = summary(broken)
     assert left["status"] == "interrupted"
     progress = torch.load(broken / "checkpoints" / "last.pt", weights_only=True)["progress"]
-    assert progress["position"] == left["steps"] - 647 * left["epochs"] > 0
+    assert progress["position"] == left["steps"] - 81 * left["epochs"] > 0
     folder = re.search(r"python -m trainer resume (\S+)", text)[1]
     assert "Traceback" not in text
 
     code, text = cli("resume", folder)
     assert code == 0, text
-    assert_same_run(whole, broken)
+    assert_same_run(trained(*TWO), broken)
 
 
-def test_ctrl_c_ends_a_whole_sweep_which_then_goes_on(start, cli, tmp_path):
+def test_ctrl_c_ends_a_whole_sweep_which_then_goes_on(start, trained, cli, tmp_path):
     """The job under way is interrupted, later ones are not started; the same command finishes what is left."""
-    options = [*RUN, "-m", "seed=0,1", "hydra.sweep.dir=sweep", "sweep.workers=1", "data.limit=400", "train.epochs=3"]
-    job = start(*options, "data.batch_size=2")
-    deadline = time.monotonic() + 60
-    while not (found := list(tmp_path.glob("sweep/*/checkpoints/last.pt"))) and time.monotonic() < deadline:
+    few = [*TWO, "data.limit=400"]  # 18 batches of training and one of validation an epoch
+    options = ["-m", *few, "seed=0,1", "hydra.sweep.dir=sweep", "sweep.workers=1"]
+    job = start(*options, trip=("batch", 30, "pause"))
+    while not (tmp_path / "paused").exists():
+        assert not job.over(), job.wait()
         time.sleep(0.01)
     job.send(signal.SIGINT)
     assert job.wait()[0] == 130
     (first,) = tmp_path.glob("sweep/*/summary.json")
-    assert found[0].parent.parent == first.parent
-    assert summary(first.parent)["status"] == "interrupted"
+    assert (summary(first.parent)["status"], summary(first.parent)["epochs"]) == ("interrupted", 1)
 
-    code, text = cli(*options, "data.batch_size=2")
+    code, text = cli(*options)
     assert code == 0, text
     statuses = [summary(p.parent)["status"] for p in tmp_path.glob("sweep/*/summary.json")]
     assert statuses == ["finished"] * 2
-    assert (
-        cli(
-            *[o for o in options if o != "-m" and "seed" not in o and "sweep" not in o],
-            "data.batch_size=2",
-            "hydra.run.dir=alone",
-        )[0]
-        == 0
-    )
-    assert_same_run(tmp_path / "alone", tmp_path / "sweep" / "0_seed-0")
+    assert_same_run(trained(*few), tmp_path / "sweep" / "0_seed-0")
 
 
-def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(start, cli, tmp_path):
+def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(start, trained, cli, tmp_path):
     """While a step hangs, the first only asks; nothing is saved after the second."""
-    options = [*RUN, "train.epochs=4"]
-    job = start(*options, "hydra.run.dir=run", trip=("batch", 200, "hang"))
+    job = start(*TWO, "hydra.run.dir=run", trip=("batch", 100, "hang"))
     while "hanging" not in (job.log.read_text() if job.log.exists() else ""):
         assert not job.over()
         time.sleep(0.01)
@@ -208,24 +194,21 @@ def test_second_ctrl_c_stops_at_once_and_leaves_whole_files(start, cli, tmp_path
     assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
     assert summary(tmp_path / "run")["status"] == "interrupted"
     finish(cli, "run")
-    assert cli(*options, "hydra.run.dir=whole")[0] == 0
-    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert_same_run(trained(*TWO), tmp_path / "run")
 
 
-def test_killed_before_the_first_checkpoint_starts_again(cli, tmp_path):
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    options = [*RUN, "train.epochs=1"]
-    assert cli(*options, f"hydra.run.dir={run}", trip=("batch", 30, signal.SIGKILL))[0] == -signal.SIGKILL
+def test_killed_before_the_first_checkpoint_starts_again(trained, cli, tmp_path):
+    run = tmp_path / "run"
+    assert cli(*TWO, f"hydra.run.dir={run}", trip=("batch", 30, signal.SIGKILL))[0] == -signal.SIGKILL
     assert summary(run)["status"] == "running"
     assert not (run / "checkpoints").exists()
     finish(cli, run)
-    assert cli(*options, f"hydra.run.dir={whole}")[0] == 0
-    assert_same_run(whole, run)
+    assert_same_run(trained(*TWO), run)
 
 
 def test_more_epochs_equal_a_longer_run(cli, tmp_path):
     """Also: the change is remembered, and the frozen configuration stays as it was."""
-    options = ["model=mlp", "optim=cgd", "train.threads=1"]
+    options = ["data=iris", "optim=cgd", "train.threads=1"]
     long, short = tmp_path / "long", tmp_path / "short"
     assert cli(*options, "train.epochs=5", f"hydra.run.dir={long}")[0] == 0
     assert cli(*options, "train.epochs=2", f"hydra.run.dir={short}")[0] == 0
@@ -290,7 +273,7 @@ def test_a_longer_schedule_applies_from_the_first_resumed_step(cli, tmp_path):
 
 def test_the_resume_command_means_the_folder_it_was_started_in(cli):
     """Also where Hydra changes into the run directory."""
-    options = [*RUN, "hydra.job.chdir=true", "hydra.run.dir=run"]
+    options = [*TWO, "hydra.job.chdir=true", "hydra.run.dir=run"]
     code, text = cli(*options, trip=("batch", 100, signal.SIGINT))
     assert code == 130
     assert "python -m trainer resume run\n" in text
@@ -300,9 +283,9 @@ def test_the_resume_command_means_the_folder_it_was_started_in(cli):
 
 def test_threads_are_restored(cli, tmp_path):
     """`auto` on a resume is what the run had, not what this process would choose: one thread (tests/zygote.py)."""
-    assert cli("train.epochs=1", "hydra.run.dir=auto")[0] == 0
+    assert cli("data=iris", "train.epochs=1", "hydra.run.dir=auto")[0] == 0
     assert summary(tmp_path / "auto")["threads"] == 1
-    assert cli("train.epochs=1", "hydra.run.dir=run", "train.threads=2")[0] == 0
+    assert cli("data=iris", "train.epochs=1", "hydra.run.dir=run", "train.threads=2")[0] == 0
     code, text = cli("train.resume=run", "train.epochs=2", "train.threads=auto")
     assert code == 0
     assert "2 threads" in text
@@ -311,7 +294,7 @@ def test_threads_are_restored(cli, tmp_path):
 
 def test_a_signal_while_the_run_is_still_being_built(cli, tmp_path):
     """Nothing is trained yet: no run is left behind, and one that was there is not left as running."""
-    options = [*RUN, "hydra.run.dir=run"]
+    options = [*TWO, "hydra.run.dir=run"]
     assert cli(*options, trip=("build", 1, signal.SIGTERM)) == (143, "interrupted before the first step\n")
     assert not (tmp_path / "run").exists()
     assert cli(*options, trip=("batch", 100, signal.SIGKILL))[0] == -signal.SIGKILL

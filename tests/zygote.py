@@ -72,7 +72,7 @@ def keep_image(run: pathlib.Path, n: int) -> None:
 
 
 def lay_tripwire(where: str, n: int | None, what: int | str) -> None:
-    """Sends this process a signal, or has it `hang` or `raise`, when it comes to the n-th (from 1) place of a kind.
+    """Sends this process a signal, or has it `hang`, `raise`, or `pause` for a signal, at the n-th place (from 1).
 
     With `keep`, copies what is in the directory `run` to `images/N`, which is what a SIGKILL would leave there, at
     each place where n is None; with `keep and kill`, there is one.
@@ -95,6 +95,11 @@ def lay_tripwire(where: str, n: int | None, what: int | str) -> None:
             elif count == n and what == "hang":
                 print("hanging", flush=True)
                 time.sleep(100)
+            elif count == n and what == "pause":
+                pathlib.Path("paused").touch()
+                signal.alarm(60)
+                signal.pause()
+                signal.alarm(0)
             elif count == n:
                 os.kill(os.getpid(), what)
             return real(*args, **kwargs)
