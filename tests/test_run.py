@@ -14,6 +14,7 @@ from conftest import ROOT, rows, summary
 from formats import write_each
 from omegaconf import OmegaConf
 
+from trainer.rundir.provenance import git_facts
 from trainer.training import checkpoint
 
 CGD = ["model=cnn", "optim=cgd"]
@@ -76,6 +77,7 @@ def test_what_a_run_leaves_behind(cli, tmp_path):
     assert s["threads"] == 1
     assert set(s["process"]) == {"host", "pid", "started", "heartbeat"}
     assert s["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert s["git"] == git_facts()
 
     config = OmegaConf.load(run / ".hydra" / "config.yaml")
     assert config.optim.lr == 1e-3

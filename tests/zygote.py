@@ -5,6 +5,7 @@ of JSON: {"argv", "cwd", "output", "env", "limit", "trip"} -> {"pid"}; {"wait": 
 """
 
 import contextlib
+import copy
 import errno
 import fcntl
 import gc
@@ -30,6 +31,8 @@ import sklearn.datasets  # noqa: F401
 import torch._dynamo  # noqa: F401  (what train.compile and train.deterministic import)
 import torchvision.models
 import torchvision.transforms.v2  # noqa: F401
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra._internal.hydra import Hydra
 
 import trainer.__main__ as program
@@ -40,9 +43,11 @@ import trainer.sweep.sweep
 import trainer.training.device
 import trainer.training.loop
 import trainer.training.objectives
+import trainer.training.run
 from data import digits
 from models import layer_list, mlp  # noqa: F401
 from trainer.cli.begin import begin
+from trainer.cli.config import CONF
 
 
 def compose_once() -> None:
@@ -54,6 +59,24 @@ def compose_once() -> None:
         return get_mode(self, config_name, overrides) if can or "--config" in " ".join(sys.argv) else None
 
     Hydra.get_mode = quick
+
+
+def parse_once() -> None:
+    """Of our own and of Hydra's YAML, what the warm process has parsed is kept; and so are the facts about the code."""
+    parsed = {}
+    for source in (FileConfigSource, ImportlibResourcesConfigSource):
+
+        def load_config(self, config_path, real=source.load_config):
+            if not self.path.startswith((str(CONF), "hydra.conf")):
+                return real(self, config_path)
+            key = (self.path, config_path)
+            if key not in parsed:
+                parsed[key] = real(self, config_path)
+            return copy.deepcopy(parsed[key])
+
+        source.load_config = load_config
+    facts = trainer.training.run.git_facts()
+    trainer.training.run.git_facts = lambda: facts
 
 
 def warm_up() -> None:
@@ -168,6 +191,7 @@ def child(request: dict) -> None:
 def serve() -> None:
     """Answers requests until there are no more."""
     compose_once()
+    parse_once()
     warm_up()
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:

@@ -4,6 +4,8 @@ import argparse
 import ast
 import os
 import shlex
+import shutil
+import subprocess
 import threading
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from trainer.cli.signatures import conforms, describe
 from trainer.rundir import configuration, files, run_dir
 from trainer.rundir.errors import Refused
 from trainer.rundir.names import job_name
+from trainer.rundir.provenance import git_facts
 from trainer.rundir.summary import Summary
 
 
@@ -204,3 +207,10 @@ def test_yaml_is_that_of_omegaconf(value):
     """Either reads what the other wrote."""
     assert OmegaConf.to_container(OmegaConf.create(files.to_yaml({"x": value}))) == {"x": value}
     assert yaml.load(OmegaConf.to_yaml(OmegaConf.create({"x": value})), files.YamlLoader) == {"x": value}
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("git"), reason="needs git and a checkout")
+def test_the_commit_is_that_of_the_checkout():
+    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    facts = git_facts()
+    assert (facts["commit"], type(facts["dirty"])) == (head.stdout.strip(), bool)

@@ -33,19 +33,16 @@ def versions() -> dict[str, str]:
 
 def git_facts() -> dict[str, Any] | None:
     """Commit and dirty flag of this code's checkout; None if it is not a checkout."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
-
-    def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *args], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
+    command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+        text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError):
         return None
+    commit, _, rest = text.removeprefix("# branch.oid ").partition("\n")
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in rest.splitlines())}
 
 
 def now() -> str:
