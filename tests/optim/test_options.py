@@ -1,16 +1,17 @@
-"""Options as lines in a class: what a constructor takes, what it refuses, and the examples that the docs give."""
+"""How optimizers are written: options as lines in a class, the examples of the docs, a stack of models as one."""
 
 import inspect
 import os
 import subprocess
 import sys
+from dataclasses import dataclass, field
 
 import pytest
 import torch
 from conftest import ROOT, summary
 
 import optim
-from optim import L2, LInf, sgd
+from optim import L2, ConstraintSet, LInf, sgd
 
 
 def parameter(values, grad):
@@ -114,3 +115,44 @@ def test_a_group_brings_its_set_to_an_optimizer_without_one():
     assert "constraint" not in optimizer.param_groups[0]  # as torch's own groups are
     with pytest.raises(ValueError, match=r"^momentum=-1: must be in \[0, 1\)"):
         optimizer.add_param_group({"params": [parameter([0.0], [0.0])], "momentum": -1})
+
+
+@dataclass(frozen=True)
+class Stack(ConstraintSet):
+    """The product of a set over the first axis of a parameter: of a stack of models, one set each."""
+
+    each: ConstraintSet = field(default_factory=LInf)
+
+    def lmo(self, g):
+        return torch.func.vmap(self.each.lmo)(g)
+
+    def excess(self, x):
+        return torch.func.vmap(self.each.excess)(x).amax()
+
+    def boundary(self, x):
+        return torch.func.vmap(self.each.boundary)(x).mean()
+
+
+@pytest.mark.parametrize(
+    ("make", "C"),
+    [
+        (lambda x, C: optim.CGD(x, C, lr=0.1, momentum=0.5, weight_decay=0.1), optim.KSparse(0.5, k=2)),
+        (lambda x, C: optim.SFW(x, C, lr=0.1), optim.Nuclear(1.0)),
+        (lambda x, C: optim.Scion(x, C, lr=0.1), optim.Spectral(1.0)),
+    ],
+)
+def test_a_stack_of_models_takes_the_steps_of_each(make, C):
+    """One program for several models: the optimizer sees one tensor, the set a leading axis."""
+    torch.manual_seed(0)
+    stack = torch.nn.Parameter(torch.zeros(3, 4, 5))
+    alone = [torch.nn.Parameter(torch.zeros(4, 5)) for _ in stack]
+    together, separate = make([stack], Stack(each=C)), [make([x], C) for x in alone]
+    for _ in range(4):
+        stack.grad = torch.randn_like(stack)
+        together.step()
+        for x, g, optimizer in zip(alone, stack.grad, separate, strict=True):
+            x.grad = g.clone()
+            optimizer.step()
+    assert torch.allclose(stack, torch.stack(list(alone)), atol=1e-6)
+    gaps = sum(optimizer.pop_measurements()["fw_gap"] for optimizer in separate)
+    assert torch.allclose(together.pop_measurements()["fw_gap"], gaps)

@@ -44,7 +44,7 @@ def pgd(
     Args:
         generator: on the CPU; None starts at x0.
     """
-    step = ball.with_radius(2.5 * ball.radius / steps)
+    step = ball.with_radius(2.5 * ball.r / steps)
     x = x0 if generator is None else within(x0 + uniform(ball, x0, generator), box)
     for _ in range(steps):
         x = x + each(step.lmo, -gradient(loss, x))
@@ -91,7 +91,7 @@ def within(x: Tensor, box: Range) -> Tensor:
 def uniform(ball: NormBall, like: Tensor, generator: torch.Generator) -> Tensor:
     """A point of the ball for each sample, drawn uniformly."""
     if isinstance(ball, LInf):
-        return ball.radius * (2 * torch.rand(like.shape, generator=generator) - 1).to(like)
+        return ball.r * (2 * torch.rand(like.shape, generator=generator) - 1).to(like)
     z = torch.randn(like.shape, generator=generator).flatten(1)
     length = torch.rand(len(z), 1, generator=generator).pow(1 / math.prod(like.shape[1:]))
-    return (ball.radius * length * z / z.norm(dim=1, keepdim=True)).view(like.shape).to(like)
+    return (ball.r * length * z / z.norm(dim=1, keepdim=True)).view(like.shape).to(like)
