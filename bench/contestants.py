@@ -22,10 +22,11 @@ from trainer.cli.display import Display, Logged
 from trainer.cli.signatures import check_config
 from trainer.rundir.summary import Summary
 from trainer.rundir.trust import CONF
-from trainer.training.assembly import GIVEN, assemble
+from trainer.training.assembly import assemble
 from trainer.training.device import switches, wait_for
 from trainer.training.distributed import World
 from trainer.training.loop import train_epoch
+from trainer.training.parts import GIVEN
 from trainer.training.state import Training
 from trainer.training.stop import StopRequest
 

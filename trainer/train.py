@@ -1,6 +1,6 @@
 """``python -m trainer [train]``: composes a run with Hydra, trains it, and prints how it ended.
 
-Nothing here imports torch before a run needs it, so that ``--help``,
+Torch is imported once a run is composed, so that ``--help``,
 ``--cfg job`` and shell completion answer at once.
 """
 
@@ -29,7 +29,6 @@ from trainer.rundir.errors import one_line
 from trainer.rundir.run_dir import remove_if_empty
 from trainer.rundir.trust import CONF
 from trainer.sweep.pruning import judge_of
-from trainer.training.run import Caller, train
 
 
 def compose_and_train(words: Sequence[str]) -> int:
@@ -38,14 +37,16 @@ def compose_and_train(words: Sequence[str]) -> int:
     modes: set[RunMode | None] = set()
     answers = True  # only a text, until something is to be trained
     tracebacks = os.environ.get(FULL_ERROR) == "1"
-    caller = Caller(judge_of, trusted=trust.FLAG in words)
+    trusted = trust.FLAG in words
     words = [word for word in words if word != trust.FLAG]
     plain_warnings()
 
     def job(cfg: DictConfig) -> None:
+        from trainer.training.run import Caller, train  # imports torch
+
         modes.add(HydraConfig.get().mode)
         try:
-            codes.append(train(cfg, caller))
+            codes.append(train(cfg, Caller(judge_of, trusted=trusted)))
         except Exception as error:  # with Hydra's own sweeper, only this job ends
             codes.append(report(error, tracebacks, words))
         if codes[-1] > 128:  # a signal ends a sweep, too

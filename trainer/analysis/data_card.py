@@ -23,8 +23,9 @@ from trainer.plot.figures import check_picture, rendered
 from trainer.rundir.errors import Refused
 from trainer.rundir.trust import CONF
 from trainer.rundir.typed import typed_path
-from trainer.training.assembly import GIVEN, assemble, build, refusing
+from trainer.training.assembly import assemble
 from trainer.training.coefficients import input_names
+from trainer.training.parts import GIVEN, build, refusing
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,13 +22,10 @@ from trainer.rundir import configuration, trust
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.summary import Summary
 from trainer.training import checkpoint
-from trainer.training.assembly import build, refusing
 from trainer.training.device import autocast, pick_device
 from trainer.training.objectives import Objective
-
-if TYPE_CHECKING:
-    from trainer.training.settings import Precision
-
+from trainer.training.parts import build, refusing
+from trainer.training.settings import Precision
 
 # Settings of data that do not apply to new data.
 OF_THE_RUN = (

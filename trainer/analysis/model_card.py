@@ -13,7 +13,7 @@ from rich.table import Table
 from trainer.analysis.data_card import composed, load
 from trainer.cli.display import screen
 from trainer.rundir.errors import Refused
-from trainer.training.assembly import build
+from trainer.training.parts import build
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+ONE_RUN = "-m, or an experiment that is a sweep: torchrun trains one run; leave out the sweep or torchrun"
+
 
 def other_process() -> bool:
     """Whether this is a process of torchrun other than the first; known before it has joined."""

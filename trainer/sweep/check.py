@@ -14,8 +14,8 @@ from trainer.cli.explain import explain
 from trainer.cli.signatures import check_config
 from trainer.rundir.errors import one_line
 from trainer.rundir.summary import Summary
-from trainer.training.assembly import GIVEN, assemble
 from trainer.training.distributed import World
+from trainer.training.parts import GIVEN
 from trainer.training.stop import StopRequest
 
 NOWHERE = Path("/nonexistent")  # nothing is written
@@ -65,6 +65,8 @@ def look(
     config: dict[str, Any], metric: str | None, datasets: dict[str, Any]
 ) -> tuple[str | None, tuple[str, bool] | None]:
     """What keeps a run of this configuration from its first step, or by what it is measured."""
+    from trainer.training.assembly import assemble  # imports torch, which the process that asks does not need
+
     try:
         check_config(config, assemble, GIVEN)
         given: dict[str, Any] = {"path": NOWHERE, "summary": Summary(NOWHERE), "show": Silent, "kept": datasets}

@@ -6,9 +6,10 @@ import math
 from pathlib import Path
 
 from trainer.sweep.pruning import judge_of
-from trainer.training import run
 
 
 def run_job(path: Path, asked: float = math.inf) -> int:
     """Trains the run in `path`, judged by its search if it is of one; see :func:`trainer.training.run.run_job`."""
+    from trainer.training import run  # imports torch, which the process that starts jobs does not need
+
     return run.run_job(path, judge_of, asked)

@@ -16,7 +16,7 @@ from trainer.runs import RunRecord, find_runs, metric_direction
 from trainer.runs.sweep import write_csv
 from trainer.sweep.folder import ASKED, asked, drop_checkpoints
 from trainer.sweep.settings import SweepSettings
-from trainer.training.assembly import build
+from trainer.training.parts import build
 
 
 def value(record: RunRecord, settings: SweepSettings) -> tuple[str, float] | None:

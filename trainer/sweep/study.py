@@ -20,7 +20,7 @@ from trainer.rundir.errors import Damaged, Refused, one_line
 from trainer.rundir.files import at_end
 from trainer.rundir.stored import MOST_TABLE
 from trainer.sweep.folder import STUDY
-from trainer.training.assembly import build
+from trainer.training.parts import build
 
 if TYPE_CHECKING:
     from optuna import Study

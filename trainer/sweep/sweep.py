@@ -22,6 +22,7 @@ from trainer.cli.composing import plain
 from trainer.cli.display import listed, loading_progress, tell
 from trainer.cli.explain import FULL, explain_os_error
 from trainer.cli.outcome import EXIT
+from trainer.cli.processes import ONE_RUN
 from trainer.cli.signatures import check_node
 from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
@@ -35,8 +36,7 @@ from trainer.sweep.job import run_job
 from trainer.sweep.launchers import LAUNCHED, Elsewhere, at_once, check_installed
 from trainer.sweep.pool import Pool, Slot
 from trainer.sweep.settings import SweepSettings
-from trainer.training.assembly import build
-from trainer.training.run import ONE_RUN
+from trainer.training.parts import build
 
 OURS = "hydra_plugins.conga.sweeps.Workers"
 

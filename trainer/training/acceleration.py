@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 
 from trainer.training.compiled import Recorded
 from trainer.training.device import check_compiler
-
-if TYPE_CHECKING:
-    from trainer.training.state import Training
+from trainer.training.state import Training
 
 
 def accelerate(t: Training) -> None:

@@ -1,21 +1,20 @@
-"""The lines of a run before its first epoch and at its end. Does not import torch: ``--help`` imports it."""
+"""The lines of a run before its first epoch and at its end."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from models.size import layer_sizes
+from optim import Held
+from optim.sets import ConstraintSet
 from trainer.cli.display import listed, number
 from trainer.cli.signatures import show
 from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
 from trainer.rundir.text import counted
-
-if TYPE_CHECKING:
-    from optim import Held
-    from optim.sets import ConstraintSet
-    from trainer.training.state import Training
+from trainer.training.state import Training
 
 SHOWN = 12  # parameters in the table on the screen; the log has all of them
 
@@ -29,8 +28,6 @@ def announce(t: Training, alone: bool) -> None:
     Args:
         alone: whether a lock keeps other processes out of the directory.
     """
-    from models.size import layer_sizes
-
     say, facts = t.display.say, t.dataset.facts
     sizes = ", ".join(f"{n:,} {split}" for split, n in facts.sizes.items())
     choices = {g: t.config[g].get("_target_") for g in ("optim", "constraint", "schedule")}

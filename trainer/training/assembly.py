@@ -1,43 +1,30 @@
-"""The parts of a run, built from its configuration: the only place where Hydra instantiates.
-
-Nothing here imports torch before a run needs it.
-"""
+"""The parts of a run, built from its configuration and put together."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
+import torch
+from torch import nn
 
-from trainer.rundir.errors import Refused, one_line
+from data import Dataset
+from models.size import trains_on_one
+from optim import note_initial_norms
+from trainer.cli.display import Display, Silent, loading_progress, make_display
+from trainer.rundir.errors import Refused
 from trainer.rundir.summary import Summary
+from trainer.training.acceleration import accelerate
+from trainer.training.device import pick_device, set_threads
 from trainer.training.distributed import World
+from trainer.training.loggers import guarded
+from trainer.training.parts import build, refusing
+from trainer.training.settings import TrainSettings
+from trainer.training.shared_norm import with_shared_statistics
+from trainer.training.state import Training, steps_per_epoch
 from trainer.training.stop import StopRequest
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from data import Dataset
-    from trainer.cli.display import Display
-    from trainer.training.settings import TrainSettings
-    from trainer.training.state import Training
-
-# Arguments that the runner adds to those of the YAML: of assemble(), and of each group's constructor.
-GIVEN = {
-    "": ("frozen", "path", "summary", "stop", "world", "show", "kept"),
-    "model": ("input_shape", "num_outputs"),
-    "optim": ("params", "constraint"),
-    "schedule": ("optimizer", "epochs", "steps_per_epoch", "max_steps"),
-    "objective": ("facts", "task"),  # the second is a fact, and an error may name it
-}
 
 
 def assemble(
@@ -68,15 +55,6 @@ def assemble(
     Raises:
         Refused: a constructor does not take a value, or two parts do not fit.
     """
-    import torch
-
-    from trainer.cli.display import Silent, make_display
-    from trainer.training.acceleration import accelerate
-    from trainer.training.device import set_threads
-    from trainer.training.loggers import guarded
-    from trainer.training.shared_norm import with_shared_statistics
-    from trainer.training.state import Training, steps_per_epoch
-
     if not 0 <= seed < 2**63:
         raise Refused(f"seed={seed}: must be at least 0 and less than 2**63")
     settings = build("train", train)
@@ -135,10 +113,6 @@ def place_of(settings: TrainSettings, summary: Summary, world: World) -> Place:
     Raises:
         Refused: the device does not exist.
     """
-    import torch
-
-    from trainer.training.device import pick_device
-
     device = pick_device(settings.device, summary.data.get("device"), several=world.size > 1)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -155,8 +129,6 @@ def dataset_of(source: Any, data: dict, place: Place, kept: dict[str, Any], stop
     Raises:
         Refused: it cannot be read.
     """
-    from trainer.cli.display import loading_progress
-
     key = json.dumps([data, *map(str, place)])
     if key not in kept:
         with refusing("data"), loading_progress(stop.check) as progress:
@@ -170,8 +142,6 @@ def network_of(
     model: dict, dataset: Dataset, objective: Any, settings: TrainSettings, place: Place, seed: int, world: World
 ) -> nn.Module:
     """The model with weights drawn by the seed, on the run's device."""
-    import torch
-
     facts = dataset.facts
     torch.manual_seed(seed)
     network = build("model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs)
@@ -182,8 +152,6 @@ def network_of(
 
 def note_norms(network: nn.Module, model: dict, dataset: Dataset) -> None:
     """Records the expected norms of the initial weights; `constraint.init_factor` is a multiple of them."""
-    from optim import note_initial_norms
-
     shapes = {"input_shape": dataset.facts.input_shape, "num_outputs": dataset.facts.num_outputs}
     note_initial_norms(network, functools.partial(build, "model", model, **shapes))
 
@@ -198,8 +166,6 @@ def optimizer_of(optim: dict, constraint: Any, trainable: list[tuple[str, nn.Par
 
 def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: TrainSettings, world: World) -> None:
     """Raises Refused if batches are too small for model or processes, or the objective cannot use mixed labels."""
-    from models.size import trains_on_one
-
     size, n = dataset.batch_size, dataset.facts.sizes["train"]
     few = settings.overfit_batches
     last = size if few and few * size <= n else (n - 1) % size + 1
@@ -231,46 +197,3 @@ def refuse_second_point(optimizer: Any, objective: Any, settings: TrainSettings)
         raise Refused(f"train.precision=fp16: {name} compares gradients, which fp16 scales; use bf16")
     if len(objective.turns) > 1:
         raise Refused(f"objective: {type(objective).__name__} has losses in turn, which {name} cannot compare")
-
-
-def build(group: str, node: dict, **given: Any) -> Any:
-    """Calls the node's `_target_` with its keys and `given`; None for a null target.
-
-    Raises:
-        Refused: the target is missing, or does not take a value.
-    """
-    if "_target_" not in node:
-        raise Refused(f"{group}._target_: missing; must be the name of a class or a function")
-    if node["_target_"] is None:
-        return None
-    # A partial, called here: Hydra would copy `given` into a config, and wrap the constructor's errors.
-    make = hydra.utils.instantiate(node, _partial_=True, _convert_="all", _recursive_=False)
-    with refusing(group):
-        return make(**given)
-
-
-@contextlib.contextmanager
-def refusing(group: str) -> Iterator[None]:
-    """Turns a ValueError `name=value: …` from a part of `group` into a refusal that names the whole key."""
-    try:
-        yield
-    except OSError as error:  # about reading a file: the usual hint about writing would mislead
-        text = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
-        raise Refused(f"{group}: {text}") from error
-    except (MemoryError, OverflowError, RuntimeError) as error:  # torch has no type for it
-        words = ("allocate", "Storage size", "out of memory", "overflow")
-        if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
-            raise
-        raise Refused(f"{group}: too large for this machine ({one_line(error)})") from error
-    except ValueError as error:
-        text = one_line(error)
-        name = text.partition("=")[0]
-        given = name in GIVEN.get(group, ())  # an argument of the runner, from another choice
-        if given and HydraConfig.initialized():
-            choices = HydraConfig.get().runtime.choices
-            pair = f"{group}={choices[group]}" + (f" data={choices['data']}" if group in ("model", "objective") else "")
-            raise Refused(f"{pair}: {text}") from error
-        is_key = not given and re.fullmatch(
-            r"[a-z_]\w*(\.\w+|\[\d+\])*", name
-        )  # such as augment.crop or layers[2].kernel
-        raise Refused(f"{group}.{text}" if is_key else f"{group}: {text}") from error

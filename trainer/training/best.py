@@ -7,10 +7,9 @@ as the best. Run: ``python -m trainer data=breast_cancer train.monitor=val/auroc
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from trainer.training.state import Training
+from trainer.training.state import Training
 
 
 def decide(t: Training, row: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,10 +23,8 @@ from trainer.rundir.errors import Refused, one_line
 from trainer.training.device import random_state, set_random_state
 from trainer.training.evaluation import added
 from trainer.training.objectives import Sums
+from trainer.training.state import Training
 from trainer.training.step import move, take_step
-
-if TYPE_CHECKING:
-    from trainer.training.state import Training
 
 TRIAL = 1e-2  # the learning rate for comparing a recording with the plain step; a warm-up's would be too small
 CLOSE, TINY = 1e-2, 1e-5  # rounding tolerance: share of a step's length and of the parameters' norm

@@ -9,15 +9,13 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from trainer.cli.processes import local_rank
 from trainer.rundir.errors import Refused
-
-if TYPE_CHECKING:
-    from trainer.training.settings import Precision, TrainSettings
+from trainer.training.settings import Precision, TrainSettings
 
 # Read before any run sets it, so that the jobs of a sweep in one process do not inherit it from each other.
 TORCH_THREADS = torch.get_num_threads()

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 
 from trainer.rundir import run_dir
-
-if TYPE_CHECKING:
-    from trainer.training.state import Training
+from trainer.training.state import Training
 
 NAME = "trace.json"
 SKIPPED, WARMING = 3, 2  # steps before the recorded ones, since the first steps are slower

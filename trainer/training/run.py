@@ -1,7 +1,4 @@
-"""One run, from its configuration to its exit status: started, resumed, or already over.
-
-Nothing here imports torch before a run needs it.
-"""
+"""One run, from its configuration to its exit status: started, resumed, or already over."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -21,6 +18,7 @@ from trainer.cli.command import refuse
 from trainer.cli.composing import plain
 from trainer.cli.display import Display, Logged, tell
 from trainer.cli.outcome import EXIT, outcome
+from trainer.cli.processes import ONE_RUN
 from trainer.cli.signatures import check_config
 from trainer.rundir import configuration, lock, run_dir
 from trainer.rundir.errors import Interrupted, Lost, Refused
@@ -29,16 +27,17 @@ from trainer.rundir.provenance import git_facts, process_facts, versions
 from trainer.rundir.summary import Summary
 from trainer.rundir.text import counted
 from trainer.training.announce import announce, closing_facts
-from trainer.training.assembly import GIVEN, assemble
+from trainer.training.assembly import assemble
+from trainer.training.device import switches
 from trainer.training.distributed import World, joined
+from trainer.training.loop import end_loggers, fit
+from trainer.training.parts import GIVEN
+from trainer.training.saving import record, restore
+from trainer.training.state import Training
 from trainer.training.stop import StopRequest
-
-if TYPE_CHECKING:
-    from trainer.training.state import Training
 
 # Given a run and a function that logs a line; called after each epoch: why the run should end, or None.
 JudgeOf = Callable[[Path, Callable[[str], None]], Callable[[Mapping[str, Any]], str | None] | None]
-ONE_RUN = "-m, or an experiment that is a sweep: torchrun trains one run; leave out the sweep or torchrun"
 
 
 @dataclass(frozen=True)
@@ -177,9 +176,6 @@ def start_or_resume(config: dict, path: Path, stop: StopRequest, world: World, c
 
     given: dict[str, Any] = {"path": path, "summary": summary, "stop": stop, "world": world, "show": caller.show}
     training = assemble(**effective, frozen=frozen or config, **given)
-    from trainer.training.device import switches
-    from trainer.training.saving import restore
-
     training.judge = caller.judge_of(path, training.display.note) if world.size == 1 else None
     stop.check()
     with switches(training.settings, training.device):
@@ -237,9 +233,6 @@ def train_to_end(t: Training, alone: bool, raises: bool = False) -> int:
         alone: see :func:`trainer.training.announce.announce`.
         raises: see :class:`Caller`.
     """
-    from trainer.training.loop import fit
-    from trainer.training.saving import record
-
     facts: dict[str, Any] = {"versions": versions(), "git": git_facts(), "process": process_facts()}
     better = list(t.objective.higher_is_better)
     record(t, status="running", test=None, higher_is_better=better, error=None, **facts)
@@ -261,9 +254,6 @@ def end_of(t: Training, error: BaseException, raises: bool) -> int:
         Refused: a person's mistake, or a full disk.
         BaseException: the error itself, if `raises`.
     """
-    from trainer.training.loop import end_loggers
-    from trainer.training.saving import record
-
     end, p, say = outcome(error), t.progress, t.display.say
     t.display.stop()
     if isinstance(error, Lost):

@@ -1,0 +1,65 @@
+"""The parts that a configuration names: the only place where Hydra instantiates. Does not import torch."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+from trainer.rundir.errors import Refused, one_line
+
+# Arguments that the runner adds to those of the YAML: of assemble(), and of each group's constructor.
+GIVEN = {
+    "": ("frozen", "path", "summary", "stop", "world", "show", "kept"),
+    "model": ("input_shape", "num_outputs"),
+    "optim": ("params", "constraint"),
+    "schedule": ("optimizer", "epochs", "steps_per_epoch", "max_steps"),
+    "objective": ("facts", "task"),  # the second is a fact, and an error may name it
+}
+
+
+def build(group: str, node: dict, **given: Any) -> Any:
+    """Calls the node's `_target_` with its keys and `given`; None for a null target.
+
+    Raises:
+        Refused: the target is missing, or does not take a value.
+    """
+    if "_target_" not in node:
+        raise Refused(f"{group}._target_: missing; must be the name of a class or a function")
+    if node["_target_"] is None:
+        return None
+    # A partial, called here: Hydra would copy `given` into a config, and wrap the constructor's errors.
+    make = hydra.utils.instantiate(node, _partial_=True, _convert_="all", _recursive_=False)
+    with refusing(group):
+        return make(**given)
+
+
+@contextlib.contextmanager
+def refusing(group: str) -> Iterator[None]:
+    """Turns a ValueError `name=value: …` from a part of `group` into a refusal that names the whole key."""
+    try:
+        yield
+    except OSError as error:  # about reading a file: the usual hint about writing would mislead
+        text = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
+        raise Refused(f"{group}: {text}") from error
+    except (MemoryError, OverflowError, RuntimeError) as error:  # torch has no type for it
+        words = ("allocate", "Storage size", "out of memory", "overflow")
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
+            raise
+        raise Refused(f"{group}: too large for this machine ({one_line(error)})") from error
+    except ValueError as error:
+        text = one_line(error)
+        name = text.partition("=")[0]
+        given = name in GIVEN.get(group, ())  # an argument of the runner, from another choice
+        if given and HydraConfig.initialized():
+            choices = HydraConfig.get().runtime.choices
+            pair = f"{group}={choices[group]}" + (f" data={choices['data']}" if group in ("model", "objective") else "")
+            raise Refused(f"{pair}: {text}") from error
+        is_key = not given and re.fullmatch(
+            r"[a-z_]\w*(\.\w+|\[\d+\])*", name
+        )  # such as augment.crop or layers[2].kernel
+        raise Refused(f"{group}.{text}" if is_key else f"{group}: {text}") from error
