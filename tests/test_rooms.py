@@ -94,6 +94,33 @@ def test_rooms_have_few_floors():
     assert max(floors.values()) <= 6  # and the door makes seven
 
 
+# Module -> the rooms that it imports where they are needed, and not at its top: each brings Hydra or torch with it.
+LAZY = {
+    "trainer": {"trainer.__main__"},  # after the signals are taken
+    "trainer.__main__": {"trainer.train"},
+    "trainer.train": {"trainer.training"},
+    "trainer.cli.outcome": {"trainer.cli"},
+    "trainer.sweep.check": {"trainer.training"},
+    "trainer.sweep.job": {"trainer.training"},
+    "trainer.sweep.keeper": {"trainer.training"},
+    "trainer.sweep.pool": {"trainer.training"},
+    "hydra_plugins.conga.sweeps": {"trainer.sweep"},
+}
+
+
+def test_lazy_imports_are_few():
+    found = {}
+    for name, path in modules().items():
+        if room(name) == "conga":  # quick to import: each of its functions imports what it does
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom) and node.col_offset > 0:
+                used = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+                if used.split(".")[0] in (*TOP, "trainer"):
+                    found.setdefault(name, set()).add(room(used))
+    assert found == LAZY
+
+
 def test_a_circle_would_be_found():
     edges = imports()
     edges["trainer.rundir.errors"] = {"trainer.training.loop"}

@@ -41,7 +41,7 @@ def command_line() -> int:
         near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         return refuse(f"{name}: no such command; {hint}there are {', '.join(COMMANDS)}; settings are KEY=VALUE")
-    from trainer.train import compose_and_train  # brings Hydra
+    from trainer.train import compose_and_train  # imports Hydra, which many commands do not need
 
     return compose_and_train(words)
 

@@ -1,4 +1,7 @@
-"""What Hydra finds here: ``hydra/sweeper=grid`` or ``=optuna``, ``hydra/launcher=workers``; ``trainer.sweep`` works."""
+"""What Hydra finds here: ``hydra/sweeper=grid`` or ``=optuna``, ``hydra/launcher=workers``; ``trainer.sweep`` works.
+
+Hydra imports this file whatever it composes, so ``trainer.sweep`` is imported only for a sweep.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from trainer.cli.signatures import check_call
+from trainer.rundir.errors import Refused
+
 
 class Grid(Sweeper):
     """Every combination of the values given."""
@@ -19,7 +25,6 @@ class Grid(Sweeper):
         self.params = params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from trainer.cli.signatures import check_call
         from trainer.sweep.sweep import Sweep
 
         check_call("hydra.sweeper", {"params": self.params}, Grid, ())
@@ -45,7 +50,6 @@ class Optuna(Sweeper):
         self.asked = {"n_trials": n_trials, "sampler": sampler, "pruner": pruner, "params": params}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from trainer.cli.signatures import check_call
         from trainer.sweep.study import needs_optuna
         from trainer.sweep.sweep import Sweep
 
@@ -77,6 +81,4 @@ class Workers(Launcher):
         pass
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
-        from trainer.rundir.errors import Refused
-
         raise Refused("hydra/launcher=workers: goes with hydra/sweeper=grid or optuna; Hydra's own wants its basic")

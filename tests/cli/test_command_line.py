@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 from conftest import ROOT, summary
+from hand_made import write_grid
 
 from trainer.cli.command import plain_warnings
 
@@ -246,6 +247,39 @@ def test_answers_do_not_import_torch(flags):
         "assert 'torch' not in sys.modules and 'sklearn' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script, *flags], check=True, capture_output=True, env=ENV)
+
+
+NEED_TORCH = {"evaluate", "predict", "robustness", "weights", "data-card", "model-card"}
+
+
+def test_only_commands_that_compute_import_torch():
+    script = (
+        "import importlib, sys\n"
+        "from trainer.cli.commands import COMMANDS\n"
+        "for name, command in COMMANDS.items():\n"
+        f"    if command.module is not None and name not in {NEED_TORCH}:\n"
+        "        importlib.import_module(command.module)\n"
+        "        assert 'torch' not in sys.modules, name"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, env=ENV)
+
+
+def test_reading_runs_does_not_import_torch(tmp_path):
+    write_grid(tmp_path / "grid")
+    script = (
+        "import sys; from trainer.__main__ import main\n"
+        "for line in sys.stdin:\n"
+        "    sys.argv = ['conga', *line.split()]\n"
+        "    try: main()\n"
+        "    except SystemExit as e: assert not e.code, (line, e.code)\n"
+        "    assert 'torch' not in sys.modules, line"
+    )
+    lines = ["runs grid", "plot grid --out curves.png", "plot grid --heatmap optim.lr,seed --out map.png"]
+    lines += ["report grid --out page.html", "compare grid/0_lr=0.1,seed=0 grid/3_lr=0.2,seed=0"]
+    done = subprocess.run(
+        [sys.executable, "-c", script], input="\n".join(lines), capture_output=True, text=True, env=ENV, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_runs_that_do_not_compile_do_not_import_the_compiler(tmp_path):

@@ -10,11 +10,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from rich.markup import escape
 from rich.table import Table
 
+from data import Dataset
 from trainer.cli.composing import plain
 from trainer.cli.config import register_resolvers
 from trainer.cli.display import loading_progress, screen, tell
@@ -28,10 +30,7 @@ from trainer.training.coefficients import input_names
 from trainer.training.parts import GIVEN, build, refusing
 
 if TYPE_CHECKING:
-    import torch
     from matplotlib.figure import Figure
-
-    from data import Dataset
 
 LISTED = 24  # classes or columns in a table
 PICTURED = 20  # in a picture
@@ -169,8 +168,6 @@ def columns(dataset: Dataset) -> Table:
 
 def raw_inputs(dataset: Dataset) -> tuple[torch.Tensor, str]:
     """Training inputs before normalization, and which ones, unless all."""
-    import torch
-
     if not dataset.streamed:
         return dataset.splits["train"][0], ""
     n = min(SAMPLED, dataset.facts.sizes["train"])
@@ -195,7 +192,6 @@ def picture(dataset: Dataset) -> Figure:
 
 def sample_images(dataset: Dataset) -> Figure:
     """A row of images for each class, or, without classes, the first ones; as in training."""
-    import torch
     from matplotlib.figure import Figure
 
     facts, y = dataset.facts, dataset.splits["train"][1]

@@ -26,24 +26,28 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
 from rich.markup import escape
 from rich.table import Table
 
+from trainer.analysis import linear_fit as line
+from trainer.analysis import pictures as draw
+from trainer.analysis.first_layer import weights_picture
+from trainer.analysis.forecast import Forecast, forecast, free_running_picture, series_picture
+from trainer.analysis.load import Run, data_settings, load_run
 from trainer.cli.command import add_trust
 from trainer.cli.display import screen
+from trainer.plot.learning import learning_picture
 from trainer.rundir.errors import Refused
 from trainer.rundir.files import write_json, write_whole
+from trainer.rundir.records import find_runs
 from trainer.rundir.run_dir import inside, shown
 from trainer.rundir.typed import typed_path
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from trainer.analysis.forecast import Forecast
-    from trainer.analysis.load import Run
-    from trainer.training.predictions import Mistake, Rows
+from trainer.training.evaluation import measure, predict_split
+from trainer.training.predictions import Mistake, Rows, as_columns, scores, worst_mistakes
 
 LISTED = 24  # classes in the printed table; the file has all
 WORST = 25  # images
@@ -79,8 +83,6 @@ class Evaluation:
     @cached_property
     def forecast(self) -> Forecast | None:
         """The model on a series in time, and free running on the split; None for other data."""
-        from trainer.analysis.forecast import forecast
-
         return forecast(self.run, self.split)
 
 
@@ -146,8 +148,6 @@ def evaluate_run(
     Raises:
         Refused: the run cannot be read, or the files cannot be written.
     """
-    from trainer.analysis.load import data_settings, load_run
-
     kind = table_format(format)
     read = load_run(run, checkpoint, device, trusted=trusted)
     read.given, read.new_data = data_settings(settings, new_data), new_data
@@ -194,9 +194,6 @@ def evaluate_split(run: Run, checkpoint: str, split: str) -> Evaluation:
     Raises:
         Refused: the data cannot be read, or the objective cannot predict.
     """
-    from trainer.training.evaluation import measure, predict_split
-    from trainer.training.predictions import scores
-
     run.must_predict()
     metrics = measure(run.model, run.objective, run.dataset, split, cast=run.cast)
     predictions, truth = predict_split(run.model, run.objective, run.dataset, split, cast=run.cast)
@@ -262,8 +259,6 @@ def contents(evaluation: Evaluation, kind: str) -> Iterator[tuple[str, bytes]]:
     """Name and content of each file besides the report."""
     import pandas as pd
 
-    from trainer.training.predictions import as_columns
-
     facts = evaluation.run.facts
     name = "per_target.csv" if facts.task == "regression" else "per_class.csv"
     yield name, pd.DataFrame(evaluation.scores).to_csv(index=False).encode()
@@ -280,15 +275,9 @@ def contents(evaluation: Evaluation, kind: str) -> Iterator[tuple[str, bytes]]:
 
 def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
     """Name and content of each picture of the task."""
-    from trainer.analysis import linear_fit as line
-    from trainer.analysis import pictures as draw
-    from trainer.training.predictions import worst_mistakes
-
     facts, predictions, truth = evaluation.run.facts, evaluation.predictions, evaluation.truth
     title = evaluation.title.replace("; ", "\n")
     if evaluation.forecast:
-        from trainer.analysis.forecast import free_running_picture, series_picture
-
         yield "series.png", draw.png(series_picture, title, evaluation.forecast)
         yield "free_running.png", draw.png(free_running_picture, title, evaluation.forecast)
         return
@@ -313,10 +302,6 @@ def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
 
 def run_pictures(evaluation: Evaluation, summary: Mapping[str, Any] | None) -> Iterator[tuple[str, bytes]]:
     """Name and content of each picture of the run itself: its curves and its first layer."""
-    from trainer.analysis.first_layer import weights_picture
-    from trainer.plot.learning import learning_picture
-    from trainer.rundir.records import find_runs
-
     [record] = find_runs([evaluation.run.path])
     if summary is not None:
         record = replace(record, status=summary["status"], best=summary["best"])
@@ -330,8 +315,6 @@ def run_pictures(evaluation: Evaluation, summary: Mapping[str, Any] | None) -> I
 
 def raw_images(evaluation: Evaluation, mistakes: list[Mistake]) -> tuple[np.ndarray, tuple[float, float]]:
     """The images before normalization (N, C, H, W), and the values of black and white."""
-    import torch
-
     dataset = evaluation.run.dataset
     facts = dataset.facts
     index = torch.tensor([mistake.index for mistake in mistakes], device=evaluation.run.device)

@@ -21,23 +21,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.markup import escape
 from rich.table import Table
+from torch import nn
 
+from optim import effective_rank
+from optim.measure import sparse_share
+from optim.sets.precision import share
+from trainer.analysis.load import Run, load_run
+from trainer.analysis.robustness import short_names
 from trainer.cli.command import add_trust
 from trainer.cli.display import screen, tell
 from trainer.plot import look
 from trainer.plot.figures import check_picture, rendered, write_out
 from trainer.plot.values import named, settings
 from trainer.rundir.errors import Refused
+from trainer.rundir.records import RunRecord, differing, find_runs
 from trainer.rundir.run_dir import shown
 from trainer.rundir.typed import typed_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from torch import nn
-
-    from trainer.analysis.load import Run
-    from trainer.rundir.records import RunRecord
 
 MOST = 64  # units in the picture of one run
 ACROSS = 8  # units in a row
@@ -103,8 +106,6 @@ def main(arguments: argparse.Namespace) -> None:
     paths = list({path.resolve(): path for path in arguments.runs}.values())
     out = arguments.out or (paths[0] if len(paths) == 1 else Path("outputs")) / "weights.png"
     check_picture(out)
-    from trainer.analysis.load import load_run
-    from trainer.rundir.records import find_runs
 
     layers = []
     for path in paths:
@@ -123,12 +124,6 @@ def main(arguments: argparse.Namespace) -> None:
 
 def first_layer(run: Run) -> First | None:
     """The run's first layer; None unless it is dense or a convolution and reads images of 1 or 3 channels."""
-    from torch import nn
-
-    from optim import effective_rank
-    from optim.measure import sparse_share
-    from optim.sets.precision import share
-
     shape = run.facts.input_shape
     found = weighted(run.model)
     if len(shape) != 3 or shape[0] not in (1, 3) or not found:
@@ -163,8 +158,6 @@ def weighted(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def labelled(records: Sequence[RunRecord]) -> list[str]:
     """Labels of the runs: as few differing keys as distinguish them, else their folders."""
-    from trainer.analysis.robustness import short_names
-    from trainer.rundir.records import differing
 
     def texts(keys: Sequence[str]) -> list[str]:
         owned = [[key for key in keys if key in record.config] for record in records]

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from trainer.analysis.load import Run
+from trainer.plot.look import decimal
 from trainer.training.evaluation import predict_split
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from trainer.analysis.load import Run
 
 TOLERANCE = 0.1  # share of the truth's deviation: a larger error ends the horizon
 CLOSE_UP = 400  # steps
@@ -167,8 +167,6 @@ def series_picture(title: str, made: Forecast) -> Figure:
 def free_running_picture(title: str, made: Forecast) -> Figure:
     """The evaluated split with predictions one step ahead and free running; below, the errors."""
     from matplotlib.figure import Figure
-
-    from trainer.plot.look import decimal
 
     figure = Figure(figsize=(11, 6.7), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data import Facts
+from trainer.analysis.load import Run
 from trainer.plot.figures import rendered
 from trainer.plot.look import log_axis
 from trainer.rundir import curves
@@ -25,9 +27,6 @@ from trainer.training.evaluation import to_host
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from data import Facts
-    from trainer.analysis.load import Run
 
 Splits = Mapping[str, tuple[np.ndarray, ...]]  # name -> inputs (N, D), targets (N, K), and perhaps weights (N,)
 

@@ -10,6 +10,7 @@ import argparse
 from hydra.core.hydra_config import HydraConfig
 from rich.table import Table
 
+from models.size import layer_sizes
 from trainer.analysis.data_card import composed, load
 from trainer.cli.display import screen
 from trainer.rundir.errors import Refused
@@ -51,8 +52,6 @@ def sides(text: str) -> tuple[int, ...]:
 
 def summary_table(model: dict, input_shape: tuple[int, ...], num_outputs: int | dict[str, int]) -> Table:
     """The layers of the network that `model` describes, and the totals."""
-    from models.size import layer_sizes
-
     network = build("model", model, input_shape=input_shape, num_outputs=num_outputs)
     rows = layer_sizes(network, input_shape)
     shape = " x ".join(map(str, input_shape))

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data import Facts
 from trainer.plot.figures import rendered
 from trainer.training.predictions import MEASURES, Mistake, Rows, confusion, heads, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from data import Facts
 
 MOST_CLASSES = 1000  # in a confusion matrix
 COUNTED = 20  # with at most so many classes, cells show counts

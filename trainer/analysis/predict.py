@@ -16,24 +16,24 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
 from rich.markup import escape
 from rich.table import Table
 
+from data import Dataset, Facts
+from trainer.analysis.inputs import Inputs, read_inputs
+from trainer.analysis.load import Run, load_run
 from trainer.cli.command import add_trust, refuse
 from trainer.cli.display import screen
 from trainer.cli.outcome import EXIT
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.text import printable
 from trainer.rundir.typed import typed_path
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from data import Facts
-    from trainer.analysis.inputs import Inputs
-    from trainer.analysis.load import Run
+from trainer.training.evaluation import EVALUATED, joined
+from trainer.training.predictions import as_columns, heads, percent
 
 NEXT = 2  # classes after the first in the table
 
@@ -54,9 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Runs the command."""
-    from trainer.analysis.inputs import read_inputs
-    from trainer.analysis.load import load_run
-
     run = load_run(arguments.run, arguments.checkpoint, arguments.device, trusted=arguments.trusted)
     run.must_predict()
     try:
@@ -78,18 +75,11 @@ def main(arguments: argparse.Namespace) -> None:
 
 def batch_size(facts: Facts) -> int:
     """As in an evaluation: up to 512, fewer for large inputs."""
-    from trainer.training.evaluation import EVALUATED
-
     return max(1, min(512, EVALUATED // math.prod(facts.input_shape)))
 
 
 def predict(run: Run, inputs: Inputs) -> Any:
     """Predictions (N, K), or head -> (N, K), of all inputs."""
-    import torch
-
-    from data import Dataset
-    from trainer.training.evaluation import joined
-
     ready = Dataset({}, run.facts, 1).to(run.device, run.dtype)
     with torch.inference_mode(), run.cast():
         x = (torch.from_numpy(part).to(run.device) for part in inputs.parts)
@@ -100,15 +90,11 @@ def write_csv(facts: Facts, inputs: Inputs, predictions: Any) -> None:
     """Comma-separated values on standard output."""
     import pandas as pd
 
-    from trainer.training.predictions import as_columns
-
     pd.DataFrame({inputs.kind: inputs.names} | as_columns(facts, predictions)).to_csv(sys.stdout, index=False)
 
 
 def as_table(facts: Facts, inputs: Inputs, predictions: Any) -> Table:
     """A row per input (and head): its class with probability and the next two classes; or labels; or values."""
-    from trainer.training.predictions import heads
-
     table, names = Table(), facts.output_names
     choices = list(heads(facts, predictions))
     table.add_column(inputs.kind, overflow="fold")
@@ -141,7 +127,5 @@ def as_table(facts: Facts, inputs: Inputs, predictions: Any) -> Table:
 
 def most_probable(names: tuple[str, ...], probabilities_K: np.ndarray, most: int) -> list[tuple[str, str]]:
     """Names and probabilities, the most probable first."""
-    from trainer.training.predictions import percent
-
     order = (-probabilities_K).argsort(kind="stable")[:most]
     return [(escape(names[k]), percent(probabilities_K[k])) for k in order]

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
+from trainer.analysis import perturbed
+from trainer.analysis.load import Run, load_run
 from trainer.cli.command import add_trust
 from trainer.cli.display import loading_progress, screen, tell
 from trainer.plot.figures import check_picture, rendered, write_out
@@ -29,8 +31,6 @@ from trainer.rundir.typed import typed_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from trainer.analysis.load import Run
 
 RADII = {"linf": (0, 0.01, 0.02, 0.05, 0.1, 0.2), "l2": (0, 0.25, 0.5, 1, 2)}
 ATTACKS = {"fgsm": "FGSM", "pgd": "PGD", "fw": "Frank-Wolfe"}
@@ -139,11 +139,8 @@ def load(paths: Sequence[Path], split: str, checkpoint: str, device: str, truste
     Raises:
         Refused: one cannot be read, or they cannot be compared.
     """
-    from trainer.analysis.load import load_run
-    from trainer.analysis.perturbed import metric_of
-
     runs = [load_run(path, checkpoint, device, trusted=trusted) for path in {p.resolve(): p for p in paths}.values()]
-    kinds = [f"{metric_of(run.objective)}, over changes in units {input_unit(run)}" for run in runs]
+    kinds = [f"{perturbed.metric_of(run.objective)}, over changes in units {input_unit(run)}" for run in runs]
     for run, kind in zip(runs, kinds, strict=True):
         run.has_split(split)
         if kind != kinds[0]:
@@ -153,31 +150,29 @@ def load(paths: Sequence[Path], split: str, checkpoint: str, device: str, truste
 
 def input_unit(run: Run) -> str:
     """The unit of noise and attacks."""
-    from trainer.analysis.perturbed import unit_of
-
-    return unit_of(run.facts)
+    return perturbed.unit_of(run.facts)
 
 
 def measure(
     run: Run, name: str, tests: Sequence[tuple[str, str]], split: str, limit: int, seed: int
 ) -> tuple[list[Row], list[str]]:
     """The run's numbers, and notes about them."""
-    from trainer.analysis import perturbed as trials
-
-    s = trials.subject(run, split, limit, seed)
-    metric = trials.metric_of(run.objective)
+    s = perturbed.subject(run, split, limit, seed)
+    metric = perturbed.metric_of(run.objective)
     rows: list[Row] = []
     notes: list[str] = []
     total = sum(len(LEVELS[key]) for key in tests)
     with loading_progress(lambda: None) as progress:
         for test, norm in tests:
             before = len(rows)
-            for level, value in zip(LEVELS[test, norm], trials.curve(s, test, norm, LEVELS[test, norm]), strict=False):
+            for level, value in zip(
+                LEVELS[test, norm], perturbed.curve(s, test, norm, LEVELS[test, norm]), strict=False
+            ):
                 rows.append(Row(str(run.path), test, norm, level, metric, value, s.samples))
                 progress(f"measuring {name}", len(rows), total)
             if len(rows) == before:
                 notes.append(f"{name}: its model has no hidden layer with {test} to prune")
-    blind = trials.without_direction(s) if any(test in ATTACKS for test, _ in tests) else 0
+    blind = perturbed.without_direction(s) if any(test in ATTACKS for test, _ in tests) else 0
     if blind:
         notes.append(
             f"{name}: at {blind} of {s.samples} samples the loss has no gradient, so attacks have no direction; "

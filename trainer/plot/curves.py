@@ -14,12 +14,11 @@ from trainer.plot.lines import Line, all_lines
 from trainer.plot.scale import Scale, order
 from trainer.plot.values import groups, higher_is_better, named, words
 from trainer.rundir.errors import Refused
+from trainer.rundir.records import RunRecord, differing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from trainer.rundir.records import RunRecord
 
 LISTED = 20  # entries of a legend; of more, their colours say little
 SHADED = 8  # values of a number in a legend; more have a bar of colours
@@ -88,8 +87,6 @@ def curves_figure(
         Refused: nothing to draw.
     """
     from matplotlib.figure import Figure
-
-    from trainer.rundir.records import differing
 
     if by is None:
         by = [key for key in differing(records) if key not in (band or ())]

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 from trainer.plot import look
 from trainer.plot.scale import Scale, labels
 from trainer.plot.values import Cell, cells, higher_is_better, spread, unfinished, words
+from trainer.rundir.records import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
-
-    from trainer.rundir.records import RunRecord
 
 LONE = "div."  # what a cell of diverged runs says
 CHARACTER = 0.09  # inches that a character of a title takes

@@ -16,11 +16,10 @@ from trainer.plot.curves import CROSS, Look, draw_lines, set_axes
 from trainer.plot.figures import rendered
 from trainer.plot.lines import Line, run_line
 from trainer.plot.values import higher_is_better, words
+from trainer.rundir.records import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from trainer.rundir.records import RunRecord
 
 SPLITS = {"train": "training", "val": "validation", "ema": "validation, averaged weights"}
 COLOURS = dict(zip([*SPLITS, "test"], [*look.CATEGORIES[:3], "0.25"], strict=True))

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainer.plot.scale import Scale
+from trainer.plot.scale import Scale, labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,8 +129,6 @@ def legend(figure: Figure, handles: Sequence[Any], texts: Sequence[str], title: 
 def decimal(axis: Axis) -> None:
     """Labels of a logarithmic axis without raised exponents: 0.01, 1e-3."""
     from matplotlib.ticker import FuncFormatter
-
-    from trainer.plot.scale import labels
 
     def written(value: float, _: int) -> str:
         beside = [1e-3] if value < 0.1 else []  # all small ones alike

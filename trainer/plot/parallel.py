@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.plot import look
-from trainer.plot.scale import FEW, Scale
+from trainer.plot.scale import FEW, Scale, labels
 from trainer.plot.values import higher_is_better, metric_value, setting, unfinished, words
+from trainer.rundir.records import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
-
-    from trainer.rundir.records import RunRecord
 
 DIVERGED = -0.13  # where lines without a value end, below the metric's axis
 MANY = 24  # runs from which on those that share a value are spread around it
@@ -118,8 +117,6 @@ def draw_metric(axis: Axes, place: int, norm: Normalize, better: bool, values: S
     """The last axis, with the colours of the lines; the good end is above."""
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import LogLocator, MaxNLocator
-
-    from trainer.plot.scale import labels
 
     heights = np.linspace(0, 1, 256)
     strip = look.colour_map()(heights)[:, None]

@@ -11,12 +11,11 @@ from trainer.plot import look
 from trainer.plot.heatmap import best_epoch
 from trainer.plot.scale import Scale
 from trainer.plot.values import Cell, cells, groups, higher_is_better, named, setting, spread, unfinished, words
+from trainer.rundir.records import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from trainer.rundir.records import RunRecord
 
 WIDE = 100.0  # a metric that spans so much stands on a logarithmic axis
 

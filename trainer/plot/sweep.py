@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainer.plot import look
 from trainer.plot.figures import rendered
@@ -13,9 +13,7 @@ from trainer.plot.parallel import parallel_figure
 from trainer.plot.points import dots_figure, over_figure
 from trainer.plot.scale import numeric
 from trainer.plot.values import groups, main_metric, metric_value, named, setting, splits_of
-
-if TYPE_CHECKING:
-    from trainer.rundir.records import RunRecord
+from trainer.rundir.records import RunRecord
 
 REPEATED = ("seed",)  # what is averaged over
 MAPS = 6  # rows of heat maps; of more choices, parallel coordinates

@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from trainer.cli.display import listed
 from trainer.plot.scale import labels, numeric, order
 from trainer.rundir.errors import Refused
-
-if TYPE_CHECKING:
-    from trainer.rundir.records import RunRecord
+from trainer.rundir.records import RunRecord, metric_direction
 
 FACTS = ("seconds", "parameters", "epochs", "steps")
 COUNTS = ("epoch", "step")  # columns of metrics.csv that measure nothing
@@ -141,8 +139,6 @@ def splits_of(records: Sequence[RunRecord], metric: str) -> list[str]:
 
 def higher_is_better(records: Sequence[RunRecord], metric: str) -> bool:
     """Which end of a metric is the good one."""
-    from trainer.rundir.records import metric_direction
-
     if metric == "best":
         metric = next((str(record.best["metric"]) for record in records if record.best), metric)
     return metric_direction(metric.removeprefix("final/"), records[0]) == "max"

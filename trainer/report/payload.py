@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from trainer.rundir.configuration import CONFIG, RESUMED
 from trainer.rundir.errors import Damaged
-from trainer.rundir.records import canonicals, differing, metric_direction
+from trainer.rundir.records import RunRecord, canonicals, differing, metric_direction
 from trainer.rundir.run_dir import shown
 from trainer.rundir.stored import opened
 from trainer.rundir.text import printable, printable_lines
 from trainer.runs.columns import row
-
-if TYPE_CHECKING:
-    from trainer.rundir.records import RunRecord
 
 # What keeps a page of many runs at a few megabytes. All runs together get so much; each gets its share, within bounds.
 ROWS, ROWS_LEAST, ROWS_MOST = 200_000, 100, 5_000  # of metrics.csv

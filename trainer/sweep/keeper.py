@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from trainer.rundir.files import write_whole
 from trainer.rundir.run_dir import open_log
 from trainer.rundir.stored import MOST_NOTE, read_text
+from trainer.sweep.job import run_job
 
 BEAT_S = 2.0  # between two signs of life
 TICK_S = 0.1
@@ -106,11 +107,9 @@ def main() -> None:
     threading.Thread(target=_follow, daemon=True).start()
     path, threads = Path(sys.argv[1]), sys.argv[2]
     if threads:
-        from trainer.training import device
+        from trainer.training import device  # imports torch, which only the run needs
 
         device.set_default_threads(int(threads))
-    from trainer.sweep.job import run_job
-
     sys.exit(run_job(path))
 
 

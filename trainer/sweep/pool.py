@@ -190,7 +190,7 @@ def work(task: Callable[[Path, float], int], path: Path, slot: Slot, lifeline: C
     if slot.gpu is not None and not _names_its_gpu(path):
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
     if slot.threads is not None:
-        from trainer.training import device
+        from trainer.training import device  # imports torch, which the sweep's own process does not need
 
         device.set_default_threads(slot.threads)
     sys.exit(task(path, asked))
