@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
 from rich.markup import escape
 from rich.table import Table
 
@@ -66,9 +67,12 @@ def composed(overrides: list[str]) -> dict[str, Any]:
     """The configuration of a run with `overrides`, checked."""
     register_resolvers([])
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        HydraConfig.instance().set_config(compose("config", overrides, return_hydra_config=True))  # for errors
-        config = plain(compose("config", overrides))
-    config.pop("sweep", None)  # of no run, but of all together
+        cfg = compose("config", overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)  # for errors
+    with open_dict(cfg):
+        for key in ("hydra", "sweep"):  # of no run, but of the program, or of all runs together
+            cfg.pop(key, None)
+    config = plain(cfg)
     check_config(config, assemble, GIVEN)
     return config
 
@@ -255,9 +259,12 @@ def histograms(dataset: Dataset) -> Figure:
     for axis, (name, values) in zip(figure.subplots(down, across, squeeze=False).flat, panels, strict=False):
         edges = np.histogram_bin_edges(values, bins=24)
         if classes and len(classes) <= 10:
-            axis.hist([values[(y == c).numpy()] for c in range(len(classes))], edges, stacked=True, label=classes)
+            parts = [values[(y == c).numpy()] for c in range(len(classes))]
+            axis.hist(parts, edges, stacked=True, label=classes, histtype="stepfilled")  # one patch, not one a bar
         else:
-            axis.hist(values, edges, color="tab:orange" if name.startswith("target ") else "tab:blue")
+            axis.hist(
+                values, edges, histtype="stepfilled", color="tab:orange" if name.startswith("target ") else "tab:blue"
+            )
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
     for axis in figure.axes[len(panels) :]:
