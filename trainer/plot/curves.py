@@ -100,8 +100,8 @@ def curves_figure(
     beside, beside_tall = look.legend_room(texts)
     across = 2 if len(panels) == 4 else min(3, len(panels))
     down = math.ceil(len(panels) / across)
-    bar = how.scale is not None
-    wide = 0.4 + (4.0 if len(panels) == 1 else 3.1) * across + beside + 0.8 * bar
+    bar = how.scale
+    wide = 0.4 + (4.0 if len(panels) == 1 else 3.1) * across + beside + (0.8 if bar else 0.0)
     tall = max((2.9 if len(panels) == 1 else 2.5) * down + 0.3, beside_tall)
     figure = Figure(figsize=size or (wide, tall + 0.3 * bool(title)), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).flat
@@ -113,7 +113,7 @@ def curves_figure(
     for axis in figure.axes[len(panels) :]:
         axis.axis("off")
     if bar:
-        add_bar(figure, how.scale)
+        add_bar(figure, bar)
     if entries:
         look.legend(figure, handles, texts, by[0] if len(by) == 1 and not bar else None)
     look.heading(figure, title)
@@ -129,7 +129,7 @@ def draw_lines(axis: Axes, lines: Sequence[Line], how: Look, banded: bool) -> No
     means, runs = ([line for line in drawn if (line.sd is not None) is mean] for mean in (True, False))
     stroke(axis, runs, how, linewidth=0.8 if many else 1.2, alpha=0.55 if many or banded else 0.9, zorder=2)
     stroke(axis, means, how, linewidth=1.7, alpha=1.0, zorder=3)
-    fill(axis, [line for line in means if line.n[1] > 1], how)
+    fill(axis, means, how)
     lost = [line for line in runs if line.diverged]
     mark(axis, lost, [line.y[-1] for line in lost], how)
     axis.grid(True)
@@ -143,10 +143,10 @@ def stroke(axis: Axes, lines: Sequence[Line], how: Look, *, linewidth: float, al
 
     if len(lines) <= LISTED:
         for line in lines:
-            single = {"marker": "o", "markersize": 3} if len(line.x) == 1 and not line.diverged else {}
+            dot = "o" if len(line.x) == 1 and not line.diverged else None
             axis.plot(
                 *(line.x, line.y), color=how.colours[line.setting], linestyle=how.dashes[line.setting],
-                linewidth=linewidth, alpha=alpha, zorder=zorder, **single,
+                linewidth=linewidth, alpha=alpha, zorder=zorder, marker=dot, markersize=3,
             )  # fmt: skip
         return
     colours, dashes = ([of[line.setting] for line in lines] for of in (how.colours, how.dashes))
@@ -159,8 +159,8 @@ def stroke(axis: Axes, lines: Sequence[Line], how: Look, *, linewidth: float, al
     )  # fmt: skip
     single = [i for i, line in enumerate(lines) if len(line.x) == 1 and not line.diverged]
     if single:
-        where = np.concatenate([points[i] for i in single]).T
-        axis.scatter(*where, s=9, color=[colours[i] for i in single], alpha=alpha, linewidths=1, zorder=zorder)
+        x, y = np.concatenate([points[i] for i in single]).T
+        axis.scatter(x, y, s=9, color=[colours[i] for i in single], alpha=alpha, linewidths=1, zorder=zorder)
     axis.autoscale_view()
 
 
@@ -170,7 +170,9 @@ def fill(axis: Axes, means: Sequence[Line], how: Look) -> None:
 
     bands, colours = [], []
     for line in means:
-        low, high = (np.column_stack((line.x, line.y + side * line.sd)) for side in (-1, 1))
+        if line.sd is None or line.n[1] == 1:
+            continue
+        low, high = (np.column_stack((line.x, line.y + sign * line.sd)) for sign in (-1, 1))
         for part in np.ma.clump_unmasked(np.ma.masked_invalid(line.sd)):
             bands.append(np.concatenate((low[part], high[part][::-1])))
             colours.append(how.colours[line.setting])
@@ -207,9 +209,9 @@ def set_axes(axis: Axes, lines: Sequence[Line], how: Look, log: tuple[bool | Non
             axis.set_ylim(low, high)
         look.log_axis(axis, "y")
     elif everything.max() > high + 2 * (high - low) or everything.min() < low - 2 * (high - low):
-        banded = [line for line in kept if line.sd is not None]
-        low = min([low, *(float((line.y - np.nan_to_num(line.sd)).min()) for line in banded)])
-        high = max([high, *(float((line.y + np.nan_to_num(line.sd)).max()) for line in banded)])
+        banded = [(line.y, np.nan_to_num(line.sd)) for line in kept if line.sd is not None]
+        low = min([low, *(float((y - sd).min()) for y, sd in banded)])
+        high = max([high, *(float((y + sd).max()) for y, sd in banded)])
         margin = 0.05 * (high - low) or 0.05 * abs(high) or 1
         axis.set_ylim(low - margin, high + margin)
     if log[0]:
