@@ -485,7 +485,7 @@ def test_names_of_files_and_sizes(grid, run_plot, tmp_path):
         ("--x=time", "--x=time: no run has that column"),
         ("--by=optimizer", "--by=optimizer: no run has a key optimizer; the runs differ in optim.lr, optim.momentum"),
         ("--band=sed", "--band=sed: no run has a key sed"),
-        ("--by=seed --band=seed", "--band=seed: --by=seed keeps apart"),
+        ("--by=seed --band=seed", "--band=seed: --by=seed separates"),
         ("--heatmap=optim,lr", "--heatmap=optim,lr: optim is sgd in all runs; they differ in optim.lr, optim.momentum"),
         ("--heatmap=lr", "--heatmap=lr: must be two keys"),
         ("--heatmap=lr,activation", "--heatmap=lr,activation: model.activation is relu in all runs"),
@@ -501,7 +501,7 @@ def test_names_of_files_and_sizes(grid, run_plot, tmp_path):
         ("--out=file/picture.png", "--out=file/picture.png: "),
         ("--size=3", "--size=3: must be inches"),
         ("--size=0x9999", "--size=0x9999: must be inches"),
-        ("--where=lr>5", "--where=lr>5: none of the 22 runs in runs is so"),
+        ("--where=lr>5", "--where=lr>5: true for none of the 22 runs in runs"),
         ("nowhere", "nowhere: no such directory"),
         ("--frobnicate", "unrecognized arguments: --frobnicate"),
     ],
@@ -524,7 +524,7 @@ def test_nothing_finished(make, run_plot, tmp_path):
     assert (code, text.count("\n")) == (2, 1)
     assert "no run has finished (1 diverged, 1 failed)" in text
     code, text = run_plot("runs")
-    assert (code, text) == (2, "conga: nothing to draw: no run of 2 has finished an epoch\n")
+    assert (code, text) == (2, "conga: nothing to draw: none of the 2 runs has finished an epoch\n")
 
 
 def test_choices_are_no_numbers(make, run_plot):
@@ -533,7 +533,7 @@ def test_choices_are_no_numbers(make, run_plot):
     code, text = run_plot("runs", "--heatmap=optim,lr")
     assert (code, text) == (
         2,
-        "conga: --heatmap=optim,lr: optim is no number in every run (adam); --where chooses runs\n",
+        "conga: --heatmap=optim,lr: optim is not a number in every run (adam); --where chooses runs\n",
     )
 
 

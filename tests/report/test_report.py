@@ -263,7 +263,7 @@ def test_no_torch():
         (["empty"], "empty: no runs below"),
         (["sweep", "--where", "lrr<1"], "--where: no column 'lrr'; did you mean optim.lr?"),
         (["sweep", "--where", "lr<"], "--where: expected a value"),
-        (["sweep", "--where", "lr<0"], "--where=lr<0: true of none of the 8 runs"),
+        (["sweep", "--where", "lr<0"], "--where=lr<0: true for none of the 8 runs"),
         (["sweep", "--out", "empty"], "--out=empty: is a directory"),
         (["sweep", "--out", "file/x.html"], "file: File exists; --out=FILE.html writes elsewhere"),
         ([], "missing: PATH"),

@@ -59,7 +59,7 @@ def test_two_runs(comparing, compared, tmp_path):
     assert row(text, "versions.torch") == ["2.0", "2.1"]
     for same in ("seed", "optim.lr", "optim._target_", "versions.numpy", "git.commit", "parameters"):
         assert f"│ {same} " not in text
-    assert "test/accuracy: B is better by 0.2000; one run each says nothing of chance" in text
+    assert "test/accuracy: B is better by 0.2000; with one run each, chance cannot be judged" in text
     rows = compared("a", "b")
     assert rows["metric", "test/accuracy"]["difference"] == 0.5 - 0.3
     assert rows["metric", "test/accuracy"]["p"] is None
@@ -90,7 +90,7 @@ def test_seeds_beside_the_run_are_its_repetitions(comparing, compared, tmp_path)
     assert metric["p"] == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-9)
     code, text = comparing("sweep/0_lr=0.1,seed=0", "sweep/6_lr=0.2,seed=0")
     assert code == 0
-    assert "A  sweep/0_lr=0.1,seed=0: mean over 6 runs that differ in seed only" in text
+    assert "A  sweep/0_lr=0.1,seed=0: mean over 6 runs that differ only in seed" in text
     assert f"p = {metric['p']:.2g} (paired t-test over the 6 seeds that both have)" in text
     assert "│ seed " not in text
 
@@ -147,7 +147,7 @@ def test_only_common_seeds_are_paired():
 def test_where_there_is_no_test_it_is_said(a, b, why):
     test = compare(a, b)
     assert test.p is None
-    assert test.verdict.startswith("no test of significance: ")
+    assert test.verdict.startswith("no significance test: ")
     assert why in test.verdict
 
 
@@ -159,9 +159,9 @@ def test_a_seed_counts_once_and_what_did_not_finish_not_at_all(comparing, compar
     metric = compared("a", "b")["metric", "test/accuracy"]
     assert (metric["a"], metric["a/n"]) == (pytest.approx((0.8 + 0.95) / 2), 2)
     text = comparing("a", "b")[1]
-    assert "A  a: mean over the 3 that finished of 4 runs that differ in seed only" in text
+    assert "A  a: mean over the 3 that finished of 4 runs that differ only in seed" in text
     assert "A leaves out 1 diverged" in text
-    assert "A has several runs of one seed, which count once, with their mean" in text
+    assert "A has several runs of one seed; they count once, with their mean" in text
 
 
 def test_repetitions_of_one_configuration_stand_for_themselves(comparing, tmp_path):
@@ -170,7 +170,7 @@ def test_repetitions_of_one_configuration_stand_for_themselves(comparing, tmp_pa
     assert code == 0
     assert row(text, "test/accuracy") == ["0.8000", "0.9000", "+0.1000"]
     assert row(text, "seed") == ["0", "1"]
-    assert "the two differ in their seed only: that is chance" in text
+    assert "the two differ only in their seed: any difference is chance" in text
 
 
 def test_the_same_configuration_of_two_versions(comparing, tmp_path):
@@ -184,7 +184,7 @@ def test_the_same_configuration_of_two_versions(comparing, tmp_path):
     assert "B is better by" in text
     assert "paired t-test" in text
     write_run(tmp_path / "b/3", with_keys(seed=3), git={"commit": "newer", "dirty": False})
-    assert "B has runs of 2 versions of this program (git.commit)" in comparing("a", "b")[1]
+    assert "B has runs of 2 versions of conga (git.commit)" in comparing("a", "b")[1]
 
 
 def test_repetitions_elsewhere(compared, tmp_path):
@@ -218,7 +218,7 @@ def test_mistakes_are_one_line(comparing, tmp_path):
         (run, "empty"): "empty: no run there",
         (run, "bad"): "bad: .hydra/config.yaml: not readable as YAML",
         (run, "grid"): "grid: its runs differ in optim.lr, not only in their seed; name one of them",
-        (run, run): f"{run}: compared with itself; name two",
+        (run, run): f"{run}: compared with itself; name two runs",
         (run, "grid/3_lr=0.2,seed=1", "nowhere"): "nowhere: no such directory",
         (run, "--csv", "--json", run): "not allowed with argument",
     }.items():
@@ -227,4 +227,4 @@ def test_mistakes_are_one_line(comparing, tmp_path):
         assert text.startswith("conga: ")
         assert expected in text
     repeat(tmp_path / "a", {0: 0.8, 1: 0.9})
-    assert "a/1: has runs that a has, too; name two that share none" in comparing("a", "a/1")[1]
+    assert "a/1: has runs of a, too; name two sides without common runs" in comparing("a", "a/1")[1]

@@ -211,7 +211,7 @@ def test_only_finished_runs_are_averaged_and_it_is_said(runs, tmp_path):
     assert cells(text)[0][:2] == ["0.1", "5"]
     assert cells(text)[0][3].endswith("(n=4)")
     assert "left out: 1 damaged, 1 diverged" in text
-    assert "runs that repeat the configuration of another one, and count as well: 1" in text
+    assert "runs with the same configuration as another run, all counted: 1" in text
 
 
 def test_what_else_differs_is_not_averaged_silently(runs, tmp_path):
@@ -241,13 +241,13 @@ MISTAKES = {
     ("--sort", "momentm"): "--sort: no column 'momentm'; did you mean optim.momentum? there are",
     ("--sort", "loss"): "--sort: loss could be final/train/loss, final/val/loss, test/loss; say which",
     ("--columns", "name,foo"): "--columns: no column 'foo'; there are",
-    ("--over", "seed"): "--over=seed: goes with --group-by=KEYS",
+    ("--over", "seed"): "--over=seed: needs --group-by=KEYS",
     ("--group-by", ","): "--group-by: name a column, such as optim.lr",
     ("--group-by", "lr", "--over", ""): "--over: name a column, such as seed",
     ("--group-by", "foo"): "--group-by: no column 'foo'",
     ("--group-by", "lr", "--columns", "device"): "--columns=device: only numbers have a mean, and there it is 'cpu'",
     ("--group-by", "lr", "--sort", "status"): "--sort=status: with --group-by one of optim.lr, n, best/value",
-    ("--descending",): "--descending: goes with --sort=KEY",
+    ("--descending",): "--descending: needs --sort=KEY",
     ("--watch",): "--watch: needs a terminal",
     ("--csv", "--json"): "argument --json: not allowed with argument --csv; --help lists what there is",
     ("--where", ""): "--where: expected a comparison, such as optim=cgd at the end of ''",
@@ -257,7 +257,7 @@ MISTAKES = {
     ("--where", "(optim=sgd"): "expected ) at the end",
     ("--where", "optim=sgd)"): "expected and, or, or the end at ')'",
     ("--where", "optim="): "expected a value: a number",
-    ("--where", "optim='sgd"): 'a quote without its end at "\'sgd"',
+    ("--where", "optim='sgd"): 'an unclosed quote at "\'sgd"',
     ("--where", "seed in 3"): "expected [ at '3'",
     ("--where", "seed in [1 2]"): "expected , or ] at '2]'",
     ("--where", "lr<null"): "< compares with a number or a text at 'null'",

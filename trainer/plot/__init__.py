@@ -1,1 +1,1 @@
-"""Pictures of runs (``python -m trainer plot --help``); ``trainer.plot.sweep.sweep_picture`` is a sweep's own."""
+"""Pictures of runs (``python -m trainer plot --help``); ``trainer.plot.sweep.sweep_picture`` draws a sweep's."""

@@ -6,7 +6,7 @@
     python -m trainer plot SWEEP --parallel --value test/accuracy --out sweep.pdf
     python -m trainer plot SWEEP --sweep
 
-Reads no more than the run directories say, also while runs are written.
+It only reads run directories, also of runs that are training.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("png", "svg", "pdf")
-NOTED = 5  # damaged runs that are named
-OWN = {  # options that only some pictures take
+NOTED = 5  # of damaged runs
+OWN = {  # options of only some pictures
     "curves": ("x", "y", "by", "band", "log_x", "log_y"),
     "heatmap": ("value", "by"),
     "parallel": ("value",),
@@ -54,8 +54,8 @@ OWN = {  # options that only some pictures take
 
 EPILOG = (
     "METRIC is test/accuracy, a column of metrics.csv such as val/loss (at the best epoch), final/val/loss, "
-    "best, seconds, parameters, epochs or steps. KEY is a key of the configuration (optim.lr, or lr where that is "
-    "clear) or a choice (optim)."
+    "best, seconds, parameters, epochs or steps. KEY is a key of the configuration (optim.lr, or lr if "
+    "unambiguous) or a choice (optim)."
 )
 
 
@@ -68,23 +68,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--title", metavar="TEXT")
     parser.add_argument("--size", metavar="WxH", help="in inches, such as 3.3x2.4 for a column of a paper")
-    curves = parser.add_argument_group("curves, which are drawn by default")
+    curves = parser.add_argument_group("curves, the default")
     curves.add_argument("--x", metavar="COLUMN", help="epoch, step, seconds or a column of metrics.csv; default: epoch")
-    curves.add_argument("--y", metavar="COLUMNS", help="columns of metrics.csv, by commas; default: what is monitored")
-    curves.add_argument("--by", metavar="KEYS", help="a colour for each value of the first key, dashes for the second")
+    curves.add_argument("--y", metavar="COLUMNS", help="columns of metrics.csv, by commas; default: the monitored one")
+    curves.add_argument("--by", metavar="KEYS", help="colours for the first key, dashes for the second")
     curves.add_argument("--band", metavar="KEYS", help="mean and standard deviation over these, such as seed")
     for which in "xy":
         curves.add_argument(
-            f"--log-{which}", action=argparse.BooleanOptionalAction, help=f"a logarithmic {which} axis, or none"
+            f"--log-{which}", action=argparse.BooleanOptionalAction, help=f"a logarithmic {which} axis, or a linear one"
         )
     other = parser.add_argument_group("other pictures")
     kind = other.add_mutually_exclusive_group()
     kind.add_argument("--heatmap", metavar="KEY,KEY", help="a map over two numbers; a row of maps for each --by")
     kind.add_argument(
-        "--parallel", nargs="?", const="", metavar="KEYS", help="an axis for each; default: all that differ"
+        "--parallel", nargs="?", const="", metavar="KEYS", help="an axis for each key; default: all that differ"
     )
-    kind.add_argument("--sweep", action="store_true", help="the picture that a sweep leaves behind as sweep.png")
-    other.add_argument("--value", metavar="METRICS", help="what is shown, by commas; default: accuracy in the test")
+    kind.add_argument("--sweep", action="store_true", help="the picture of a sweep's sweep.png")
+    other.add_argument("--value", metavar="METRICS", help="metrics, by commas; default: test accuracy")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -96,10 +96,10 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def figure_of(words: Sequence[str]) -> Figure:
-    """The figure that the command draws, given the words behind its name.
+    """The figure of the command with these words.
 
     Raises:
-        Refused: as the command says.
+        Refused: as in the command.
     """
     parser = Parser(add_help=False)
     add_arguments(parser)
@@ -110,7 +110,7 @@ def figure_of(words: Sequence[str]) -> Figure:
 
 
 def drawing_of(arguments: argparse.Namespace) -> tuple[Drawing, list[str]]:
-    """What is to be drawn, and remarks about runs that cannot be read."""
+    """The drawing, and notes about runs that cannot be read."""
     others = [kind for kind in ("heatmap", "parallel", "sweep") if getattr(arguments, kind) not in (None, False)]
     kind = others[0] if others else "curves"
     check_options(arguments, kind)
@@ -119,11 +119,11 @@ def drawing_of(arguments: argparse.Namespace) -> tuple[Drawing, list[str]]:
     return draw(arguments, records), notes
 
 
-Drawing = tuple[Any, ...]  # the name of a file, the function that draws, what it is given
+Drawing = tuple[Any, ...]  # file name, drawing function, its arguments
 
 
 def check_options(arguments: argparse.Namespace, kind: str) -> None:
-    """Refuses what cannot be carried out, before anything is read; fills in the default path."""
+    """Refuses impossible options before anything is read; fills in the default path."""
     for option in dict.fromkeys(option for of_kind in OWN.values() for option in of_kind):
         if getattr(arguments, option) is not None and option not in OWN[kind]:
             hint = f"it takes {', '.join('--' + o.replace('_', '-') for o in OWN[kind])}"
@@ -139,15 +139,15 @@ def check_options(arguments: argparse.Namespace, kind: str) -> None:
             raise Refused(f"--size={arguments.size}: must be inches, 0.5 to 100 each, such as 3.3x2.4")
         arguments.size = size
     if arguments.parallel and not arguments.paths and Path(arguments.parallel).is_dir():
-        arguments.paths, arguments.parallel = [Path(arguments.parallel)], ""  # `--parallel PATH` names no key
+        arguments.paths, arguments.parallel = [Path(arguments.parallel)], ""  # PATH in `--parallel PATH` is no key
     arguments.paths = arguments.paths or [Path("outputs")]
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[list[RunRecord], list[str]]:
-    """The runs that are drawn, and remarks about those that cannot be read.
+    """The runs to draw, and notes about those that cannot be read.
 
     Raises:
-        Refused: there are none.
+        Refused: no runs.
     """
     places = ", ".join(map(str, arguments.paths))
     found = find_runs(arguments.paths)
@@ -162,19 +162,19 @@ def chosen(arguments: argparse.Namespace) -> tuple[list[RunRecord], list[str]]:
         condition = parse(arguments.where, lambda name: names(name, "--where"))
         records = [record for record in records if condition(row(record))]
         if not records:
-            raise Refused(f"--where={arguments.where}: none of the {len(found)} runs in {places} is so")
+            raise Refused(f"--where={arguments.where}: true for none of the {len(found)} runs in {places}")
     if not records:
         raise Refused(f"{places}: all runs are damaged; {notes[0]}")
     return records, notes
 
 
 def listed(text: str | None) -> list[str]:
-    """What stands between commas."""
+    """The words between commas."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def keys_of(records: Sequence[RunRecord], text: str | None, option: str) -> list[str]:
-    """Keys of the configuration that stand in an option, in full: ``lr`` is ``optim.lr`` where that is clear."""
+    """The full keys of an option: ``lr`` is ``optim.lr`` if unambiguous."""
     known, found = list(dict.fromkeys(key for record in records for key in record.config)), []
     for name in listed(text):
         keys = [name] if name in known else [key for key in known if key.endswith(f".{name}")]
@@ -202,23 +202,23 @@ def metrics_of(records: Sequence[RunRecord], text: str | None) -> list[str]:
     for name in found:
         check_metric(finished, name, "--value")
         if not any(math.isfinite(metric_value(record, name)) for record in finished):
-            raise Refused(f"--value={name}: none of the {len(finished)} runs that finished has a number of it")
+            raise Refused(f"--value={name}: none of the {len(finished)} finished runs has a number of it")
     if not found:
         raise Refused("--value: name a metric, such as test/accuracy")
     return found
 
 
 def none_finished(records: Sequence[RunRecord]) -> str:
-    """The line about runs of which none has a result."""
+    """The line about runs without a result."""
     counts = ", ".join(f"{n} {status}" for status, n in Counter(record.status for record in records).items())
-    return f"nothing to draw: no run has finished ({counts}); curves (--y) show runs under way"
+    return f"nothing to draw: no run has finished ({counts}); curves (--y) show unfinished runs"
 
 
 def curves_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Drawing:
     """Metrics over epochs."""
     known = columns(records)
     if not known:
-        raise Refused(f"nothing to draw: no run of {len(records)} has finished an epoch")
+        raise Refused(f"nothing to draw: none of the {len(records)} runs has finished an epoch")
     x, ys = arguments.x or "epoch", listed(arguments.y) or [monitored(records, known)]
     if x == "seconds" and "time/epoch_s" not in known:
         raise Refused("--x=seconds: no run has the column time/epoch_s")
@@ -229,14 +229,14 @@ def curves_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Dr
     by = None if arguments.by is None else keys_of(records, arguments.by, "--by")
     band = None if arguments.band is None else keys_of(records, arguments.band, "--band")
     if by and band and set(by) & set(band):
-        raise Refused(f"--band={arguments.band}: --by={arguments.by} keeps apart what the band would put together")
+        raise Refused(f"--band={arguments.band}: --by={arguments.by} separates the runs that the band would average")
     log = (arguments.log_x, arguments.log_y)
     name = "curves_" + "_".join(y.replace("/", "-") for y in ys)
     return name, curves_figure, records, x, ys, by, band, log, arguments.title, arguments.size
 
 
 def monitored(records: Sequence[RunRecord], known: Sequence[str]) -> str:
-    """What most runs watch and has a number, or a column that there is."""
+    """The metric that most runs monitor and that has numbers, or another column."""
     counts = Counter(str(record.config.get("train.monitor")) for record in records)
     names = [name for name, _ in counts.most_common() if name in known]
     names = [name for name in names if any(np.isfinite(r.curves[name]).any() for r in records if name in r.curves)]
@@ -256,7 +256,7 @@ def heatmap_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> D
             raise Refused(f"{option}: {key} is {labels(values[0])[0]} in all runs; they differ in {differs(records)}")
         if not numeric([value for (value,) in values]):
             odd = next(value for (value,) in values if not numeric([value]))
-            raise Refused(f"{option}: {key} is no number in every run ({labels([odd])[0]}); --where chooses runs")
+            raise Refused(f"{option}: {key} is not a number in every run ({labels([odd])[0]}); --where chooses runs")
     by = keys_of(records, arguments.by, "--by")
     choices = groups(records, by)
     rows = [(named(by, choice, list(choices)), equal) for choice, equal in choices.items()]
@@ -281,7 +281,7 @@ def parallel_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> 
 
 
 def sweep_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Drawing:
-    """The picture that suits what was swept; of runs that are no sweep, that suits how they differ."""
+    """The picture of a sweep by its swept keys, of other runs by their differing keys."""
     swept = list(dict.fromkeys(key for record in records for key in record.swept)) or differing(records)
     metrics = None if arguments.value is None else metrics_of(records, arguments.value)
     found = rendering(records, swept, metrics, arguments.title, arguments.size)

@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 LISTED = 20  # entries of a legend; of more, their colours say little
 SHADED = 8  # values of a number in a legend; more have a bar of colours
 CROSS: dict[str, Any] = {"marker": "x", "linestyle": "none", "markersize": 6, "markeredgewidth": 1.6, "zorder": 4}
-WIDE = 100.0  # a metric whose greatest value is so many times its least stands on a logarithmic axis
+WIDE = 100.0  # if the greatest value of a metric is so many times the least, its axis is logarithmic
 
 
 @dataclass
 class Look:
-    """How lines are told apart: by the colour of one key's values, or of all their combinations; by dashes."""
+    """Colours by the values of one key or by all combinations, and dashes."""
 
     keys: list[str]
-    scale: Scale | None = None  # of the numbers that colours stand for
+    scale: Scale | None = None  # of the numbers behind colours
     colours: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     dashes: dict[tuple[Any, ...], Any] = field(default_factory=dict)
-    dashed: dict[str, Any] = field(default_factory=dict)  # what dashes alone stand for
-    plain: bool = False  # too many to tell apart
+    dashed: dict[str, Any] = field(default_factory=dict)  # values of dashes alone
+    plain: bool = False  # too many to distinguish
 
 
 def looks(records: Sequence[RunRecord], by: Sequence[str]) -> Look:
-    """Colours for a key and dashes for the others where these are few, else colours for all combinations."""
+    """Colours for a key and dashes for the others if these are few, else colours for all combinations."""
     found = Look(list(by))
     combinations = list(groups(records, by))
     for i, key in enumerate(by):
@@ -79,9 +79,9 @@ def curves_figure(
     """A panel for each metric of `ys`.
 
     Args:
-        by: keys that colours stand for; None for all in which the runs differ.
-        band: keys over which means are taken; None for a line for each run.
-        log: whether the x and y axes are logarithmic; None for what suits the numbers.
+        by: keys of the colours; None: all in which the runs differ.
+        band: keys to average over; None: one line per run.
+        log: whether the x and y axes are logarithmic; None: by the numbers.
 
     Raises:
         Refused: nothing to draw.
@@ -93,7 +93,7 @@ def curves_figure(
     panels = [(y, all_lines(records, x, y, by, band)) for y in ys]
     for y, lines in panels:
         if not any(len(line.x) for line in lines):
-            raise Refused(f"--y={y}: no run has a number of it yet, of {len(records)}")
+            raise Refused(f"--y={y}: none of the {len(records)} runs has a number of it yet")
     how = looks(records, by)
     entries = [] if how.plain else legend_entries(how, [line for _, lines in panels for line in lines])
     handles, texts = [handle for handle, _ in entries], [text for _, text in entries]
@@ -122,7 +122,7 @@ def curves_figure(
 
 
 def draw_lines(axis: Axes, lines: Sequence[Line], how: Look, banded: bool) -> None:
-    """Lines with their bands; a cross where one ends because the run diverged."""
+    """Draws lines with their bands; a cross at the end of a diverged run."""
     from matplotlib.ticker import MaxNLocator
 
     many, drawn = len(lines) > LISTED, [line for line in lines if len(line.x)]
@@ -138,7 +138,7 @@ def draw_lines(axis: Axes, lines: Sequence[Line], how: Look, banded: bool) -> No
 
 
 def stroke(axis: Axes, lines: Sequence[Line], how: Look, *, linewidth: float, alpha: float, zorder: int) -> None:
-    """Lines, and a dot for one of a single point; many as one artist, since matplotlib takes a millisecond for each."""
+    """Draws lines, and dots for single points; as one artist, since matplotlib takes a millisecond for each."""
     from matplotlib.collections import LineCollection
 
     if len(lines) <= LISTED:
@@ -165,7 +165,7 @@ def stroke(axis: Axes, lines: Sequence[Line], how: Look, *, linewidth: float, al
 
 
 def fill(axis: Axes, means: Sequence[Line], how: Look) -> None:
-    """The bands of one standard deviation, as one artist; none where a mean is that of one run."""
+    """Draws the bands of one standard deviation as one artist; no band for one run."""
     from matplotlib.collections import PolyCollection
 
     bands, colours = [], []
@@ -182,17 +182,17 @@ def fill(axis: Axes, means: Sequence[Line], how: Look) -> None:
 
 
 def mark(axis: Axes, lines: Sequence[Line], heights: Sequence[float], how: Look, **options: Any) -> None:
-    """Crosses at these heights where lines end."""
+    """Draws crosses at these heights at the ends of lines."""
     for colour in dict.fromkeys(how.colours[line.setting] for line in lines):
         own = [(line.x[-1], y) for line, y in zip(lines, heights, strict=True) if how.colours[line.setting] == colour]
         axis.plot(*zip(*own, strict=True), color=colour, **CROSS, **options)
 
 
 def set_axes(axis: Axes, lines: Sequence[Line], how: Look, log: tuple[bool | None, bool | None], falls: bool) -> None:
-    """Logarithmic or not, and the range: that of the runs that did not diverge, if there are any.
+    """Sets scale and range of the axes; diverged runs do not count for the range if there are others.
 
     Args:
-        falls: whether low values of the metric are good; others, such as accuracies, are linear by default.
+        falls: whether lower values are better; other metrics, such as accuracies, are linear by default.
     """
     kept = [line for line in lines if len(line.x) and not line.diverged] or [line for line in lines if len(line.x)]
     values = np.concatenate([line.y for line in kept])
@@ -218,18 +218,18 @@ def set_axes(axis: Axes, lines: Sequence[Line], how: Look, log: tuple[bool | Non
         if not any((line.x > 0).any() for line in lines):
             raise Refused("--log-x: no number is positive")
         look.log_axis(axis, "x")
-    bottom, top = axis.get_ylim()  # what leaves the picture is marked at its edge
+    bottom, top = axis.get_ylim()  # ends outside the picture are marked at its edge
     left = [line for line in lines if line.diverged and len(line.x) and not bottom <= line.y[-1] <= top]
     mark(axis, left, [top if line.y[-1] > top else bottom for line in left], how, clip_on=False)
 
 
 def legend_entries(how: Look, lines: Sequence[Line]) -> list[tuple[Any, str]]:
-    """Handles and texts: each combination of values, with the number of its runs if it differs, and a cross."""
+    """Handles and texts: each combination of values, with its number of runs if these differ, and a cross."""
     from matplotlib.lines import Line2D
 
     found: list[tuple[Any, str]] = []
     combinations = list(how.colours)
-    counts_differ = len({line.n for line in lines if line.sd is not None}) > 1  # else the caption has their number
+    counts_differ = len({line.n for line in lines if line.sd is not None}) > 1  # else the caption has the number
     if how.scale is None and how.keys:
         for combination in combinations:
             own = [line for line in lines if line.setting == combination]
@@ -253,7 +253,7 @@ def counted(low: int, high: int) -> str:
 
 
 def add_bar(figure: Figure, scale: Scale) -> None:
-    """The bar of colours of a number with many values."""
+    """Draws the colour bar of a number with many values."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
@@ -268,7 +268,7 @@ def add_bar(figure: Figure, scale: Scale) -> None:
 
 
 def remarks(panels: Sequence[tuple[str, list[Line]]], how: Look, band: Sequence[str] | None, runs: int) -> list[str]:
-    """What the lines are, how many, and how they are told apart."""
+    """The caption: kind, number and colours of the lines."""
     lines = panels[0][1]
     lost = sum(line.diverged for line in lines)
     said = []
@@ -276,7 +276,7 @@ def remarks(panels: Sequence[tuple[str, list[Line]]], how: Look, band: Sequence[
         counts = [n for _, of_panel in panels for line in of_panel if line.sd is not None for n in line.n]
         shown = f" ({counted(min(counts), max(counts))})" if counts else ""
         said.append(f"line: mean over {', '.join(band)}{shown}; band: ± 1 standard deviation")
-        said.append("runs that diverged are thin lines of their own" if lost else "")
+        said.append("diverged runs are thin lines" if lost else "")
     else:
         said.append(f"{runs} run{'s' * (runs > 1)}" if runs > 1 else "")
     if lost and (how.plain or (how.scale and len(how.dashed) < 2)):

@@ -1,4 +1,4 @@
-"""How figures become files: PNG, SVG or PDF, the same bytes for the same figure. Does not import torch."""
+"""Figures as files: PNG, SVG or PDF, the same bytes for the same figure. Does not import torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainer.rundir.text import printable_lines
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Without a date; text stays text in an SVG, and a PDF has fonts that a publisher takes.
+# Without a date; text stays text in an SVG, and a PDF has TrueType fonts, which publishers accept.
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 FONTS = {"svg.fonttype": "none", "svg.hashsalt": "conga", "pdf.fonttype": 42}
 
@@ -24,10 +24,10 @@ FONTS = {"svg.fonttype": "none", "svg.hashsalt": "conga", "pdf.fonttype": 42}
 def rendered(
     draw: Callable[..., Figure], *args: Any, kind: str = "png", dpi: int = 130, look: dict[str, Any] | None = None
 ) -> bytes:
-    """What ``draw(*args)`` draws, as a file of that `kind`. Names are shown as they are, whatever they hold.
+    """The figure of ``draw(*args)`` as a file of this `kind`. Names are shown literally, without mathtext.
 
     Args:
-        look: matplotlib's settings while it is drawn.
+        look: matplotlib's settings for it.
     """
     file = io.BytesIO()
     with drawing(look):
@@ -36,7 +36,7 @@ def rendered(
 
 
 def drawn(draw: Callable[..., Figure], *args: Any, look: dict[str, Any] | None = None) -> Figure:
-    """What ``draw(*args)`` draws; names are shown as they are, whatever they hold."""
+    """The figure of ``draw(*args)``; names are shown literally, without mathtext."""
     with drawing(look):
         figure = draw(*args)
         make_printable(figure)
@@ -45,18 +45,18 @@ def drawn(draw: Callable[..., Figure], *args: Any, look: dict[str, Any] | None =
 
 @contextlib.contextmanager
 def drawing(look: dict[str, Any] | None) -> Iterator[None]:
-    """Matplotlib's settings and warnings while something is drawn and written."""
+    """Inside, matplotlib has the settings for drawing, and no irrelevant warnings."""
     import matplotlib
 
     settings: dict[Any, Any] = {"text.parse_math": False} | FONTS | (look or {})
     with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks: boxes have to do
-        warnings.filterwarnings("ignore", "constrained_layout not applied")  # too small a size was asked for
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the font lacks a script: boxes are shown
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # the size is too small
         yield
 
 
 def make_printable(figure: Figure) -> None:
-    """Shows what no font has, and no SVG may hold, as its escape."""
+    """Shows control characters in the figure's texts as escapes."""
     from matplotlib.category import StrCategoryFormatter
     from matplotlib.text import Text
     from matplotlib.ticker import FixedFormatter, FuncFormatter
@@ -65,7 +65,7 @@ def make_printable(figure: Figure) -> None:
     for text in figure.findobj(Text):
         text.set_text(printable_lines(text.get_text()))
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        if isinstance(axis.get_major_formatter(), of_texts):  # it makes them as it draws
+        if isinstance(axis.get_major_formatter(), of_texts):  # made while drawing
             axis.set_major_formatter(FuncFormatter(_printable(axis.get_major_formatter())))
 
 
@@ -74,7 +74,7 @@ def _printable(make: Callable[..., str]) -> Callable[..., str]:
 
 
 def check_picture(out: Path | None) -> None:
-    """Raises Refused if a picture cannot be there, or not of the kind that the name of its file says."""
+    """Raises Refused if a picture cannot be written there, or its file type is unknown."""
     if out is None:
         return
     from matplotlib.figure import Figure
@@ -92,7 +92,7 @@ def write_out(path: Path, content: bytes) -> None:
     """Writes a file whole.
 
     Raises:
-        Refused: the system refuses to.
+        Refused: it cannot be written.
     """
     try:
         write_whole(path, content)

@@ -1,7 +1,7 @@
-"""A metric over two numbers, as a map of cells, each the mean of the runs that share both; as points without a grid.
+"""A metric over two numbers, as a map whose cells are means of the runs that share both; without a grid, as points.
 
-Cells stand at equal distances, in the order of the numbers, so a sweep over powers of ten is drawn by its logarithms.
-Runs that diverged are hatched and named, not only coloured.
+Cells are equally wide, in the order of the numbers, so powers of ten are drawn on a logarithmic scale. Diverged runs
+are hatched and labelled, not only coloured.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def heatmap_figure(
     title: str | None = None,
     size: tuple[float, float] | None = None,
 ) -> Figure:
-    """A row of maps for each choice and a map for each metric beside each other, all of them on the same two axes.
+    """A row of maps for each choice, a map for each metric, all with the same axes.
 
     Args:
-        rows: what a row is called, and its runs.
-        keys: of the x and the y axis.
+        rows: name and runs of each row.
+        keys: of the x and y axes.
         over: keys in which the runs of one cell differ, for the caption.
     """
     from matplotlib.figure import Figure
@@ -94,12 +94,12 @@ def heatmap_figure(
 
 
 def shared_scale(metrics: Sequence[str]) -> bool:
-    """Whether all panels show one metric, of different splits: then colours mean the same in all."""
+    """Whether all panels show one metric of different splits, and so share colours."""
     return len({metric.rpartition("/")[2] for metric in metrics}) == 1
 
 
 def best_epoch(metrics: Sequence[str]) -> str:
-    """At which epoch numbers were taken that change from epoch to epoch."""
+    """The epoch of metrics that change from epoch to epoch, for the caption."""
     names = [words(m) for m in metrics if m.startswith(("train/", "val/", "optim/", "time/"))]
     return f"{', '.join(names)} at the best epoch" if names else ""
 
@@ -109,17 +109,17 @@ def colours_of(maps: Sequence[dict[tuple[Any, ...], Cell]]) -> Normalize:
 
 
 def cell_side(x: Scale, y: Scale) -> tuple[float, float]:
-    """Inches of a cell, so that its number is legible and the map has the size of a column."""
+    """The side of a cell in inches: its number is legible and the map has the width of a column."""
     return side(x, 0.62, 3.2), side(y, 0.5, 2.9)
 
 
 def side(scale: Scale, most: float, whole: float) -> float:
-    """Inches of one side of a cell: at most `most`, about `whole` of all together."""
+    """One side of a cell in inches: at most `most`, about `whole` for all cells."""
     return min(most, max(whole / len(scale.values), min(0.2, 9 / len(scale.values))))
 
 
 def draw_map(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Normalize, better: bool) -> None:
-    """Cells with their numbers; white where there are no runs."""
+    """Draws cells with their numbers; white without runs."""
     from matplotlib.patches import Rectangle
 
     x, y = scales
@@ -144,7 +144,7 @@ def draw_map(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Normal
 
 
 def draw_points(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Normalize, better: bool) -> None:
-    """A point for each pair of numbers, a cross where all its runs diverged."""
+    """Draws a point for each pair of numbers, a cross if all its runs diverged."""
     kept = {place: cell for place, cell in panel.cells.items() if cell.n}
     lost = [place for place, cell in panel.cells.items() if not cell.n]
     colours = look.colour_map(reverse=not better)(norm([cell.mean for cell in kept.values()]))
@@ -156,7 +156,7 @@ def draw_points(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Nor
 
 
 def cell_texts(found: Sequence[Cell]) -> list[str]:
-    """The number of each cell: three decimals of shares, three digits of others; how many of its runs diverged."""
+    """The number of each cell: three decimals of shares, three digits of others; and the number of diverged runs."""
     means = [cell.mean for cell in found if cell.n]
     shares = all(0 <= v <= 1 for v in means) and max(means, default=0) >= 0.1
 
@@ -170,7 +170,7 @@ def cell_texts(found: Sequence[Cell]) -> list[str]:
 
 
 def short(value: float) -> str:
-    """Three digits, and powers only where nothing else would fit: 0.0123, 2.31, 145, 1.2e5."""
+    """Three digits, and powers only if nothing else fits: 0.0123, 2.31, 145, 1.2e5."""
     if value and not 1e-3 <= abs(value) < 1e4:
         return labels([float(f"{value:.2g}")])[0]
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
@@ -178,7 +178,7 @@ def short(value: float) -> str:
 
 
 def name_axes(axes: Any, x: Scale, y: Scale, grid: bool) -> None:
-    """Numbers along the outer axes: every one where they fit."""
+    """Draws numbers along the outer axes, all if they fit."""
     for axis in axes[-1]:
         axis.set_xlabel(x.key)
     for line in axes:
@@ -195,7 +195,7 @@ def name_axes(axes: Any, x: Scale, y: Scale, grid: bool) -> None:
 def add_bar(
     figure: Figure, axes: Any, norm: Normalize, records: Sequence[RunRecord], metric: str, shared: bool
 ) -> None:
-    """What colours mean; bright is good, whatever the metric."""
+    """Draws the colour bar; bright is better for every metric."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm
 
@@ -212,7 +212,7 @@ def add_bar(
 
 
 def fit_text(figure: Figure, axes: Any) -> None:
-    """The largest letters that stay in their cells; none where they would be too small to read."""
+    """Sets the largest font size that fits the cells; no text if it would be too small."""
     texts = [text for axis in axes.flat for text in axis.texts]
     if not texts:
         return
@@ -231,6 +231,6 @@ def fit_text(figure: Figure, axes: Any) -> None:
             text.set_visible(False)
     numbers = [label.get_text() for label in axes.flat[-1].get_xticklabels()]
     step = axis.get_xticks()[1] - axis.get_xticks()[0] if len(numbers) > 1 else 1
-    size = step * wide / (0.7 * max(map(len, numbers)))  # of numbers below the map, beside each other
+    size = step * wide / (0.7 * max(map(len, numbers)))  # of adjacent numbers below the map
     for axis in axes[-1]:
         axis.tick_params(axis="x", rotation=90 if size < 6 else 0, labelsize=9 if size < 6 else min(9, size))

@@ -1,7 +1,7 @@
 """The learning curves of one run: ``python -m trainer evaluate RUN_DIR`` writes them as ``evaluation/curves.png``.
 
-A panel for the loss, one for the main metric, and one for what is monitored where that is neither; in each, training,
-validation and averaged weights over the epochs, the best epoch, and what the model came to in the test.
+A panel for the loss, one for the main metric, and one for the monitored metric if it is neither. Each shows training,
+validation and averaged weights over the epochs, the best epoch, and the test.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 SPLITS = {"train": "training", "val": "validation", "ema": "validation, averaged weights"}
 COLOURS = dict(zip([*SPLITS, "test"], [*look.CATEGORIES[:3], "0.25"], strict=True))
-MAIN = ("accuracy", "rmse")  # what a model is judged by beside its loss: the first that it has
+MAIN = ("accuracy", "rmse")  # main metrics: the first one that a model has
 
 
 def learning_picture(record: RunRecord, test: Mapping[str, float] | None = None) -> bytes | None:
-    """The curves as a PNG; None for a run that has no number of an epoch yet.
+    """The curves as a PNG; None for a run without a finished epoch.
 
     Args:
-        test: metrics on the test split, if it was looked at.
+        test: metrics on the test split, if evaluated.
     """
     if not panels(record):
         return None
@@ -38,7 +38,7 @@ def learning_picture(record: RunRecord, test: Mapping[str, float] | None = None)
 
 
 def panels(record: RunRecord) -> dict[str, dict[str, Line]]:
-    """Metric -> split -> its line, of what the run has numbers of."""
+    """Metric -> split -> its line, for metrics with numbers."""
     monitored = str((record.best or {}).get("metric", "")).partition("/")[2]
     main = next((m for m in MAIN if any(f"{split}/{m}" in record.curves for split in SPLITS)), monitored)
     found = {}
@@ -51,7 +51,7 @@ def panels(record: RunRecord) -> dict[str, dict[str, Line]]:
 
 
 def learning_figure(record: RunRecord, test: Mapping[str, float]) -> Figure:
-    """A panel for each metric beside each other."""
+    """A panel for each metric, side by side."""
     from matplotlib.figure import Figure
 
     found, best = panels(record), record.best
@@ -87,7 +87,7 @@ def learning_figure(record: RunRecord, test: Mapping[str, float]) -> Figure:
 
 
 def title(record: RunRecord) -> str:
-    """What was trained, how, and under which name it lies."""
+    """Data, model, optimizer and name of the run."""
     model, data, optim = (record.config.get(group, "-") for group in ("model", "data", "optim"))
     return f"{data}, {model}, {optim}: {record.name}"
 

@@ -1,4 +1,4 @@
-"""The numbers of a picture's lines: one run each, or the mean over several with its standard deviation."""
+"""The lines of a picture: single runs, or means over several with their standard deviation."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Line:
     sd: np.ndarray | None = None
     n: tuple[int, int] = (1, 1)  # the fewest and the most runs in a point
     diverged: bool = False
-    setting: tuple[Any, ...] = ()  # of the keys that give colours
+    setting: tuple[Any, ...] = ()  # of the keys of colours
 
 
 def axis_values(record: RunRecord, name: str) -> np.ndarray | None:
-    """A column of the run's metrics.csv, or ``seconds`` of training until the end of each epoch; None without it."""
+    """A column of the run's metrics.csv, or ``seconds`` of training until the end of each epoch; None if missing."""
     if name == "seconds":
         times = record.curves.get("time/epoch_s")
         return None if times is None else np.nancumsum(times)
@@ -35,7 +35,7 @@ def axis_values(record: RunRecord, name: str) -> np.ndarray | None:
 
 
 def run_line(record: RunRecord, x: str, y: str) -> Line:
-    """One run's points: those where both numbers are finite."""
+    """The points of one run with finite numbers."""
     across, up = axis_values(record, x), axis_values(record, y)
     if across is None or up is None:
         return Line(np.zeros(0), np.zeros(0), np.zeros(0), diverged=record.status == "diverged")
@@ -44,7 +44,7 @@ def run_line(record: RunRecord, x: str, y: str) -> Line:
 
 
 def mean_line(lines: Sequence[Line]) -> Line:
-    """Mean and sample standard deviation at each epoch, over the lines that are there, at the mean of their x."""
+    """Mean and sample standard deviation at each epoch, over the lines that reach it, at the mean of their x."""
     epoch = np.unique(np.concatenate([line.epoch for line in lines]))
     x, y = np.full((2, len(lines), len(epoch)), math.nan)
     for i, line in enumerate(lines):
@@ -59,11 +59,11 @@ def mean_line(lines: Sequence[Line]) -> Line:
 def all_lines(
     records: Sequence[RunRecord], x: str, y: str, by: Sequence[str], band: Sequence[str] | None
 ) -> list[Line]:
-    """The lines of one panel; a run that diverged is no part of a mean, but a line of its own.
+    """The lines of one panel; a diverged run is a line of its own, not part of a mean.
 
     Args:
-        by: keys that colours stand for.
-        band: keys over which means are taken; None for a line for each run.
+        by: keys of the colours.
+        band: keys to average over; None: one line per run.
     """
     lines = []
     if band is None:

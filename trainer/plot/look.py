@@ -1,4 +1,4 @@
-"""How pictures of runs look: colours that colour-blind readers tell apart, sizes for a column of a paper, captions."""
+"""The look of pictures: colours that colour-blind readers can distinguish, sizes for a paper's column, captions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOOK = {
     "legend.title_fontsize": 8.5,
     "hatch.linewidth": 0.6,
 }
-# Okabe and Ito's colours for everybody, without yellow, which is too pale for a line on white.
+# Okabe and Ito's colours, without yellow, which is too pale on white.
 CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)))
 GREY, PALE = "0.55", "0.93"
@@ -49,7 +49,7 @@ def colour_map(reverse: bool = False) -> Any:
 
 
 def shades(scale: Scale) -> dict[Any, Any]:
-    """A colour for each value: of few categories their own, of numbers from dark to bright by where they stand."""
+    """A colour for each value: distinct ones for categories, from dark to bright for numbers."""
     if scale.kind == "category" or len(scale.values) < 3:
         return {value: CATEGORIES[i % len(CATEGORIES)] for i, value in enumerate(scale.values)}
     places = [scale.place(value) for value in scale.values]
@@ -58,7 +58,7 @@ def shades(scale: Scale) -> dict[Any, Any]:
 
 
 def colour_range(values: Sequence[float]) -> Normalize:
-    """From the least to the greatest value; by logarithms where a positive metric spans two powers of ten."""
+    """A norm from the least to the greatest value; logarithmic if a positive metric spans two powers of ten."""
     from matplotlib.colors import LogNorm, Normalize
 
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
@@ -68,34 +68,34 @@ def colour_range(values: Sequence[float]) -> Normalize:
 
 
 def against(colour: Any) -> str:
-    """Black or white: what is legible on the colour (relative luminance of sRGB)."""
+    """Black or white, whichever is legible on the colour (relative luminance of sRGB)."""
     from matplotlib.colors import to_rgb
 
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "black" if luminance > 0.179 else "white"  # where both have the same contrast
+    return "black" if luminance > 0.179 else "white"  # at equal contrast
 
 
 def ticks(axis: Axis, scale: Scale) -> None:
-    """The scale's own ticks, and its key as the axis's name."""
+    """Sets the scale's ticks, and its key as the axis's name."""
     axis.set_ticks(*scale.ticks())
     axis.set_label_text(scale.key)
 
 
 def caption(figure: Figure, *remarks: str) -> None:
-    """Small print below the picture: what it shows, and what it leaves out."""
+    """Draws a caption below the picture: what it shows, and what it leaves out."""
     said = "; ".join(remark for remark in remarks if remark)
     if said:
         figure.supxlabel(wrapped(said, figure), x=0.01, ha="left", fontsize=7.5, color="0.35")
 
 
 def wrapped(text: str, figure: Figure, size: float = 7.5) -> str:
-    """The text in lines that the figure's width holds."""
+    """The text broken to the figure's width."""
     return textwrap.fill(text, max(20, int(figure.get_figwidth() * 72 / (0.56 * size))), break_long_words=False)
 
 
 def heading(figure: Figure, title: str | None) -> None:
-    """The title, if any, in lines that the width holds."""
+    """Draws the title, if any, broken to the width."""
     if title:
         figure.suptitle(wrapped(title, figure, 11), fontsize=11)
 
@@ -104,18 +104,18 @@ LONGEST = 36  # characters of a line of a legend
 
 
 def folded(texts: Sequence[str]) -> list[str]:
-    """A legend's texts, the long ones in several lines."""
+    """The texts of a legend, long ones in several lines."""
     return ["\n".join(textwrap.wrap(text, LONGEST, break_long_words=False)) for text in texts]
 
 
 def legend_room(texts: Sequence[str]) -> tuple[float, float]:
-    """Inches beside a picture that a legend with these texts takes, and its height."""
+    """Width and height in inches of a legend with these texts."""
     lines = [line for text in folded(texts) for line in text.split("\n")]
     return (0.5 + 0.07 * max(map(len, lines)), 0.4 + 0.145 * len(lines) + 0.05 * len(texts)) if texts else (0.0, 0.0)
 
 
 def legend(figure: Figure, handles: Sequence[Any], texts: Sequence[str], title: str | None = None) -> None:
-    """A legend beside the axes; inside the first where a narrow picture leaves them no room."""
+    """Draws a legend beside the axes, or inside the first if the picture is narrow."""
     if legend_room(texts)[0] > 0.45 * figure.get_figwidth():
         made = figure.axes[0].legend(handles, folded(texts), title=title, handlelength=1.8, fontsize=6.5)
         made.set(frame_on=True)
@@ -127,7 +127,7 @@ def legend(figure: Figure, handles: Sequence[Any], texts: Sequence[str], title: 
 
 
 def decimal(axis: Axis) -> None:
-    """Labels of a logarithmic axis without raised exponents: 0.01, 1e-3."""
+    """Sets labels of a logarithmic axis without raised exponents: 0.01, 1e-3."""
     from matplotlib.ticker import FuncFormatter
 
     def written(value: float, _: int) -> str:
@@ -138,7 +138,7 @@ def decimal(axis: Axis) -> None:
 
 
 def log_axis(axes: Axes, which: str) -> None:
-    """Makes the x or y axis logarithmic, with labels between powers of ten where there are few of these."""
+    """Makes the x or y axis logarithmic, with labels between powers of ten if there are few powers."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     getattr(axes, f"set_{which}scale")("log", nonpositive="mask")

@@ -31,7 +31,7 @@ def parallel_figure(
     title: str | None = None,
     size: tuple[float, float] | None = None,
 ) -> Figure:
-    """Lines of the runs that finished, coloured by the metric, the best on top; those that diverged dashed and grey."""
+    """Lines of finished runs, coloured by the metric, the best on top; diverged runs dashed and grey."""
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
@@ -70,17 +70,17 @@ def parallel_figure(
 
 
 def finished_value(record: RunRecord, metric: str) -> float:
-    """The metric of a run that finished; NaN of another."""
+    """The metric of a finished run; NaN for another."""
     return metric_value(record, metric) if record.status == "finished" else math.nan
 
 
 def at_best(metric: str) -> str:
-    """At which epoch a metric was taken that changes from epoch to epoch."""
+    """The epoch of a metric that changes from epoch to epoch, for the caption."""
     return f"{words(metric)} at the best epoch" if metric.startswith(("train/", "val/", "optim/", "time/")) else ""
 
 
 def heights_of(scale: Scale, values: Sequence[Any]) -> list[float]:
-    """Where lines cross an axis, the last above; many that share a value are spread around it, so that all are seen."""
+    """The heights of lines on an axis; many that share a value are spread around it, so that all are visible."""
     of_value = {value: height(scale, value) for value in scale.values}
     found = [of_value[value] for value in values]
     if len(found) < MANY or len(scale.values) > FEW:
@@ -94,7 +94,7 @@ def heights_of(scale: Scale, values: Sequence[Any]) -> list[float]:
 
 
 def height(scale: Scale, value: Any, placed: bool = False) -> float:
-    """Where a value stands on its axis, from 0 to 1; `placed`: the value is a place already."""
+    """The height of a value on its axis, from 0 to 1; `placed`: the value is a place already."""
     places = [scale.place(v) for v in scale.values]
     low, high = min(places), max(places)
     place = float(value) if placed else scale.place(value)
@@ -102,7 +102,7 @@ def height(scale: Scale, value: Any, placed: bool = False) -> float:
 
 
 def draw_axis(axis: Axes, place: int, texts: Sequence[str], heights: Sequence[float]) -> None:
-    """A vertical axis with ticks, its labels legible on top of the lines."""
+    """Draws a vertical axis with ticks and labels on top of the lines."""
     from matplotlib.patheffects import withStroke
 
     axis.plot([place, place], [-0.05, 1.05], color="0.25", linewidth=1, zorder=4)
@@ -114,7 +114,7 @@ def draw_axis(axis: Axes, place: int, texts: Sequence[str], heights: Sequence[fl
 
 
 def draw_metric(axis: Axes, place: int, norm: Normalize, better: bool, values: Sequence[float]) -> None:
-    """The last axis, with the colours of the lines; the good end is above."""
+    """Draws the metric's axis with the colours of the lines; better is up."""
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import LogLocator, MaxNLocator
 
@@ -134,7 +134,7 @@ def draw_metric(axis: Axes, place: int, norm: Normalize, better: bool, values: S
 
 
 def name_axes(figure: Figure, axis: Axes, names: Sequence[str], bottom: float) -> None:
-    """Names above the axes, long ones in two lines."""
+    """Draws names above the axes, long ones in two lines."""
     axis.set(xlim=(-0.45, len(names) - 1 + 0.45), ylim=(bottom - 0.03, 1.0 + 0.06), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     distance = figure.get_figwidth() * 72 / (len(names) + 0.5)  # points between two axes

@@ -1,4 +1,4 @@
-"""A metric over one swept number, and of choices without numbers: means with their spread, in training and in test."""
+"""A metric over one swept number, or over choices: means with their deviation, in training and test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def over_figure(
 ) -> Figure:
     """Metrics over a number: a line for each choice of the categories and each metric, with bands over `over`.
 
-    With categories colours are choices and dashes metrics; without, colours are metrics.
+    With categories, colours are choices and dashes metrics; without, colours are metrics.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -47,7 +47,7 @@ def over_figure(
     for i, choice in enumerate(choices):
         for j, metric in enumerate(metrics):
             colour = look.CATEGORIES[(i if categories else len(metrics) - 1 - j) % len(look.CATEGORIES)]
-            dash = look.DASHES[len(metrics) - 1 - j]  # the last, of test, is drawn through
+            dash = look.DASHES[len(metrics) - 1 - j]  # the last one, of test, is a full line
             points = {place[-1]: cell for place, cell in found[metric].items() if place[:-1] == choice}
             draw_points(axis, scale, points, colour, dash)
             own = i if categories else 0
@@ -77,7 +77,7 @@ def over_figure(
 
 
 def draw_points(axis: Axes, scale: Scale, points: dict[Any, Cell], colour: Any, dash: Any) -> None:
-    """One line: means of the runs that finished, with a band."""
+    """Draws one line: means of finished runs, with a band."""
     kept = sorted((scale.place(value), cell.mean, cell.sd) for value, cell in points.items() if cell.n)
     if not kept:
         return
@@ -88,14 +88,14 @@ def draw_points(axis: Axes, scale: Scale, points: dict[Any, Cell], colour: Any, 
 
 
 def set_axes(axis: Axes, found: Any, falls: bool) -> None:
-    """A logarithmic axis for a metric, such as a loss, that spans powers of ten."""
+    """Sets a logarithmic axis for a metric, such as a loss, that spans powers of ten."""
     means = [cell.mean for of_metric in found for cell in of_metric.values() if cell.n]
     if falls and means and min(means) > 0 and max(means) >= WIDE * min(means):
         look.log_axis(axis, "y")
 
 
 def mark_diverged(axis: Axes, lost: dict[int, list[float]], coloured: bool) -> None:
-    """Crosses at the lower edge above the numbers at which runs diverged, a row for each choice."""
+    """Draws crosses at the lower edge for diverged runs, a row for each choice."""
     from matplotlib.transforms import blended_transform_factory
 
     where = blended_transform_factory(axis.transData, axis.transAxes)
@@ -116,7 +116,7 @@ def dots_figure(
     title: str | None = None,
     size: tuple[float, float] | None = None,
 ) -> Figure:
-    """A row for each choice: each run a small dot, their mean a large one with its standard deviation."""
+    """A row for each choice: each run is a small dot, their mean a large one with its standard deviation."""
     from matplotlib.figure import Figure
 
     choices = list(groups(records, categories))
@@ -159,7 +159,7 @@ def dots_figure(
 
 
 def set_rows(axis: Axes, names: Sequence[str], categories: Sequence[str], metrics: Sequence[str]) -> None:
-    """The names of the rows, the first above."""
+    """Draws the names of the rows, the first at the top."""
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)

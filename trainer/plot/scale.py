@@ -1,6 +1,6 @@
-"""Where values stand along an axis, and how they are written there.
+"""Places and labels of values along an axis.
 
-Numbers that people sweep are often powers of ten: those stand at equal distances, with labels such as 1e-3.
+Swept numbers are often powers of ten: these are equally far apart, with labels such as 1e-3.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 
 from trainer.cli.signatures import show
 
-LARGEST = 1e300  # numbers beyond have no place on an axis
-FEW = 9  # ticks: of more values than these, some have to do
+LARGEST = 1e300  # larger numbers have no place on an axis
+FEW = 9  # of ticks
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The values of one key along an axis: sorted, each once; of numbers that are logarithmic, the logarithm counts."""
+    """The distinct values of one key along an axis, sorted; on a logarithmic scale, by their logarithm."""
 
     key: str
     values: tuple[Any, ...]
@@ -28,13 +28,13 @@ class Scale:
 
     @classmethod
     def of(cls, key: str, values: Iterable[Any]) -> Scale:
-        """The scale that suits the values."""
+        """The scale for the values."""
         distinct = tuple(sorted(set(values), key=order))
         kind = "category" if not numeric(distinct) else "log" if logarithmic(distinct) else "linear"
         return cls(key, distinct, kind)
 
     def place(self, value: Any) -> float:
-        """Where the value stands: itself, its logarithm to base ten, or its number in the list of categories."""
+        """The place of the value: itself, its logarithm to base ten, or its index among the categories."""
         if self.kind == "category":
             return float(self.values.index(value))
         if self.kind == "linear":
@@ -43,12 +43,12 @@ class Scale:
 
     @property
     def _zero(self) -> float:
-        """Zero has no logarithm: it stands one step below the least of the others."""
+        """The place of zero, which has no logarithm: one step below the least other value."""
         logs = np.log10([v for v in self.values if v > 0])
         return float(logs[0] - np.median(np.diff(logs)))
 
     def ticks(self) -> tuple[list[float], list[str]]:
-        """Places and labels: of each value where they are few, else round numbers."""
+        """Places and labels: each value if they are few, else round numbers."""
         if self.kind == "category":
             return [float(i) for i in range(len(self.values))], labels(self.values)
         if len(self.values) <= FEW and self._apart():
@@ -68,23 +68,23 @@ class Scale:
         return [self.place(v) for v in kept], labels(kept)
 
     def _apart(self) -> bool:
-        """Whether labels at the values would not touch."""
+        """Whether labels at the values do not overlap."""
         places = [self.place(v) for v in self.values]
         return len(places) < 2 or float(min(np.diff(places))) > (places[-1] - places[0]) / (1.6 * FEW)
 
 
 def numeric(values: Sequence[Any]) -> bool:
-    """Whether all are finite numbers, and there is one."""
+    """Whether there are values and all are finite numbers."""
     return bool(values) and all(
         isinstance(v, int | float) and not isinstance(v, bool) and -LARGEST < v < LARGEST for v in values
     )
 
 
 def logarithmic(values: Sequence[float]) -> bool:
-    """Whether sorted numbers are spread more evenly by their logarithms than as they are; a zero does not count.
+    """Whether sorted numbers are more evenly spaced by their logarithms; zeros do not count.
 
-    They must span a factor of ten; beyond a factor of ten million they always are. Two numbers have one distance only:
-    then the factor decides.
+    They must span a factor of ten; beyond a factor of ten million they always are. For two numbers only the factor
+    decides.
     """
     positive = [v for v in values if v > 0]
     if len(positive) < 2 or min(values) < 0 or positive[-1] / positive[0] < 10 * (1 - 1e-9):
@@ -100,7 +100,7 @@ def logarithmic(values: Sequence[float]) -> bool:
 
 
 def order(value: Any) -> tuple[int, Any]:
-    """Sorts what a configuration holds: nothing, truth values, numbers, text."""
+    """A sort key for values of a configuration: null, booleans, numbers, texts."""
     if value is None:
         return 0, 0
     if isinstance(value, bool):
@@ -110,9 +110,9 @@ def order(value: Any) -> tuple[int, Any]:
 
 
 def labels(values: Sequence[Any]) -> list[str]:
-    """How values are written beside each other: those that somebody typed in full, drawn ones as short as tells apart.
+    """Labels of values: typed numbers in full, random ones as short as distinguishes them.
 
-    Small numbers are written as 1e-3, and then all below one that stand beside them.
+    Small numbers are written as 1e-3, and then all numbers below one, too.
     """
     numbers = [v for v in values if numeric([v])]
     digits = next((d for d in range(3, 17) if len({f"{v:.{d}g}" for v in numbers}) == len(set(numbers))), 17)
@@ -129,7 +129,7 @@ def labels(values: Sequence[Any]) -> list[str]:
     return [written(v) for v in values]
 
 
-TYPED = 5  # digits that somebody may have typed: such numbers are not rounded
+TYPED = 5  # numbers with at most so many digits were typed: not rounded
 
 
 def _rounded(value: float, digits: int) -> float:

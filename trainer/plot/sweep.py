@@ -1,4 +1,4 @@
-"""The picture that a sweep leaves behind: what its numbers and choices did to the main metric, in training and test."""
+"""The picture of a sweep: the main metric in training and test over its numbers and choices."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from trainer.plot.scale import numeric
 from trainer.plot.values import groups, main_metric, metric_value, named, setting, splits_of
 from trainer.rundir.records import RunRecord
 
-REPEATED = ("seed",)  # what is averaged over
-MAPS = 6  # rows of heat maps; of more choices, parallel coordinates
-LINES = 7  # choices in one picture of curves: as many as there are colours
+REPEATED = ("seed",)  # averaged over
+MAPS = 6  # rows of heat maps; with more choices, parallel coordinates
+LINES = 7  # choices in one picture of curves: one per colour
 ROWS = 60  # choices in one picture of dots
 
 
@@ -29,12 +29,12 @@ def sweep_picture(
     size: tuple[float, float] | None = None,
     kind: str = "png",
 ) -> bytes | None:
-    """The picture of a sweep as a file; None where no run has finished with a number.
+    """The picture of a sweep as a file; None if no run has finished with a number.
 
     Args:
-        records: the runs of the sweep, whatever their status.
-        swept: the keys that were swept; ``seed`` is averaged over.
-        metrics: what is drawn; by default the main metric, in training and in test.
+        records: the runs of the sweep, in any status.
+        swept: the swept keys; ``seed`` is averaged over.
+        metrics: by default the main metric in training and test.
         kind: png, svg or pdf.
     """
     figure = rendering(records, swept, metrics, title, size)
@@ -48,8 +48,8 @@ def rendering(
     title: str | None = None,
     size: tuple[float, float] | None = None,
 ) -> tuple[Any, ...] | None:
-    """The function that draws the picture that suits what was swept, with its arguments; None for nothing to draw."""
-    records = [record for record in records if record.config]  # not what is too damaged to say what it was
+    """The drawing function for the swept keys, with its arguments; None without results."""
+    records = [record for record in records if record.config]  # without runs whose configuration is damaged
     metrics = list(metrics) if metrics else splits_of(records, main_metric(records))
     done = [record for record in records if record.status == "finished"]
     if not any(math.isfinite(metric_value(record, metric)) for record in done for metric in metrics):

@@ -1,4 +1,4 @@
-"""What pictures are made of: the numbers of runs, and runs that belong together.
+"""The numbers of pictures: values of runs, and groups of runs.
 
 A metric is named as in the files of a run: ``test/accuracy`` (summary.json), a column of metrics.csv such as
 ``val/loss`` (taken at the best epoch), ``best`` (the monitored metric at its best), ``final/…`` (of the last epoch),
@@ -20,8 +20,8 @@ from trainer.rundir.errors import Refused
 from trainer.rundir.records import RunRecord, metric_direction
 
 FACTS = ("seconds", "parameters", "epochs", "steps")
-COUNTS = ("epoch", "step")  # columns of metrics.csv that measure nothing
-# How an axis says what a name means, with its unit; others are their name in words.
+COUNTS = ("epoch", "step")  # columns of metrics.csv that are no measurements
+# Axis titles of metrics with their units; others are made from the name.
 WORDS = {
     "best": "best monitored metric",
     "epoch": "epoch",
@@ -37,7 +37,7 @@ WORDS = {
 
 @dataclass
 class Cell:
-    """One metric of runs that belong together: the values of those that finished, and how many diverged."""
+    """One metric of a group of runs: the values of finished runs, and the number of diverged ones."""
 
     values: list[float] = field(default_factory=list)
     diverged: int = 0
@@ -52,15 +52,15 @@ class Cell:
 
     @property
     def sd(self) -> float:
-        """The sample standard deviation; NaN of one value."""
+        """The sample standard deviation; NaN for one value."""
         return float(np.std(self.values, ddof=1)) if self.n > 1 else math.nan
 
 
 def words(name: str) -> str:
-    """A metric in words, as an axis has it."""
+    """A metric in words, for an axis."""
     if name in WORDS:
         return WORDS[name]
-    if name.startswith("coefficient/"):  # what follows is a column's own name
+    if name.startswith("coefficient/"):  # the rest is the name of a column
         return name.replace("/", " ", 1)
     head, _, rest = name.rpartition("/")
     if head.startswith("final"):
@@ -70,7 +70,7 @@ def words(name: str) -> str:
 
 
 def metric_value(record: RunRecord, metric: str) -> float:
-    """The run's value of the metric; NaN where it has none."""
+    """The run's value of the metric; NaN if missing."""
     if metric == "best":
         return as_number((record.best or {}).get("value"))
     if metric in FACTS:
@@ -84,7 +84,7 @@ def metric_value(record: RunRecord, metric: str) -> float:
 
 
 def at_best_epoch(record: RunRecord, column: str) -> float:
-    """The column's number in the row of the best epoch; the last one where no epoch is known as best."""
+    """The column's number in the row of the best epoch; the last one if the best epoch is unknown."""
     curves = record.curves
     if column not in curves:
         return math.nan
@@ -97,17 +97,17 @@ def at_best_epoch(record: RunRecord, column: str) -> float:
 
 
 def as_number(value: Any) -> float:
-    """A finite number, or NaN: summary.json has null for what is none."""
+    """A finite number, or NaN; summary.json has null for NaN."""
     return float(value) if numeric([value]) else math.nan
 
 
 def columns(records: Sequence[RunRecord]) -> list[str]:
-    """The columns of metrics.csv that any run has."""
+    """All columns of metrics.csv of the runs."""
     return list(dict.fromkeys(name for record in records for name in record.curves))
 
 
 def metrics(records: Sequence[RunRecord]) -> list[str]:
-    """Every metric that any run has a value of."""
+    """All metrics with a value in any run."""
     of_test = [f"test/{name}" for record in records for name in record.test]
     facts = [name for name in FACTS if any(name in record.summary for record in records)]
     of_best = ["best"] if any(record.best for record in records) else []
@@ -122,7 +122,7 @@ def check_metric(records: Sequence[RunRecord], metric: str, option: str) -> None
 
 
 def main_metric(records: Sequence[RunRecord]) -> str:
-    """What a sweep is judged by, without its split: accuracy, else what is monitored."""
+    """The main metric of a sweep, without its split: accuracy, else the monitored metric."""
     known = {name.rpartition("/")[2] for name in metrics(records) if "/" in name}
     if "accuracy" in known:
         return "accuracy"
@@ -131,7 +131,7 @@ def main_metric(records: Sequence[RunRecord]) -> str:
 
 
 def splits_of(records: Sequence[RunRecord], metric: str) -> list[str]:
-    """The metric in training and in test; in validation where nothing was tested."""
+    """The metric in training and test, or validation if nothing was tested."""
     known = metrics(records)
     held_out = next((f"{split}/{metric}" for split in ("test", "val") if f"{split}/{metric}" in known), None)
     return [name for name in (f"train/{metric}", held_out) if name in known]
@@ -145,7 +145,7 @@ def higher_is_better(records: Sequence[RunRecord], metric: str) -> bool:
 
 
 def setting(record: RunRecord, key: str) -> Any:
-    """A run's value of a key, as something that can be compared and grouped: lists become tuples."""
+    """A run's value of a key, hashable: lists become tuples."""
     return _frozen(record.config.get(key))
 
 
@@ -170,7 +170,7 @@ def groups(records: Sequence[RunRecord], keys: Sequence[str]) -> dict[tuple[Any,
 
 
 def cells(records: Sequence[RunRecord], keys: Sequence[str], metric: str) -> dict[tuple[Any, ...], Cell]:
-    """The metric of the runs that are equal in `keys`; those that neither finished nor diverged are left out."""
+    """The metric of the runs with equal `keys`; leaves out runs that neither finished nor diverged."""
     found = {}
     for values, equal in groups(records, keys).items():
         numbers = [metric_value(record, metric) for record in equal if record.status == "finished"]
@@ -181,7 +181,7 @@ def cells(records: Sequence[RunRecord], keys: Sequence[str], metric: str) -> dic
 
 
 def named(keys: Sequence[str], values: Sequence[Any], beside: Sequence[Sequence[Any]] = (), keyed: bool = True) -> str:
-    """``optim=sgd, seed=0``, numbers written as suits all the values `beside`; without `keyed` the values only."""
+    """``optim=sgd, seed=0``, numbers formatted like all values `beside`; without `keyed` only the values."""
     written = []
     for i, (key, value) in enumerate(zip(keys, values, strict=True)):
         others = list(dict.fromkeys([value, *(row[i] for row in beside)]))
@@ -191,13 +191,13 @@ def named(keys: Sequence[str], values: Sequence[Any], beside: Sequence[Sequence[
 
 
 def unfinished(records: Sequence[RunRecord]) -> str:
-    """The remark about runs that are left out because they have no result, if any."""
+    """The note about runs without a result, if any."""
     n = sum(record.status not in ("finished", "diverged") for record in records)
     return f"left out: {n} run{'s' * (n > 1)} without a result" if n else ""
 
 
 def spread(keys: Sequence[str], counts: Sequence[int]) -> str:
-    """``mean over seed (n = 3)``: what one mark of a picture stands for."""
+    """``mean over seed (n = 3)``: the meaning of one mark of a picture."""
     low, high = min(counts, default=0), max(counts, default=0)
     if high <= 1:
         return ""

@@ -2,7 +2,7 @@
 
     python -m trainer report outputs/2026-11-23      # writes outputs/2026-11-23/report.html
 
-``payload.py`` makes plain data of the runs, ``page.py`` puts them into ``page.html`` together with ``page.css`` and the
-scripts; nothing is loaded from elsewhere. What comes from runs is never trusted: it reaches the page as JSON, and the
-scripts show it as text.
+``payload.py`` makes plain data of the runs; ``page.py`` puts them into ``page.html`` together with ``page.css`` and the
+scripts; the page loads nothing else. Text from runs is not trusted: it is in the page as JSON, and the scripts show it
+as text.
 """

@@ -2,8 +2,8 @@
 
     python -m trainer report outputs/2026-11-23/07-19-59_sweep --where 'status=finished' --out sweep.html
 
-A table that sorts and filters, learning curves, a heat map over two keys, each run's configuration and log, and what
-two runs differ in. All runs below a PATH are in it, those under way and damaged ones too.
+A table that sorts and filters, learning curves, a heat map over two keys, each run's configuration and log, and the
+differences of two runs. It has all runs below a PATH, also unfinished and damaged ones.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument("paths", type=typed_path, nargs="+", metavar="PATH", help="a run, a sweep, or a folder of them")
     parser.add_argument("--out", type=typed_path, metavar="FILE.html", help=f"default: {NAME} in the first PATH")
-    parser.add_argument("--where", metavar="CONDITION", help="which runs, as for trainer.runs, such as 'optim=cgd'")
+    parser.add_argument("--where", metavar="CONDITION", help="which runs, as in `runs`, such as 'optim=cgd'")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -42,7 +42,7 @@ def main(arguments: argparse.Namespace) -> None:
     records = chosen(arguments.paths, arguments.where)
     out = arguments.out or arguments.paths[0] / NAME
     if out.is_dir():
-        raise Refused(f"--out={out}: is a directory; give the file to write, such as {out / NAME}")
+        raise Refused(f"--out={out}: is a directory; give a file, such as {out / NAME}")
     about = {
         "title": ", ".join(titled(path) for path in arguments.paths),
         "generated": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -57,15 +57,15 @@ def main(arguments: argparse.Namespace) -> None:
         raise Refused(f"{reason}; --out=FILE.html writes elsewhere") from error
     counts = ", ".join(f"{n} {status}" for status, n in Counter(record.status for record in records).most_common())
     runs = "1 run" if len(records) == 1 else f"{len(records):,} runs"
-    name = os.fsencode(shown(out)).decode(errors="replace")  # which need not be text
+    name = os.fsencode(shown(out)).decode(errors="replace")  # names of files may not be text
     tell(f"written  {name}: {runs} ({counts}), {len(content) / 1e6:.1f} MB; open it in a browser")
 
 
 def chosen(paths: Sequence[Path], where: str | None) -> list[RunRecord]:
-    """The runs below the paths of which the condition is true.
+    """The runs below the paths for which the condition is true.
 
     Raises:
-        Refused: there are none, or the condition is none.
+        Refused: no runs, or the condition is invalid.
     """
     records = find_runs(paths)
     if not records:
@@ -77,18 +77,18 @@ def chosen(paths: Sequence[Path], where: str | None) -> list[RunRecord]:
     condition = parse(where, lambda name: names(name, "--where"))
     kept = [record for record in records if condition(row(record))]
     if not kept:
-        raise Refused(f"--where={where}: true of none of the {len(records):,} runs")
+        raise Refused(f"--where={where}: true for none of the {len(records):,} runs")
     return kept
 
 
 def titled(path: Path) -> str:
-    """The path as a title: relative to the working directory, which itself goes by its name."""
+    """The path as a title: relative to the working directory, or the name of the working directory."""
     absolute = path.resolve()
     return absolute.name if absolute == Path.cwd() else shown(absolute)
 
 
 def program() -> str:
-    """What wrote the page; a bare checkout has no version."""
+    """The name and version of conga; a checkout that is not installed has no version."""
     try:
         return f"conga {version('conga')}"
     except PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""The page itself: a template, a style sheet and scripts in one file, with the data between them.
+"""The page: a template, a style sheet, scripts and the data in one file.
 
-Two walls keep text from runs from being run: the scripts only ever make text of it, and the page's own policy lets
-nothing execute but the scripts whose checksums it names, and nothing be fetched at all.
+Two things keep text from runs from being executed: the scripts show it as text only, and the page's policy allows only
+scripts with the listed checksums, and loads nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-TEXTS = ("yaml", "log")  # of a run: most of what is known of it, and looked at one by one
-SCRIPTS = ("base.js", "table.js", "curves.js", "heat.js", "details.js", "page.js")  # in the order in which they run
+TEXTS = ("yaml", "log")  # the large parts of a run, which are shown one at a time
+SCRIPTS = ("base.js", "table.js", "curves.js", "heat.js", "details.js", "page.js")  # in execution order
 
 
 def page(data: dict[str, Any]) -> bytes:
-    """The whole file. `data` is what ``payload`` returns, with ``title``, ``generated``, ``version`` and ``where``."""
+    """The whole file. `data` is the result of ``payload`` with ``title``, ``generated``, ``version`` and ``where``."""
     texts = [[run[name] for name in TEXTS] for run in data["runs"]]
     facts = data | {"runs": [{k: v for k, v in run.items() if k not in TEXTS} for run in data["runs"]]}
     style = _part("page.css")
@@ -41,17 +41,17 @@ def page(data: dict[str, Any]) -> bytes:
         texts=packed(texts),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )
-    return text.encode(errors="replace")  # a file's name need not be proper text
+    return text.encode(errors="replace")  # the name of a file may not be UTF-8
 
 
 def embedded(data: Any) -> str:
-    """`data` as JSON without the characters that an HTML parser could take for markup."""
+    """`data` as JSON without the characters of markup."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def packed(data: Any) -> str:
-    """`data` as JSON in a tenth of its size: compressed, in letters."""
+    """`data` as compressed JSON in letters, a tenth of the size."""
     return base64.b64encode(zlib.compress(json.dumps(data, separators=(",", ":")).encode())).decode()
 
 
@@ -60,5 +60,5 @@ def _part(name: str) -> str:
 
 
 def _checksum(text: str) -> str:
-    """What lets the element with this very text run under the page's policy."""
+    """The checksum that allows the element with this text in the page's policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,4 +1,4 @@
-"""What a report shows, as plain data that JSON can hold: each run's facts, curves, configuration file and log."""
+"""The content of a report as plain data for JSON: facts, curves, configuration and log of each run."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from trainer.runs.columns import row
 # What keeps a page of many runs at a few megabytes. All runs together get so much; each gets its share, within bounds.
 ROWS, ROWS_LEAST, ROWS_MOST = 200_000, 100, 5_000  # of metrics.csv
 LOG, LOG_LEAST, LOG_MOST = 2_000_000, 4_000, 100_000  # bytes of train.log
-CONFIG_MOST = 100_000  # bytes of a configuration file; one that a trainer wrote has a few thousand
+CONFIG_MOST = 100_000  # bytes of a configuration file, which usually has a few thousand
 DIGITS = 6  # of a number in a curve
-WHOLE = 2**53  # integers below are exact in a browser
+WHOLE = 2**53  # smaller integers are exact in a browser
 
 
 def payload(records: Sequence[RunRecord]) -> dict[str, Any]:
-    """The data behind the page.
+    """The data of the page.
 
-    ``config`` has the dotted keys that say the same in all runs, each run's ``config`` the others (null: it cannot be
-    read); ``differing`` are those worth a column. ``values`` has what else is known of a run, by the names that
-    ``trainer.runs.load_runs`` gives its columns. Of those and the curves in ``lower``, lower is better.
+    ``config`` has the dotted keys that are equal in all runs, each run's ``config`` the others (null: unreadable);
+    ``differing`` are those with a column. ``values`` has the other columns of ``trainer.runs.load_runs``. Values and
+    curves in ``lower`` are better if lower.
     """
     shared = _shared([record.config for record in records if record.config])
     rows = min(max(ROWS // max(len(records), 1), ROWS_LEAST), ROWS_MOST)
@@ -65,7 +65,7 @@ def _run(record: RunRecord, shared: dict[str, Any], rows: int, log: int) -> dict
 
 
 def _lower_is_better(record: RunRecord) -> set[str]:
-    """Names of curves and values."""
+    """Names of curves and values of which lower is better."""
     metrics = {name: name for name in record.curves}
     metrics |= {f"final/{name}": name for name in record.final} | {
         f"test/{name}": f"test/{name}" for name in record.test
@@ -75,14 +75,14 @@ def _lower_is_better(record: RunRecord) -> set[str]:
 
 
 def _shared(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What all configurations say alike."""
+    """The keys that are equal in all configurations."""
     first = configs[0] if configs else {}
     common = [key for key in first if all(key in config for config in configs)]
     return {key: first[key] for key in common if len(canonicals(config[key] for config in configs)) == 1}
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON can hold it; what is no number becomes its name, what is no plain data its text."""
+    """A value for JSON; NaN and infinity become their names, other objects their text."""
     if isinstance(value, dict):
         return {printable(str(k)): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -93,10 +93,10 @@ def _plain(value: Any) -> Any:
 
 
 def _numbers(curves: dict[str, np.ndarray]) -> dict[str, list[float | int | None]]:
-    """Curves with the digits that a picture can show; what is no number is null."""
+    """Curves with as many digits as a picture shows; NaN is null."""
     if not curves:
         return {}
-    numbers = np.concatenate(list(curves.values()))  # at once: a run has a dozen curves
+    numbers = np.concatenate(list(curves.values()))  # all at once: a run has a dozen curves
     values, n = numbers.tolist(), len(numbers) // len(curves)
     shown: list[float | int | None] = [*map(float, (f"%.{DIGITS}g " * len(values) % (*values,)).split())]
     for i in np.flatnonzero(~np.isfinite(numbers)).tolist():
@@ -112,18 +112,18 @@ def _is_whole(value: float) -> bool:
 
 
 def _kept(length: int, most: int) -> list[int] | None:
-    """The rows that stand for `length` many, evenly, with the first and the last; None where all do."""
+    """Evenly chosen rows of `length`, with the first and the last; None for all."""
     return None if length <= most else [round(i * (length - 1) / (most - 1)) for i in range(most)]
 
 
 def _yaml(run: Path) -> str | None:
-    """The configuration as it lies on the disk, with what resumes changed; None where there is none."""
+    """The text of the configuration with the changes of resumes; None if missing."""
     frozen, resumed = _ends(run / CONFIG, CONFIG_MOST), _ends(run / RESUMED, CONFIG_MOST)
     return frozen if not resumed else f"{frozen or ''}\n# changed when the run was resumed:\n{resumed}"
 
 
 def _ends(path: Path, most: int) -> str | None:
-    """A file's text, or None; of one longer than `most` bytes, whole lines of its beginning and of its end."""
+    """A file's text, or None if missing; of more than `most` bytes, whole lines of its beginning and end."""
     try:
         with opened(path) as file:
             size = file.seek(0, 2)
@@ -139,10 +139,10 @@ def _ends(path: Path, most: int) -> str | None:
         return f"({path.name} cannot be read: {str(error).removeprefix(f'{path}: ')})"
     head = head[: head.rfind(b"\n") + 1] or head + b"\n"
     tail = tail[tail.find(b"\n") + 1 :] or tail
-    left_out = f"\n… {size - len(head) - len(tail):,} bytes left out here; the whole is in {path} …\n\n"
+    left_out = f"\n… {size - len(head) - len(tail):,} bytes left out here; the whole file is {path} …\n\n"
     return _text(head) + left_out + _text(tail)
 
 
 def _text(content: bytes) -> str:
-    """Lines in which nothing is hidden."""
+    """Lines with control characters as escapes."""
     return printable_lines(content.decode(errors="replace"))

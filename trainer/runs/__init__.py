@@ -16,7 +16,7 @@ __all__ = ["RunRecord", "differing", "find_runs", "load_curves", "load_runs", "m
 
 
 def load_runs(*paths: str | Path) -> pd.DataFrame:
-    """All runs below the paths, one row a run; a value that a run does not have is missing.
+    """All runs below the paths, one row per run; values that a run lacks are missing.
 
     Columns: ``path``, ``name``, ``status``, ``error``; the configuration by dotted keys, and each group's choice
     (``optim``); ``best/value``, ``best/metric``, ``best/epoch``, ``final/val/loss``, …, ``test/accuracy``, …;
@@ -32,7 +32,7 @@ def load_runs(*paths: str | Path) -> pd.DataFrame:
 
 
 def load_curves(*paths: str | Path) -> pd.DataFrame:
-    """``metrics.csv`` of all runs below the paths, one row for each run and epoch, with ``path`` and ``name`` before.
+    """``metrics.csv`` of all runs below the paths, one row for each run and epoch, with ``path`` and ``name`` first.
 
     Raises:
         Refused: a path that does not exist.

@@ -1,4 +1,4 @@
-"""What a run has to say as columns of a table: their names, their values, and how they are sorted."""
+"""A run as a row of a table: names, values and order of columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from trainer.rundir.errors import Refused
 from trainer.rundir.records import RunRecord, differing, natural
 
-Row = dict[str, Any]  # column -> value; what a run does not have is left out
+Row = dict[str, Any]  # column -> value, without missing values
 
 FACTS = ("epochs", "steps", "seconds", "parameters", "device", "threads", "stopped")  # of summary.json
 RUN = ("path", "name", "status", "error")
@@ -19,7 +19,7 @@ BEST = ("best/metric", "best/value", "best/epoch", "best/mode")
 
 
 def row(record: RunRecord) -> Row:
-    """A run as a row: the columns that :func:`known` lists."""
+    """A run as a row, with the columns of :func:`known`."""
     columns: Row = {"path": str(record.path), "name": record.name, "status": record.status, "error": record.error}
     columns |= record.config
     if record.best:
@@ -31,7 +31,7 @@ def row(record: RunRecord) -> Row:
 
 
 def known(records: Sequence[RunRecord]) -> list[str]:
-    """The columns that any of the runs has: those of the run, its configuration, best, final, test, facts."""
+    """All columns of the runs: name and status, configuration, best, final, test, facts."""
     kinds = (
         RUN,
         (key for record in records for key in record.config),
@@ -44,13 +44,13 @@ def known(records: Sequence[RunRecord]) -> list[str]:
 
 
 def tests(records: Sequence[RunRecord]) -> list[str]:
-    """The columns of the metric by which a person judges a test: of each run the first besides its loss."""
+    """The columns of the main test metric: of each run the first besides its loss."""
     first = (next((name for name in r.test if name != "loss"), "loss") for r in records if r.test)
     return [f"test/{name}" for name in dict.fromkeys(first)]
 
 
 class Names:
-    """Finds columns by what a person types: a full name, ``best``, ``test``, or the unambiguous end of a name."""
+    """Finds columns by a typed name: a full name, ``best``, ``test``, or the unambiguous end of a name."""
 
     def __init__(self, records: Sequence[RunRecord]):
         self.records, self.known = records, known(records)
@@ -60,7 +60,7 @@ class Names:
         """The full name of a column.
 
         Raises:
-            Refused: there is none, or several end so.
+            Refused: no column, or several, have this name.
         """
         if name in self.known:
             return name
@@ -69,7 +69,7 @@ class Names:
         ends = [full for full in self.known if full.endswith((f".{name}", f"/{name}"))]
         if name == "test":
             ends = tests(self.records)
-        ends = [full for full in ends if full in self.keys] or ends  # lr is what was set, not what was measured
+        ends = [full for full in ends if full in self.keys] or ends  # lr is the setting, not the measurement
         if len(ends) == 1:
             return ends[0]
         if ends:
@@ -87,7 +87,7 @@ class Names:
 
 
 def sort(rows: list[Row], keys: Sequence[tuple[str, bool]]) -> list[Row]:
-    """The rows in the order of their values in the columns, each descending or not; what is missing comes last."""
+    """The rows in the order of their values in the columns, each descending or not; missing values last."""
     for column, descending in reversed(keys):
         there = [(sort_key(r[column]), r) for r in rows if not missing(r.get(column))]
         there.sort(key=operator.itemgetter(0), reverse=descending)
@@ -96,13 +96,13 @@ def sort(rows: list[Row], keys: Sequence[tuple[str, bool]]) -> list[Row]:
 
 
 def missing(value: Any) -> bool:
-    """Whether there is no value to compare."""
+    """Whether a value is missing or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def sort_key(value: Any) -> tuple:
     """Numbers by value, texts in natural order, numbers before texts."""
-    value = getattr(value, "mean", value)  # of a group
+    value = getattr(value, "mean", value)  # in a row of a group
     if isinstance(value, int | float):
         return (0, value, [])
     return (1, 0, natural(str(value)))

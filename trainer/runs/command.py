@@ -4,7 +4,7 @@
     python -m trainer runs --group-by optim.lr --over seed --latex
     python -m trainer runs --watch
 
-Reads no more than the run directories say, also while runs are written; changes nothing.
+It only reads run directories, also of runs that are training.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from trainer.runs.groups import grouped
 from trainer.runs.sweep import sweep_rows
 from trainer.runs.where import parse
 
-REASONS = 20  # runs whose errors are told below the table
+REASONS = 20  # runs whose errors are printed below the table
 EVERY_S = 2.0
 
 
 @dataclass
 class View:
-    """What the table shows, what stands above and below it; the records are those that were chosen."""
+    """The table, the text above and below it, and the chosen records."""
 
     records: list[RunRecord]
     sheet: show.Sheet
@@ -47,7 +47,7 @@ class View:
 
 
 EPILOG = (
-    "Columns are keys of the configuration (optim.lr, or lr where that is clear), choices (optim), name, "
+    "Columns are keys of the configuration (optim.lr, or lr if unambiguous), choices (optim), name, "
     "path, status, error, best, best/epoch, test, test/accuracy, final/val/loss, …, epochs, seconds, parameters."
 )
 
@@ -56,13 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument("paths", nargs="*", type=typed_path, metavar="PATH", help="where to look; default: outputs")
     parser.add_argument("--sort", metavar="KEYS", help="columns, by commas; -KEY for descending order")
-    parser.add_argument("--descending", action="store_true", help="turn the order of --sort around")
+    parser.add_argument("--descending", action="store_true", help="reverse the order of --sort")
     parser.add_argument(
         "--where", metavar="CONDITION", help="such as 'optim=cgd and (seed<3 or not test/accuracy>0.9)'"
     )
     parser.add_argument("--columns", metavar="KEYS", help="the columns to show, by commas")
-    parser.add_argument("--group-by", metavar="KEYS", help="mean and standard deviation of the runs that share these")
-    parser.add_argument("--over", metavar="KEYS", help="what is averaged over, with --group-by; default: seed")
+    parser.add_argument("--group-by", metavar="KEYS", help="mean and standard deviation of the runs with equal KEYS")
+    parser.add_argument("--over", metavar="KEYS", help="keys to average over, with --group-by; default: seed")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="comma-separated values, numbers with all their digits")
     form.add_argument("--json", action="store_true", help="a list of objects, numbers with all their digits")
@@ -75,9 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     if arguments.over is not None and arguments.group_by is None:
-        raise Refused(f"--over={arguments.over}: goes with --group-by=KEYS, whose groups are averaged over it")
+        raise Refused(f"--over={arguments.over}: needs --group-by=KEYS, whose groups are averaged over it")
     if arguments.descending and arguments.sort is None:
-        raise Refused("--descending: goes with --sort=KEY")
+        raise Refused("--descending: needs --sort=KEY")
     if arguments.watch:
         watch(arguments)
     else:
@@ -85,7 +85,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def prepared(argv: Sequence[str]) -> list[str]:
-    """``--sort -best`` as ``--sort=-best``, since argparse takes what begins with - for an option."""
+    """``--sort -best`` as ``--sort=-best``, since argparse takes a word that begins with - as an option."""
     joined: list[str] = []
     for argument in argv:
         if joined and joined[-1] == "--sort":
@@ -96,10 +96,10 @@ def prepared(argv: Sequence[str]) -> list[str]:
 
 
 def read(arguments: argparse.Namespace) -> View:
-    """Reads the runs and makes the table that the options describe.
+    """Reads the runs and makes the table of the options.
 
     Raises:
-        Refused: a path without runs, a column that does not exist, a condition that is none.
+        Refused: a path has no runs, a column does not exist, or a condition is invalid.
     """
     paths = arguments.paths or [Path("outputs")]
     records = find_runs(paths)
@@ -138,12 +138,12 @@ def _order(arguments: argparse.Namespace, names: Names, sheet: show.Sheet) -> li
 
 
 def _listed(keys: str | None, names: Names, option: str) -> list[str]:
-    """The full names of columns that stand in an option, divided by commas."""
+    """The full names of the columns of an option, which are separated by commas."""
     return list(dict.fromkeys(names(key.strip(), option) for key in (keys or "").split(",") if key.strip()))
 
 
 def _of_runs(records: list[RunRecord], columns: list[str], title: str) -> View:
-    """A row a run."""
+    """One row per run."""
     rows = [row(record) for record in records]
     titles, optional = {}, columns[1:]
     if not columns:
@@ -167,7 +167,7 @@ def _of_runs(records: list[RunRecord], columns: list[str], title: str) -> View:
 def _of_groups(
     arguments: argparse.Namespace, names: Names, records: list[RunRecord], columns: list[str], title: str
 ) -> View:
-    """A row a group of runs."""
+    """One row per group of runs."""
     keys = _listed(arguments.group_by, names, "--group-by")
     over = _listed(arguments.over, names, "--over") if arguments.over is not None else ["seed"]
     if not keys or not over:
@@ -182,12 +182,12 @@ def _of_groups(
     if groups.left_out:
         notes.append(f"left out: {groups.left_out}")
     if groups.repeated:
-        notes.append(f"runs that repeat the configuration of another one, and count as well: {groups.repeated}")
+        notes.append(f"runs with the same configuration as another run, all counted: {groups.repeated}")
     return View(records, show.Sheet([*keys, "n", *metrics], rows, titles), title, notes)
 
 
 def write(arguments: argparse.Namespace, view: View) -> None:
-    """Prints the table in the form that was asked for."""
+    """Prints the table in the chosen form."""
     if arguments.latex:
         show.write(show.latex(view.sheet))
     elif arguments.csv or arguments.json:
@@ -204,7 +204,7 @@ def write(arguments: argparse.Namespace, view: View) -> None:
 
 
 def parts(view: View, width: int | None, most: int | None = None) -> list[RenderableType]:
-    """Title, table and notes, for a screen of so many columns; `most` rows of the table."""
+    """Title, table and notes, for a screen of this width, with at most `most` rows."""
     if not view.sheet.rows:
         return [Text(view.title)]
     sheet, place = show.without_folder(view.sheet)
@@ -218,7 +218,7 @@ def parts(view: View, width: int | None, most: int | None = None) -> list[Render
 
 
 def watch(arguments: argparse.Namespace) -> None:
-    """Shows the table again and again; what it showed last stays on the screen.
+    """Shows the table repeatedly; the last one stays on the screen.
 
     Raises:
         Refused: standard output is no terminal.
@@ -239,7 +239,7 @@ def watch(arguments: argparse.Namespace) -> None:
 
 
 def _page(view: View, console: Console) -> list[RenderableType]:
-    """As much of the table as the terminal is high; of the notes the first few, each on a line."""
+    """The part of the table that fits the terminal's height, and the first notes, one line each."""
     notes = [note if len(note) < console.width else f"{note[: console.width - 1]}…" for note in view.notes[:3]]
-    around = 10 + len(notes)  # title, heading and borders, two lines of what is left out, the clock
+    around = 10 + len(notes)  # title, heading and borders, two lines of notes, the clock
     return parts(replace(view, notes=notes), console.width, max(1, console.height - around))

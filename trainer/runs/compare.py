@@ -1,8 +1,8 @@
-"""``python -m trainer compare RUN_A RUN_B``: what differs between two runs, and whether by more than chance.
+"""``python -m trainer compare RUN_A RUN_B``: the differences of two runs, with a test over seeds.
 
-Configuration, metrics, and what the runs were made with, side by side. Where a run was repeated with other seeds (in
-the same folder, or below further paths) the repetitions are averaged and compared by a t-test; RUN_A and RUN_B may also
-be folders of runs that differ in their seed only.
+Configuration, metrics and versions side by side. If a run was repeated with other seeds (in the same folder, or below
+further paths), the repetitions are averaged and compared by a t-test; RUN_A and RUN_B may also be folders of runs that
+differ only in their seed.
 
     python -m trainer compare outputs/…_sweep/0_optim-sgd_seed-0 outputs/…_sweep/3_optim-adam_seed-0
     python -m trainer compare outputs/sgd outputs/adam --json
@@ -40,7 +40,7 @@ COLUMNS = ("kind", "key", "a", "b", "difference", "a/std", "a/n", "b/std", "b/n"
 
 @dataclass
 class Side:
-    """One of the two: the run that was named, or the first of a folder's, and all that differ from it in seed only."""
+    """One side: the named run, or the first of a folder, and all runs that differ from it only in their seed."""
 
     path: Path
     run: RunRecord
@@ -48,16 +48,16 @@ class Side:
 
     @property
     def is_run(self) -> bool:
-        """Whether a run was named, and not a folder of some."""
+        """Whether a run was named, not a folder of runs."""
         return self.run.path == self.path
 
     @property
     def finished(self) -> list[RunRecord]:
-        """The repetitions that are averaged; a run that was never repeated counts as it is."""
+        """The finished repetitions; a run without repetitions counts in any status."""
         return [r for r in self.repeats if r.status == "finished"] if len(self.repeats) > 1 else self.repeats
 
     def values(self, metric: str) -> dict[Any, float]:
-        """Seed -> value; several runs of one seed are no repetition, and count once, with their mean."""
+        """Seed -> value; several runs of one seed count once, with their mean."""
         by_seed: dict[Any, list[float]] = {}
         for record in self.finished:
             value = row(record).get(metric, math.nan)
@@ -68,7 +68,7 @@ class Side:
 
 @dataclass
 class Metric:
-    """A metric of both sides."""
+    """One metric of both sides."""
 
     name: str
     a: Mean | None
@@ -77,14 +77,14 @@ class Metric:
 
     @property
     def difference(self) -> float | None:
-        """Of the means, B - A."""
+        """The difference of the means, B - A."""
         return None if self.a is None or self.b is None else self.b.mean - self.a.mean
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument(
-        "a", type=typed_path, metavar="RUN_A", help="a run, or a folder of runs that differ in seed only"
+        "a", type=typed_path, metavar="RUN_A", help="a run, or a folder of runs that differ only in seed"
     )
     parser.add_argument("b", type=typed_path, metavar="RUN_B", help="the same")
     parser.add_argument(
@@ -112,10 +112,10 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def side(path: Path, elsewhere: Sequence[Path]) -> Side:
-    """Reads one of the two, and its repetitions: those beside it, or below the paths `elsewhere`.
+    """Reads one side and its repetitions: those in the same folder, or below the paths `elsewhere`.
 
     Raises:
-        Refused: no run there, a damaged one, or several that differ in more than their seed.
+        Refused: no run, a damaged one, or several that differ in more than their seed.
     """
     found = find_runs([path])
     if not found:
@@ -140,23 +140,23 @@ def _but_seed(record: RunRecord) -> str:
 
 
 def apart(a: Side, b: Side) -> None:
-    """Makes two repetitions of one configuration stand for themselves.
+    """Separates two repetitions of one configuration.
 
     Raises:
-        Refused: the two are the same run, or one is among the runs of the other.
+        Refused: both are the same run, or one is among the runs of the other.
     """
     x, y = ({record.path.resolve() for record in s.repeats} for s in (a, b))
     if not x & y:
         return
     if a.path.resolve() == b.path.resolve():
-        raise Refused(f"{b.path}: compared with itself; name two")
+        raise Refused(f"{b.path}: compared with itself; name two runs")
     if not (a.is_run and b.is_run):
-        raise Refused(f"{b.path}: has runs that {a.path} has, too; name two that share none")
+        raise Refused(f"{b.path}: has runs of {a.path}, too; name two sides without common runs")
     a.repeats, b.repeats = [a.run], [b.run]
 
 
 def settings(a: Side, b: Side) -> list[str]:
-    """The keys of the configuration in which the two differ; those that only one has, too."""
+    """The keys of the configuration in which the two differ, also keys of only one."""
     x, y = a.run.config, b.run.config
     told = {key.partition(".")[0] for key in differing([a.run, b.run])}
     keys = []
@@ -173,7 +173,7 @@ def seeds(s: Side) -> list[Any]:
 
 
 def facts(a: Side, b: Side) -> list[tuple[str, Any, Any]]:
-    """What else differs between the two runs that were named: how they ended, and what they were made with."""
+    """Other differences of the two named runs: status, sizes, versions, commits."""
 
     def of(record: RunRecord) -> dict[str, Any]:
         known = {"status": record.status, "error": record.error}
@@ -187,7 +187,7 @@ def facts(a: Side, b: Side) -> list[tuple[str, Any, Any]]:
 
 
 def metrics(a: Side, b: Side) -> Iterator[Metric]:
-    """Best, test and final values of both; the best only where both mean the same metric."""
+    """Best, test and final values of both; the best only if both monitor the same metric."""
     names = []
     best = [record.best["metric"] for s in (a, b) for record in s.finished if record.best]
     if len(set(best)) == 1:
@@ -203,16 +203,16 @@ def metrics(a: Side, b: Side) -> Iterator[Metric]:
 
 
 def heads(a: Side, b: Side) -> Iterator[Text]:
-    """The two, in a line each."""
+    """One line for each side."""
     for letter, s in (("A", a), ("B", b)):
         n, done = len(s.repeats), len(s.finished)
         counted = f"{n} runs" if done == n else f"the {done} that finished of {n} runs"
-        what = s.run.status if n == 1 else f"mean over {counted} that differ in seed only"
+        what = s.run.status if n == 1 else f"mean over {counted} that differ only in seed"
         yield Text(f"{letter}  {shown(s.path.absolute())}: {what}")
 
 
 def tables(a: Side, b: Side) -> Iterator[Table | Text]:
-    """Configuration, metrics, and the rest; nothing for what is the same."""
+    """Tables of configuration, metrics and other facts, without equal rows."""
     changed = [(key, show_setting(a.run.config, key), show_setting(b.run.config, key)) for key in settings(a, b)]
     if seeds(a) != seeds(b):
         changed.append((SEED, " ".join(map(text, seeds(a))), " ".join(map(text, seeds(b)))))
@@ -249,7 +249,7 @@ def _side_by_side(title: str, rows: Sequence[tuple[str, Any, Any]]) -> Table:
 
 
 def show_setting(config: dict[str, Any], key: str) -> str:
-    """A setting for a person: null that was set, and a dash where the choice has no such key."""
+    """A setting as printed: null if set to null, a dash if the choice lacks the key."""
     return "null" if key in config and config[key] is None else text(config.get(key))
 
 
@@ -261,22 +261,22 @@ def notes(a: Side, b: Side) -> Iterator[Text]:
             yield Text(f"{letter} leaves out {', '.join(f'{n} {status}' for status, n in left.items())}")
         seeds = Counter(r.config.get(SEED) for r in s.finished)
         if any(n > 1 for n in seeds.values()):
-            yield Text(f"{letter} has several runs of one seed, which count once, with their mean")
+            yield Text(f"{letter} has several runs of one seed; they count once, with their mean")
         commits = {(r.summary.get("git") or {}).get("commit") for r in s.finished}
         if len(commits) > 1:
-            yield Text(f"{letter} has runs of {len(commits)} versions of this program (git.commit)")
+            yield Text(f"{letter} has runs of {len(commits)} versions of conga (git.commit)")
         if len(s.repeats) == 1 and s.run.status in ("damaged", "failed", "diverged"):
             yield Text(f"{letter} is {s.run.status}: {s.run.error}")
     found = {metric.name: metric for metric in metrics(a, b)}
     judged = next((n for n in found if n.startswith("test/") and n != "test/loss"), next(iter(found), None))
     difference = None if judged is None else found[judged].difference
     if judged is None or difference is None:
-        yield Text("no metric that both have")
+        yield Text("no common metric")
         return
     verdict = found[judged].test.verdict
     if not _is_repeated(a, b):
-        only = "the two differ in their seed only: that is chance" if not settings(a, b) else None
-        verdict = only or "one run each says nothing of chance: repeat both with several seeds"
+        only = "the two differ only in their seed: any difference is chance" if not settings(a, b) else None
+        verdict = only or "with one run each, chance cannot be judged: repeat both with several seeds"
     yield Text(f"{judged}: {_better(judged, difference, a.run)}; {verdict}")
 
 

@@ -14,7 +14,7 @@ from trainer.runs.columns import Row, missing, row
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean and sample standard deviation (n - 1; none of a single run) of n runs."""
+    """Mean and sample standard deviation (n - 1; None for a single run) of n runs."""
 
     mean: float
     sd: float | None
@@ -23,23 +23,23 @@ class Mean:
 
 @dataclass
 class Groups:
-    """A row a group: the values that its runs share, ``n``, and a :class:`Mean` a metric; `left_out` in words."""
+    """One row per group: its shared values, ``n``, and a :class:`Mean` per metric; `left_out` in words."""
 
     rows: list[Row]
     left_out: str
-    repeated: int  # runs with the configuration of another one in the group
+    repeated: int  # runs with the same configuration as another one of the group
 
 
 def mean(values: Sequence[float]) -> Mean:
-    """Of one value or more."""
+    """The mean of one or more values."""
     return Mean(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
 def grouped(records: Sequence[RunRecord], keys: Sequence[str], over: Sequence[str], metrics: Sequence[str]) -> Groups:
-    """Means of the finished runs that share the keys and differ in `over` only.
+    """Means of the finished runs that share the keys and differ only in `over`.
 
     Raises:
-        Refused: runs of a group differ in something else, or a metric is no number.
+        Refused: runs of a group differ in another key, or a metric is no number.
     """
     members: dict[tuple[str, ...], list[RunRecord]] = {}
     for record in records:
@@ -47,7 +47,7 @@ def grouped(records: Sequence[RunRecord], keys: Sequence[str], over: Sequence[st
             columns = row(record)
             members.setdefault(tuple(canonical(columns.get(key)) for key in keys), []).append(record)
     for same in members.values():
-        covered = tuple(f"{key}." for key in over)  # over a choice is over the keys that come with it
+        covered = tuple(f"{key}." for key in over)  # averaging over a choice includes its keys
         other = [key for key in differing(same) if key not in (*keys, *over) and not key.startswith(covered)]
         if other:
             raise Refused(
@@ -66,14 +66,14 @@ def _configuration(record: RunRecord) -> str:
 
 
 def _group(same: Sequence[RunRecord], keys: Sequence[str], metrics: Sequence[str]) -> Row:
-    """The row of the runs that share the keys."""
+    """The row of runs with equal keys."""
     rows = [row(record) for record in same if record.status == "finished"]
     shared = row(same[0])
     result: Row = {key: shared[key] for key in keys if key in shared} | {"n": len(rows)}
     for metric in metrics:
         values = [r[metric] for r in rows if not missing(r.get(metric))]
         if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
-            raise Refused(f"--columns={metric}: only numbers have a mean, and there it is {values[0]!r}")
+            raise Refused(f"--columns={metric}: only numbers have a mean, and a value is {values[0]!r}")
         if values:
             result[metric] = mean(values)
     return result

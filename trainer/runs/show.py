@@ -1,4 +1,4 @@
-"""A table of runs for the screen, and the same as CSV, JSON and LaTeX."""
+"""A table of runs for the screen, and as CSV, JSON and LaTeX."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAME = 12  # characters of a run's name that a narrow screen keeps
 
 @dataclass
 class Sheet:
-    """Rows and the columns that are shown of them; `titles` are the headings that are no column's name."""
+    """Rows and the shown columns; `titles` are headings that differ from the column's name."""
 
     columns: list[str]
     rows: list[Row]
@@ -40,7 +40,7 @@ class Sheet:
 
 
 def text(value: Any, column: str = "") -> str:
-    """A value for a person: measurements with four digits, what was set as it was typed, a dash for what is missing."""
+    """A printed value: measurements with four digits, settings as typed, a dash if missing."""
     if isinstance(value, Mean):
         mean = digits(value.mean)
         places = len(mean.partition(".")[2]) if mean[-1].isdigit() and "e" not in mean else None
@@ -59,14 +59,14 @@ def text(value: Any, column: str = "") -> str:
 
 
 def digits(value: float) -> str:
-    """Four digits behind the point, or four that say something."""
+    """Four digits after the point, or four significant digits."""
     if not math.isfinite(value):
         return "-" if math.isnan(value) else str(value)
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 10 else f"{value:.4g}"
 
 
 def cells(sheet: Sheet) -> list[list[str]]:
-    """The texts of the rows; a value that is set to null is told apart from one that is not there."""
+    """The texts of the rows; null for a value set to null, a dash for a missing value."""
     return [[_cell(r, column) for column in sheet.columns] for r in sheet.rows]
 
 
@@ -81,7 +81,7 @@ def _cell(r: Row, column: str) -> str:
 
 
 def without_folder(sheet: Sheet) -> tuple[Sheet, str]:
-    """The same with names below the folder that all runs are in, and that folder; of one run, as it is."""
+    """The sheet with names relative to the common folder of all runs, and that folder; one run is unchanged."""
     folders = {os.path.dirname(r["name"]) for r in sheet.rows if "name" in r}
     if "name" not in sheet.columns or not folders or not (folder := os.path.commonpath(folders)):
         return sheet, ""
@@ -90,14 +90,14 @@ def without_folder(sheet: Sheet) -> tuple[Sheet, str]:
 
 
 def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Table, list[str]]:
-    """A table that fits the width (None: any), and the columns that it leaves out for that; `most` rows at most."""
+    """A table of at most `most` rows that fits the width (None: any), and the columns left out for that."""
     body = cells(sheet)[:most]
     heads = [text(sheet.titles.get(column, column)) for column in sheet.columns]
     sizes = [max([cell_len(line[i]) for line in body], default=0) for i in range(len(heads))]
     shown = list(range(len(heads)))
 
     def over() -> int:
-        """Characters too many."""
+        """Characters beyond the width."""
         wide = [max(sizes[i], *map(cell_len, heads[i].split("\n"))) + 3 for i in shown]
         return -1 if width is None else 1 + sum(wide) - width
 
@@ -110,7 +110,7 @@ def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Ta
     for i in _least_telling(sheet, body):
         if over() > 0:
             shown.remove(i)
-    if name >= 0 and over() < 0:  # room that is left goes to the names
+    if name >= 0 and over() < 0:  # names get the remaining room
         sizes[name] = min(whole, sizes[name] - over()) if width is not None else whole
     table = Table()
     for i in shown:
@@ -121,7 +121,7 @@ def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Ta
         table.add_column(Text(heads[i]), justify=justify, **how)
     styles = [[_style(sheet.columns[i], r) for i in shown] for r in sheet.rows[: len(body)]]
     lines = [[line[i] for i in shown] for line in body]
-    if over() <= 0:  # no cell is broken: as one row of long cells a thousand runs take rich a tenth of the time
+    if over() <= 0:  # no cell is broken; one row of long cells is ten times as fast in rich for a thousand runs
         table.add_row(*map(Cells, zip(*lines, strict=True), zip(*styles, strict=True)))
     else:
         for texts, of_line in zip(lines, styles, strict=True):
@@ -131,7 +131,7 @@ def screen(sheet: Sheet, width: int | None, most: int | None = None) -> tuple[Ta
 
 @dataclass
 class Cells:
-    """The cells of a column in one, for rich to show; none of them is wider than the column."""
+    """All cells of a column as one rich cell; none is wider than the column."""
 
     texts: Sequence[str]
     styles: Sequence[str]
@@ -154,7 +154,7 @@ def _style(column: str, r: Row) -> str:
 
 
 def _least_telling(sheet: Sheet, body: list[list[str]]) -> list[int]:
-    """The columns that may be left out, in that order: first settings that tell the runs apart as another one does."""
+    """The columns that may be left out, in order: first settings that distinguish runs like another one."""
     optional = [sheet.columns.index(column) for column in sheet.optional]
     seen, again = set(), []
     for i in optional:
@@ -167,13 +167,13 @@ def _least_telling(sheet: Sheet, body: list[list[str]]) -> list[int]:
 
 
 def is_numeric(sheet: Sheet, column: str) -> bool:
-    """Whether every run that has a value has a number there."""
+    """Whether all values of the column are numbers."""
     values = [r[column] for r in sheet.rows if r.get(column) is not None]
     return all(isinstance(value, int | float | Mean) and not isinstance(value, bool) for value in values)
 
 
 def _short(head: str, heads: Sequence[str]) -> str:
-    """The end of a name where no other one ends so, and no other column is called so."""
+    """The last part of a name if it is unambiguous."""
     last = head.rpartition(".")[2]
     return last if last not in FACTS and sum(other.rpartition(".")[2] == last for other in heads) == 1 else head
 
@@ -184,18 +184,18 @@ def _narrow(head: str) -> str:
 
 
 def output(console: Console, parts: Iterable[RenderableType]) -> None:
-    """Prints tables and lines, which are not broken."""
+    """Prints tables and unbroken lines."""
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, Text))
 
 
 def write(content: str) -> None:
-    """Writes to standard output what a program reads; a person's screen gets it printable."""
+    """Writes text for programs to standard output; a terminal gets control characters as escapes."""
     sys.stdout.write(printable_lines(content) if sys.stdout.isatty() else content)
 
 
 def flat(sheet: Sheet) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of plain values: a mean takes three columns, NAME/mean, NAME/std and NAME/n."""
+    """Columns and rows of plain values; a mean has three columns: NAME/mean, NAME/std and NAME/n."""
     spread = {c for r in sheet.rows for c, value in r.items() if isinstance(value, Mean)}
     columns = [name for c in sheet.columns for name in ((f"{c}/mean", f"{c}/std", f"{c}/n") if c in spread else (c,))]
     rows = []
@@ -212,12 +212,12 @@ def flat(sheet: Sheet) -> tuple[list[str], list[list[Any]]]:
 
 
 def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Comma-separated values: all digits of numbers, lists as JSON, empty what is missing."""
+    """Comma-separated values: all digits of numbers, lists as JSON, missing values empty."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([_plain(value) for value in line] for line in rows)
-    return buffer.getvalue().encode(errors="replace").decode()  # a path may hold what no encoding has
+    return buffer.getvalue().encode(errors="replace").decode()  # a path may hold bytes that are not UTF-8
 
 
 def _plain(value: Any) -> Any:
@@ -227,7 +227,7 @@ def _plain(value: Any) -> Any:
 
 
 def as_json(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A list of objects; null is what is missing."""
+    """A list of objects; missing values are null."""
     objects = [dict(zip(columns, line, strict=True)) for line in rows]
     return json.dumps(finite(objects), indent=2, allow_nan=False) + "\n"
 
@@ -253,12 +253,12 @@ SPECIAL = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
     **{"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}", "±": "$\\pm$"},
-    **{"[": "{[}", "]": "{]}", "*": "{*}"},  # behind a line's end they would mean something
+    **{"[": "{[}", "]": "{]}", "*": "{*}"},  # special at the beginning of a line
 }
 
 
 def escape(cell: str) -> str:
-    """A text as LaTeX prints it; a mean with its deviation, and a negative number, as mathematics."""
+    """A text in LaTeX; means with deviations and negative numbers in math mode."""
     number = NUMBER.fullmatch(cell)
     if number and (number["sd"] or cell.startswith("-")):
         spread = f" \\pm {number['sd']}" if number["sd"] else ""

@@ -1,4 +1,4 @@
-"""The jobs of a sweep as rows of ``sweep.csv``; ``python -m trainer runs --csv`` prints the same of any runs."""
+"""The jobs of a sweep as rows of ``sweep.csv``; ``python -m trainer runs --csv`` prints the same for any runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.runs.show import as_csv
 
 
 def sweep_rows(records: Sequence[RunRecord]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows: name, what was swept and what else differs, status, error, best, final, test, seconds."""
+    """Columns and rows: name, swept and other differing keys, status, error, best, final, test, seconds."""
     swept = dict.fromkeys(key for record in records for key in record.swept)
     columns = [
         *("name", *dict.fromkeys([*swept, *differing(records)]), "status", "error"),
@@ -27,5 +27,5 @@ def sweep_rows(records: Sequence[RunRecord]) -> tuple[list[str], list[list[Any]]
 
 
 def write_csv(records: Sequence[RunRecord], path: Path) -> None:
-    """Writes ``sweep.csv``: a row a job, at any instant whole."""
+    """Writes ``sweep.csv``, one row per job, as a whole."""
     write_whole(path, as_csv(*sweep_rows(records)).encode(), shared=True)

@@ -1,4 +1,4 @@
-"""``--where 'optim=cgd and test/accuracy>0.95'``: which runs are meant. Parsed by hand; nothing is run as code.
+"""``--where 'optim=cgd and test/accuracy>0.95'``: a condition on runs. Parsed by hand; nothing is executed.
 
 condition := condition "or" condition | condition "and" condition | "not" condition | "(" condition ")"
            | column ("=" | "==" | "!=" | "<" | "<=" | ">" | ">=") value | column ["not"] "in" "[" value, … "]"
@@ -27,14 +27,14 @@ WORDS = ("and", "or", "not", "in")
 
 
 class Word(str):
-    """A value as it was typed without quotes: a number where it meets one, else text."""
+    """A value typed without quotes: compared as a number with numbers, else as text."""
 
 
 def parse(text: str, column: Callable[[str], str]) -> Condition:
     """The condition as a function of a row; `column` gives the full name of a column.
 
     Raises:
-        Refused: it is no condition; the text says where.
+        Refused: it is no condition; the text says where it is wrong.
     """
     try:
         return _Parser(text, column).whole()
@@ -52,7 +52,7 @@ class Token(NamedTuple):
 
 
 class _Parser:
-    """Reads a condition from left to right; one method a line of the grammar."""
+    """Reads a condition from left to right; one method per line of the grammar."""
 
     def __init__(self, text: str, column: Callable[[str], str]):
         self.text, self.column, self.at = text, column, 0
@@ -62,7 +62,7 @@ class _Parser:
             found = TOKEN.match(text, position)
             if found is None:
                 position += len(text[position:]) - len(text[position:].lstrip())
-                self._refuse("a quote without its end" if text[position] in "'\"" else "not understood", position)
+                self._refuse("an unclosed quote" if text[position] in "'\"" else "not understood", position)
             mark, single, double, word = found.groups()
             quoted = single if single is not None else double
             is_quoted, at = quoted is not None, found.start(found.lastindex or 0)
@@ -117,7 +117,7 @@ class _Parser:
             if not isinstance(value, str) or value in PLAIN:
                 self._refuse(f"{sign} compares with a number or a text", self.tokens[at].at)
             return lambda row: _ordered(row.get(column), sign, value)
-        if _is_null(value):  # asks whether there is a value
+        if _is_null(value):  # whether the value is missing
             return lambda row: (row.get(column) is None) is EQUAL[sign]
         return lambda row: column in row and _equal(row[column], value) is EQUAL[sign]
 
@@ -172,7 +172,7 @@ def _is_null(value: Any) -> bool:
 
 
 def _meant(value: Any) -> Any:
-    """The plain value of what was typed."""
+    """The plain value of a typed word."""
     if isinstance(value, list):
         return [_meant(v) for v in value]
     if not isinstance(value, Word):
@@ -183,19 +183,19 @@ def _meant(value: Any) -> Any:
 
 
 def _number(text: str) -> int | float:
-    """Integers stay exact."""
+    """A number; integers stay exact."""
     return int(text) if text.lstrip("+-").isdecimal() and len(text) < 1000 else float(text)
 
 
 def _equal(value: Any, typed: Any) -> bool:
-    """Whether a run's value is the one that was typed; a text is compared with the characters typed."""
+    """Whether a run's value equals the typed one; texts are compared by characters."""
     if isinstance(value, str) and isinstance(typed, str):
         return value == str(typed)
     return canonical(value) == canonical(_meant(typed))
 
 
 def _ordered(value: Any, sign: str, typed: str) -> bool:
-    """A number against a number by value, a text against a text in natural order; anything else is false."""
+    """Compares numbers by value and texts in natural order; anything else is false."""
     if missing(value) or isinstance(value, bool):
         return False
     other = str(typed) if isinstance(value, str) else _meant(typed)
