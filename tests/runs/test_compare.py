@@ -137,11 +137,11 @@ def test_only_common_seeds_are_paired():
 @pytest.mark.parametrize(
     ("a", "b", "why"),
     [
-        ({0: 1.0}, {0: 2.0, 1: 3.0}, "needs two seeds on each side, and there are 1 and 2"),
+        ({0: 1.0}, {0: 2.0, 1: 3.0}, "needs two seeds on each side; there are 1 and 2"),
         ({}, {}, "there are 0 and 0"),
         ({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.0}, "A and B differ by nothing with each of 2 seeds"),
         ({0: 0.1, 1: 0.2}, {0: 0.4, 1: 0.5}, "A and B differ by the same 0.3 with each of 2 seeds"),
-        ({0: 1.0, 1: 1.0}, {2: 2.0, 3: 2.0}, "do not vary from seed to seed"),
+        ({0: 1.0, 1: 1.0}, {2: 2.0, 3: 2.0}, "values are equal for all seeds"),
     ],
 )
 def test_where_there_is_no_test_it_is_said(a, b, why):

@@ -245,7 +245,7 @@ MISTAKES = {
     ("--group-by", ","): "--group-by: name a column, such as optim.lr",
     ("--group-by", "lr", "--over", ""): "--over: name a column, such as seed",
     ("--group-by", "foo"): "--group-by: no column 'foo'",
-    ("--group-by", "lr", "--columns", "device"): "--columns=device: only numbers have a mean, and there it is 'cpu'",
+    ("--group-by", "lr", "--columns", "device"): "--columns=device: only numbers have a mean, and a value is 'cpu'",
     ("--group-by", "lr", "--sort", "status"): "--sort=status: with --group-by one of optim.lr, n, best/value",
     ("--descending",): "--descending: needs --sort=KEY",
     ("--watch",): "--watch: needs a terminal",
