@@ -79,7 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     other = parser.add_argument_group("other pictures")
     kind = other.add_mutually_exclusive_group()
-    kind.add_argument("--heatmap", metavar="KEY,KEY", help="a map over two numbers; a row of maps for each --by")
+    kind.add_argument(
+        "--heatmap", metavar="KEY,KEY", help="a map over two numbers; a row of maps for each value of --by"
+    )
     kind.add_argument(
         "--parallel", nargs="?", const="", metavar="KEYS", help="an axis for each key; default: all that differ"
     )

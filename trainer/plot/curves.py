@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LISTED = 20  # entries of a legend; of more, their colours say little
-SHADED = 8  # values of a number in a legend; more have a bar of colours
+LISTED = 20  # of a legend; more colours cannot be told apart
+SHADED = 8  # values of a number in a legend; more get a colour bar
 CROSS: dict[str, Any] = {"marker": "x", "linestyle": "none", "markersize": 6, "markeredgewidth": 1.6, "zorder": 4}
 WIDE = 100.0  # if the greatest value of a metric is so many times the least, its axis is logarithmic
 

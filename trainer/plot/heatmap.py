@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-LONE = "div."  # what a cell of diverged runs says
-CHARACTER = 0.09  # inches that a character of a title takes
-SCATTERED = 12  # numbers along an axis from which on a map that is mostly empty is drawn as points
+LONE = "div."  # text of a cell of diverged runs
+CHARACTER = 0.09  # width of a title's character in inches
+SCATTERED = 12  # with so many numbers along an axis, a mostly empty map is drawn as points
 
 
 @dataclass

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-DIVERGED = -0.13  # where lines without a value end, below the metric's axis
-MANY = 24  # runs from which on those that share a value are spread around it
-STRIP = 0.06  # width of the colours beside the metric's axis, in distances of axes
+DIVERGED = -0.13  # place of lines without a value, below the metric's axis
+MANY = 24  # with so many runs, those that share a value are spread around it
+STRIP = 0.06  # width of the colour bar at the metric's axis, in distances of axes
 
 
 def parallel_figure(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDE = 100.0  # a metric that spans so much stands on a logarithmic axis
+WIDE = 100.0  # a metric with such a range has a logarithmic axis
 
 
 def over_figure(

@@ -138,7 +138,7 @@ def splits_of(records: Sequence[RunRecord], metric: str) -> list[str]:
 
 
 def higher_is_better(records: Sequence[RunRecord], metric: str) -> bool:
-    """Which end of a metric is the good one."""
+    """Whether higher values of a metric are better."""
     if metric == "best":
         metric = next((str(record.best["metric"]) for record in records if record.best), metric)
     return metric_direction(metric.removeprefix("final/"), records[0]) == "max"

@@ -17,7 +17,7 @@ from trainer.rundir.stored import opened
 from trainer.rundir.text import printable, printable_lines
 from trainer.runs.columns import row
 
-# What keeps a page of many runs at a few megabytes. All runs together get so much; each gets its share, within bounds.
+# Limits that keep a page of many runs at a few megabytes. Each run gets a share of the total, within bounds.
 ROWS, ROWS_LEAST, ROWS_MOST = 200_000, 100, 5_000  # of metrics.csv
 LOG, LOG_LEAST, LOG_MOST = 2_000_000, 4_000, 100_000  # bytes of train.log
 CONFIG_MOST = 100_000  # bytes of a configuration file, which usually has a few thousand

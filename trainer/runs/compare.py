@@ -149,7 +149,7 @@ def apart(a: Side, b: Side) -> None:
     if not x & y:
         return
     if a.path.resolve() == b.path.resolve():
-        raise Refused(f"{b.path}: compared with itself; name two runs")
+        raise Refused(f"{b.path}: compared with itself; name two runs runs")
     if not (a.is_run and b.is_run):
         raise Refused(f"{b.path}: has runs of {a.path}, too; name two sides without common runs")
     a.repeats, b.repeats = [a.run], [b.run]
