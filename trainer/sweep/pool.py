@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.cli.begin import SIGNALS, signals_wait
+from trainer.cli.packages import ROOT
 from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
 
@@ -86,7 +87,7 @@ class Pool:
             resource_tracker.ensure_running()  # unblocks signals, so it must be there already
             # They come to all processes of a group, from Ctrl-C or from `timeout`: the server and its forks keep them
             # blocked, and this one, which gets them afterwards, tells the jobs itself.
-            with signals_wait():
+            with signals_wait(), contextlib.chdir(ROOT):  # it imports from where it starts: no trainer.py of a user
                 forkserver.ensure_running()
 
     @property

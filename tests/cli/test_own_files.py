@@ -1,0 +1,77 @@
+"""Files of a user's own beside them: they are found, and shadow nothing of ours."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, summary
+
+NET = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self, input_shape, num_outputs, width=8):
+        super().__init__()
+        size = torch.Size(input_shape).numel()
+        first, last = torch.nn.Linear(size, width), torch.nn.Linear(width, num_outputs)
+        self.net = torch.nn.Sequential(torch.nn.Flatten(), first, last)
+    def forward(self, x):
+        return self.net(x)
+"""
+FOREIGN = "raise RuntimeError('somebody else\\'s')\n"
+OWN = ("--config-dir=own", "model=net", "train.epochs=1")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """run(program, *words) -> (exit status, what is printed), in a folder full of names of ours."""
+    folder = tmp_path / "mine"
+    (folder / "own" / "model").mkdir(parents=True)
+    (folder / "own" / "model" / "net.yaml").write_text("_target_: mynet.Net\nwidth: 8\n")
+    (folder / "mynet.py").write_text(NET)
+    for name in ("models", "data", "optim", "conga"):
+        (folder / f"{name}.py").write_text(FOREIGN)
+    script = tmp_path / "bin" / "conga"
+    script.parent.mkdir()
+    script.write_text("from trainer import main\nmain()\n")
+
+    def run(program, *words):
+        start = [str(script)] if program == "conga" else ["-m", "trainer"]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ended = subprocess.run([sys.executable, *start, *words], cwd=folder, env=env, capture_output=True, text=True)
+        return ended.returncode, ended.stdout + ended.stderr
+
+    run.folder = folder
+    return run
+
+
+@pytest.mark.parametrize("program", ["trainer", "conga"])
+def test_files_beside_you_are_found_and_shadow_nothing(run, program):
+    if program == "conga":  # `python -m trainer` would run it before anything of ours
+        (run.folder / "trainer.py").write_text(FOREIGN)
+    code, text = run(program, *OWN, "hydra.run.dir=run")
+    assert code == 0, text
+    assert summary(run.folder / "run")["status"] == "finished"
+    code, text = run(program, "predict", "run", "none.npz", "--trust")
+    assert (code, text) == (2, "conga: none.npz: no such file or folder\n")
+
+
+@pytest.mark.slow
+def test_a_sweep_finds_them_too(run):
+    (run.folder / "trainer.py").write_text(FOREIGN)
+    code, text = run("conga", "-m", *OWN, "model.width=2,4", "hydra.sweep.dir=sweep")
+    assert code == 0, text
+    assert text.count("finished  val/loss") == 2
+
+
+def test_a_module_that_was_imported_before_is_named(tmp_path):
+    (tmp_path / "models.py").write_text("")
+    code = "import models\ntry:\n    import conga\nexcept ImportError as e:\n    print(e)"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{code}"],
+        env=env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ended.stdout == (
+        f"models is imported from {tmp_path / 'models.py'}, and conga has a package of that name; rename yours\n"
+    )
