@@ -66,7 +66,9 @@ class Backbone(nn.Module):
         if pretrained is not False:
             self._load(name, stem_name, pretrained)
         elif freeze == "backbone":
-            raise ValueError("freeze=backbone: freezes random weights; give model.pretrained, too")
+            raise ValueError(
+                "freeze=backbone: freezes random weights; give model.pretrained, or train.init_from with train.freeze"
+            )
         if freeze == "backbone":
             self.frozen = True
             for parameter in self.parameters():

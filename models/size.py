@@ -37,7 +37,7 @@ def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerS
             shape = tuple(first_tensor(output).shape[1:])
             new = [p for p in layer.parameters() if id(layer) not in seen]
             seen.add(id(layer))
-            parameters, trainable = sum(p.numel() for p in new), sum(p.numel() for p in new if learns[name])
+            parameters, trainable = sum(p.numel() for p in new), sum(p.numel() for p in new if p.requires_grad)
             rows.append(
                 LayerSize(name, type(layer).__name__, shape, parameters, trainable, work(layer, inputs[0], shape))
             )
@@ -45,7 +45,6 @@ def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerS
         return hook
 
     leaves = {n: m for n, m in network.named_modules() if isinstance(m, nn.RNNBase) or not any(m.children())}
-    learns = {n: any(p.requires_grad for p in m.parameters()) for n, m in leaves.items()}
     hooks = [layer.register_forward_hook(record(name)) for name, layer in leaves.items()]
     training = network.training
     try:

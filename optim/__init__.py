@@ -35,6 +35,7 @@ from optim.sets import (
     SpectralKSupport,
     UnitSimplex,
     effective_rank,
+    matching,
     note_initial_norms,
 )
 from optim.two_point import ORGFW, SVRF
@@ -83,6 +84,7 @@ __all__ = [
     "exponential",
     "linear",
     "lion",
+    "matching",
     "muon",
     "note_initial_norms",
     "one_cycle",

@@ -1,7 +1,8 @@
 """Compact convex sets with their linear minimization oracles: ``lmo(g)`` = argmin over C of <g, v>."""
 
-from optim.sets.constraint_set import Ball, Constraint, ConstraintSet, NormBall, note_initial_norms
+from optim.sets.constraint_set import Ball, Constraint, ConstraintSet, NormBall, matching
 from optim.sets.groups import GroupKSupport, GroupL1
+from optim.sets.initial_norm import note_initial_norms
 from optim.sets.layerwise import ScionNorms
 from optim.sets.matrices import Nuclear, Spectral, SpectralKSupport
 from optim.sets.polytopes import Birkhoff, Box, Permutahedron, ProbabilitySimplex, UnitSimplex
@@ -31,5 +32,6 @@ __all__ = [
     "SpectralKSupport",
     "UnitSimplex",
     "effective_rank",
+    "matching",
     "note_initial_norms",
 ]

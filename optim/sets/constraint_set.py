@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from optim.sets.initial_norm import initial_norm
 from optim.sets.precision import double, zero_or_nan
 from optim.sets.spectrum import effective_rank
 
@@ -128,20 +129,7 @@ class ConstraintSet(Constraint):
         Raises:
             ValueError: a pattern that matches no name, or patterns for parameters without names.
         """
-        wanted = [self.apply_to] if isinstance(self.apply_to, str) else self.apply_to
-        if not wanted:
-            raise ValueError("apply_to=[]: must be all, weights, or patterns of names")
-        held, known = [False] * len(xs), [name for name in names if name is not None]
-        for each in wanted:
-            if each in ("all", "weights"):
-                found = [each == "all" or x.ndim >= 2 for x in xs]
-            elif len(known) < len(names):
-                raise ValueError(f"apply_to={each}: needs named parameters, as of model.named_parameters()")
-            else:
-                found = [fnmatch.fnmatchcase(name, each) for name in known]
-                if not any(found):
-                    raise ValueError(f"apply_to={each}: must be all, weights, or match a name among {', '.join(known)}")
-            held = [a or b for a, b in zip(held, found, strict=True)]
+        held = matching("apply_to", self.apply_to, names, xs)
         return [a and x.numel() > 0 for a, x in zip(held, xs, strict=True)]
 
     def fitted(self, x: Tensor) -> ConstraintSet:
@@ -316,24 +304,30 @@ class Counted(Ball):
         return f"k={int(self.k)} is more than its {n} {self.things}: {n}" if self.k > n else ""
 
 
-def initial_norm(x: Tensor) -> float:
-    """The mean initial Euclidean norm of a parameter; 1 where that is 0."""
-    noted = getattr(x, "initial_norm", None)
-    return (double(x.detach()).norm().item() if noted is None else noted) or 1.0
-
-
-@torch.no_grad()
-def note_initial_norms(network: torch.nn.Module, make: Any, repetitions: int = 10) -> None:
-    """Notes on each parameter of `network` its mean norm over several initializations, for `init_factor`.
+def matching(key: str, patterns: str | Sequence[str], names: Sequence[str | None], xs: Sequence[Tensor]) -> list[bool]:
+    """Which of the parameters `patterns` mean: ``all``, ``weights`` (of two or more dimensions), or patterns of names.
 
     Args:
-        make: a function without arguments that makes such a network anew; the random state is restored afterwards.
+        key: the option that they come from, for the error.
+
+    Raises:
+        ValueError: a pattern that is no name's, or patterns where there are no names.
     """
-    with torch.random.fork_rng(devices=()):
-        again = [dict(make().named_parameters()) for _ in range(repetitions)]
-    for name, x in network.named_parameters():
-        mean = sum(double(other[name].detach()).norm().item() for other in again) / repetitions
-        x.initial_norm = mean  # type: ignore[attr-defined]  # ours, beside what torch keeps of a parameter
+    wanted = [patterns] if isinstance(patterns, str) else patterns
+    if not wanted:
+        raise ValueError(f"{key}=[]: must be all, weights, or patterns of names")
+    meant, known = [False] * len(xs), [name for name in names if name is not None]
+    for each in wanted:
+        if each in ("all", "weights"):
+            found = [each == "all" or x.ndim >= 2 for x in xs]
+        elif len(known) < len(names):
+            raise ValueError(f"{key}={each}: needs named parameters, as of model.named_parameters()")
+        else:
+            found = [fnmatch.fnmatchcase(name, each) for name in known]
+            if not any(found):
+                raise ValueError(f"{key}={each}: must be all, weights, or match a name among {', '.join(known)}")
+        meant = [a or b for a, b in zip(meant, found, strict=True)]
+    return meant
 
 
 def size(shape: Sequence[int]) -> int:

@@ -29,7 +29,7 @@ CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config"
 MOVABLE = ("data.path", "data.root")  # the place of the data, which stay the same
 # Keys that a resume may change: how long and where the run trains, not what it trains.
 RESUMABLE = ("train.epochs", "train.device", "train.threads", "train.checkpoint_steps", "train.max_minutes", *MOVABLE)
-PLACES = (*MOVABLE, "model.pretrained")  # keys that name a file
+PLACES = (*MOVABLE, "model.pretrained", "train.init_from")  # keys that name a file
 
 T = TypeVar("T")
 # A line with a top-level key; indented lines and items of lists belong to the key before.

@@ -19,7 +19,8 @@ FILE = "summary.json"
 WRITTEN = ("running", "finished", "diverged", "failed", "interrupted")  # statuses that a run writes
 # In the order of the file.
 FIELDS = (
-    *("status", "stopped", "epochs", "steps", "untrained", "best", "final", "test", "parameters", "seconds"),
+    *("status", "stopped", "epochs", "steps", "untrained", "init_from"),
+    *("best", "final", "test", "parameters", "seconds"),
     *("higher_is_better", "device", "threads", "seed", "versions", "git", "process", "error"),
 )
 MEND = "delete it, and a resume continues from checkpoints/last.pt"
@@ -147,5 +148,6 @@ SHAPES = {
     "seconds": _is_number,
     "versions": _is_mapping,
     "git": _is_mapping,
+    "init_from": _is_mapping,
     "process": _is_process,
 }

@@ -42,6 +42,7 @@ def announce(t: Training, alone: bool) -> None:
         + (f" and {frozen:,} frozen ones" if frozen else "")
         + f", {sum(layer.multiply_adds for layer in layers):,} multiply-adds a sample"
     )
+    announce_weights(t)
     for group, target in choices.items():
         given = {k: v for k, v in t.config[group].items() if k != "_target_" and v is not None}
         values = " ".join(f"{k}={show(v)}" for k, v in given.items())
@@ -67,6 +68,20 @@ def announce(t: Training, alone: bool) -> None:
     elif shifted:
         were = "parameter was" if len(shifted) == 1 else "parameters were"
         say(f"shifted     {len(shifted)} initial {were} outside the set: {', '.join(shifted)}")
+
+
+def announce_weights(t: Training) -> None:
+    """The lines about weights that were loaded, and about those that stay as they are."""
+    frozen = [name for name, p in t.model.named_parameters() if not p.requires_grad]
+    groups = [("frozen", frozen)] if t.settings.freeze else []
+    if t.taken:
+        file = run_dir.shown(t.taken.file)
+        t.display.say(f"init        weights of {file}, epoch {t.taken.epoch}, SHA-256 {t.taken.sha256[:12]}…")
+        groups = t.taken.groups() + groups
+    for what, names in groups:
+        t.display.say(f"{what:<11} {counted(len(names), 'tensor')}: {listed(names, SHOWN)}")
+        if len(names) > SHOWN:
+            t.display.note(f"{what:<11} all of them: {', '.join(names)}")
 
 
 def model_name(t: Training) -> str:

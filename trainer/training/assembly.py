@@ -12,6 +12,7 @@ from torch import nn
 
 from data import Dataset
 from models.size import trains_on_one
+from models.weights import learns, training_mode
 from optim import note_initial_norms
 from trainer.cli.display import Display, Silent, loading_progress, make_display
 from trainer.rundir.errors import Refused
@@ -19,6 +20,7 @@ from trainer.rundir.summary import Summary
 from trainer.training.acceleration import accelerate
 from trainer.training.device import pick_device, set_threads
 from trainer.training.distributed import World
+from trainer.training.initial import Taken, freeze, norms_taken, take_weights
 from trainer.training.loggers import guarded
 from trainer.training.parts import build, refusing
 from trainer.training.settings import TrainSettings
@@ -69,9 +71,12 @@ def assemble(
     dataset.share = world.rank, world.size
     steps = steps_per_epoch(dataset, settings)
     the_objective = build("objective", objective, facts=dataset.facts)
-    network = network_of(model, dataset, the_objective, settings, place, seed, world)
+    network = network_of(model, dataset, settings, place, seed)
+    taken = begin_from(network, settings, the_objective, path, summary)
+    check_fit(dataset, the_objective, network, settings, world)
+    norms: dict[str, float] = {}
     if constraint.get("init_factor") is not None:
-        note_norms(network, model, dataset)
+        norms = note_norms(network, model, dataset, norms_taken(network, taken, path) if settings.init_from else {})
     if world.size > 1:
         network = with_shared_statistics(network, world)
         torch.manual_seed(seed + world.rank)  # dropout: each process draws for its own samples
@@ -94,6 +99,8 @@ def assemble(
             stop=stop,
             world=world,
             source=source,
+            taken=taken,
+            norms=norms,
         )
         accelerate(training)
     return training
@@ -138,22 +145,49 @@ def dataset_of(source: Any, data: dict, place: Place, kept: dict[str, Any], stop
     return kept[key]
 
 
-def network_of(
-    model: dict, dataset: Dataset, objective: Any, settings: TrainSettings, place: Place, seed: int, world: World
-) -> nn.Module:
+def network_of(model: dict, dataset: Dataset, settings: TrainSettings, place: Place, seed: int) -> nn.Module:
     """The model with weights drawn by the seed, on the run's device."""
+    if settings.init_from is not None and model.get("pretrained", False) is not False:  # a key of few models
+        raise Refused(f"train.init_from={settings.init_from}: model.pretrained gives weights, too; choose one")
     facts = dataset.facts
     torch.manual_seed(seed)
     network = build("model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs)
     network.to(place.device, place.dtype, memory_format=torch.channels_last if place.channels_last else None)
-    check_fit(dataset, objective, network, settings, world)
     return network
 
 
-def note_norms(network: nn.Module, model: dict, dataset: Dataset) -> None:
-    """Records the expected norms of the initial weights; `constraint.init_factor` is a multiple of them."""
+def begin_from(
+    network: nn.Module, settings: TrainSettings, objective: Any, path: Path, summary: Summary
+) -> Taken | None:
+    """Loads the weights of `train.init_from`, if any, and freezes those of `train.freeze`.
+
+    A run that has a checkpoint of its own reads no other.
+
+    Raises:
+        Refused: as of :mod:`trainer.training.initial`, or nothing is left to train.
+    """
+    taken = None
+    if settings.init_from is not None and not (path / "checkpoints" / "last.pt").exists():
+        taken = take_weights(network, settings.init_from, summary.data.get("init_from"))
+        summary.data["init_from"] = taken.plain()
+    with refusing("train"):
+        freeze(network, settings.freeze)
+    for turn in objective.turns:
+        if turn is not None and not learns(network.get_submodule(turn)):
+            raise Refused(f"train.freeze: leaves nothing to train in {turn}, whose loss {type(objective).__name__} has")
+    return taken
+
+
+def note_norms(network: nn.Module, model: dict, dataset: Dataset, loaded: dict[str, float]) -> dict[str, float]:
+    """Records the norms of initial weights, of which `constraint.init_factor` is a multiple: the expected ones.
+
+    Args:
+        loaded: the norms of those that were not drawn, by name; it is returned.
+    """
     shapes = {"input_shape": dataset.facts.input_shape, "num_outputs": dataset.facts.num_outputs}
-    note_initial_norms(network, functools.partial(build, "model", model, **shapes))
+    make = functools.partial(build, "model", model, **shapes)
+    note_initial_norms(network, make, loaded=loaded)
+    return loaded
 
 
 def optimizer_of(optim: dict, constraint: Any, trainable: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
@@ -174,7 +208,7 @@ def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: Trai
             f"data.batch_size={size}: leaves {last} of {n:,} training samples for the last batch, fewer than there are "
             f"processes ({world.size}); choose another"
         )
-    if last == 1 and not trains_on_one(model.train(), dataset.facts.input_shape):
+    if last == 1 and not trains_on_one(training_mode(model), dataset.facts.input_shape):
         raise Refused(
             f"data.batch_size={size}: leaves one of {n:,} training samples for the last batch, and this model's batch "
             "normalization needs more; choose another"

@@ -67,8 +67,11 @@ class Sink:
         """Does nothing: the opener of the file flushes it."""
 
 
-def load(path: Path, kind: str, device: torch.device | str) -> dict[str, Any]:
+def load(path: Path, kind: str | None, device: torch.device | str) -> dict[str, Any]:
     """The state in `path`, its tensors on `device`.
+
+    Args:
+        kind: what it must be of: ``last``, ``best`` or ``epoch``; None: any of them.
 
     Raises:
         Refused: it is missing, damaged (every byte is checked before torch sees the file), or no checkpoint of conga.
@@ -87,7 +90,7 @@ def load(path: Path, kind: str, device: torch.device | str) -> dict[str, Any]:
         raise Refused(f"{path}: a PyTorch file, but not a checkpoint of conga ({FORMAT})")
     if state["format"] == FORMAT and not sealed:
         raise Refused(f"{path}: not a readable checkpoint (its last bytes are damaged)")
-    if state.get("kind") != kind:
+    if state.get("kind") not in (PARTS if kind is None else (kind,)):
         raise Refused(f"{path}: holds the content of {state.get('kind')}.pt")
     check_parts(path, state)
     return state | {"config": up_to_date(state["config"])}

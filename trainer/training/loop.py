@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.weights import training_mode
 from trainer.cli.display import untrained_line
 from trainer.rundir.errors import Diverged, Interrupted
 from trainer.training import coefficients
@@ -96,7 +97,7 @@ def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
     parts = t.epoch_parts()
     if p.position == 0:
         p.lr = optimizer.param_groups[0]["lr"]
-    t.model.train()
+    training_mode(t.model)
     t.display.start_epoch(p.epoch, p.step, p.position)
     started, before = time.perf_counter(), p.epoch_s
 

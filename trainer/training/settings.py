@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from trainer.rundir.typed import check_count
@@ -67,6 +67,8 @@ class TrainSettings:
     anomaly: bool
     overfit_batches: int | None
     profile: int | None
+    init_from: str | None = None  # these have defaults: runs of earlier versions lack them
+    freeze: str | list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         counts = ("epochs", "max_steps", "threads", "eval_every", "checkpoint_steps", "accumulate")

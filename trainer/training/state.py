@@ -23,6 +23,7 @@ from trainer.training.anomaly import Watch
 from trainer.training.device import autocast, random_state, set_random_state
 from trainer.training.distributed import World
 from trainer.training.evaluation import added
+from trainer.training.initial import Taken
 from trainer.training.objectives import Sums
 from trainer.training.settings import Mode, TrainSettings
 from trainer.training.stop import StopRequest
@@ -87,6 +88,8 @@ class Training:
     stop: StopRequest
     world: World = field(default_factory=World)
     progress: Progress = field(default_factory=Progress)
+    taken: Taken | None = None  # the weights from elsewhere that the run starts with
+    norms: dict[str, float] = field(default_factory=dict)  # of them, by name, where radii go by these
     source: Source | None = None  # the source of the dataset; None: it was made in memory
     judge: Callable[[dict[str, Any]], str | None] | None = None  # in a search: why to end after this row, or None
 
@@ -203,6 +206,7 @@ class Training:
             "config": self.config,
             "facts": self.dataset.facts.plain(),
             "model": self.model.state_dict(),
+            "norms": self.norms,
             "ema": self.ema.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
