@@ -93,7 +93,7 @@ class Zygote:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=600)
 
 
 @dataclass

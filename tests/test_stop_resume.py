@@ -35,7 +35,7 @@ def finish(cli, path):
 
 def wait_for_step(path, job, step):
     """Until the run's table has as many epochs."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         if (path / "metrics.csv").exists() and len(rows(path)) > step:
             return
@@ -50,7 +50,7 @@ def summary_status(path):
 def wait_for_change(path, job):
     """Until the file at `path` is replaced, or the job is over."""
     before = path.stat().st_mtime_ns if path.exists() else None
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while (path.stat().st_mtime_ns if path.exists() else None) == before and not job.over():
         assert time.monotonic() < deadline
         time.sleep(0.002)

@@ -382,7 +382,7 @@ def test_a_saturated_loss_is_told(trained):
 
 def test_a_run_that_is_still_writing(robust, start, tmp_path):
     job = start("train.epochs=100000", "hydra.run.dir=run", "train.device=cpu")
-    until = time.monotonic() + 30
+    until = time.monotonic() + 600
     while not (tmp_path / "run" / "checkpoints" / "best.pt").exists() and time.monotonic() < until:
         time.sleep(0.05)
     try:

@@ -22,7 +22,7 @@ SHOWN = r"a\x1b[31mb\rc\nd\u202ee\x07</script>"
 def shell(command, cwd, **env):
     return subprocess.run(
         ["bash", "-c", command.replace("conga", f"{sys.executable} -m trainer")],
-        capture_output=True, text=True, cwd=cwd, env=ENV | env, timeout=120,
+        capture_output=True, text=True, cwd=cwd, env=ENV | env, timeout=600,
     )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def test_a_signal_at_the_start(tmp_path, argv, signum, after):
     process = subprocess.Popen(command, text=True, cwd=tmp_path, env=ENV, **how)
     time.sleep(after)
     process.send_signal(signum)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode in (128 + signum, -signum), out + err  # the second: before Python has started
     assert "Traceback" not in out + err
     assert err in ("", "conga: interrupted\n")

@@ -17,7 +17,7 @@ def watch(zygote, argv, cwd, until=None, signum=None):
     env, terminal = {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}, os.ttyname(end)
     pid = zygote.ask(argv=argv, cwd=str(cwd), output=terminal, env=env, limit=None, trip=None)["pid"]
     job = Job(zygote, pid, cwd / "unused")
-    shown, deadline = b"", time.monotonic() + 60
+    shown, deadline = b"", time.monotonic() + 600
     while time.monotonic() < deadline:
         if select.select([main], [], [], 0.1)[0]:
             shown += os.read(main, 65536)

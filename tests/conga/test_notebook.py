@@ -29,7 +29,7 @@ def test_the_tutorial_is_kept_without_outputs():
 def test_every_cell_of_the_tutorial_runs(tmp_path):
     notebook = nbformat.read(TUTORIAL, as_version=4)
     for _ in range(2):  # the second time the runs are there
-        nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+        nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
 
     def output(source):

@@ -176,7 +176,7 @@ def test_a_program_that_streamed_images_ends(tmp_path):
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True) as process:
         try:
             assert process.stdout.readline() == "done\n"
-            assert process.wait(timeout=10) == 0
+            assert process.wait(timeout=120) == 0
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             raise

@@ -79,7 +79,7 @@ def test_the_documented_optimizer_trains_from_the_command_line(tmp_path):
     options = ["--config-dir=own", "optim=sign", "constraint=linf", "data=iris", "train.epochs=1", "hydra.run.dir=run"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-m", "trainer", *options], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100
+        [sys.executable, "-m", "trainer", *options], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert summary(tmp_path / "run")["status"] == "finished"

@@ -421,5 +421,5 @@ def test_what_the_system_refuses_to_read_is_damaged(tmp_path, monkeypatch):
 def test_reading_imports_no_torch():
     code = "import sys, trainer.runs, trainer.runs.command, trainer.runs.compare\n"
     code += "print([name for name in ('torch', 'pandas', 'scipy') if name in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert found.stdout.strip() == "[]", found.stderr

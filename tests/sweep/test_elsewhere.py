@@ -143,7 +143,7 @@ def test_a_launcher_that_is_not_installed_is_one_line(tmp_path, choice, extra):
     hide = "import importlib.util as u; f = u.find_spec; u.find_spec = lambda n: None if 'launcher' in n else f(n)"
     program = f"{hide}; from trainer.__main__ import main; main()"
     argv = [sys.executable, "-c", program, "-m", "optim.lr=0.1,0.2", f"hydra/launcher={choice}", "hydra.sweep.dir=s"]
-    done = subprocess.run(argv, cwd=tmp_path, env=os.environ | ENV, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, cwd=tmp_path, env=os.environ | ENV, capture_output=True, text=True, timeout=600)
     line = f"hydra/launcher={choice}: needs packages that are not installed: pip install -e '.[{extra}]'\n"
     assert (done.returncode, done.stdout + done.stderr) == (2, f"conga: {line}")
     assert os.listdir(tmp_path) == []
@@ -230,7 +230,7 @@ def test_jobs_outlive_a_killed_sweep_and_the_next_one_waits_for_them(start, tmp_
     job.kill()
     pids = {run.name: summary(run)["process"]["pid"] for run in (tmp_path / "s").glob("[0-9]_*")}
     resume = [sys.executable, "-m", "trainer", "resume", "s"]
-    done = subprocess.run(resume, cwd=tmp_path, env=os.environ | ENV, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(resume, cwd=tmp_path, env=os.environ | ENV, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(jobs(tmp_path / "s").values()) == {"finished"}
     assert {run.name: summary(run)["process"]["pid"] for run in (tmp_path / "s").glob("[0-9]_*")} == pids

@@ -102,7 +102,7 @@ def test_files_edited_meanwhile_change_no_job(start, tmp_path):
     yaml = tmp_path / "own" / "model" / "mine.yaml"
     yaml.write_text("_target_: models.MLP\nwidths: [5]\ndropout: 0.0\n")
     argv = ("-m", "--config-dir=own", *SHORT, "model=mine", "seed=0,1,2", "sweep.workers=1", "hydra.sweep.dir=s")
-    job = start(*argv, "train.epochs=40")
+    job = start(*argv, "train.epochs=20")
     while not (tmp_path / "s" / "0_seed-0" / "metrics.csv").exists():
         assert not job.over(), job.wait()
         time.sleep(0.005)
@@ -212,10 +212,10 @@ def test_a_full_disk_costs_the_jobs_that_meet_it(cli, tmp_path):
 
 
 def test_two_sweeps_in_one_directory_do_no_failure_twice(start, tmp_path):
-    argv = ("-m", *SHORT, *TROUBLE, "objective.what=raise,good", "seed=0,1,2", "hydra.sweep.dir=s")
+    argv = ("-m", *SHORT, *TROUBLE, "objective.what=raise,good", "seed=0,1", "hydra.sweep.dir=s")
     both = [start(*argv), start(*argv)]
     assert [job.wait()[0] for job in both] == [1, 1]
-    assert list(jobs(tmp_path / "s").values()) == ["failed"] * 3 + ["finished"] * 3
+    assert list(jobs(tmp_path / "s").values()) == ["failed"] * 2 + ["finished"] * 2
     for run in (tmp_path / "s").glob("*what-raise*"):
         assert (run / "train.log").read_text().count("Traceback") == 1, run
 
@@ -263,14 +263,14 @@ def test_a_job_whose_watcher_has_gone_is_waited_for(tmp_path):
 
 
 def test_two_sweeps_in_one_directory_share_the_jobs(start, tmp_path):
-    argv = ("-m", *SHORT, "seed=range(0,6)", "train.epochs=12", "hydra.sweep.dir=s")
+    argv = ("-m", *SHORT, "seed=range(0,4)", "train.epochs=10", "hydra.sweep.dir=s")
     both = [start(*argv), start(*argv)]
     for code, text in [job.wait() for job in both]:
         assert code == 0, text
-    assert list(jobs(tmp_path / "s").values()) == ["finished"] * 6
+    assert list(jobs(tmp_path / "s").values()) == ["finished"] * 4
     for run in (tmp_path / "s").glob("*_*"):
-        assert (run / "train.log").read_text().count("epoch  1/12") == 1, run  # done once
-        assert len(rows(run)) == 13
+        assert (run / "train.log").read_text().count("epoch  1/10") == 1, run  # done once
+        assert len(rows(run)) == 11
 
 
 def test_a_sweep_is_what_has_a_sweep_json(cli, tmp_path, command):
@@ -284,8 +284,7 @@ def test_a_sweep_is_what_has_a_sweep_json(cli, tmp_path, command):
     assert code == 2
 
 
-@pytest.mark.slow
-def test_damaged_jobs_cost_themselves(cli, command, monkeypatch, tmp_path):
+def test_damaged_jobs_cost_themselves(cli, tmp_path):
     s = tmp_path / "s"
     argv = ("-m", *SHORT, "seed=0,1,2,3", "hydra.sweep.dir=s")
     assert cli(*argv)[0] == 0
@@ -294,8 +293,7 @@ def test_damaged_jobs_cost_themselves(cli, command, monkeypatch, tmp_path):
         (s / name / "summary.json").unlink()
         shutil.rmtree(s / name / "checkpoints")
     (s / "3_seed-3" / ".hydra" / "config.yaml").write_text("seed: [")
-    monkeypatch.setattr("trainer.sweep.pool.context", lambda: multiprocessing.get_context("fork"))
-    code, text = command("resume", "s")
+    code, text = cli("resume", "s")
     assert code == 1, text
     assert "Traceback" not in text
     assert "damaged     1_seed-1: summary.json" in text
