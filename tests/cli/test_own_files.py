@@ -56,6 +56,18 @@ def test_files_beside_you_are_found_and_shadow_nothing(run, program):
     assert (code, text) == (2, "conga: none.npz: no such file or folder\n")
 
 
+def test_an_argument_that_the_yaml_lacks_is_told_with_its_file(run):
+    (run.folder / "own" / "model" / "net.yaml").write_text("_target_: mynet.Net\n")
+    code, text = run("trainer", *OWN, "model.width=4")
+    line = "model.width=4: own/model/net.yaml does not list it; write +model.width=4, or add the line `width: 8` there"
+    assert (code, text) == (2, f"conga: {line}\n")
+    code, text = run("trainer", *OWN, "+model.width=4", "hydra.run.dir=run")
+    assert code == 0, text
+    assert summary(run.folder / "run")["parameters"] == 64 * 4 + 4 + 4 * 10 + 10
+    code, text = run("trainer", *OWN, "model.wdth=4")
+    assert text == "conga: model.wdth=4: unknown key; did you mean model.width? model has width\n"
+
+
 @pytest.mark.slow
 def test_a_sweep_finds_them_too(run):
     (run.folder / "trainer.py").write_text(FOREIGN)

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import difflib
 import errno
+import inspect
+import itertools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import _locate as locate
 from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
@@ -19,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from trainer.cli.signatures import unknown_key
+from trainer.cli.signatures import show, unknown_key
 from trainer.rundir import configuration
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.text import LONGEST, cut, printable
@@ -208,9 +212,34 @@ def _explain_key(error: OmegaConfBaseException, overrides: Sequence[str]) -> str
     key = error.full_key or ""
     given = next((o for o in overrides if re.split("=", o.lstrip("+~"), maxsplit=1)[0] == key), None)
     value = given.partition("=")[2] if given else "…"
-    known = [k for k in map(str, error.parent_node) if k != "hydra"]
+    options = _options(error.parent_node.get("_target_"))
+    name = key.rpartition(".")[2]
+    if name in options:
+        return _not_listed(key, value, options[name], overrides)
+    known = [k for k in map(str, error.parent_node) if k not in ("hydra", "_target_")] or list(options)
     deeper = [f"{k}.{name}" for k in known for name in _names(error.parent_node, k)] if "." not in key else []
     return unknown_key(key, value, known, deeper)
+
+
+def _options(target: object) -> dict[str, object]:
+    """The arguments of a class that have a default, with it; none of a class that cannot be imported."""
+    try:
+        arguments = inspect.signature(locate(str(target))).parameters.values()
+    except Exception:  # whatever the import raises: such a class is refused elsewhere
+        return {}
+    return {argument.name: argument.default for argument in arguments if argument.default is not argument.empty}
+
+
+def _not_listed(key: str, value: str, default: object, overrides: Sequence[str]) -> str:
+    """The line about an argument of a class that the YAML of its choice does not list."""
+    group, _, name = key.rpartition(".")
+    choice = next((o.partition("=")[2] for o in overrides if o.partition("=")[0] == group), None)
+    folders = [o.partition("=")[2] for o in overrides if o.startswith("--config-dir=")]
+    folders += [after for o, after in itertools.pairwise(overrides) if o in ("--config-dir", "-cd")]
+    files = [f"{folder}/{group}/{choice}.yaml" for folder in (*folders, "conf")]
+    file = next((file for file in files if Path(file).is_file()), files[-1]) if choice else f"the YAML of {group}"
+    line = f"`{name}: {show(default)}`"
+    return f"{key}={value}: {file} does not list it; write +{key}={value}, or add the line {line} there"
 
 
 def _names(node: DictConfig, key: str) -> list[str]:
