@@ -125,7 +125,7 @@ def test_a_search_in_another_folder(inside, folders):
     assert inside("home", *search)[0] == 0
     code, text = inside("other", *search)
     assert (code, text.count("\n")) == (2, 1)
-    assert f"its relative paths are those of {folders}/home" in text
+    assert f"its relative paths are relative to {folders}/home" in text
 
 
 def test_the_places_of_a_configuration(folders):

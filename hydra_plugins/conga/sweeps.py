@@ -1,6 +1,6 @@
-"""What Hydra finds here: ``hydra/sweeper=grid`` or ``=optuna``, ``hydra/launcher=workers``; ``trainer.sweep`` works.
+"""``hydra/sweeper=grid`` or ``=optuna`` and ``hydra/launcher=workers``, where Hydra finds them.
 
-Hydra imports this file whatever it composes, so ``trainer.sweep`` is imported only for a sweep.
+Hydra always imports this file, so ``trainer.sweep``, which does the work, is imported only for a sweep.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trainer.rundir.errors import Refused
 
 
 class Grid(Sweeper):
-    """Every combination of the values given."""
+    """Every combination of the values."""
 
     def __init__(self, params: dict[str, Any] | None = None):
         self.params = params
@@ -36,13 +36,13 @@ class Grid(Sweeper):
         return self._sweep.folder
 
     def resume(self, trusted: bool) -> None:
-        """Goes on with the jobs that the sweep's directory has."""
+        """Resumes the jobs in the sweep's directory."""
         with self._sweep.disk_fails():
             self._sweep.resume(trusted)
 
 
 class Optuna(Sweeper):
-    """Runs that optuna proposes."""
+    """Runs that Optuna proposes."""
 
     def __init__(
         self, n_trials: int, sampler: dict[str, Any], pruner: dict[str, Any], params: dict[str, Any] | None = None
@@ -66,7 +66,7 @@ class Optuna(Sweeper):
         return self._sweep.folder
 
     def resume(self, trusted: bool) -> None:
-        """Goes on with the search in the sweep's directory."""
+        """Resumes the search in the sweep's directory."""
         from trainer.sweep.proposed import Asked
         from trainer.sweep.search import resume
 
@@ -75,10 +75,10 @@ class Optuna(Sweeper):
 
 
 class Workers(Launcher):
-    """Warm processes on this machine, for the sweepers of this package: they ask how many, and give them the jobs."""
+    """Warm processes on this machine, only for the sweepers of this package."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         pass
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
-        raise Refused("hydra/launcher=workers: goes with hydra/sweeper=grid or optuna; Hydra's own wants its basic")
+        raise Refused("hydra/launcher=workers: needs hydra/sweeper=grid or optuna; Hydra's own needs basic")

@@ -270,7 +270,7 @@ def test_a_journal_that_was_cut_is_told_with_what_to_do(tmp_path, composer, kept
     lines = log.read_bytes().splitlines(keepends=True)
     log.unlink() if kept is None else log.write_bytes(b"".join(lines[:kept]))
     before = log.read_bytes() if kept is not None else None
-    with pytest.raises(Refused, match=r"study\.log: .*; the runs beside it are whole; put it back, or search anew"):
+    with pytest.raises(Refused, match=r"study\.log: .*; the runs are whole; put it back, or start a new search"):
         queue(tmp_path, composer, SPACE, n=5)
     assert (log.read_bytes() if log.exists() else None) == before
     assert len(runs(tmp_path)) == 3
@@ -372,7 +372,7 @@ def test_mistakes_are_one_line_and_leave_nothing(cli, tmp_path):
     lr = "optim.lr=interval(0.01,0.1)"
     assert "sweep.metric=val/nope: must be one of epoch, step, train/loss" in line(lr, "sweep.metric=val/nope")
     assert "optim.lr=0.1: " not in line("optim.lr=0.1")
-    assert "holds for the whole search" in line(lr, "sweep.retries=0,1")
+    assert "applies to the whole search" in line(lr, "sweep.retries=0,1")
     assert "hydra/launcher=basic" in line(lr, "hydra/launcher=basic")
     assert "hydra.sweeper.n_trials=0: must be at least 1" in line(lr, "hydra.sweeper.n_trials=0")
     assert "did you mean hydra.sweeper.sampler.seed?" in line(lr, "+hydra.sweeper.sampler.sed=1")

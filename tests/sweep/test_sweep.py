@@ -82,10 +82,10 @@ def test_all_mistakes_are_said_before_the_first_job(cli, tmp_path):
         (("seed=1,2", "sweep.retries=many"), "conga: sweep.retries=many: must be a whole number"),
         (("seed=1,2", "sweep.metric=val/acuracy"), "conga: sweep.metric=val/acuracy: must be one of epoch, step, "),
         (("hydra.mode=MULTIRUN", "train.resume=x"), "conga: train.resume=x: resumes one run; leave out -m"),
-        (("sweep.retries=1,2",), "conga: sweep.retries=1,2: holds for the whole sweep"),
+        (("sweep.retries=1,2",), "conga: sweep.retries=1,2: applies to the whole sweep"),
         (("optim.lr=interval(0,1)",), "conga: optim.lr=interval(0,1): a grid takes values such as 1,2"),
-        (("seed=1,2", "hydra/sweeper=basic"), "conga: hydra/launcher=workers: goes with hydra/sweeper=grid"),
-        (("seed=1,2", "hydra.sweep.dir=full"), "conga: hydra.sweep.dir=full: holds letter, and is no sweep"),
+        (("seed=1,2", "hydra/sweeper=basic"), "conga: hydra/launcher=workers: needs hydra/sweeper=grid"),
+        (("seed=1,2", "hydra.sweep.dir=full"), "conga: hydra.sweep.dir=full: holds letter, but no sweep"),
     ],
 )
 def test_bad_input_is_one_line(cli, tmp_path, argv, line):

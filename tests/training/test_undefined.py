@@ -188,7 +188,7 @@ def test_a_sweep_and_its_readers_cope(cli, command, tmp_path):
     [best] = [line for line in ranked if line.startswith("best  ")]
     [unranked] = [line for line in ranked if line.startswith("unranked")]
     assert jobs[0] in unranked
-    assert "val/auroc is no number" in unranked
+    assert "val/auroc is not a number" in unranked
     assert jobs[1] in best
     folders = [f"s/{name}" for name in jobs]
     for main, *arguments in (

@@ -1,4 +1,4 @@
-"""What a sweep shows: one table on a terminal, one line a job elsewhere."""
+"""The display of a sweep: a table on a terminal, else one line per job."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Board:
     """Plain lines; the base of the terminal's table.
 
     Args:
-        total: jobs in all, if that is known.
-        before: of these, done before.
-        workers: jobs at a time; None where a launcher decides, which then is `launcher`.
+        total: number of jobs.
+        before: jobs that were done before.
+        workers: jobs at a time; None: `launcher` decides.
     """
 
     def __init__(self, folder: Path, total: int, before: int, workers: int | None, launcher: str):
@@ -30,12 +30,12 @@ class Board:
         self.launcher, self.most = launcher, 1
         self.counts: Counter[str] = Counter()
         self.running: dict[Path, float] = {}
-        self.epochs: dict[Path, int] = {}  # of each job in all
-        self.spent: list[float] = []  # seconds of each job that ended
+        self.epochs: dict[Path, int] = {}  # in all, of each job
+        self.spent: list[float] = []  # seconds of each ended job
         self.shown_at = 0.0
 
     def open(self) -> None:
-        """The first line."""
+        """Shows the first line."""
         before = f", {self.before} of them done" if self.before else ""
         jobs = "job" if self.total == 1 else "jobs"
         how = f"with {self.launcher}" if self.workers is None else f"{self.workers} at a time"
@@ -46,18 +46,18 @@ class Board:
         tell(line)
 
     def started(self, path: Path) -> None:
-        """A job has begun."""
+        """Records that a job has started."""
         self.running[path] = time.monotonic()
         self.most = max(self.most, len(self.running))
-        with contextlib.suppress(Refused):  # a damaged configuration: the job itself will say so
+        with contextlib.suppress(Refused):  # a damaged configuration: the job itself reports it
             self.epochs[path] = configuration.of_run(path)["train"]["epochs"]
 
     def ended(self, path: Path, status: str, again: bool) -> None:
-        """A job has ended, and may come again."""
+        """Records that a job has ended; `again`: it will be repeated."""
         seconds = time.monotonic() - self.running.pop(path)
         if not again:
             self.counts[status] += 1
-        if status != "locked":  # by another process, which does it
+        if status != "locked":  # another process does it
             self.spent.append(seconds)
             count = self.before + sum(self.counts.values())
             row = about(path)
@@ -66,20 +66,20 @@ class Board:
             self.say(f"[{count:>{width}}/{self.total}] {path.name}  {status}  " + "  ".join(filter(None, facts)))
 
     def refresh(self) -> None:
-        """Brings what is shown up to date, twice a second at most."""
+        """Refreshes the display, at most twice a second."""
         if time.monotonic() - self.shown_at > REFRESH_S:
             self.shown_at = time.monotonic()
             self.show()
 
     def show(self) -> None:
-        """What is shown all the time."""
+        """Shows the table, if any."""
 
     def close(self) -> None:
         """Releases the terminal."""
 
     @property
     def left(self) -> float | None:
-        """Seconds until all is done, by the jobs that ended, else by the epochs of those under way; None before."""
+        """Estimated seconds left, by ended jobs, else by epochs of running ones; None without either."""
         lasting = self.spent or [
             (time.monotonic() - since) * self.epochs.get(path, epoch) / epoch
             for path, since in self.running.items()
@@ -94,7 +94,7 @@ class Board:
 
 
 class LiveBoard(Board):
-    """A table that lives under the lines: the jobs under way, how far they are, and the time left for all."""
+    """A live table under the lines: running jobs, their progress, and the time left for all."""
 
     def __init__(self, *args: Any):
         from rich.live import Live
@@ -127,7 +127,7 @@ class LiveBoard(Board):
         self.live.update(table, refresh=True)
 
     def caption(self) -> str:
-        """How many jobs are in each state, and the time left."""
+        """The number of jobs in each state, and the time left."""
         done = self.before + self.counts["finished"]
         others = [f"{n} {status}" for status, n in self.counts.items() if status != "finished"]
         left = "" if self.left is None else f"; about {clock(self.left)} left"
@@ -138,12 +138,12 @@ class LiveBoard(Board):
 
 
 def make_board(folder: Path, total: int, before: int, workers: int | None, launcher: str) -> Board:
-    """A table where standard output is a terminal, else plain lines."""
+    """A live table if standard output is a terminal, else plain lines."""
     return (LiveBoard if on_terminal() else Board)(folder, total, before, workers, launcher)
 
 
 def about(path: Path) -> dict[str, str]:
-    """A job's epoch, metric and error, as its summary says them now."""
+    """A job's epoch, metric and error, from its summary."""
     try:
         summary = Summary.read(path).data
     except Refused:

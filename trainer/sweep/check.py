@@ -1,4 +1,4 @@
-"""Builds every job of a sweep before the first starts, in a process of its own, which keeps what torch does to one."""
+"""Builds every job of a sweep before the first starts, in a separate process, which contains torch's global state."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from trainer.training.distributed import World
 from trainer.training.parts import GIVEN
 from trainer.training.stop import StopRequest
 
-NOWHERE = Path("/nonexistent")  # nothing is written
+NOWHERE = Path("/nonexistent")  # writes nothing
 
 
 def check(configs: Sequence[dict[str, Any]], metric: str | None, answers: Connection) -> None:
-    """Sends ``(i, line or None)`` for each configuration.
+    """Sends ``(i, line or None)`` for each configuration; the line says why it cannot run.
 
     Args:
         metric: `sweep.metric`, which each job must log.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep kills this process
     datasets: dict[str, Any] = {}
     lines: dict[str, str | None] = {}
     for i, config in enumerate(configs):
@@ -39,7 +39,7 @@ def check(configs: Sequence[dict[str, Any]], metric: str | None, answers: Connec
 
 
 def count_gpus(answers: Connection) -> None:
-    """Sends how many GPUs torch finds; to ask in the sweep's own process could make CUDA useless for its forks."""
+    """Sends the number of GPUs; asking torch in the sweep's process could break CUDA in its forks."""
     import torch
 
     answers.send(torch.cuda.device_count())
@@ -48,30 +48,30 @@ def count_gpus(answers: Connection) -> None:
 def survey(configs: Sequence[dict[str, Any]], metric: str | None, answers: Connection) -> None:
     """Sends ``(line, measure)`` for each configuration; one of them is None.
 
-    A measure is `sweep.metric`, else what the run monitors, and whether high values of it are good.
+    A measure is `sweep.metric`, else the monitored metric, and whether higher values are better.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep kills this process
     datasets: dict[str, Any] = {}
     for config in configs:
         answers.send(look(config, metric, datasets))
 
 
 def mistake(config: dict[str, Any], metric: str | None, datasets: dict[str, Any]) -> str | None:
-    """What keeps a run of this configuration from its first step, in one line; None where nothing does."""
+    """Why a run of this configuration cannot start, in one line; None if it can."""
     return look(config, metric, datasets)[0]
 
 
 def look(
     config: dict[str, Any], metric: str | None, datasets: dict[str, Any]
 ) -> tuple[str | None, tuple[str, bool] | None]:
-    """What keeps a run of this configuration from its first step, or by what it is measured."""
-    from trainer.training.assembly import assemble  # imports torch, which the process that asks does not need
+    """Why a run of this configuration cannot start, or its measure."""
+    from trainer.training.assembly import assemble  # imports torch, which the asking process does not need
 
     try:
         check_config(config, assemble, GIVEN)
         given: dict[str, Any] = {"path": NOWHERE, "summary": Summary(NOWHERE), "show": Silent, "kept": datasets}
         training = assemble(**config, **given, frozen=config, stop=StopRequest(), world=World())
-    except Exception as error:  # whatever a constructor of somebody's own makes of its arguments
+    except Exception as error:  # any error of a user's constructor
         return explain(error, ()) or f"{type(error).__name__}: {one_line(error)}", None
     tested = ("test",) if "test" in training.dataset.splits else ()
     measured = (*training.objective.metrics, *training.objective.evaluated)

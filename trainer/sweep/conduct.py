@@ -1,4 +1,4 @@
-"""The jobs of a sweep, one after the other or several at a time, until all are done or something stops them."""
+"""Runs the jobs of a sweep until all are done or something stops them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from trainer.sweep.pool import Pool
 from trainer.training.stop import StopRequest
 
 TICK_S = 0.2
-LOOK_ELSEWHERE_S = 1.0  # between two looks at a job that another sweep's process does
+LOOK_ELSEWHERE_S = 1.0  # between two checks of a job that another sweep's process does
 OVER = ("finished", "diverged")
 BAD = ("failed", "killed", "damaged")
 
 
 class Queue(Protocol):
-    """Where the jobs come from, and what becomes of them."""
+    """The source of the jobs, which also takes their results."""
 
     results: dict[Path, str]
 
@@ -36,14 +36,14 @@ class Queue(Protocol):
         """Whether all jobs are done."""
 
     def next(self) -> Path | None:
-        """A job to start now; None while there is none."""
+        """A job to start now, or None."""
 
     def ended(self, path: Path, status: str) -> bool:
-        """A job has ended; returns whether it comes again."""
+        """Records that a job has ended; returns whether it will be repeated."""
 
 
 class Planned:
-    """Jobs that are known from the start; those that are over are left out."""
+    """Jobs that are known from the start, without those that are over."""
 
     def __init__(self, paths: Sequence[Path], retries: int = 0, rerun_failed: bool = False):
         self.results: dict[Path, str] = {}
@@ -62,25 +62,25 @@ class Planned:
 
     @property
     def before(self) -> int:
-        """Jobs that are done before the first is started."""
+        """The number of jobs that were done before."""
         return len(self.results)
 
     @property
     def ahead(self) -> int:
-        """Jobs to do."""
+        """The number of jobs to do."""
         return len(self.todo)
 
     def show_on(self, board: Board) -> None:
-        """The board that shows the jobs."""
+        """Sets the board that shows the jobs."""
 
     @property
     def over(self) -> bool:
-        """Whether all jobs are done, here or elsewhere."""
+        """Whether all jobs are done, here or by other processes."""
         return not (self.todo or self.running or self.elsewhere)
 
     @property
     def left(self) -> bool:
-        """Whether a resume would find something to do."""
+        """Whether a resume would have something to do."""
         return not self.over or "interrupted" in self.results.values() or "killed" in self.results.values()
 
     def next(self) -> Path | None:
@@ -90,14 +90,14 @@ class Planned:
             path = self.todo.popleft()
             status = state(path)
             if status in OVER or (status in BAD and self.before_us.get(path) != status and not self.tries[path]):
-                self.results[path] = status  # another process has done it meanwhile
+                self.results[path] = status  # done by another process meanwhile
                 continue
             self.running.add(path)
             return path
         return None
 
     def look_elsewhere(self) -> None:
-        """Takes back the jobs that another process no longer runs."""
+        """Puts jobs that another process no longer runs back into the queue."""
         self.looked = time.monotonic()
         states = {path: state(path) for path in self.elsewhere}
         self.elsewhere = [path for path, status in states.items() if status == "running"]
@@ -136,7 +136,7 @@ def conduct(queue: Queue, pool: Pool | Elsewhere, board: Board, *, fail_fast: bo
             while pool.busy:
                 for one in pool.ended(TICK_S):
                     queue.ended(one.path, settle(one.path, one.code))
-        except BaseException:  # a defect, or a disk that is full: nothing goes on unseen
+        except BaseException:  # a defect, or a full disk: no job continues unseen
             pool.tell(signal.SIGTERM)
             raise
         finally:
@@ -154,7 +154,7 @@ def run_jobs(
     fail_fast: bool,
     after: Callable[[], None],
 ) -> int | None:
-    """Does what :func:`conduct` says; returns the signal that stopped it, 0 if a job that failed did, else None."""
+    """Runs the jobs of :func:`conduct`; returns the signal that stopped it, 0 for a failed job, else None."""
     stopped: int | None = None
     while True:
         while stopped is None and pool.free and (path := queue.next()) is not None:
@@ -166,7 +166,7 @@ def run_jobs(
         show_begun(pool, board)
         for one in found:
             status = settle(one.path, one.code)
-            if status == "interrupted" and one.code and stopped is None:  # not by us, and not by its clock
+            if status == "interrupted" and one.code and stopped is None:  # neither by us nor by its time limit
                 status = "killed"
             again = queue.ended(one.path, status)
             board.ended(one.path, status, again)
@@ -183,15 +183,15 @@ def run_jobs(
 
 
 def show_begun(pool: Pool | Elsewhere, board: Board) -> None:
-    """Shows the jobs that have begun: some wait for a machine first."""
+    """Shows the jobs that have started; some wait for a machine first."""
     for path in pool.began():
         board.started(path)
 
 
 def settle(path: Path, code: int) -> str:
-    """What became of a job whose process ended with exit status `code`; a process that could not say so is helped.
+    """The status of a job whose process ended with exit status `code`; writes it for a process that could not.
 
-    A job that was killed is interrupted: it goes on from its last checkpoint when the sweep does.
+    A killed job is interrupted: it continues from its last checkpoint when the sweep is resumed.
     """
     if code == EXIT["locked"]:
         return "locked"
@@ -202,15 +202,15 @@ def settle(path: Path, code: int) -> str:
     status = summary.data.get("status")
     if status in ("finished", "diverged", "failed"):
         return status
-    if lock.is_held(path, summary.process):  # only the process that we watch it by has gone
+    if lock.is_held(path, summary.process):  # only the process that we watch is gone
         return "locked"
     if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):  # perhaps before its first step
         if status == "running":
-            _note(summary, "interrupted", "it was stopped before it went on")
+            _note(summary, "interrupted", "it was stopped before it continued")
         return "interrupted"
     if code == 0 and status == "interrupted":  # train.max_minutes
         return status
-    if code == 0:  # the interpreter was made to end
+    if code == 0:  # something ended the interpreter
         return _note(summary, "failed", f"its process ended with exit status {code} before the run did")
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
@@ -221,6 +221,6 @@ def settle(path: Path, code: int) -> str:
 
 
 def _note(summary: Summary, status: str, error: str) -> str:
-    with contextlib.suppress(OSError):  # of a full disk: then the screen alone says it
+    with contextlib.suppress(OSError):  # a full disk: then only the screen says it
         summary.update(status=status, error=error)
     return status

@@ -1,4 +1,4 @@
-"""The beginning of a search: the corners of its space are composed and built, to find mistakes before the first run."""
+"""The start of a search: the corners of its space are composed and built, to find mistakes before the first run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from trainer.sweep.sweep import Sweep
 
 
 def make_plan(sweep: Sweep, dimensions: list[Dimension], constants: list[str]) -> Plan:
-    """Composes and builds the corners of the space, to find what is wrong before the first run.
+    """Composes and builds the corners of the space, to find mistakes before the first run.
 
     Raises:
-        Refused: none of them can run, or they do not agree on what is best.
+        Refused: none of them can run, or they have different metrics.
     """
     sweep.pool.warm()
     composer = Composer(sweep.context.config_loader, sweep.config)
@@ -45,7 +45,7 @@ def make_plan(sweep: Sweep, dimensions: list[Dimension], constants: list[str]) -
     refuse_corners(dimensions, points, bad)
     if len(set(found)) > 1:
         named = ", ".join(f"{metric} {'maximized' if up else 'minimized'}" for metric, up in sorted(set(found)))
-        raise Refused(f"sweep.metric=null: the runs do not agree on what is best ({named}); give one")
+        raise Refused(f"sweep.metric=null: the runs have different metrics ({named}); give one")
     metric, maximize = found[0]
     if sweep.settings.direction != "auto":
         maximize = sweep.settings.direction == "maximize"
@@ -58,10 +58,10 @@ def make_plan(sweep: Sweep, dimensions: list[Dimension], constants: list[str]) -
 def refuse_corners(
     dimensions: Sequence[Dimension], points: Sequence[tuple[str, ...]], bad: dict[tuple[str, ...], str]
 ) -> None:
-    """Says which corners cannot run.
+    """Prints which corners cannot run.
 
     Raises:
-        Refused: none can, or none with one of the choices.
+        Refused: none can run, or none with one of the choices.
     """
     if len(bad) == len(points):
         raise Refused(bad[points[0]])
@@ -72,7 +72,7 @@ def refuse_corners(
                 raise Refused(f"{lines[0]} (no run can have {choice})")
     seen: set[tuple[str, str]] = set()
     for point, line in bad.items():
-        what = line.partition("=")[0], line.partition(": ")[2]  # the same, whatever the number
+        what = line.partition("=")[0], line.partition(": ")[2]  # once, whatever the numbers
         if what not in seen:
             tell(f"note        {','.join(point)} cannot run: {line}")
         seen.add(what)

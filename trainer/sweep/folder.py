@@ -1,9 +1,9 @@
-"""The directory of a sweep, and what its jobs are.
+"""The directory of a sweep and its jobs.
 
 outputs/<date>/<time>_sweep[_n]/
-    sweep.json                     what was asked; a directory that has it is a sweep
-    <number>_<differences>/        a run, as any other (trainer/rundir/run_dir.py)
-    sweep.csv  sweep.png           what came out, made again at any time
+    sweep.json                     the swept keys and the launcher; a directory that has it is a sweep
+    <number>_<differences>/        a run (trainer/rundir/run_dir.py)
+    sweep.csv  sweep.png           the results, which can be made again
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from trainer.sweep.grid import Job
 from trainer.sweep.settings import SweepSettings
 
 ASKED = "sweep.json"
-SEARCH = "search.json"  # beside it, where optuna proposes the jobs
-STUDY = "study.log"  # and what it knows of them
-OURS = (SEARCH, STUDY, ".launched", "sweep.csv", "sweep.png")  # what else a sweep writes
-# What a resume needs of sweep.json: key -> type.
+SEARCH = "search.json"  # of a search
+STUDY = "study.log"  # its study
+OURS = (SEARCH, STUDY, ".launched", "sweep.csv", "sweep.png")  # other files of a sweep
+# Keys of sweep.json that a resume needs -> type.
 SHAPE = {
     "swept": list,
     "config.sweep": dict,
@@ -47,7 +47,7 @@ SHAPE = {
 
 @contextmanager
 def planning(folder: Path) -> Iterator[None]:
-    """Holds the sweep's directory while its jobs are looked up and added; others wait."""
+    """Locks the sweep's directory while jobs are found and added; other processes wait."""
     with lock.locked(folder, wait=60.0):
         yield
 
@@ -59,15 +59,15 @@ def jobs_of(folder: Path) -> list[Path]:
 
 
 def number_of(path: Path) -> int:
-    """The number of a job, which its name begins with; -1 for a run that somebody put there."""
+    """The number of a job, at the beginning of its name; -1 for another run."""
     found = re.match(r"\d+(?=_|$)", path.name)
     return int(found[0]) if found else -1
 
 
 def identity(config: dict[str, Any]) -> str:
-    """Equal for equal configurations."""
+    """A text that is equal for equal configurations."""
 
-    def ordered(value: Any) -> Any:  # json's own order fails where a key is a number and another a text
+    def ordered(value: Any) -> Any:  # json cannot sort numbers and texts among keys
         if isinstance(value, dict):
             return {str(key): ordered(value[key]) for key in sorted(value, key=str)}
         return [ordered(one) for one in value] if isinstance(value, list) else value
@@ -76,9 +76,9 @@ def identity(config: dict[str, Any]) -> str:
 
 
 def place(folder: Path, jobs: Sequence[Job]) -> list[Path]:
-    """The directory of each job: the one that has its configuration already, else a new one, where it is frozen.
+    """The directory of each job: an existing one with its configuration, else a new one, where it is frozen.
 
-    Jobs of the same configuration are one.
+    Jobs with equal configurations are one job.
     """
     there = _configurations(folder)
     number = 1 + max(map(number_of, jobs_of(folder)), default=-1)
@@ -93,13 +93,13 @@ def place(folder: Path, jobs: Sequence[Job]) -> list[Path]:
 
 
 def new_jobs(folder: Path, jobs: Sequence[Job]) -> list[Job]:
-    """Those that have no directory yet."""
+    """The jobs without a directory."""
     there = _configurations(folder)
     return [job for job in jobs if identity(configuration.located(job.config)) not in there]
 
 
 def _configurations(folder: Path) -> dict[str, Path]:
-    """The jobs that are there, by what they are; a damaged one is like no other."""
+    """Configuration -> directory of the existing jobs, without damaged ones."""
     found = {}
     for path in reversed(jobs_of(folder)):
         with suppress(Refused):
@@ -108,41 +108,40 @@ def _configurations(folder: Path) -> dict[str, Path]:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises Refused where a directory is that of something else."""
+    """Raises Refused if a directory is not that of a sweep."""
     if not folder.exists():
         return
     if (folder / ASKED).exists():
-        asked(folder)  # says what is wrong with it, before anything is planned
+        asked(folder)  # reports damage before anything is planned
         return
     if not folder.is_dir():
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: must be a directory")
     if (folder / configuration.CONFIG).exists():
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: is the directory of one run; choose another")
-    # A kill, or whoever removed a damaged sweep.json, may leave the rest alone.
-    # A kill, or whoever removed a damaged sweep.json, may leave the rest alone, and what was to become that file.
+    # A kill, or the removal of a damaged sweep.json, leaves other files, perhaps a temporary one of sweep.json.
     there = [p for p in folder.iterdir() if not re.fullmatch(r"\..+\.tmp", p.name)]
     others = sorted(p.name for p in there if p.name not in OURS and not (p.is_dir() and number_of(p) >= 0))
     if others:
-        raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: holds {others[0]}, and is no sweep; choose another")
+        raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: holds {others[0]}, but no sweep; choose another")
 
 
 def check_no_search(folder: Path) -> None:
-    """Raises Refused where a grid would be put among the runs of a search."""
+    """Raises Refused if a grid would be added to the runs of a search."""
     if (folder / SEARCH).exists():
         raise Refused(f"hydra.sweep.dir={run_dir.shown(folder)}: holds a search; choose another for a grid")
 
 
 def ask(folder: Path, swept: Sequence[str], config: dict[str, Any]) -> None:
-    """Writes down what was asked; the keys swept are those of earlier commands, too."""
+    """Writes sweep.json; the swept keys include those of earlier commands."""
     before = asked(folder)["swept"] if (folder / ASKED).exists() else []
     write_json(folder / ASKED, {"swept": list(dict.fromkeys([*before, *swept])), "config": config})
 
 
 def asked(folder: Path) -> dict[str, Any]:
-    """What was asked: ``swept``, the keys that take several values; ``config``, how the jobs are launched.
+    """The content of sweep.json: ``swept``, the keys with several values; ``config``, how the jobs are launched.
 
     Raises:
-        Refused: no sweep, or a damaged one.
+        Refused: it is missing or damaged.
     """
     path = folder / ASKED
     try:
@@ -163,14 +162,14 @@ def asked(folder: Path) -> dict[str, Any]:
         except Refused as error:
             raise Damaged(f"{path}: not readable ({error})") from error
     except Damaged as error:
-        raise Damaged(f"{error}; remove it and give the sweep's command again: jobs that are done stay so") from error
+        raise Damaged(f"{error}; remove it and give the sweep's command again: finished jobs are kept") from error
     return content | {"config": up_to_date(content["config"])}
 
 
 def check_trust(jobs: Sequence[Path], named: Collection[str] = ()) -> None:
-    """Raises Refused where a job names something that is not part of conga, and not in `named`.
+    """Raises Refused if a job names something that is neither part of conga nor in `named`.
 
-    A damaged one fails by itself.
+    A damaged job fails by itself.
     """
     for path in jobs:
         with suppress(Damaged):
@@ -178,7 +177,7 @@ def check_trust(jobs: Sequence[Path], named: Collection[str] = ()) -> None:
 
 
 def resume_command(folder: Path, trusted: bool = True) -> str:
-    """The command that goes on with a sweep; with ``--trust`` if it needs that, and is `trusted` already."""
+    """The command that resumes a sweep; with ``--trust`` if needed and already `trusted`."""
     command = f"python -m trainer resume {shlex.quote(run_dir.shown(folder))}"
     if not trusted:
         return command
@@ -192,14 +191,14 @@ def resume_command(folder: Path, trusted: bool = True) -> str:
 
 
 def refuse_links(folder: Path, paths: Iterable[Path]) -> None:
-    """Raises Refused where a job that is to be done lies outside of the sweep's directory, where a link leads."""
+    """Raises Refused if a job to do is a link out of the sweep's directory."""
     for path in paths:
         if not run_dir.inside(folder, path):
             raise Refused(f"{path}: a link that leads out of the sweep's directory; remove it, or resume that run")
 
 
 def state(path: Path) -> str:
-    """Of a job: as :func:`trainer.rundir.run_dir.status_of`, or damaged."""
+    """The status of a job (:func:`trainer.rundir.run_dir.status_of`), or damaged."""
     try:
         return run_dir.status_of(path, Summary.read(path).data)
     except Refused:
@@ -207,10 +206,10 @@ def state(path: Path) -> str:
 
 
 def drop_checkpoints(folder: Path, run: Path) -> bool:
-    """Removes the checkpoints of a finished run of the sweep in `folder`; its numbers stay.
+    """Removes the checkpoints of a finished run of the sweep in `folder`.
 
     Returns:
-        whether it may: what lies outside of the sweep's directory, where a link leads, is not removed.
+        False if a link leads out of the sweep's directory; then nothing is removed.
     """
     place = run / "checkpoints"
     if not run_dir.inside(folder, place):

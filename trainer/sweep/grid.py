@@ -1,4 +1,4 @@
-"""From the words on the command line to the configuration of every job of a grid."""
+"""From the command line to the configuration of every job of a grid."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from trainer.rundir.typed import is_plain
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is planned, and has no directory yet.
+    """A planned run without a directory.
 
     Args:
         swept: the overrides in which the jobs differ.
-        overrides: these, and those that all have.
-        config: what they compose to, resolved.
-        hydra: Hydra's own part of it, as YAML.
+        overrides: these, and those of all jobs.
+        config: the resolved configuration.
+        hydra: Hydra's part of it, as YAML.
     """
 
     swept: tuple[str, ...]
@@ -47,24 +47,24 @@ class Job:
 
 @dataclass(frozen=True)
 class Grid:
-    """The overrides of a sweep: those of each job, and which keys take several values."""
+    """The overrides of a sweep: those of each job, and the keys with several values."""
 
     swept: tuple[str, ...]
     combinations: list[tuple[str, ...]]
 
     def differences(self, overrides: Sequence[str]) -> tuple[str, ...]:
-        """Of a job's overrides, those of swept keys."""
+        """The overrides of swept keys among those of a job."""
         return tuple(o for o in overrides if o.partition("=")[0] in self.swept)
 
 
 def expand(overrides: Sequence[Override], order: Iterable[str] = ()) -> Grid:
-    """Every combination of the values given, the last key's fastest; what has one value stays as it was typed.
+    """Every combination of the values, the last key fastest; an override with one value stays as typed.
 
     Args:
-        order: keys that come first if they are swept, as those of an experiment do whatever the command line says.
+        order: swept keys that come first, such as those of an experiment.
 
     Raises:
-        Refused: an interval, of which there is no end of values; a key of the sweep itself.
+        Refused: an interval, which has infinitely many values; several values for a key of the sweep itself.
     """
     kept = in_effect(overrides)
     for o in kept:
@@ -75,7 +75,7 @@ def expand(overrides: Sequence[Override], order: Iterable[str] = ()) -> Grid:
         if o.key_or_group == "train.resume":
             raise Refused(f"{o.input_line}: resumes one run; leave out -m, or an experiment that is a sweep")
         if o.is_sweep_override() and o.key_or_group.split(".")[0] == "sweep":
-            raise Refused(f"{o.input_line}: holds for the whole sweep, so it takes one value")
+            raise Refused(f"{o.input_line}: applies to the whole sweep, so it takes one value")
     place = {key: i for i, key in enumerate(order)}
     sweeps = [i for i, o in enumerate(kept) if o.is_sweep_override()]
     sweeps.sort(key=lambda i: place.get(kept[i].get_key_element(), len(place)))
@@ -89,10 +89,10 @@ def expand(overrides: Sequence[Override], order: Iterable[str] = ()) -> Grid:
 
 
 def in_effect(overrides: Sequence[Override]) -> list[Override]:
-    """The overrides without the sweeps that a later override of the same key makes void.
+    """The overrides without sweeps that a later override of the same key replaces.
 
-    One with mappings makes nothing void, for Hydra merges them with what is there. Overrides with one value all stay,
-    since in a single run Hydra applies them one after the other, too.
+    Mappings replace nothing, since Hydra merges them. Overrides with one value all stay, since Hydra also applies them
+    one after the other in a single run.
     """
     kept, void = [], set()
     for o in reversed(overrides):
@@ -111,7 +111,7 @@ def has_mapping(override: Override) -> bool:
 
 
 def values(override: Override) -> list[str]:
-    """The values of a choice or a range, as they are typed."""
+    """The values of a choice or a range, as typed."""
     value = override.value()
     if not isinstance(value, RangeSweep):
         return list(map(str, override.sweep_iterator(in_grammar)))
@@ -122,23 +122,23 @@ def values(override: Override) -> list[str]:
 
 
 def numbers_of(span: RangeSweep, line: str) -> list[int] | list[float]:
-    """The numbers of a range, its end left out; added up as decimals, since in binary 0.1 + 0.1 + 0.1 is not 0.3.
+    """The numbers of a range without its end; added as decimals, since in binary 0.1 + 0.1 + 0.1 is not 0.3.
 
     Raises:
-        Refused: a step of 0, or no end of numbers.
+        Refused: a step of 0, or infinitely many numbers.
     """
     ends = [x for x in (span.start, span.stop, span.step) if x is not None and math.isfinite(x)]
     if len(ends) < 3 or span.step == 0:
-        raise Refused(f"{line}: must go from a number to another one in steps other than 0")
+        raise Refused(f"{line}: needs a start, another end, and a step other than 0")
     whole = all(isinstance(number, int) for number in ends)
-    # What Hydra's sort() adds up may have a last digit too many.
+    # A sum of Hydra's sort() may have a wrong last digit.
     start, stop, step = (Decimal(x if isinstance(x, int) else f"{x:.15g}") for x in ends)
     count = max(0, math.ceil((stop - start) / step))
     return [(int if whole else float)(start + i * step) for i in range(count)]
 
 
 def parse(loader: ConfigLoader, params: dict[str, Any] | None, arguments: Sequence[str]) -> list[Override]:
-    """What `hydra.sweeper.params` says, then the command line, which wins.
+    """The overrides of `hydra.sweeper.params`, then those of the command line, which replace them.
 
     Raises:
         Refused: a decimal comma.
@@ -154,14 +154,14 @@ def parse(loader: ConfigLoader, params: dict[str, Any] | None, arguments: Sequen
 
 
 def as_typed(value: Any) -> str:
-    """A value of `hydra.sweeper.params` in the command line's grammar; a text is in it already."""
+    """A value of `hydra.sweeper.params` in the command line's grammar; a text stays as it is."""
     if OmegaConf.is_config(value):
         value = OmegaConf.to_container(value, resolve=True)
     return value if isinstance(value, str) else in_grammar(value)
 
 
 def in_grammar(value: Any) -> str:
-    """A value that was parsed as text that is parsed to the same; Hydra's own way loses quotes."""
+    """A parsed value as text that parses to the same value; Hydra's function loses quotes."""
 
     def kept(value: Any) -> Any:
         if isinstance(value, dict):
@@ -190,16 +190,16 @@ class Composer:
         self.base = functools.cache(self._base)
 
     def job(self, overrides: Sequence[str], swept: Sequence[str]) -> Job:
-        """The job of these overrides, of which `swept` are its own.
+        """The job of these overrides; `swept` are those that differ.
 
         Raises:
-            Refused: they compose to nothing.
+            Refused: they cannot be composed.
         """
         try:
             parsed = OverridesParser.create().parse_overrides(list(overrides))
             choices = [o for o in parsed if self.is_group(o.key_or_group) and not isinstance(o.value(), dict)]
             base, hydra = self.base(tuple(typed(o) for o in choices))
-            HydraConfig.instance().cfg = cast(HydraConf, hydra)  # what ${hydra:…} refers to
+            HydraConfig.instance().cfg = cast(HydraConf, hydra)  # for ${hydra:…}
             own = plain(hydra.hydra, resolve=False)
             config = copy.deepcopy(base)
             ConfigLoaderImpl._apply_overrides_to_config([o for o in parsed if o not in choices], config)
@@ -212,7 +212,7 @@ class Composer:
             raise Refused(line or f"{type(error).__name__}: {one_line(error)}") from error
 
     def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
-        """What Hydra composes of group choices: the runs' part of it, and Hydra's own."""
+        """The composed configuration of group choices: the runs' part, and Hydra's."""
         config = self.loader.load_sweep_config(self.master, list(choices))
         HydraConfig.instance().set_config(config)
         with open_dict(config):

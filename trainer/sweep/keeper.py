@@ -1,7 +1,7 @@
-"""What a launcher of Hydra's starts: a small process that starts a run of a sweep, and sees how it ends.
+"""The process that a launcher of Hydra's starts: it starts a run of a sweep and watches it.
 
-A signal to it, a job's end of time or a preemption first lets the run save where it is. This module is imported on
-other machines, before torch.
+After a signal, a time-out or a preemption it first lets the run save. This module is imported on other machines, before
+torch.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from trainer.sweep.job import run_job
 BEAT_S = 2.0  # between two signs of life
 TICK_S = 0.1
 ROOT = Path(__file__).resolve().parents[2]
-# What says that time is over, or that another job wants the place; submitit waits for the second, or as told.
+# Signals of a time-out or a preemption; submitit waits for the second one, or as configured.
 STOPS = ("SIGTERM", "SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2"))
 
 
 def keep(config: DictConfig) -> int | None:
-    """Does the job in the directory `config.path`; returns its exit status, None where it was not to begin."""
+    """Does the job in the directory `config.path`; returns its exit status, None if it should not start."""
     path, launched = Path(config.path), Path(config.launched)
     if told(launched) is not None:
         return None
@@ -41,8 +41,8 @@ def keep(config: DictConfig) -> int | None:
     if config.gpu is not None:
         env["CUDA_VISIBLE_DEVICES"] = config.gpu
     command = [sys.executable, "-m", "trainer.sweep.keeper", str(path), str(config.threads or "")]
-    # A session of its own: what is sent to all processes of a terminal is not for the run; it has its standard input,
-    # which is closed when this process ends.
+    # A separate session: signals to all processes of a terminal do not reach the run. Its standard input closes when
+    # this process ends.
     with noted() as (signals, pass_on), open_log(path) as log:
         child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, start_new_session=True
@@ -59,14 +59,14 @@ def keep(config: DictConfig) -> int | None:
             time.sleep(TICK_S)
         if child.stdin is not None:
             child.stdin.close()
-        with contextlib.suppress(Exception):  # submitit's own end of a job whose time is over
-            pass_on()  # where it asks for the job to be queued again, this raises SystemExit
+        with contextlib.suppress(Exception):  # submitit's handling of a time-out
+            pass_on()  # raises SystemExit if it queues the job again
     note(launched, path, f"ended {child.returncode}")
     return child.returncode
 
 
 def told(launched: Path) -> int | None:
-    """The signal that runs are to get, 0 for none; None where nothing was said. A folder that has gone says 0."""
+    """The signal for the runs, 0: none, but no run may start; None if nothing was written. A missing folder means 0."""
     text = read_text(launched / ".told", MOST_NOTE)
     if text is None:
         return None if launched.exists() else 0
@@ -74,14 +74,14 @@ def told(launched: Path) -> int | None:
 
 
 def note(launched: Path, path: Path, text: str) -> None:
-    """Writes down how it is, for the sweep's process, if that still looks."""
+    """Writes a note for the sweep's process, if that still reads notes."""
     if launched.exists():
         write_whole(launched / path.name, text.encode())
 
 
 @contextlib.contextmanager
 def noted() -> Iterator[tuple[list[int], Callable[[], None]]]:
-    """Only notes signals that ask to stop, in a list; the function that comes with it calls who else wanted them."""
+    """Collects stop signals in a list; the yielded function calls the former handlers."""
     signals: list[int] = []
     handlers: dict[int, Any] = {}
 
@@ -101,20 +101,20 @@ def noted() -> Iterator[tuple[list[int], Callable[[], None]]]:
 
 
 def main() -> None:
-    """Becomes the run in the directory that is the first argument; the second is a number of threads, or nothing."""
+    """Trains the run in the directory of the first argument; the second is a number of threads, or empty."""
     if hasattr(signal, "pthread_sigmask"):  # inherited
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_follow, daemon=True).start()
     path, threads = Path(sys.argv[1]), sys.argv[2]
     if threads:
-        from trainer.training import device  # imports torch, which only the run needs
+        from trainer.training import device  # imports torch for the run
 
         device.set_default_threads(int(threads))
     sys.exit(run_job(path))
 
 
 def _follow() -> None:
-    """Stops this process, as a signal would, when its keeper has gone."""
+    """Stops this process like a signal when its keeper is gone."""
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 

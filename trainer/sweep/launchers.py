@@ -1,16 +1,16 @@
-"""The jobs of a sweep, done by a launcher of Hydra's: SLURM and local processes (submitit), Ray, joblib, basic.
+"""Runs the jobs of a sweep by a launcher of Hydra's: SLURM and local processes (submitit), Ray, joblib, basic.
 
     python -m trainer -m hydra/launcher=submitit_slurm hydra.launcher.partition=gpu optim=sgd,cgd
 
-The launcher starts a keeper (``trainer.sweep.keeper``), wherever that is, and the keeper the run. So whatever happens
-to a run, the launcher sees a job that went well, and none of them ends the others or does one again. Keepers and this
-process talk through a folder in the sweep's directory, since that is what they are sure to share:
+The launcher starts a keeper (``trainer.sweep.keeper``) on some machine, and the keeper starts the run. So a launcher
+always sees a successful job, and never ends the others or repeats one. Keepers and this process communicate through a
+folder in the sweep's directory, which they share:
 
     DIR/.launched/<launch>/<job>    written by the job's keeper: that it is alive, then the run's exit status
-    DIR/.launched/<launch>/.told    written here: which signal the runs are to get; 0: no more may begin
+    DIR/.launched/<launch>/.told    written here: the signal for the runs; 0: no more runs may start
 
-Where the folder has gone, no more may begin either. What still waits for a machine when the sweep is stopped, or its
-process killed, is harmless: it finds that out, or that another does the job (``lock.locked``), or that it is done.
+Without the folder no runs may start either. A job that still waits for a machine when the sweep is stopped or killed is
+harmless: it finds that out, or that another process does the job (``lock.locked``), or that it is done.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ from trainer.sweep.folder import state
 from trainer.sweep.pool import Ended, Slot
 
 LAUNCHED = ".launched"
-SILENT_S = 30.0  # a keeper that has written nothing for so long is gone; NFS shows what is written within seconds
-LOST = -signal.SIGKILL  # how a run ended whose keeper has gone
+SILENT_S = 30.0  # a keeper without a note for so long is gone; NFS shows writes within seconds
+LOST = -signal.SIGKILL  # the exit status of a run whose keeper is gone
 # Package -> extra of pyproject.toml.
 EXTRAS = {"hydra_plugins.hydra_submitit_launcher": "slurm", "hydra_plugins.hydra_ray_launcher": "ray"}
 
 
 def check_installed(config: DictConfig) -> None:
-    """Raises Refused where the launcher's package is missing."""
+    """Raises Refused if the launcher's package is missing."""
     choice = config.hydra.runtime.choices["hydra/launcher"]
     package = ".".join(config.hydra.launcher._target_.split(".")[:2])
     if package in EXTRAS and find_spec(package) is None:
@@ -65,7 +65,7 @@ def check_installed(config: DictConfig) -> None:
 
 
 def own_config(folder: Path, config: DictConfig) -> DictConfig:
-    """What a launcher has to know of Hydra, and nothing that would be composed, made or asked of a resolver anew."""
+    """Hydra's configuration for a launcher, without anything to compose, make or resolve again."""
     own = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})
     own.hydra.sweep.dir, own.hydra.sweep.subdir = str(folder), "."
     own.hydra.run.dir = str(folder)
@@ -78,18 +78,18 @@ def own_config(folder: Path, config: DictConfig) -> DictConfig:
 
 
 def at_once(launcher: Launcher) -> bool:
-    """Whether the launcher starts whatever it gets at once, without any limit."""
+    """Whether the launcher starts all jobs at once, without a limit."""
     return type(launcher).__name__ == "LocalLauncher"  # submitit's
 
 
 class Known:
-    """Stands where Hydra has its loader: there is nothing left to compose, each configuration is frozen in its folder.
+    """Replaces Hydra's loader: nothing is composed, since each configuration is frozen in its folder.
 
-    So no change of YAML between planning and running can change a job, and nothing is read or made on the way.
+    So a change of YAML files between planning and running does not change a job.
     """
 
     def load_sweep_config(self, master: DictConfig, overrides: Sequence[str]) -> DictConfig:
-        """That of the job which `overrides`, ``["job=NAME"]``, name."""
+        """The configuration of the job named by `overrides`, ``["job=NAME"]``."""
         config = copy.deepcopy(master)
         name = overrides[0].removeprefix("job=")
         with open_dict(config):
@@ -102,13 +102,13 @@ class Known:
 
 @dataclass
 class Launch:
-    """One call of the launcher, which returns when its jobs have ended, in a thread of its own.
+    """One call of the launcher, in a thread; it returns when its jobs have ended.
 
     Args:
         folder: of the notes.
-        waiting: jobs that have not begun.
-        running: jobs that have, with the last note of each and when it was new.
-        error: what the launcher raised.
+        waiting: jobs that have not started.
+        running: jobs that have started, with the last note of each and its time.
+        error: the launcher's error.
     """
 
     folder: Path
@@ -116,36 +116,36 @@ class Launch:
     running: dict[Path, tuple[str, float]] = field(default_factory=dict)
     began: bool = False  # any of them
     error: Exception | None = None
-    returned: threading.Event = field(default_factory=threading.Event)  # the launcher is done with it, so or so
+    returned: threading.Event = field(default_factory=threading.Event)  # finished, whether it succeeded or not
 
     def start(self, launcher: Launcher, config: DictConfig, slot: Slot | None, index: int) -> None:
         """Calls the launcher."""
         self.folder.mkdir(parents=True)
-        launcher = copy.copy(launcher)  # several calls may be under way, each with a configuration of its own
+        launcher = copy.copy(launcher)  # several calls may run, each with its own configuration
         config = copy.deepcopy(config)
         with open_dict(config):
             config.launched = str(self.folder)
             config.gpu, config.threads = (slot.gpu, slot.threads) if slot else (None, None)
-        loader = cast(ConfigLoader, Known())  # all of one that launchers use
+        loader = cast(ConfigLoader, Known())  # the parts that launchers use
         context = HydraContext(config_loader=loader, callbacks=Callbacks())
         launcher.setup(hydra_context=context, task_function=keeper.keep, config=config)
         jobs = [[f"job={name}"] for name in self.waiting]
         threading.Thread(target=self._launch, args=(launcher, jobs, index), daemon=True).start()
 
     def _launch(self, launcher: Launcher, jobs: list[list[str]], index: int) -> None:
-        if hasattr(signal, "pthread_sigmask"):  # what this thread starts has it, too: Ctrl-C is for the sweep alone
+        if hasattr(signal, "pthread_sigmask"):  # inherited by processes of this thread: only the sweep handles Ctrl-C
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             launcher.launch(jobs, index)
-        except Exception as error:  # whatever a launcher makes of a machine that has gone; `Elsewhere` looks at it
+        except Exception as error:  # any error of a launcher about a lost machine; `Elsewhere` handles it
             self.error = error
         finally:
             self.returned.set()
         if not at_once(launcher):
-            threading.Event().wait()  # a Ray cluster that was started here ends with this thread, not with the process
+            threading.Event().wait()  # a Ray cluster that this thread started ends with it, not with the process
 
     def look(self, told: bool) -> tuple[list[Path], list[Ended]]:
-        """Reads the notes; returns the jobs that have begun, and those that have ended since."""
+        """Reads the notes; returns the jobs that have started, and those that have ended."""
         returned, now, ended = self.returned.is_set(), time.monotonic(), []
         there = os.listdir(self.folder) if self.waiting else ()
         begun = [self.waiting.pop(name) for name in sorted(self.waiting.keys() & set(there))]
@@ -164,27 +164,27 @@ class Launch:
         return begun, ended
 
     def tell(self, signum: int) -> None:
-        """Sends all runs a signal; none begins any more."""
+        """Sends all runs a signal; no more runs start."""
         if self.folder.exists():
             write_whole(self.folder / ".told", str(int(signum)).encode())
 
     def forget(self) -> None:
-        """Ends it: none begins any more, and nobody looks at what is noted."""
+        """Ends the call: no more runs start, and notes are ignored."""
         self.waiting.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
         remove_if_empty(self.folder.parent)
 
 
 class Elsewhere:
-    """What `trainer.sweep.pool.Pool` is, with a launcher of Hydra's.
+    """Like `trainer.sweep.pool.Pool`, with a launcher of Hydra's.
 
-    The launcher gets all jobs in one call, and decides how many run at a time; one that would start them all is given
-    one a slot. The next call, of jobs that are tried again, comes after that.
+    The launcher gets all jobs in one call and decides how many run at a time; a launcher that would start all at once
+    gets one per slot. Repeated jobs come in a later call.
 
     Args:
         folder: the sweep's.
         config: as Hydra composed it for all jobs together.
-        most: jobs in a call, if that is limited.
+        most: the limit of jobs per call, if any.
     """
 
     def __init__(self, launcher: Launcher, folder: Path, config: DictConfig, most: int | None = None):
@@ -195,40 +195,40 @@ class Elsewhere:
         self.slot_of: dict[Path, Slot] = {}
         self.batch: list[Path] = []
         self.launches: list[Launch] = []
-        self.told = self.ever = False  # whether all are to end; whether any job began
+        self.told = self.ever = False  # whether all must end; whether any job started
         self.calls, self.index = count(), 0
         self._began: list[Path] = []
 
     def open(self, slots: list[Slot]) -> None:
-        """Says where jobs may run, which is only asked of a launcher without limits."""
+        """Sets the slots of jobs, for a launcher without limits."""
         if at_once(self.launcher):
             self.slots = [Slot(slot.gpu, self.cpus or slot.threads) for slot in slots]
 
     @property
     def free(self) -> bool:
-        """Whether there is a slot for one more."""
+        """Whether a slot is free."""
         if self.slots is not None:
             return bool(self.slots)
         return all(one.returned.is_set() for one in self.launches) and len(self.batch) != self.most
 
     @property
     def busy(self) -> bool:
-        """Whether a job is under way."""
+        """Whether a job is running or waiting."""
         return bool(self.batch or any(one.running or (one.waiting and not self.told) for one in self.launches))
 
     def start(self, path: Path) -> None:
-        """Gives a job to the launcher, with the next call of `ended`."""
+        """Adds a job for the launcher, which gets it in the next call of `ended`."""
         self.batch.append(path)
         if self.slots is not None:
             self.slot_of[path] = self.slots.pop(0)
 
     def began(self) -> list[Path]:
-        """Jobs that have begun since this was asked."""
+        """The jobs that have started since the last call."""
         found, self._began = self._began, []
         return found
 
     def ended(self, timeout: float) -> list[Ended]:
-        """Jobs that have ended; waits for one, for so many seconds at most.
+        """The jobs that have ended; waits for one at most `timeout` seconds.
 
         Raises:
             Refused: the launcher could not start anything.
@@ -251,7 +251,7 @@ class Elsewhere:
             time.sleep(0.05)
 
     def tell(self, signum: int) -> None:
-        """Sends all jobs a signal. Those that wait will not begin, and those that SIGKILL ends are not waited for."""
+        """Sends all jobs a signal. Waiting jobs do not start, and jobs killed by SIGKILL are not waited for."""
         self.told = True
         self.batch.clear()
         for one in self.launches:
@@ -278,7 +278,7 @@ class Elsewhere:
         return ended
 
     def _close(self, launch: Launch) -> list[Ended]:
-        """Ends a call that returned: jobs that never began, since it failed before, are given to the launcher again.
+        """Ends a returned call; jobs that never started because it failed are given to the launcher again.
 
         Raises:
             Refused: the launcher could not start anything.
@@ -286,7 +286,7 @@ class Elsewhere:
         found: list[Ended] = []
         if launch.waiting and not self.told:
             launch.tell(0)
-            found = self._look(launch)  # one may have begun at the last moment
+            found = self._look(launch)  # a job may have started at the last moment
         left = list(launch.waiting.values())
         launch.waiting.clear()
         if not launch.running:
@@ -297,14 +297,14 @@ class Elsewhere:
         if launch.began:
             self.batch += left
             return found
-        line = one_line(launch.error) if launch.error else f"no job began; do all machines share {self.folder}?"
+        line = one_line(launch.error) if launch.error else f"no job started; do all machines share {self.folder}?"
         line = f"hydra/launcher={self.choice}: {line}"
         if not self.ever:
             for one in self.launches:
                 one.forget()
             raise Refused(line)
         for path in left:
-            with contextlib.suppress(OSError, Refused):  # of a full disk: the screen still tells
+            with contextlib.suppress(OSError, Refused):  # a full disk: the screen still shows it
                 Summary.read(path).update(status="failed", error=line)
         self._began += left
         return found + [Ended(path, EXIT["failed"]) for path in left]

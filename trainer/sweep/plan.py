@@ -1,6 +1,6 @@
-"""What a search keeps of its beginning, in ``search.json``: where it looks, and what all of its runs are composed of.
+"""The plan of a search in ``search.json``: its space, and the configuration of all its runs.
 
-So a change of YAML after the start changes no later run, and a search can be gone on with from its directory alone.
+So a later change of YAML files changes no run, and a search can be resumed from its directory alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from trainer.sweep.space import Dimension
 
 @dataclass(frozen=True)
 class Base:
-    """What group choices compose to, as YAML: the runs' part of it, and Hydra's own."""
+    """The composed configuration of group choices, as YAML: the runs' part, and Hydra's."""
 
     choices: list[str]
     config: str
@@ -40,16 +40,16 @@ class Base:
 
 @dataclass(frozen=True)
 class Plan:
-    """A search, but for how many trials it has, and who proposes and prunes them.
+    """A search, without the number of trials, the sampler and the pruner.
 
     Args:
-        dimensions: where it looks.
-        constants: overrides that all runs have.
+        dimensions: its space.
+        constants: overrides of all runs.
         metric: column of metrics.csv, or test/NAME.
-        maximize: whether high values are good.
+        maximize: whether higher values are better.
         epochs: of its longest run.
-        suspects: choices that go together badly with some numbers, or with all.
-        bases: for each combination of group choices, what they compose to.
+        suspects: combinations of choices that cannot run with some or all numbers.
+        bases: the composed configuration of each combination of group choices.
     """
 
     dimensions: list[Dimension]
@@ -61,12 +61,12 @@ class Plan:
     bases: list[Base]
 
     def write(self, folder: Path) -> None:
-        """Keeps it in the search's directory."""
+        """Writes it to the search's directory."""
         write_whole(folder / SEARCH, json.dumps(asdict(self), indent=1).encode() + b"\n")
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
-        """What the directory of a search keeps.
+        """The plan in the directory of a search.
 
         Raises:
             Refused: the file is missing or damaged.
@@ -80,14 +80,14 @@ class Plan:
             except (Refused, ValueError) as error:
                 raise Damaged(f"{folder / SEARCH}: not readable ({one_line(error)})") from error
         except Damaged as error:
-            raise Damaged(f"{error}; remove it and give the search's command again: its runs stay") from error
+            raise Damaged(f"{error}; remove it and give the search's command again: its runs are kept") from error
 
     @classmethod
     def parsed(cls, content: dict[str, Any]) -> Plan:
-        """The plan that the file's content describes.
+        """The plan in the file's content.
 
         Raises:
-            Refused, ValueError: something in it is not what a search writes.
+            Refused, ValueError: the content is damaged.
         """
         check_call("", content, cls, ())
         for node in content["dimensions"]:
@@ -98,12 +98,12 @@ class Plan:
                 as_mapping(parse_yaml(text, "bases"), "bases")
         dimensions = [Dimension.plain(node) for node in content["dimensions"]]
         for dimension in dimensions:
-            dimension.distribution()  # raises for ends in the wrong order, and the like
+            dimension.distribution()  # raises for wrong ends and the like
         bases = [Base(**node) for node in content["bases"]]
         return cls(**content | {"dimensions": dimensions, "bases": bases})
 
     def check_same(self, folder: Path, dimensions: list[Dimension], constants: list[str]) -> None:
-        """Raises Refused where a command asks for another search than the one that the directory has."""
+        """Raises Refused if the directory has another search than the command's."""
         here, there = set(constants), set(self.constants)
         if self.dimensions != dimensions or here != there:
             other = [d.key for d in dimensions if d not in self.dimensions] + sorted(here - there)
@@ -114,38 +114,38 @@ class Plan:
             )
 
     def check_jobs(self, folder: Path) -> None:
-        """Raises Refused where a search whose plan is gone has left runs that are not of this one."""
+        """Raises Refused if the plan is missing and the directory has runs of another search."""
         for path in jobs_of(folder):
             missing = set(self.constants) - set(overrides_of(path))
             if missing or len(overrides_of(path)) != len(self.constants) + len(self.dimensions):
                 raise Refused(f"{shown(folder)}: {SEARCH} is gone, and {path.name} is a run of another search")
 
     def check_place(self, folder: Path) -> None:
-        """Raises Refused where paths of its runs mean other files in this folder than in the one where it was begun."""
+        """Raises Refused if relative paths of its runs would be other files from this working directory."""
         first = [d.override(d.choices[0] if d.choices else d.low) for d in self.dimensions]
         job = self.composer().job([*self.constants, *first], ())
         home = parse_yaml(job.hydra, SEARCH)["hydra"]["runtime"]["cwd"]
         if Path(home) != Path.cwd() and located(job.config) != job.config:
             raise Refused(
-                f"{shown(folder)}: its relative paths are those of {home}; give the command there, "
+                f"{shown(folder)}: its relative paths are relative to {home}; give the command there, "
                 f"or resume it: {resume_command(folder, trusted=False)}"
             )
 
     def overrides(self, params: dict[str, Any]) -> list[str]:
-        """Of a trial: those in which the trials differ."""
+        """The overrides of a trial in which the trials differ."""
         return [d.override(params[d.key]) for d in self.dimensions]
 
     def choices(self, params: dict[str, Any]) -> list[str]:
-        """Of a trial: those that are no numbers."""
+        """The values of a trial that are no numbers."""
         return [d.override(params[d.key]) for d in self.dimensions if d.choices]
 
     def composer(self) -> Composer:
-        """Composes of what is kept, without reading YAML."""
+        """A composer from the kept bases, which does not read YAML files."""
         return Kept(self.bases)
 
 
 def overrides_of(run: Path) -> list[str]:
-    """The words that a run was composed of.
+    """The overrides of a run.
 
     Raises:
         Damaged: the file is not a summary.
@@ -159,7 +159,7 @@ def overrides_of(run: Path) -> list[str]:
 
 
 class Kept(Composer):
-    """Composes from bases that a plan keeps."""
+    """Composes from the bases of a plan."""
 
     def __init__(self, bases: Sequence[Base]):
         self.texts = {tuple(base.choices): base for base in bases}
@@ -175,7 +175,7 @@ class Kept(Composer):
 
 
 def _node(text: str) -> DictConfig:
-    """A part of a base as OmegaConf has it; a key that is not there is a mistake."""
+    """A part of a base as an OmegaConf node that refuses unknown keys."""
     config = OmegaConf.create(up_to_date(as_mapping(parse_yaml(text, SEARCH), SEARCH)))
     OmegaConf.set_struct(config, True)
     return config
@@ -185,7 +185,7 @@ def compose_bases(composer: Composer, dimensions: Sequence[Dimension], constants
     """Every combination of group choices, composed.
 
     Raises:
-        Refused: one that Hydra cannot compose.
+        Refused: Hydra cannot compose one of them.
     """
     groups = [
         d for d in dimensions if d.choices and composer.is_group(parsed([d.override(d.choices[0])])[0].key_or_group)
@@ -193,7 +193,7 @@ def compose_bases(composer: Composer, dimensions: Sequence[Dimension], constants
     bases = []
     for combination in itertools.product(*([d.override(c) for c in d.choices] for d in groups)):
         try:
-            composer.job([*constants, *combination], ())  # says what is wrong in one line
+            composer.job([*constants, *combination], ())  # one line about the mistake
         except Refused as error:
             raise Refused(f"{error} ({','.join(combination)})" if combination else str(error)) from error
         lines = [o for o in parsed([*constants, *combination]) if composer.is_group(o.key_or_group)]

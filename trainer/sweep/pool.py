@@ -1,7 +1,7 @@
-"""Processes for jobs on this machine: each a fork of one that has imported torch, so that it starts in no time.
+"""Processes for jobs on this machine: forks of a process that has imported torch, so they start fast.
 
-A process does one job and ends. So nothing of a job, its dtype, seeds, memory or CUDA state, is left for the next, and
-one that is killed costs itself.
+A process does one job and ends. So a job leaves no dtype, seeds, memory or CUDA state to the next one, and a killed job
+does not stop the others.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from trainer.cli.packages import ROOT
 from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
 
-WARM = "trainer.sweep.warm"  # what the process that forks the others imports
+WARM = "trainer.sweep.warm"  # imported by the process that forks the others
 
 
 def context() -> ForkServerContext | SpawnContext:
-    """How processes are made: forked from a warm one; where there is no fork, anew."""
+    """How processes are made: forked from a warm one, or new ones without fork."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
@@ -46,8 +46,8 @@ class Slot:
     """Where a job computes.
 
     Args:
-        gpu: as CUDA_VISIBLE_DEVICES names it; None leaves that alone.
-        threads: CPU threads where the job does not say; None leaves them to torch.
+        gpu: a value of CUDA_VISIBLE_DEVICES; None does not set it.
+        threads: CPU threads unless the job sets them; None: torch's choice.
     """
 
     gpu: str | None = None
@@ -56,14 +56,14 @@ class Slot:
 
 @dataclass(frozen=True)
 class Ended:
-    """A job whose process is over, with its exit status; that of one that was killed is minus the signal's number."""
+    """A job whose process has ended, with its exit status: minus the signal's number if it was killed."""
 
     path: Path
     code: int
 
 
 class Pool:
-    """Runs `task(path)` in processes, one a slot at a time. Everything stops when this process does.
+    """Runs `task(path)` in processes, one per slot at a time. All of them stop when this process ends.
 
     Args:
         task: a function of a module; it gets the path, and when the job was asked for (:func:`time.time`).
@@ -74,30 +74,30 @@ class Pool:
         self.slots: list[Slot] = []
         self.busy: dict[BaseProcess, tuple[Path, Slot]] = {}
         self._began: list[Path] = []
-        self.lifeline, life = self.context.Pipe(duplex=False)  # the second end is closed when this process ends
+        self.lifeline, life = self.context.Pipe(duplex=False)  # the second end closes when this process ends
         _lives.append(life)
 
     def open(self, slots: list[Slot]) -> None:
-        """Says where jobs may run."""
+        """Sets the slots of jobs."""
         self.slots = list(slots)
 
     def warm(self) -> None:
-        """Starts the process that the others are forked from, unless it is there; it imports torch meanwhile."""
+        """Starts the process that forks the others, if it does not run; it imports torch meanwhile."""
         if isinstance(self.context, ForkServerContext):
-            resource_tracker.ensure_running()  # unblocks signals, so it must be there already
-            # They come to all processes of a group, from Ctrl-C or from `timeout`: the server and its forks keep them
-            # blocked, and this one, which gets them afterwards, tells the jobs itself.
-            with signals_wait(), contextlib.chdir(ROOT):  # it imports from where it starts: no trainer.py of a user
+            resource_tracker.ensure_running()  # unblocks signals, so it must exist before
+            # Ctrl-C and `timeout` signal all processes of a group: the server and its forks block them, and this
+            # process passes them on to the jobs.
+            with signals_wait(), contextlib.chdir(ROOT):  # not from a folder with a user's trainer.py
                 forkserver.ensure_running()
 
     @property
     def free(self) -> bool:
-        """Whether there is a slot for one more."""
+        """Whether a slot is free."""
         return bool(self.slots)
 
     def start(self, path: Path) -> None:
         """Starts a job in a free slot."""
-        asked = time.time()  # before anything that takes long
+        asked = time.time()  # before slow operations
         self.warm()
         slot = self.slots.pop(0)
         process = self.context.Process(target=work, args=(self.task, path, slot, self.lifeline, asked))
@@ -106,19 +106,19 @@ class Pool:
         self._began.append(path)
 
     def began(self) -> list[Path]:
-        """Jobs that have begun since this was asked."""
+        """The jobs that have started since the last call."""
         found, self._began = self._began, []
         return found
 
     def ended(self, timeout: float) -> list[Ended]:
-        """Jobs that have ended; waits for one, for so many seconds at most."""
+        """The jobs that have ended; waits for one at most `timeout` seconds."""
         over = wait([process.sentinel for process in self.busy], timeout) if self.busy else []
         found = []
         for process in [p for p in self.busy if p.sentinel in over]:
             process.join()
             path, slot = self.busy.pop(process)
             self.slots.append(slot)
-            assert process.exitcode is not None  # it has been joined
+            assert process.exitcode is not None  # joined
             found.append(Ended(path, process.exitcode))
         return found
 
@@ -130,7 +130,7 @@ class Pool:
 
     @contextlib.contextmanager
     def asking(self, target: Callable[..., None], *args: Any) -> Iterator[Iterator[Any]]:
-        """Calls `target(*args, connection)` in a process of its own, which sends answers; it ends with the block."""
+        """Calls `target(*args, connection)` in a separate process, which sends answers; it ends with the block."""
         self.warm()
         answers, mouth = self.context.Pipe(duplex=False)
         process = self.context.Process(target=_answer, args=(target, args, mouth))
@@ -147,9 +147,9 @@ class Pool:
 
 
 def _start(process: BaseProcess) -> None:
-    """Starts a process that does not import the script of this one.
+    """Starts a process that does not import this process's script.
 
-    A script that asks for a sweep, from Python and with no ``if __name__ == "__main__"``, would be run again in each.
+    Otherwise each process would run a script that starts a sweep without ``if __name__ == "__main__"`` again.
     """
     script, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
     try:
@@ -162,7 +162,7 @@ _lives: list[Connection] = []
 
 
 def _let_go() -> None:
-    """Closes a forked process's own ends: they must be closed when the sweep's process ends."""
+    """Closes the ends of a forked process, so that they close when the sweep's process ends."""
     while _lives:
         _lives.pop().close()
 
@@ -172,14 +172,14 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork
 
 
 def _answer(target: Callable[..., None], args: tuple[Any, ...], mouth: Connection) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the sweep's process has gone
+    with contextlib.suppress(BrokenPipeError):  # the sweep's process is gone
         target(*args, mouth)
 
 
 def work(task: Callable[[Path, float], int], path: Path, slot: Slot, lifeline: Connection, asked: float) -> None:
-    """Becomes a job; never returns."""
+    """Does a job; never returns."""
     if hasattr(os, "setpgrp"):
-        os.setpgrp()  # Ctrl-C is the sweep's, which tells the jobs
+        os.setpgrp()  # the sweep handles Ctrl-C and signals the jobs
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_follow, args=(lifeline,), daemon=True).start()
@@ -191,21 +191,21 @@ def work(task: Callable[[Path, float], int], path: Path, slot: Slot, lifeline: C
     if slot.gpu is not None and not _names_its_gpu(path):
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
     if slot.threads is not None:
-        from trainer.training import device  # imports torch, which the sweep's own process does not need
+        from trainer.training import device  # imports torch, which the sweep's process does not need
 
         device.set_default_threads(slot.threads)
     sys.exit(task(path, asked))
 
 
 def _names_its_gpu(path: Path) -> bool:
-    """Whether a run says itself which of all GPUs it wants."""
-    with contextlib.suppress(Refused):  # a damaged configuration: the run will say so
+    """Whether a run's configuration names its GPU."""
+    with contextlib.suppress(Refused):  # a damaged configuration: the run reports it
         return re.fullmatch(r"cuda:\d+", str(configuration.of_run(path)["train"].get("device"))) is not None
     return False
 
 
 def _follow(lifeline: Connection) -> None:
-    """Stops this process, as a signal would, when the sweep's has gone."""
+    """Stops this process like a signal when the sweep's process is gone."""
     try:
         lifeline.recv()
     except (EOFError, OSError):

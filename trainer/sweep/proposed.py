@@ -1,4 +1,4 @@
-"""The jobs of a search: trials that have a directory, then those that optuna proposes when a worker is free."""
+"""The jobs of a search: trials with a directory, then new ones from Optuna when a worker is free."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Asked:
 
 
 class Proposed(Planned):
-    """The trials of a study: those that have a directory, then new ones.
+    """The trials of a study: those with a directory, then new ones.
 
     Args:
-        impossible: what keeps a job from running, in one line, or None; asked for suspects only.
-        named: as of :func:`trainer.sweep.search.run_search`.
+        impossible: why a job cannot run, in one line, or None; only called for suspects.
+        named: see :func:`trainer.sweep.search.run_search`.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Proposed(Planned):
         self.study = study.open_study(folder, study.make_pruner(asked.pruner, plan.epochs), maximize=plan.maximize)
         self.known: dict[str, Path] = {}  # by their configurations
         for path in self.numbers:
-            with contextlib.suppress(Refused):  # a damaged one costs itself, and is like no other
+            with contextlib.suppress(Refused):  # a damaged trial fails by itself, and equals no other
                 self.known[sweep_folder.identity(configuration.of_run(path))] = path
         self.check_study()
-        self.twin: tuple[int, Path] | None = None  # a trial that waits for one that is the same
+        self.twin: tuple[int, Path] | None = None  # a trial that waits for an equal one
         self.told: set[Path] = set()
         self.board: Board | None = None
         super().__init__(list(self.numbers), settings.retries, settings.rerun_failed)
@@ -75,7 +75,7 @@ class Proposed(Planned):
             self.tell(path)
 
     def check_study(self) -> None:
-        """Raises Damaged where the study does not know a trial that has a run."""
+        """Raises Damaged if the study does not know the trial of a run."""
         known = {
             t.number for t in self.study.get_trials(deepcopy=False) if t.params.keys() == self.distributions.keys()
         }
@@ -84,7 +84,7 @@ class Proposed(Planned):
                 raise Damaged(f"{self.folder / study.LOG}: does not know the trial of {path.name}; {study.MEND}")
 
     def recover(self) -> None:
-        """Takes up trials that were asked for by a process that was killed before they had a directory."""
+        """Continues trials of a process that was killed before they had a directory."""
         placed = set(self.numbers.values())
         self.lost: list[tuple[int, dict[str, Any]]] = []
         for trial in self.study.get_trials(deepcopy=False):
@@ -96,7 +96,7 @@ class Proposed(Planned):
 
     @property
     def counted(self) -> int:
-        """Trials asked for, without those that a kill left before they had values."""
+        """The number of trials, without those that a kill left without values."""
         return sum(t.params.keys() == self.distributions.keys() for t in self.study.get_trials(deepcopy=False))
 
     @property
@@ -116,8 +116,8 @@ class Proposed(Planned):
 
     def next(self) -> Path | None:
         path = super().next()
-        for one in self.results:  # perhaps of a run that another process ended
-            if one not in self.running and one not in self.todo:  # else it is tried again
+        for one in self.results:  # perhaps a run that another process ended
+            if one not in self.running and one not in self.todo:  # else it is repeated
                 self.tell(one)
         while path is None and self.twin is None:
             if self.lost:
@@ -143,7 +143,7 @@ class Proposed(Planned):
         return trial.number, trial.params
 
     def place(self, number: int, params: dict[str, Any]) -> Path | None:
-        """The directory of a trial; None where it cannot run, or need not."""
+        """The directory of a trial; None if it cannot or need not run."""
         p = self.plan
         name = job_name(number, [d.short(params[d.key]) for d in p.dimensions])
         line = None
@@ -156,7 +156,7 @@ class Proposed(Planned):
             raise
         except Refused as error:
             line = str(error)
-        if line is not None:  # a bad place, as one where runs are pruned: of failed trials samplers learn nothing
+        if line is not None:  # pruned, as samplers learn nothing from failed trials
             self.say(number, "PRUNED")
             self.note(name, f"cannot run: {line}")
             return None
@@ -176,7 +176,7 @@ class Proposed(Planned):
         return path
 
     def tell(self, path: Path) -> None:
-        """Tells the study what became of a run, and of a trial that is the same; of one that goes on later, nothing."""
+        """Tells the study the result of a run and of equal trials; nothing about a run that continues later."""
         outcome = None if path in self.told else self.outcome(path)
         if outcome is not None:
             self.told.add(path)
@@ -186,9 +186,9 @@ class Proposed(Planned):
             self.twin = None
 
     def outcome(self, path: Path) -> tuple[str, float | None] | None:
-        """A run's end in optuna's words, and its value; None of a run that has not come to an end."""
+        """The Optuna state and the value of a run; None if it has not ended."""
         status = self.results[path]
-        if status == "diverged":  # not failed: of failed trials samplers learn nothing
+        if status == "diverged":  # not failed: samplers learn nothing from failed trials
             return "PRUNED", None
         if status in ("failed", "damaged"):
             return "FAIL", None
@@ -201,31 +201,31 @@ class Proposed(Planned):
         return ("FAIL", None) if found is None else ("COMPLETE", found[1])
 
     def say(self, number: int, state: str, value: float | None = None) -> None:
-        """Tells the study of a trial; what it knows already stays."""
+        """Tells the study the result of a trial, unless it has one."""
         from optuna.trial import TrialState
 
         with study.quiet():
             self.study.tell(number, value, TrialState[state], skip_if_finished=True)
 
     def note(self, name: str, line: str) -> None:
-        """Shows what a trial without a run of its own came to."""
+        """Shows the result of a trial without its own run."""
         if self.board is not None:
             self.board.before += 1
             self.board.say(f"{name}  {line}")
 
     def closing_lines(self) -> list[str]:
-        """How many runs were pruned, and how to repeat the best."""
+        """The number of pruned runs, and the command that repeats the best."""
         records = find_runs([self.folder])
         pruned = sum((record.summary.get("stopped") or "").startswith(PRUNED) for record in records)
         lines = [f"{'pruned':<11} {pruned} of {len(records)} runs"] if pruned else []
         for record, *_ in results.ranked(records, self.settings)[:1]:
-            with contextlib.suppress(Refused, KeyError, TypeError):  # damaged since it ended; its numbers are shown
+            with contextlib.suppress(Refused, KeyError, TypeError):  # damaged after its end; its numbers are shown
                 hydra = read_mapping(record.path / configuration.HYDRA) or {}
                 sources = hydra["hydra"]["runtime"]["config_sources"]
                 own = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
                 words = [*own, *overrides_of(record.path)]
                 if self.named is None or all(
                     re.match(r"(?!hydra\.)\w[^=]*(?<!_target_)=", word) for word in words
-                ):  # what a directory names is not put into somebody's mouth
+                ):  # names from the directory are not put into a command to paste
                     lines.append(f"{'repeat':<11} python -m trainer {shlex.join(words)}")
         return lines

@@ -1,7 +1,7 @@
-"""A run of a search tells the study its value after each epoch, and asks whether it is worth going on.
+"""Pruning: a run of a search reports its value to the study after each epoch, and asks whether to continue.
 
-``.hydra/trial.json`` in its directory makes a run one of a search; the study is in the directory above. An epoch that
-is trained again after a kill gets the judgement that it had.
+A run with ``.hydra/trial.json`` belongs to a search, whose study is in the directory above. An epoch that is repeated
+after a kill is judged as before.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from trainer.rundir.run_dir import TRIAL
 from trainer.rundir.stored import read_object
 from trainer.sweep import study as studies
 
-PRUNED = "pruned in epoch"  # so begins what summary.json says of a run that ended so
+PRUNED = "pruned in epoch"  # the beginning of `stopped` in summary.json
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What makes a run one of a search.
+    """The trial of a run in a search.
 
     Args:
         number: in the study.
-        metric: the column of metrics.csv that is judged.
-        maximize: whether high values are good.
+        metric: the judged column of metrics.csv.
+        maximize: whether higher values are better.
         pruner: its node in the configuration.
         epochs: of the longest run of the search.
     """
@@ -41,12 +41,12 @@ class Trial:
     epochs: int
 
     def write(self, run: Path) -> None:
-        """Keeps it in a run's directory."""
+        """Writes it to a run's directory."""
         write_json(run / TRIAL, asdict(self))
 
     @classmethod
     def read(cls, run: Path) -> Trial | None:
-        """Of the run in a directory; None where it is none of a search.
+        """The trial of the run in a directory; None if it does not belong to a search.
 
         Raises:
             Refused: the file is damaged.
@@ -66,7 +66,7 @@ class Trial:
 
 
 class Judge:
-    """Judges the epochs of the trial that a run is.
+    """Judges the epochs of a trial.
 
     Args:
         folder: of the search.
@@ -75,17 +75,17 @@ class Judge:
     def __init__(self, folder: Path, trial: Trial):
         self.metric, self.storage = trial.metric, studies.storage_in(folder)
         self.study = studies.open_study(folder, studies.make_pruner(trial.pruner, trial.epochs))
-        with studies.telling_damage(folder):  # it may not know the trial
+        with studies.telling_damage(folder):  # the study may not know the trial
             study_id = self.storage.get_study_id_from_name(studies.NAME)
             self.id = self.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
 
     def __call__(self, row: Mapping[str, Any]) -> str | None:
-        """Why a run whose last epoch has the numbers `row` should end, if it should."""
+        """Why a run should end after an epoch with the numbers `row`, or None."""
         epoch = row["epoch"]
         if self.metric not in row:  # an epoch without evaluation
             return None
         known = self.storage.get_trial(self.id)
-        if not known.state.is_finished() and epoch >= (known.last_step or 0):  # else it went on before
+        if not known.state.is_finished() and epoch >= (known.last_step or 0):  # else it continued before
             if epoch not in known.intermediate_values:
                 self.storage.set_trial_intermediate_value(self.id, epoch, float(row[self.metric]))
                 known = self.storage.get_trial(self.id)
@@ -98,7 +98,7 @@ class Judge:
 
 
 def judge_of(run: Path, say: Callable[[str], None]) -> Judge | None:
-    """Who judges the run in a directory; None where nobody does.
+    """The judge of the run in a directory; None if it does not belong to a search.
 
     Raises:
         Refused: a file of the search is damaged.

@@ -1,4 +1,4 @@
-"""What came out of a sweep: ``sweep.csv``, ``sweep.png``, the best job, what failed and why. Made again at any time."""
+"""The results of a sweep: ``sweep.csv``, ``sweep.png``, the best job, failed jobs with reasons."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from trainer.training.parts import build
 
 
 def value(record: RunRecord, settings: SweepSettings) -> tuple[str, float] | None:
-    """The metric by which a finished run is judged, and its value there; None where it has none.
+    """The metric of a finished run with its value; None if missing.
 
-    A column of ``metrics.csv`` counts with its best epoch, ``test/NAME`` as it is.
+    A column of ``metrics.csv`` counts at its best epoch.
     """
     metric = settings.metric
     if record.status != "finished":
@@ -42,14 +42,14 @@ def value(record: RunRecord, settings: SweepSettings) -> tuple[str, float] | Non
 
 
 def maximizes(metric: str, record: RunRecord, settings: SweepSettings) -> bool:
-    """Whether a high value is a good one."""
+    """Whether higher values of a metric are better."""
     if settings.direction != "auto":
         return settings.direction == "maximize"
     return metric_direction(metric, record) == "max"
 
 
 def ranked(records: list[RunRecord], settings: SweepSettings) -> list[tuple[RunRecord, str, float]]:
-    """The finished runs that have the metric, the best first; runs of another metric than the first's are left out."""
+    """The finished runs with the metric, the best first; leaves out runs with another metric than the first."""
     judged = [(record, *found) for record in records if (found := value(record, settings))]
     judged = [one for one in judged if one[1] == judged[0][1]]
     sign = -1 if judged and maximizes(judged[0][1], judged[0][0], settings) else 1
@@ -60,7 +60,7 @@ def keep_best(folder: Path, settings: SweepSettings) -> list[RunRecord]:
     """Removes the checkpoints of finished runs that are not among the `sweep.keep_checkpoints` best.
 
     Returns:
-        runs whose checkpoints stay, since they lie elsewhere.
+        runs whose checkpoints stay, since a link leads out of the sweep.
     """
     if settings.keep_checkpoints == "all":
         return []
@@ -71,7 +71,7 @@ def keep_best(folder: Path, settings: SweepSettings) -> list[RunRecord]:
 
 
 def write(folder: Path) -> list[RunRecord]:
-    """Writes ``sweep.csv``, and ``sweep.png`` where there is something to draw; returns the runs."""
+    """Writes ``sweep.csv``, and ``sweep.png`` if there is something to draw; returns the runs."""
     records = find_runs([folder])
     write_csv(records, folder / "sweep.csv")
     picture = sweep_picture(records, asked(folder)["swept"])
@@ -81,7 +81,7 @@ def write(folder: Path) -> list[RunRecord]:
 
 
 def show_all(folder: Path) -> None:
-    """Writes the table and the picture, and says what came out so far.
+    """Writes the table and the picture, and prints the results so far.
 
     Raises:
         Refused: no sweep, or files that cannot be written.
@@ -93,7 +93,7 @@ def show_all(folder: Path) -> None:
 
 
 def closing_lines(folder: Path, records: list[RunRecord], settings: SweepSettings) -> list[str]:
-    """The end of a sweep in words: how many jobs are in which state, what failed and why, the best, the files."""
+    """The last lines of a sweep: jobs by state, failed jobs with reasons, the best, the files."""
     counts = Counter(record.status for record in records)
     lines = [f"{'jobs':<11} " + ", ".join(f"{n} {status}" for status, n in counts.most_common())]
     for record in records:
@@ -105,7 +105,7 @@ def closing_lines(folder: Path, records: list[RunRecord], settings: SweepSetting
             settings.metric or (record.best or {}).get("metric", "the monitor") for record in without
         )
         lines.append(
-            f"{'unranked':<11} {listed([record.name for record in without])}: {', '.join(metrics)} is no number"
+            f"{'unranked':<11} {listed([record.name for record in without])}: {', '.join(metrics)} is not a number"
         )
     if best := ranked(records, settings)[:1]:
         [(record, metric, found)] = best

@@ -1,4 +1,4 @@
-"""Goes on with a sweep: ``python -m trainer resume SWEEP [sweep.KEY=VALUE …]``."""
+"""Resumes a sweep: ``python -m trainer resume SWEEP [sweep.KEY=VALUE …]``."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from trainer.sweep.job import run_job
 
 
 def resume(folder: Path, overrides: Sequence[str], trusted: bool = False) -> None:
-    """Does what is left of the sweep in a directory.
+    """Does the remaining jobs of the sweep in a directory.
 
     Args:
-        trusted: whether its files may name classes that are not part of conga, and commands.
+        trusted: whether its files may name commands and classes that are not part of conga.
 
     Raises:
-        Refused: no sweep, it names such, or an override that is none of `sweep.*`.
-        Ended: something failed, or stopped the sweep.
+        Refused: no sweep, it names such, or an override is none of `sweep.*`.
+        Ended: a job failed, or the sweep was stopped.
     """
     given = asked(folder)["config"]
     if not trusted:
@@ -45,23 +45,23 @@ def resume(folder: Path, overrides: Sequence[str], trusted: bool = False) -> Non
     context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
     sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=run_job, config=config)
     if not isinstance(sweeper, Resumable):
-        raise Refused(f"{folder / ASKED}: its sweeper ({type(sweeper).__name__}) cannot go on")
+        raise Refused(f"{folder / ASKED}: its sweeper ({type(sweeper).__name__}) cannot resume")
     sweeper.resume(trusted)
 
 
 @runtime_checkable
 class Resumable(Protocol):
-    """A sweeper that goes on with what a directory has, as those of this package do."""
+    """A sweeper that can resume a sweep from its directory."""
 
     def resume(self, trusted: bool) -> None:
-        """Does what is left."""
+        """Does the remaining jobs."""
 
 
 def changed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """How the sweep was launched, with changes.
+    """The configuration of the sweep, with changes.
 
     Raises:
-        Refused: an override that is none of `sweep.*`.
+        Refused: an override is none of `sweep.*`.
     """
     OmegaConf.set_struct(config, True)
     for override in OverridesParser.create().parse_overrides(list(overrides)):

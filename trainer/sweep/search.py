@@ -1,9 +1,9 @@
-"""A search: each run is proposed by optuna, which is told what the runs before came to.
+"""A search: Optuna proposes each run from the results of earlier runs.
 
     python -m trainer -m hydra/sweeper=optuna optim=sgd,cgd 'optim.lr=tag(log,interval(1e-4,1))'
 
-A free worker gets a new trial at once. The study is told of a run what its directory says, so a search that was killed
-goes on with all that it knew: trials that were under way go on from their checkpoints.
+A free worker gets a new trial at once. The study gets its results from the run directories, so a killed search
+continues with all its results, and unfinished trials continue from their checkpoints.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from trainer.sweep.sweep import OURS, Sweep
 
 
 def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
-    """A search: planned, checked, done; or what is left of the one in the directory.
+    """Plans, checks and does a search, or the rest of the one in the directory.
 
     Raises:
         Refused: a mistake, and nothing was started.
-        Ended: something failed, or stopped the search.
+        Ended: a job failed, or the search was stopped.
     """
     refuse_launcher(sweep)
     if asked.n_trials < 1:
@@ -55,7 +55,7 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
     study.make_pruner(asked.pruner, plan.epochs)
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with locked(sweep.folder):
-        if there.exists():  # perhaps since a moment only
+        if there.exists():  # perhaps only a moment ago
             plan = Plan.read(sweep.folder)
             plan.check_same(sweep.folder, dimensions, constants)
             plan.check_place(sweep.folder)
@@ -69,7 +69,7 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
 
 
 def named_by(sweep: Sweep, asked: Asked, dimensions: Sequence[Dimension], constants: Sequence[str]) -> frozenset[str]:
-    """What the present command line names, which the search in its directory may therefore name, too."""
+    """The names on the present command line, which the search in its directory may name, too."""
     bases = compose_bases(Composer(sweep.context.config_loader, sweep.config), dimensions, constants)
     nodes = [*(base_of(base.config) for base in bases), asked.sampler, asked.pruner]
     typed = [*constants, *(d.override(choice) for d in dimensions for choice in d.choices or ())]
@@ -81,19 +81,19 @@ def named_by(sweep: Sweep, asked: Asked, dimensions: Sequence[Dimension], consta
 
 
 def base_of(text: str) -> dict[str, Any]:
-    """What a base of a search holds."""
+    """The content of a base of a search."""
     return as_mapping(parse_yaml(text, sweep_folder.SEARCH), sweep_folder.SEARCH)
 
 
 def resume(sweep: Sweep, asked: Asked, trusted: bool) -> None:
-    """What is left of the search in the directory.
+    """Does the rest of the search in the directory.
 
     Args:
         trusted: whether its files may name classes that are not part of conga.
 
     Raises:
-        Refused: none is there, it names such, or somebody does it.
-        Ended: something failed, or stopped the search.
+        Refused: no search, it names such, or another process runs it.
+        Ended: a job failed, or the search was stopped.
     """
     plan = Plan.read(sweep.folder)
     with locked(sweep.folder):
@@ -102,14 +102,14 @@ def resume(sweep: Sweep, asked: Asked, trusted: bool) -> None:
 
 
 def run_search(sweep: Sweep, asked: Asked, plan: Plan, named: Collection[str] | None) -> None:
-    """Asks and tells until all trials are done, then says how to repeat the best.
+    """Runs trials until all are done, then prints how to repeat the best.
 
     Args:
-        named: what the directory's files may name that is not part of conga; None: anything.
+        named: names outside of conga that the directory's files may have; None: any.
     """
     if named is not None:
         sweep_folder.check_trust(sweep_folder.jobs_of(sweep.folder), named)
-        if not named:  # no command line has the same words
+        if not named:  # the names are not on the command line
             words = [*plan.constants, *(str(choice) for d in plan.dimensions for choice in d.choices or ())]
             trust.check(sweep.folder / sweep_folder.SEARCH, "words", words)
         for base in plan.bases:
@@ -129,10 +129,10 @@ def run_search(sweep: Sweep, asked: Asked, plan: Plan, named: Collection[str] | 
 
 
 def settle_metric(sweep: Sweep, plan: Plan) -> None:
-    """From now on the metric and its direction are those of the study, whoever asks.
+    """Sets the metric and its direction to those of the study.
 
     Raises:
-        Refused: others are asked for.
+        Refused: the command gives others.
     """
     direction: Direction = "maximize" if plan.maximize else "minimize"
     given = sweep.settings
@@ -145,7 +145,7 @@ def settle_metric(sweep: Sweep, plan: Plan) -> None:
 
 
 def refuse_launcher(sweep: Sweep) -> None:
-    """Raises Refused for launchers of Hydra's, which take jobs in batches."""
+    """Raises Refused for Hydra's launchers, which take jobs in batches."""
     if sweep.config.hydra.launcher._target_ != OURS:
         name = sweep.config.hydra.runtime.choices["hydra/launcher"]
         raise Refused(
@@ -155,10 +155,10 @@ def refuse_launcher(sweep: Sweep) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the directory for one search.
+    """Locks the directory for this search.
 
     Raises:
-        Refused: another one holds it.
+        Refused: another process has locked it.
     """
     with contextlib.ExitStack() as stack:
         try:

@@ -12,7 +12,7 @@ Direction = Literal["auto", "minimize", "maximize"]
 
 @dataclass(kw_only=True)
 class SweepSettings:
-    """How the jobs of a sweep are done, and which of them are the best.
+    """The keys ``sweep.*``; ``conf/sweep/default.yaml`` says what each means.
 
     Raises:
         ValueError: `name=value: what would be right`.

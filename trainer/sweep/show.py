@@ -1,4 +1,4 @@
-"""``python -m trainer show SWEEP``: writes its table and picture, says what is done, failed and best."""
+"""``python -m trainer show SWEEP``: writes its table and picture, prints what is done, failed and best."""
 
 from __future__ import annotations
 

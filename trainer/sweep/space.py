@@ -1,8 +1,8 @@
-"""Where a search looks: one dimension for each key that takes several values in Hydra's override grammar.
+"""The space of a search: one dimension for each key with several values in Hydra's grammar.
 
 optim=sgd,cgd                           one of the choices
 data.batch_size=16,32,64                one of the choices, without an order
-'model.width=range(16,65,step=16)'      16, 32, 48 or 64: as in a grid, the end is left out
+'model.width=range(16,65,step=16)'      16, 32, 48 or 64: without the end, as in a grid
 'optim.momentum=interval(0,0.99)'       any number between
 'optim.lr=tag(log,interval(1e-4,1))'    any number between, on a logarithmic scale
 'model.depth=int(interval(1,8))'        any whole number from 1 to 8
@@ -25,12 +25,12 @@ from trainer.sweep.grid import in_effect, numbers_of, values
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-MOST = 64  # combinations of choices that are all tried out before a search
+MOST = 64  # combinations of choices that are all checked before a search
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """A key, and the values that it may take: choices, as Hydra writes them, or numbers from `low` to `high`."""
+    """A key with its values: choices, as Hydra writes them, or numbers from `low` to `high`."""
 
     key: str
     choices: tuple[str, ...] = ()
@@ -41,10 +41,10 @@ class Dimension:
 
     @classmethod
     def of(cls, override: Override) -> Dimension:
-        """What an override says.
+        """The dimension of an override.
 
         Raises:
-            Refused: nothing that can be searched.
+            Refused: it cannot be searched.
         """
         key, value, line = override.get_key_element(), override.value(), typed(override)
         assert isinstance(value, Sweep)
@@ -69,11 +69,11 @@ class Dimension:
 
     @classmethod
     def plain(cls, content: dict[str, Any]) -> Dimension:
-        """From what `dataclasses.asdict` made, and JSON kept."""
+        """The dimension from the dict of `dataclasses.asdict`, after JSON."""
         return cls(**content | {"choices": tuple(content["choices"])})
 
     def distribution(self) -> BaseDistribution:
-        """In optuna's words."""
+        """The Optuna distribution."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.choices:
@@ -83,7 +83,7 @@ class Dimension:
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def override(self, value: str | float | int) -> str:
-        """A value of it as an override."""
+        """A value as an override."""
         if self.step is not None and isinstance(value, float):  # 0.3, and not 0.30000000000000004
             value = float(f"{value:.12g}")
         return f"{self.key}={value}"
@@ -94,36 +94,34 @@ class Dimension:
 
 
 def space_of(overrides: Sequence[Override]) -> tuple[list[Dimension], list[str]]:
-    """The dimensions of a search, and the overrides that all runs have.
+    """The dimensions of a search, and the overrides of all runs.
 
     Raises:
-        Refused: there is nothing to search, or a key of the sweep itself.
+        Refused: nothing to search, or several values for a key of the sweep itself.
     """
     kept = in_effect(overrides)
     swept: dict[str, Override] = {}
     for o in kept:
         if o.is_sweep_override() and swept.setdefault(o.get_key_element(), o) is not o:
-            raise Refused(
-                f"{o.input_line}: a search has one place for the values of {o.key_or_group}; give them at once"
-            )
+            raise Refused(f"{o.input_line}: {o.key_or_group} has values twice; give all of them in one override")
     dimensions = [Dimension.of(o) for o in swept.values()]
     if not dimensions:
         raise Refused("hydra/sweeper=optuna: no key has several values; give one such as optim.lr=interval(1e-4,1)")
     for d in dimensions:
         if d.key.lstrip("+").split(".")[0] in ("sweep", "hydra"):
-            raise Refused(f"{swept[d.key].input_line}: holds for the whole search, so it takes one value")
+            raise Refused(f"{swept[d.key].input_line}: applies to the whole search, so it takes one value")
     return dimensions, [typed(o) for o in kept if not o.is_sweep_override()]
 
 
 def every_combination(dimensions: Sequence[Dimension]) -> bool:
-    """Whether the combinations of choices are few enough to try them all."""
+    """Whether the combinations of choices are few enough to check them all."""
     return math.prod(len(d.choices) for d in dimensions if d.choices) <= MOST
 
 
 def corners(dimensions: Sequence[Dimension]) -> list[tuple[str, ...]]:
-    """Overrides to try out before a search: every combination of choices with all numbers lowest, and all highest.
+    """Overrides to check before a search: every combination of choices with all numbers lowest, and all highest.
 
-    Of too many combinations, some in which each choice occurs.
+    If there are too many combinations, a selection with each choice.
     """
     chosen = [[d.override(choice) for choice in d.choices] for d in dimensions if d.choices]
     numbers = [d for d in dimensions if not d.choices]

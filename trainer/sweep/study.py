@@ -1,6 +1,6 @@
-"""The study of a search, kept by optuna in one file, which a kill at any time leaves whole.
+"""The study of a search, which Optuna keeps in one file; a kill leaves it whole.
 
-The samplers and pruners of conf/hydra/sweeper/ are here; others of optuna's can be named by their class:
+The samplers and pruners of conf/hydra/sweeper/ are here; other classes of Optuna can be named:
 
     hydra.sweeper.sampler._target_=optuna.samplers.GPSampler '~hydra.sweeper.sampler.startup'
 """
@@ -30,32 +30,32 @@ if TYPE_CHECKING:
 
 LOG, NAME = STUDY, "search"
 MEND = (
-    "the runs beside it are whole; put it back, or search anew in another hydra.sweep.dir; "
+    "the runs are whole; put it back, or start a new search in another hydra.sweep.dir; "
     "without it, resume RUN continues and prunes nothing"
 )
 PRUNER, SAMPLER = "hydra.sweeper.pruner", "hydra.sweeper.sampler"
 
 
 def needs_optuna() -> None:
-    """Raises Refused where optuna is missing."""
+    """Raises Refused if Optuna is missing."""
     spec = importlib.util.find_spec("optuna")
-    if spec is None or spec.origin is None:  # a folder of that name is found, too
+    if spec is None or spec.origin is None:  # find_spec alone also finds a folder of this name
         raise Refused("hydra/sweeper=optuna: needs optuna: pip install -e '.[optuna]'")
 
 
 class Lock:
-    """Of a journal, while a line is added; the lock goes with the process, however it ends.
+    """The lock of a journal while a line is added; the end of the process releases it.
 
-    Optuna's own is a file, for which others wait half a minute after its process was killed.
+    Optuna's lock is a file; after a kill, other processes wait half a minute for it.
     """
 
     def __init__(self, path: Path):
         self.path = path
 
     def acquire(self) -> bool:
-        """Waits for the lock; then cuts off half a line that somebody who was killed, or a full disk, left."""
+        """Waits for the lock; then cuts off an unfinished line that a kill or a full disk left."""
         self.handle = at_end(self.path, os.O_RDWR | os.O_CREAT)
-        with contextlib.suppress(ImportError, OSError):  # no such locks here: appending is safe without, too
+        with contextlib.suppress(ImportError, OSError):  # no locks on this file system: appending is still safe
             import fcntl
 
             fcntl.flock(self.handle, fcntl.LOCK_EX)
@@ -67,13 +67,13 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Lets go."""
+        """Releases the lock."""
         os.close(self.handle)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna without its lines about each trial, and about what it calls experimental."""
+    """Inside, Optuna prints no lines about trials and experimental features."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -83,22 +83,22 @@ def quiet() -> Iterator[None]:
 
 
 def is_there(folder: Path) -> bool:
-    """Whether the directory of a search has a file that may hold its study."""
+    """Whether the directory of a search has a file for its study."""
     path = folder / LOG
     return path.exists() and path.stat().st_size > 0
 
 
 def storage_in(folder: Path) -> JournalStorage:
-    """Where the study in a sweep's directory is kept.
+    """The storage of the study in a sweep's directory.
 
     Raises:
         Refused: the file is damaged.
     """
     path = folder / LOG
-    os.close(at_end(path, os.O_RDWR | os.O_CREAT))  # a regular file; optuna would wait for a pipe
+    os.close(at_end(path, os.O_RDWR | os.O_CREAT))  # only a regular file; Optuna would wait for a pipe
     if path.stat().st_size > MOST_TABLE:
         raise Damaged(f"{path}: has more than {MOST_TABLE:,} bytes; {MEND}")
-    lock: Any = Lock(path)  # as the base class of Optuna's, which it does not export
+    lock: Any = Lock(path)  # Optuna does not export the base class
     with quiet(), telling_damage(folder):
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
@@ -110,7 +110,7 @@ def open_study(folder: Path, pruner: BasePruner, *, maximize: bool | None = None
     """The study in a sweep's directory.
 
     Args:
-        maximize: what a study that is made now seeks; None: it is there already.
+        maximize: the direction of a new study; None: the study exists.
 
     Raises:
         Refused: the file is damaged.
@@ -128,7 +128,7 @@ def open_study(folder: Path, pruner: BasePruner, *, maximize: bool | None = None
 
 @contextlib.contextmanager
 def telling_damage(folder: Path) -> Iterator[None]:
-    """Raises Refused for what optuna makes of a damaged file."""
+    """Turns Optuna's errors about a damaged file into a refusal."""
     try:
         yield
     except (OSError, Refused):
@@ -138,10 +138,10 @@ def telling_damage(folder: Path) -> Iterator[None]:
 
 
 def make_sampler(node: dict[str, Any], number: int) -> BaseSampler:
-    """The sampler of one trial, with a seed of its own: a search that was stopped goes on as if it had not been.
+    """The sampler of one trial, with its own seed, so that a resumed search equals an undisturbed one.
 
     Raises:
-        Refused: a key or a value that it does not take.
+        Refused: an invalid key or value.
     """
     import numpy as np
 
@@ -158,7 +158,7 @@ def make_pruner(node: dict[str, Any], epochs: int) -> BasePruner:
     """The pruner of a search whose longest run has so many epochs.
 
     Raises:
-        Refused: a key or a value that it does not take.
+        Refused: an invalid key or value.
     """
     import optuna
 
@@ -167,18 +167,18 @@ def make_pruner(node: dict[str, Any], epochs: int) -> BasePruner:
 
 
 def ours(node: dict[str, Any]) -> bool:
-    """Whether a node names something of this module."""
+    """Whether a node names a function of this module."""
     return str(node["_target_"]).startswith(f"{__name__}.")
 
 
 def check(key: str, node: dict[str, Any], given: tuple[str, ...]) -> None:
-    """Raises Refused for a key or type that is not ours; other classes check theirs when they are made."""
+    """Raises Refused for a wrong key or type of this module's functions; other classes check theirs when called."""
     if ours(node) or node["_target_"] is None:
         check_node(key, node, given)
 
 
 def make(key: str, node: dict[str, Any], **given: Any) -> Any:
-    """What a node says.
+    """Calls the class of a node.
 
     Raises:
         Refused: its class does not take a key or a value.
@@ -189,7 +189,7 @@ def make(key: str, node: dict[str, Any], **given: Any) -> Any:
         except (ImportError, TypeError) as error:
             raise Refused(f"{key}: {' '.join(str(error).split())}") from error
         except Exception as error:
-            if "Error locating target" in str(error):  # Hydra's own, of no public type
+            if "Error locating target" in str(error):  # an error of Hydra without a public type
                 raise Refused(f"{key}._target_={node['_target_']}: no such class") from error
             raise
 
@@ -202,7 +202,7 @@ def at_least(name: str, value: int, least: int) -> int:
 
 
 def tpe(*, seed: int | None, startup: int) -> BaseSampler:
-    """See conf/hydra/sweeper/sampler/tpe.yaml. Runs that are under way count as bad ones: no two look at one place."""
+    """See conf/hydra/sweeper/sampler/tpe.yaml. Running trials count as bad ones, so that trials differ."""
     from optuna.samplers import TPESampler
 
     return TPESampler(seed=seed, n_startup_trials=at_least("startup", startup, 0), constant_liar=True)
@@ -219,7 +219,7 @@ def median(*, startup: int, warmup: int, epochs: int) -> BasePruner:
     """See conf/hydra/sweeper/pruner/median.yaml."""
     from optuna.pruners import MedianPruner
 
-    warmup = at_least("warmup", warmup, 0) + 1  # optuna's first epoch is 0
+    warmup = at_least("warmup", warmup, 0) + 1  # Optuna's first epoch is 0
     return MedianPruner(n_startup_trials=max(1, at_least("startup", startup, 0)), n_warmup_steps=warmup)
 
 

@@ -1,4 +1,4 @@
-"""One sweep, from the words on the command line to its table and picture."""
+"""One sweep, from the command line to its table and picture."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ OURS = "hydra_plugins.conga.sweeps.Workers"
 
 
 class Ended(SystemExit):
-    """Something failed in a sweep, or stopped it; `folder` is the sweep's."""
+    """A sweep failed or was stopped; `folder` is the sweep's."""
 
     def __init__(self, code: int, folder: Path):
         super().__init__(code)
@@ -50,13 +50,13 @@ class Ended(SystemExit):
 
 
 class Sweep:
-    """A sweep in the process that conducts it.
+    """A sweep in its main process.
 
     Args:
         config: as Hydra composed it for all jobs together.
 
     Raises:
-        Refused: a mistake in `sweep.*`, or no directory for a sweep.
+        Refused: a mistake in `sweep.*`, or the directory is not for a sweep.
     """
 
     def __init__(self, context: HydraContext, task_function: TaskFunction, config: DictConfig):
@@ -76,14 +76,14 @@ class Sweep:
         self.tidy_at = 0.0
 
     def grid(self, params: dict[str, Any] | None, arguments: Sequence[str]) -> None:
-        """Every combination of the values given: planned, checked, frozen, done.
+        """Plans, checks, freezes and does every combination of the values.
 
         Raises:
-            Refused: jobs that cannot run; then none was started.
-            Ended: something failed, or stopped the sweep.
+            Refused: some jobs cannot run; then none was started.
+            Ended: a job failed, or the sweep was stopped.
         """
         grid = expand(parse(self.context.config_loader, params, arguments), params or ())
-        if not (self.folder / sweep_folder.ASKED).exists():  # else there may be nothing to do
+        if not (self.folder / sweep_folder.ASKED).exists():  # otherwise there may be nothing to do
             self.pool.warm()
         composer, jobs = Composer(self.context.config_loader, self.config), []
         mistakes: dict[str, list[tuple[str, ...]]] = {}
@@ -105,14 +105,14 @@ class Sweep:
         self.run(Planned(paths, self.settings.retries, self.settings.rerun_failed))
 
     def resume(self, trusted: bool) -> None:
-        """Goes on with every job in the sweep's directory.
+        """Resumes all jobs in the sweep's directory.
 
         Args:
             trusted: whether its files may name classes that are not part of conga.
 
         Raises:
-            Refused: they do.
-            Ended: something failed, or stopped the sweep.
+            Refused: they name such classes without trust.
+            Ended: a job failed, or the sweep was stopped.
         """
         paths = sweep_folder.jobs_of(self.folder)
         if not trusted:
@@ -121,10 +121,10 @@ class Sweep:
 
     @contextlib.contextmanager
     def disk_fails(self) -> Iterator[None]:
-        """Ends the sweep as failed where the disk is full: that is no mistake, and jobs may have been done.
+        """Ends the sweep as failed if the disk is full, which is no mistake; some jobs may be done.
 
         Raises:
-            Ended: it is full.
+            Ended: the disk is full.
         """
         try:
             yield
@@ -136,7 +136,7 @@ class Sweep:
             raise Ended(failed(f"{explain_os_error(error)}{then}", EXIT["failed"]), self.folder) from error
 
     def check(self, jobs: Sequence[Job]) -> dict[str, list[tuple[str, ...]]]:
-        """Builds each job once, to find what is wrong before the first starts: a line -> the jobs that it is about."""
+        """Builds each job once, to find mistakes before the first starts: line -> its jobs."""
         mistakes: dict[str, list[tuple[str, ...]]] = {}
         if not jobs:
             return mistakes
@@ -152,10 +152,10 @@ class Sweep:
         return mistakes
 
     def run(self, queue: Planned) -> None:
-        """Does the jobs, then says what came out.
+        """Does the jobs, then prints the results.
 
         Raises:
-            Ended: something failed, or stopped the sweep.
+            Ended: a job failed, or the sweep was stopped.
         """
         sweep_folder.refuse_links(self.folder, [*queue.todo, self.folder / LAUNCHED])
         before, ahead = queue.before, queue.ahead
@@ -186,14 +186,14 @@ class Sweep:
             raise Ended(code, self.folder)
 
     def tidy(self) -> None:
-        """After each job: drops checkpoints that nobody wants, spending a small share of the time on it."""
+        """After each job: removes checkpoints that are not kept, in a small share of the time."""
         now = time.monotonic()
         if now >= self.tidy_at:
             results.keep_best(self.folder, self.settings)
             self.tidy_at = time.monotonic() + 20 * (time.monotonic() - now)
 
     def plain(self) -> dict[str, Any]:
-        """How the jobs are launched, as plain data: what a resume needs."""
+        """The configuration of the launch as plain data, for a resume."""
         own = plain(self.config.hydra, resolve=False)
         for name in ("help", "hydra_help", "job_logging", "hydra_logging"):
             del own[name]
@@ -202,7 +202,7 @@ class Sweep:
 
 
 def refuse(mistakes: dict[str, list[tuple[str, ...]]], total: int) -> None:
-    """Raises Refused with all mistakes, each with the jobs that it keeps from running."""
+    """Raises Refused with all mistakes, each with its jobs."""
     if not mistakes:
         return
     bad = sum(map(len, mistakes.values()))
@@ -217,7 +217,7 @@ def refuse(mistakes: dict[str, list[tuple[str, ...]]], total: int) -> None:
 
 
 def slots_of(s: SweepSettings, gpus: int, jobs: int) -> list[Slot]:
-    """Where jobs compute at a time: a GPU takes `sweep.jobs_per_gpu`, a CPU core one. Each has one thread then."""
+    """The slots of jobs: `sweep.jobs_per_gpu` per GPU, or one per CPU core. Each of several has one thread."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = named.split(",") if named else [str(i) for i in range(gpus)]
     each = [name for _ in range(s.jobs_per_gpu) for name in names] if gpus else [None] * cores()
@@ -226,8 +226,8 @@ def slots_of(s: SweepSettings, gpus: int, jobs: int) -> list[Slot]:
 
 
 def on_cpu(queue: Planned) -> bool:
-    """Whether all jobs that are left say that they compute on CPUs."""
-    with contextlib.suppress(Refused):  # a damaged configuration: its job will say so
+    """Whether all remaining jobs are set to run on CPUs."""
+    with contextlib.suppress(Refused):  # a damaged configuration: its job reports it
         return bool(queue.todo) and all(
             configuration.of_run(path)["train"].get("device") == "cpu" for path in queue.todo
         )
@@ -235,12 +235,12 @@ def on_cpu(queue: Planned) -> bool:
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def launcher(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
-    """The launcher that the configuration names.
+    """The launcher of the configuration.
 
     Raises:
         Refused: its package is not installed.

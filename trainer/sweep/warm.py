@@ -1,4 +1,4 @@
-"""Imported once, by the process that all jobs are forked from: whatever a run would import, each anew."""
+"""Imported once by the process that forks all jobs: the modules that every run needs."""
 
 # ruff: noqa: F401
 
