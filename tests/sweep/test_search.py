@@ -379,7 +379,7 @@ def test_mistakes_are_one_line_and_leave_nothing(cli, tmp_path):
     assert "optim.lr=abc: must be a number (no run can have optim.lr=abc)" in line("optim.lr=abc,0.1")
     assert "optim=sdg: no such choice; did you mean sgd?" in line("optim=sgd,sdg")
     assert "no such class" in line(lr, "hydra.sweeper.sampler._target_=optuna.samplers.Nope")
-    assert "sweep.metric=null: the runs do not agree" in line("train.monitor=val/loss,val/accuracy")
+    assert "sweep.metric=null: the runs have different metrics" in line("train.monitor=val/loss,val/accuracy")
     code, text = cli("-m", lr)
     assert (code, "hydra/sweeper=optuna" in text) == (2, True)
 
