@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,7 +117,7 @@ class Augment:
 
 
 @functools.cache
-def _mixer(mixup: float, cutmix: float, num_classes: int):
+def _mixer(mixup: float, cutmix: float, num_classes: int) -> Callable[..., tuple[Tensor, Tensor]]:
     from torchvision.transforms import v2  # 1.5 s: only for a run that needs it
 
     both = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -207,7 +208,7 @@ def _(g: Tensor) -> Tensor:
 
 
 @assignment.register_vmap
-def _(info, in_dims, g: Tensor) -> tuple[Tensor, int]:
+def _(info: Any, in_dims: tuple[int, ...], g: Tensor) -> tuple[Tensor, int]:
     return assignment(g.movedim(in_dims[0], 0).contiguous()), 0
 
 

@@ -30,6 +30,7 @@ from trainer.rundir.run_dir import inside
 from trainer.rundir.typed import typed_path
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RADII = {"linf": (0, 0.01, 0.02, 0.05, 0.1, 0.2), "l2": (0, 0.25, 0.5, 1, 2)}
@@ -276,15 +277,17 @@ def shortened(name: str) -> str:
     return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[1 - LONGEST // 2 :]}"
 
 
-def draw(axis, key: tuple[str, str], of_runs: Sequence[tuple[str, dict[float, float]]], unit: str) -> None:
+def draw(axis: Axes, key: tuple[str, str], of_runs: Sequence[tuple[str, dict[float, float]]], unit: str) -> None:
     """Draws one test's curves; larger changes are at the right."""
     test, norm = key
     title, label = AXES[test] if test in AXES else (f"{ATTACKS[test]}, {BALLS[norm]}", "radius")
     if test not in COMPRESSIONS:
         label = f"{label}, in units {unit}"
     for number, (name, values) in enumerate(of_runs):
-        style = {"marker": "os^Dv*PX"[number % 8], "markersize": 4, "linewidth": 1.3, "alpha": 0.85}
-        axis.plot(list(values), list(values.values()), label=name, **style)
+        axis.plot(
+            *(list(values), list(values.values())), label=name, marker="os^Dv*PX"[number % 8], markersize=4,
+            linewidth=1.3, alpha=0.85,
+        )  # fmt: skip
     axis.set_title(title, fontsize=10)
     axis.set_xlabel(label, fontsize=8)
     axis.tick_params(labelsize=8)
