@@ -6,7 +6,6 @@ It imports only the module of the command, so that each starts as fast as possib
 from __future__ import annotations
 
 import difflib
-import importlib
 import os
 import re
 import sys
@@ -34,7 +33,7 @@ def command_line() -> int:
         return 0
     name = words[0] if words else ""
     if name in COMMANDS and (module := COMMANDS[name].module) is not None:
-        return run_command(name, importlib.import_module(module), words[1:])
+        return run_command(name, module, words[1:])
     if name == "train":
         words = words[1:]
     elif re.fullmatch(r"[A-Za-z][\w.-]*", name):  # settings have a =

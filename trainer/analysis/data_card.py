@@ -25,7 +25,6 @@ from trainer.cli.signatures import check_config
 from trainer.plot.figures import check_picture, rendered
 from trainer.rundir.errors import Refused
 from trainer.rundir.trust import CONF
-from trainer.rundir.typed import typed_path
 from trainer.training.assembly import assemble
 from trainer.training.coefficients import input_names
 from trainer.training.parts import GIVEN, build, refusing
@@ -37,12 +36,6 @@ LISTED = 24  # classes or columns in a table
 PICTURED = 20  # in a picture
 ACROSS = 12  # samples of a class in a row
 SAMPLED = 512  # samples that are read if the data are not in memory
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command."""
-    parser.add_argument("overrides", nargs="*", metavar="data=… | data.KEY=…", help="as for a run")
-    parser.add_argument("--out", type=typed_path, help="the picture's file; default: outputs/data_card_NAME.png")
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -38,14 +38,12 @@ from trainer.analysis import pictures as draw
 from trainer.analysis.first_layer import weights_picture
 from trainer.analysis.forecast import Forecast, forecast, free_running_picture, series_picture
 from trainer.analysis.load import Run, data_settings, load_run
-from trainer.cli.command import add_trust
 from trainer.cli.display import screen
 from trainer.plot.learning import learning_picture
 from trainer.rundir.errors import Refused
 from trainer.rundir.files import write_json, write_whole
 from trainer.rundir.records import find_runs
 from trainer.rundir.run_dir import inside, shown
-from trainer.rundir.typed import typed_path
 from trainer.training.evaluation import measure, predict_split
 from trainer.training.predictions import Mistake, Rows, as_columns, scores, worst_mistakes
 
@@ -84,27 +82,6 @@ class Evaluation:
     def forecast(self) -> Forecast | None:
         """The model on a series in time, and free running on the split; None for other data."""
         return forecast(self.run, self.split)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command."""
-    parser.add_argument(
-        "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
-    )
-    parser.add_argument(
-        "settings",
-        nargs="*",
-        default=[],
-        metavar="data.KEY=…",
-        help="where data moved: data.path=…, data.root=…",
-    )
-    parser.add_argument("--new-data", action="store_true", help="evaluate all samples of other data than the run's")
-    parser.add_argument("--split", help="train, val or test; default: test, else val, else train")
-    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N; default: best")
-    parser.add_argument("--out", type=typed_path, metavar="DIR", help="where to write; default: RUN_DIR/evaluation")
-    parser.add_argument("--format", choices=("parquet", "csv"), help="of predictions; default: parquet if possible")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
-    add_trust(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -28,7 +28,6 @@ from optim.measure import sparse_share
 from optim.sets.precision import share
 from trainer.analysis.load import Run, load_run
 from trainer.analysis.robustness import short_names
-from trainer.cli.command import add_trust
 from trainer.cli.display import screen, tell
 from trainer.plot import look
 from trainer.plot.figures import check_picture, rendered, write_out
@@ -36,7 +35,6 @@ from trainer.plot.values import named, settings
 from trainer.rundir.errors import Refused
 from trainer.rundir.records import RunRecord, differing, find_runs
 from trainer.rundir.run_dir import shown
-from trainer.rundir.typed import typed_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
 
 MOST = 64  # units in the picture of one run
 ACROSS = 8  # units in a row
-UNITS = 12  # in the row of each of several runs
 COLOURS = "RdBu_r"  # for one channel: blue below 0, white at 0, red above
 MEANT = "of all entries, near 0: at most 1e-3 of the largest magnitude; at max abs(w): at least 0.999 of it"
 RANKED = 1e10  # multiplications above which the rank is not computed
@@ -83,20 +80,6 @@ class First:
         rank = "-" if self.rank is None else f"{self.rank:.1f} of {min(self.shape[0], math.prod(self.shape[1:]))}"
         shares = {"near 0": self.near_zero, "at max abs(w)": self.at_largest}
         return {name: f"{100 * share:.1f} %" for name, share in shares.items()} | {"effective rank": rank}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command."""
-    parser.add_argument("runs", nargs="+", type=typed_path, metavar="RUN_DIR", help="a run's directory, or several")
-    parser.add_argument("--units", type=int, default=UNITS, help=f"units of each run ({UNITS})")
-    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N (best)")
-    parser.add_argument(
-        "--out",
-        type=typed_path,
-        metavar="FILE",
-        help="the picture's file; default: RUN_DIR/weights.png, of several runs outputs/weights.png",
-    )
-    add_trust(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:

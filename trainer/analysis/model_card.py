@@ -17,13 +17,6 @@ from trainer.rundir.errors import Refused
 from trainer.training.parts import build
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command."""
-    parser.add_argument("overrides", nargs="*", metavar="model=… | data=… | KEY=VALUE", help="as for a run")
-    parser.add_argument("--input", help="shape of one sample instead of a dataset, such as 3x32x32")
-    parser.add_argument("--outputs", type=int, default=10, help="with --input: the number of outputs (10)")
-
-
 def main(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     if arguments.outputs < 1:

@@ -26,30 +26,15 @@ from rich.table import Table
 from data import Dataset, Facts
 from trainer.analysis.inputs import Inputs, read_inputs
 from trainer.analysis.load import Run, load_run
-from trainer.cli.command import add_trust, refuse
+from trainer.cli.command import refuse
 from trainer.cli.display import screen
 from trainer.cli.outcome import EXIT
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.text import printable
-from trainer.rundir.typed import typed_path
 from trainer.training.evaluation import EVALUATED, joined
 from trainer.training.predictions import as_columns, heads, percent
 
 NEXT = 2  # classes after the first in the table
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command."""
-    parser.add_argument(
-        "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
-    )
-    parser.add_argument(
-        "input", type=typed_path, metavar="INPUT", help="an image, a folder of images, .csv, .parquet or .npz"
-    )
-    parser.add_argument("--csv", action="store_true", help="print comma-separated values with all probabilities")
-    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N; default: best")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
-    add_trust(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -21,13 +21,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from trainer.analysis import perturbed
+from trainer.analysis.arguments import TESTS
 from trainer.analysis.load import Run, load_run
-from trainer.cli.command import add_trust
 from trainer.cli.display import loading_progress, screen, tell
 from trainer.plot.figures import check_picture, rendered, write_out
 from trainer.rundir.errors import Refused
 from trainer.rundir.run_dir import inside
-from trainer.rundir.typed import typed_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +42,6 @@ LEVELS: dict[tuple[str, str], Sequence[float]] = {  # (test, norm)
     **{(attack, norm): radii for norm, radii in RADII.items() for attack in ATTACKS},
 }
 COMPRESSIONS = ("prune", "filters", "low_rank")
-TESTS = tuple(dict.fromkeys(test for test, _ in LEVELS))
 AXES = {
     "prune": ("weights pruned", "% of all weights set to zero"),
     "filters": ("filters or neurons pruned", "% of each hidden layer set to zero"),
@@ -64,24 +62,6 @@ class Row(NamedTuple):
     metric: str
     value: float
     samples: int
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command."""
-    parser.add_argument("runs", nargs="+", type=typed_path, metavar="RUN_DIR", help="a run's directory, or several")
-    parser.add_argument("--split", default="test", help="the split of the samples (test)")
-    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N (best)")
-    parser.add_argument("--tests", default=",".join(TESTS), help=f"some of {','.join(TESTS)} (all)")
-    parser.add_argument("--limit", type=int, default=1000, help="number of samples, drawn by the seed (1000)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the samples, noise, and random starts (0)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    parser.add_argument(
-        "--out",
-        type=typed_path,
-        help="the picture's file, with the CSV beside it; default: RUN_DIR/robustness/robustness.png, of several runs "
-        "outputs/robustness.png, beside a CSV in each",
-    )
-    add_trust(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:

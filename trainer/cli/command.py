@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from trainer.cli.begin import finish, signals_raise
 from trainer.cli.commands import COMMANDS
@@ -56,19 +57,21 @@ class Parser(argparse.ArgumentParser):
         raise Refused(f"{message}; --help lists what there is")
 
 
-def run_command(name: str, module: Any, words: Sequence[str]) -> int:
+def run_command(name: str, module: str, words: Sequence[str]) -> int:
     """Runs one command of ``trainer.cli.commands`` and returns 0; a failure ends the process with its exit status.
 
     Args:
-        module: has `add_arguments` and `main`; optional are `EPILOG`, the end of its help, and `prepared`, which
-            rewrites its words.
+        module: the name of one that has `main`; see :class:`trainer.cli.commands.Command`. Optional are `EPILOG`, the
+            end of its help, and `prepared`, which rewrites its words.
     """
-    parser = Parser(
-        prog=f"python -m trainer {name}", description=COMMANDS[name].line, epilog=getattr(module, "EPILOG", None)
-    )
-    module.add_arguments(parser)
+    command = COMMANDS[name]
+    frame = importlib.import_module(command.arguments or module)
+    parser = Parser(prog=f"python -m trainer {name}", description=command.line, epilog=getattr(frame, "EPILOG", None))
+    add_arguments = frame.ARGUMENTS[name] if command.arguments else frame.add_arguments
+    add_arguments(parser)
     with one_line_mistakes(shown if name in ("resume", "show") else whole):
-        module.main(parser.parse_intermixed_args(getattr(module, "prepared", list)(words)))
+        arguments = parser.parse_intermixed_args(getattr(frame, "prepared", list)(words))
+        importlib.import_module(module).main(arguments)
     return EXIT["finished"]
 
 

@@ -1,0 +1,95 @@
+"""The arguments of the commands of this room. Does not import torch: ``python -m trainer evaluate --help`` is quick."""
+
+from __future__ import annotations
+
+import argparse
+
+from trainer.cli.command import add_trust
+from trainer.rundir.typed import typed_path
+
+TESTS = ("prune", "filters", "low_rank", "noise", "fgsm", "pgd", "fw")  # of robustness
+UNITS = 12  # in a row of several runs' weights
+
+
+def evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
+    )
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        default=[],
+        metavar="data.KEY=…",
+        help="where data moved: data.path=…, data.root=…",
+    )
+    parser.add_argument("--new-data", action="store_true", help="evaluate all samples of other data than the run's")
+    parser.add_argument("--split", help="train, val or test; default: test, else val, else train")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N; default: best")
+    parser.add_argument("--out", type=typed_path, metavar="DIR", help="where to write; default: RUN_DIR/evaluation")
+    parser.add_argument("--format", choices=("parquet", "csv"), help="of predictions; default: parquet if possible")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
+    add_trust(parser)
+
+
+def predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
+    )
+    parser.add_argument(
+        "input", type=typed_path, metavar="INPUT", help="an image, a folder of images, .csv, .parquet or .npz"
+    )
+    parser.add_argument("--csv", action="store_true", help="print comma-separated values with all probabilities")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N; default: best")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
+    add_trust(parser)
+
+
+def robustness(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=typed_path, metavar="RUN_DIR", help="a run's directory, or several")
+    parser.add_argument("--split", default="test", help="the split of the samples (test)")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N (best)")
+    parser.add_argument("--tests", default=",".join(TESTS), help=f"some of {','.join(TESTS)} (all)")
+    parser.add_argument("--limit", type=int, default=1000, help="number of samples, drawn by the seed (1000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the samples, noise, and random starts (0)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
+    parser.add_argument(
+        "--out",
+        type=typed_path,
+        help="the picture's file, with the CSV beside it; default: RUN_DIR/robustness/robustness.png, of several runs "
+        "outputs/robustness.png, beside a CSV in each",
+    )
+    add_trust(parser)
+
+
+def weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=typed_path, metavar="RUN_DIR", help="a run's directory, or several")
+    parser.add_argument("--units", type=int, default=UNITS, help=f"units of each run ({UNITS})")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N (best)")
+    parser.add_argument(
+        "--out",
+        type=typed_path,
+        metavar="FILE",
+        help="the picture's file; default: RUN_DIR/weights.png, of several runs outputs/weights.png",
+    )
+    add_trust(parser)
+
+
+def data_card(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="data=… | data.KEY=…", help="as for a run")
+    parser.add_argument("--out", type=typed_path, help="the picture's file; default: outputs/data_card_NAME.png")
+
+
+def model_card(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="model=… | data=… | KEY=VALUE", help="as for a run")
+    parser.add_argument("--input", help="shape of one sample instead of a dataset, such as 3x32x32")
+    parser.add_argument("--outputs", type=int, default=10, help="with --input: the number of outputs (10)")
+
+
+ARGUMENTS = {
+    "evaluate": evaluate,
+    "predict": predict,
+    "robustness": robustness,
+    "weights": weights,
+    "data-card": data_card,
+    "model-card": model_card,
+}
