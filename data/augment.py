@@ -1,4 +1,4 @@
-"""Random changes of training images, on the device, a whole batch at once; every sample gets its own.
+"""Augmentation: random changes of training images, on the device, of a whole batch at once.
 
 Run: ``python -m trainer data=fashion_mnist data.augment.crop=2 data.augment.flip=true``
 
@@ -23,19 +23,19 @@ ERASED_AREA, ERASED_RATIO = (0.02, 0.33), (0.3, 3.3)
 
 @dataclass(kw_only=True)
 class Augment:
-    """What may happen to a training image; everything is off at 0 and false.
+    """Settings of augmentation; everything is off at 0 and false.
 
     Args:
         crop: pads every side by so many pixels, then cuts a window of the image's size at random.
-        pad: what the crop's padding holds: ``zero`` (before normalization) or ``reflect``.
+        pad: content of the crop's padding: ``zero`` (before normalization) or ``reflect``.
         flip: mirrors left and right, with probability 1/2.
-        rotate: turns by up to so many degrees either way; what comes into sight is 0 before normalization.
+        rotate: turns by up to so many degrees either way; gaps are 0 before normalization.
         translate: shifts by up to this share of width and height, in [0, 1).
         erase: probability that a rectangle of 2 % to 33 % of the area is set to 0 after normalization
             (random erasing, Zhong et al. 2020).
         mixup: alpha of mixup's Beta(alpha, alpha) (Zhang et al. 2018): a convex combination with another image of the
             batch, and of the labels.
-        cutmix: alpha of CutMix (Yun et al. 2019): a rectangle of another image, and labels by area. Where both are
+        cutmix: alpha of CutMix (Yun et al. 2019): a rectangle of another image, and labels by area. If both are
             on, each batch gets one of them.
 
     Raises:
@@ -63,16 +63,16 @@ class Augment:
 
     @property
     def active(self) -> bool:
-        """Whether anything is on."""
+        """Whether any augmentation is on."""
         return bool(self.crop or self.flip or self.rotate or self.translate or self.erase or self.mixes)
 
     @property
     def mixes(self) -> bool:
-        """Whether images are mixed with others, and labels with them."""
+        """Whether images and labels are mixed with others."""
         return bool(self.mixup or self.cutmix)
 
     def check(self, task: str, input_shape: tuple[int, ...]) -> None:
-        """Raises ValueError where the data are no images, the padding does not fit, or there are no labels to mix."""
+        """Raises ValueError if the data are no images, the padding does not fit, or there are no labels to mix."""
         if not self.active:
             return
         name = next(k for k in ("crop", "flip", "rotate", "translate", "erase", "mixup", "cutmix") if getattr(self, k))
@@ -118,7 +118,7 @@ class Augment:
 
 @functools.cache
 def _mixer(mixup: float, cutmix: float, num_classes: int) -> Callable[..., tuple[Tensor, Tensor]]:
-    from torchvision.transforms import v2  # 1.5 s: only for a run that needs it
+    from torchvision.transforms import v2  # the import takes 1.5 s: only if needed
 
     both = [
         *([v2.MixUp(alpha=float(mixup), num_classes=num_classes)] if mixup else []),
@@ -128,10 +128,10 @@ def _mixer(mixup: float, cutmix: float, num_classes: int) -> Callable[..., tuple
 
 
 def crop(x_BCHW: Tensor, padding: int, pad: str, down_B: Tensor, across_B: Tensor) -> Tensor:
-    """A window of H x W of each padded image; `down_B` and `across_B` in [0, 1) say where.
+    """A window of H x W of each padded image; `down_B` and `across_B` in [0, 1) are its position.
 
-    A window is H rows of W neighbouring numbers: one `index_select` over all runs of W numbers in memory copies it,
-    with an index a row instead of one a pixel.
+    A window is H rows of W neighbouring numbers: one `index_select` over all stretches of W numbers in memory copies
+    it, with one index per row instead of one per pixel.
     """
     B, C, H, W = x_BCHW.shape
     padded = F.pad(x_BCHW, (padding,) * 4, mode="constant" if pad == "zero" else pad).contiguous()
@@ -144,7 +144,7 @@ def crop(x_BCHW: Tensor, padding: int, pad: str, down_B: Tensor, across_B: Tenso
 
 @functools.lru_cache(maxsize=16)
 def _row_starts(B: int, C: int, H: int, width: int, height: int, device: torch.device) -> Tensor:
-    """Where the first H rows of each image and channel start, in a batch of `height` x `width`: (B, C * H)."""
+    """The starts of the first H rows of each image and channel in a batch of `height` x `width`: (B, C * H)."""
     rows_CH = torch.arange(C, device=device)[:, None] * height * width + torch.arange(H, device=device) * width
     return torch.arange(B, device=device)[:, None] * C * height * width + rows_CH.view(1, -1)
 
@@ -162,8 +162,8 @@ def affine(x_BCHW: Tensor, degrees_B: Tensor, across_B: Tensor, down_B: Tensor) 
     """Turns each image clockwise about its centre, then shifts it by a share of its size; bilinear, 0 outside."""
     B, _, H, W = x_BCHW.shape
     cos, sin = torch.deg2rad(degrees_B).cos(), torch.deg2rad(degrees_B).sin()
-    # From a place in the result back to where it came from: shift back, then turn back. Coordinates run from -1 to 1
-    # along both sides, so that a turn of pixels needs the aspect ratio.
+    # From a place in the result back to its origin: shift back, then turn back. Coordinates go from -1 to 1 along both
+    # sides, so a rotation of pixels needs the aspect ratio.
     rows = torch.stack([cos, sin * (H / W), torch.zeros_like(cos), -sin * (W / H), cos, torch.zeros_like(cos)], 1)
     theta_B23 = rows.view(B, 2, 3)
     shift_B2 = 2 * torch.stack([across_B, down_B], 1)
@@ -173,7 +173,7 @@ def affine(x_BCHW: Tensor, degrees_B: Tensor, across_B: Tensor, down_B: Tensor) 
 
 
 def erase(x_BCHW: Tensor, p: float, u: Tensor) -> Tensor:
-    """Sets a rectangle of each image to 0 with probability `p`; `u` (5, B) in [0, 1) says which, and whether."""
+    """Sets a rectangle of each image to 0 with probability `p`; `u` (5, B) in [0, 1) are the random numbers."""
     _, _, H, W = x_BCHW.shape
     area = H * W * (ERASED_AREA[0] + u[0] * (ERASED_AREA[1] - ERASED_AREA[0]))
     low, high = map(math.log, ERASED_RATIO)

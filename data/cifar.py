@@ -21,7 +21,7 @@ import numpy as np
 from data.source import Raw, Source
 from data.storage import download, file_error, home, label_error
 
-# The batches are Python 2 pickles of byte arrays: this is all that they name.
+# The batches are Python 2 pickles of byte arrays, with only these names.
 ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -32,7 +32,7 @@ ALLOWED = {
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs between the two."""
+    """The differences of the two datasets."""
 
     torchvision: str
     labels: str  # the key in a batch
@@ -51,7 +51,7 @@ class Cifar(Source):
     """32 x 32 colour images, uint8, 10 or 100 classes, with the published test split.
 
     ``root`` holds the extracted batches, or a folder ``cifar-10-batches-py`` (``cifar-100-python``) with them, as
-    torchvision lays it out, or the archive of it; where none of these is there, the archive is downloaded.
+    in torchvision, or the archive of it; if none of these exists, the archive is downloaded.
 
     Args:
         name: ``cifar10`` or ``cifar100``.
@@ -85,7 +85,7 @@ class Cifar(Source):
         )
 
     def _folder(self, root: Path, theirs: Any) -> Path:
-        """Where the batches are, after a download if need be."""
+        """The folder of the batches, after a download if needed."""
         first = theirs.train_list[0][0]
         own = root / theirs.base_folder
         if (root / first).is_file():
@@ -101,7 +101,7 @@ class Cifar(Source):
 
 
 def put(inside: Path, folder: Path) -> None:
-    """Moves a folder to its place; what another run put there before stays."""
+    """Moves a folder to its place, unless another run has put one there."""
     try:
         os.replace(inside, folder)
     except OSError:
@@ -113,10 +113,10 @@ def extract(archive: Path, folder: Path) -> None:
     """Unpacks the one folder in `archive` to `folder`, whole or not at all.
 
     Raises:
-        ValueError: damaged, no such folder in it, or nothing can be written there.
+        ValueError: it is damaged or lacks the folder, or nothing can be written there.
     """
     try:
-        with gzip.open(archive) as file:  # tarfile stops before the checksum at the end
+        with gzip.open(archive) as file:  # tarfile does not read the checksum at the end
             while file.read(2**20):
                 pass
         with tempfile.TemporaryDirectory(prefix=".extract-", dir=folder.parent) as temporary:
@@ -136,7 +136,7 @@ def read_batch(path: Path, variant: Variant) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, 3072) uint8, and labels (N,), of one file.
 
     Raises:
-        ValueError: missing, damaged, or of another form; the text names the file.
+        ValueError: it is missing, damaged, or of another format; the text names the file.
     """
     batch = unpickle(path)
     x, y = batch.get("data"), batch.get(variant.labels)
@@ -148,14 +148,14 @@ def read_batch(path: Path, variant: Variant) -> tuple[np.ndarray, np.ndarray]:
         raise file_error(path, f"holds {len(y):,} labels for {len(x):,} images")
     if len(x) == 0:
         raise file_error(path, "holds no images")
-    for i, label in enumerate(y, 1):  # before they become an array, which holds no such number as 10**30
+    for i, label in enumerate(y, 1):  # before they become an array, which cannot hold 10**30
         if not 0 <= label < variant.classes:
             raise label_error(path, label, i, variant.classes)
     return x, np.array(y, dtype=np.int64)
 
 
 class _Dtype:
-    """Stands in for numpy.dtype, whose own state a file could set to anything: the type of bytes, and no other."""
+    """Replaces numpy.dtype, whose state a file could set to anything: only the type of bytes."""
 
     def __init__(self, code: str, *_: Any):
         if code != "u1":
@@ -166,7 +166,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for numpy.ndarray: its bytes and its shape."""
+    """Replaces numpy.ndarray: its bytes and its shape."""
 
     def __init__(self, *_: Any):  # called as _reconstruct(ndarray, (0,), 'b')
         self.array: np.ndarray | None = None
@@ -180,7 +180,7 @@ class _Array:
 
 
 class _NumpyOnly(pickle.Unpickler):
-    """Builds plain data and arrays of bytes, and refuses whatever else a file names."""
+    """Builds plain data and arrays of bytes, and refuses all other names."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
@@ -189,17 +189,17 @@ class _NumpyOnly(pickle.Unpickler):
 
 
 def unpickle(path: Path) -> dict[str, Any]:
-    """The dictionary in a pickled batch; nothing but arrays and plain data is built.
+    """The dictionary in a pickled batch; only arrays and plain data are built.
 
     Raises:
-        ValueError: missing, damaged, no dictionary, or it asks for anything else to be built.
+        ValueError: it is missing, damaged, no dictionary, or names anything else.
     """
     if not path.is_file():
         raise file_error(path, "missing")
     try:
         with path.open("rb") as file:
             content = _NumpyOnly(file, encoding="latin1").load()
-    except Exception as error:  # a damaged pickle may fail as anything
+    except Exception as error:  # a damaged pickle may raise anything
         raise file_error(path, f"not a readable batch ({type(error).__name__}: {error})") from error
     if not isinstance(content, dict):
         raise file_error(path, "not a batch: holds no dictionary")

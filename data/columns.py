@@ -1,7 +1,7 @@
-"""The columns of a table: what kind each is, and its cells as numbers, booleans or texts.
+"""The columns of a table: the kind of each, and its cells as numbers, booleans or texts.
 
-A kind is guessed once, from the data that a run is trained on, and kept in the run's facts; any later file is read by
-it. What could be meant in two ways is refused with the key that decides.
+The kind is determined once, from the training data, and kept in the run's facts; later files are read by it. Ambiguous
+cells are refused, with the key that decides.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from data.storage import file_error, nfc
 if TYPE_CHECKING:
     import pandas as pd
 
-LOOKED_AT = 10_000  # cells of which a notation is guessed
+LOOKED_AT = 10_000  # cells that are tried with other notations
 DATE = (
     r"(\d{4}-\d\d?-\d\d?|\d\d?[./-]\d\d?[./-]\d{2}(\d\d)?|\d\d?[ .-]?[A-Za-z]{3,9}[ .,-]{0,2}\d{2}(\d\d)?)"
     r"([T ]+\d\d?:\d\d.*)?|\d\d?:\d\d(:\d\d)?"
 )
-# What people read as a number: digits with marks between them, a sign or brackets, perhaps a short unit.
+# Text that looks like a number: digits with marks between them, a sign or brackets, perhaps a short unit.
 LIKE = r"[^\w\s]{0,3}\s*[-+−–(]?\s*\d[\d.,'’ \xa0\u202f_]*\)?\s*[^\d\s]{0,4}"
-# Texts by which people mean that a value is missing.
+# Texts that often mean a missing value.
 MISSING_WORDS = {"na", "n/a", "#n/a", "nan", "none", "null", "nil", "missing", "unknown", "?", "-", "--", ".", "*"}
-YAML_WORDS = ("null", "nan", "inf", "true", "false")  # which Hydra takes for values of another type
+YAML_WORDS = ("null", "nan", "inf", "true", "false")  # which Hydra reads as values of another type
 CURRENCIES = ("EUR", "USD", "GBP", "CHF", "JPY", "CNY", "INR", "SEK", "NOK", "DKK", "PLN", "CZK")
 
 
@@ -39,27 +39,27 @@ CURRENCIES = ("EUR", "USD", "GBP", "CHF", "JPY", "CNY", "INR", "SEK", "NOK", "DK
 class Column:
     """One column.
 
-    ``values`` (N,) are numbers or booleans, of texts the number of each among the ``different`` ones. Where a cell is
-    missing, they hold anything.
+    ``values`` (N,) are numbers or booleans, or for texts the index of each among the ``different`` ones. They are
+    arbitrary where a cell is missing.
     """
 
     name: str
     kind: Kind
     values: np.ndarray
     missing: np.ndarray  # (N,) bool
-    different: np.ndarray = field(default_factory=lambda: np.empty(0, object))  # of a column of texts, sorted
-    unit: str = ""  # that was cut off from numbers
+    different: np.ndarray = field(default_factory=lambda: np.empty(0, object))  # of a text column, sorted
+    unit: str = ""  # cut off from numbers
 
     def numbers(self) -> np.ndarray:
         """Numbers, or 0 and 1, as float64 (N,); NaN if missing."""
         return np.where(self.missing, np.nan, self.values) if self.missing.any() else self.values
 
     def labels(self) -> tuple[tuple[str, ...], np.ndarray]:
-        """The different values as texts, in the order of numbers or of texts; and where each row's is among them."""
+        """The different values as texts, in the order of numbers or texts; and the index of each row's value."""
         if self.kind != "text":
             used, codes = np.unique(self.values, return_inverse=True)
             return tuple(map(as_text_of, used)), codes
-        used = np.bincount(self.values, minlength=len(self.different)) > 0  # rows may have been left out
+        used = np.bincount(self.values, minlength=len(self.different)) > 0  # of the kept rows
         return tuple(self.different[used]), (np.cumsum(used) - 1)[self.values]
 
     def kept(self, rows: np.ndarray) -> Column:
@@ -84,7 +84,7 @@ def as_column(
         codes: what whole numbers are then, of which some have zeros in front, such as 007.
 
     Raises:
-        ValueError: cells that are not of the kind, or could be of several; the text names file, column and row.
+        ValueError: cells are of another kind, or ambiguous; the text names file, column and row.
     """
     name, is_number = str(cells.name), cells.dtype.kind in "biuf"
     if is_number and kind != "text":
@@ -92,7 +92,7 @@ def as_column(
     if is_number:
         cells = cells.astype(object).map(as_text_of, na_action="ignore")
     elif str(cells.dtype) != "str" and (other := {type(v).__name__ for v in cells.dropna()} - {"str"}):
-        hint = f"only numbers and texts can be used; {key('text', [name])} takes it for texts"
+        hint = f"only numbers and texts can be used; {key('text', [name])} reads it as texts"
         raise file_error(path, f"column {name} holds {', '.join(sorted(other))}; {hint}")
     return of_texts(path, name, cells, notation, kind, unit, codes)
 
@@ -103,7 +103,7 @@ def of_numbers(
     """A column of numbers or booleans, without a unit.
 
     Raises:
-        ValueError: it should be of another kind or have a unit, or holds infinite values.
+        ValueError: it should be of another kind or have a unit, or has infinite values.
     """
     found: Kind = "boolean" if values.dtype.kind == "b" else "number"
     missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
@@ -132,16 +132,16 @@ def of_texts(
     unit: str | None = None,
     zeros: Kind = "text",
 ) -> Column:
-    """A column whose cells are texts: booleans or numbers, if all of them are written so, or texts.
+    """A column of text cells, as booleans or numbers if all cells are, else as texts.
 
     Raises:
-        ValueError: cells that are not of the kind, or could be of several.
+        ValueError: cells are of another kind, or ambiguous.
     """
     import pandas as pd
 
     codes, different = pd.factorize(cells, sort=True)
     plain = pd.Series(list(map(nfc, different)), dtype=object)
-    if (plain != different).any():  # then some may be the same
+    if (plain != different).any():  # then some may be equal
         merged, different = pd.factorize(plain.mask(plain.isin(notation.na)), sort=True)
         codes = np.where(codes < 0, -1, merged[codes])
     different, missing = pd.Series(different, dtype=object), codes < 0
@@ -169,12 +169,12 @@ def of_texts(
 
 
 def has_codes(texts: pd.Series) -> bool:
-    """Whether a text is a whole number with zeros in front, which may be a name."""
+    """Whether a text is a whole number with leading zeros, which may be a name."""
     return len(texts) > 0 and bool(texts.str.fullmatch(CODE).any())
 
 
 def spread(values: pd.Series, codes: np.ndarray) -> np.ndarray:
-    """The value of each cell, from those of the different ones; anything if a cell is missing."""
+    """The value of each cell from those of the different texts; arbitrary if a cell is missing."""
     return values.to_numpy()[codes] if len(values) else np.zeros(len(codes))
 
 
@@ -192,18 +192,18 @@ def first_of(codes: np.ndarray, wrong: pd.Series) -> int:
 def unit_of(
     path: Path, name: str, different: pd.Series, codes: np.ndarray, notation: Notation, of_run: str | None
 ) -> str:
-    """The unit that all numbers have, "" if none.
+    """The common unit of all numbers, "" if none.
 
     Args:
-        of_run: the one that they must have; None: that of the first.
+        of_run: the required unit; None: that of the first number.
 
     Raises:
-        ValueError: one has another, or none.
+        ValueError: a number has another unit, or none.
     """
     units = without_unit(different, notation)[1]
     unit = units[codes[codes >= 0][0]] if of_run is None else of_run
     if (wrong := units != unit).any():
-        why = "has another unit than the rows before it; bring them to one"
+        why = "has another unit than earlier rows; convert them to one unit"
         if of_run is not None:
             why = other_unit(units[first_of(codes, wrong)], of_run)
         raise file_error(path, f"{first(name, different, codes, wrong)} {why}")
@@ -211,7 +211,7 @@ def unit_of(
 
 
 def other_unit(unit: str, of_run: str) -> str:
-    """Why a number with a unit, or without one, is none of a run, in words."""
+    """Why a number's unit, or lack of one, is not that of the run, in words."""
     has = f"has the unit {unit}" if unit else "has no unit"
     return f"{has}, and the run's data have {of_run or 'none'} there"
 
@@ -234,7 +234,7 @@ def without_unit(texts: pd.Series, notation: Notation) -> tuple[pd.Series, pd.Se
 
 
 def numbers_in(texts: pd.Series, notation: Notation) -> pd.Series:
-    """Texts as numbers of a notation, float64; NaN where a text is none."""
+    """Texts as numbers of a notation, float64; NaN if a text is no number."""
     import pandas as pd
 
     if not len(texts):
@@ -255,9 +255,7 @@ def numbers_in(texts: pd.Series, notation: Notation) -> pd.Series:
 
 
 def check_texts(path: Path, name: str, different: pd.Series, codes: np.ndarray, notation: Notation) -> None:
-    """Raises ValueError for texts that are no categories: numbers in another notation, or with other texts among them,
-    or dates.
-    """
+    """Raises ValueError for texts that are no categories: numbers in another notation, mixed with texts, or dates."""
     here = np.flatnonzero(codes >= 0)
     sample = here[np.linspace(0, len(here) - 1, min(LOOKED_AT, len(here))).astype(int)]
     places, counts = np.unique(codes[sample], return_counts=True)
@@ -266,10 +264,10 @@ def check_texts(path: Path, name: str, different: pd.Series, codes: np.ndarray, 
     says = ~looked_at.str.lower().isin(MISSING_WORDS).to_numpy()
 
     def share(found: pd.Series) -> float:
-        """Of the cells that do not seem to say that a value is missing."""
+        """The share of `found` cells among those that do not seem to mean a missing value."""
         return float(found.to_numpy(bool) @ weights / (weights @ says)) if says.any() else 0.0
 
-    as_texts = f"{key('text', [name])} takes the column for texts"
+    as_texts = f"{key('text', [name])} reads the column as texts"
     plain = share(numbers_in(looked_at, notation).notna())
     shares = [(share(numbers_in(looked_at, other).notna()), keys) for keys, other in notations(looked_at, notation)]
     best = max(found for found, _ in shares)
@@ -281,20 +279,20 @@ def check_texts(path: Path, name: str, different: pd.Series, codes: np.ndarray, 
         raise file_error(path, f"{cell} is a number in another notation; {' or '.join(fewest)} reads it; {as_texts}")
     if plain >= 0.5:
         cell, text = first(name, different, codes, odd), str(different[first_of(codes, odd)])
-        means = f"{key('na', [text])} says that it is missing"
+        means = f"{key('na', [text])} makes it a missing value"
         if text.lower() not in MISSING_WORDS:
             means = f"mend it, or {means}"
         raise file_error(path, f"{cell} among numbers; {means}; {as_texts}")
     if share(looked_at.str.fullmatch(DATE)) >= 0.5:
         cell = first(name, different, codes, different.str.fullmatch(DATE))
-        raise file_error(path, f"{cell} is a date or a time, which is not read as such; make numbers of it; {as_texts}")
+        raise file_error(path, f"{cell} is a date or a time, which is not supported; convert it to numbers; {as_texts}")
     if share(looked_at.str.fullmatch(LIKE)) >= 0.5:
         cell = first(name, different, codes, different.str.fullmatch(LIKE))
-        raise file_error(path, f"{cell} looks like a number; write plain ones; {as_texts}")
+        raise file_error(path, f"{cell} looks like a number; write plain numbers; {as_texts}")
 
 
 def notations(texts: pd.Series, notation: Notation) -> Iterator[tuple[list[str], Notation]]:
-    """Other notations that numbers may have: the keys that say so, and the notation."""
+    """Other notations of numbers: their keys, and the notation."""
     units, names = affixes(texts), {character: word for word, character in WORDS.items()}
     marks = [(".", None), (",", None), (".", ","), (",", "."), *((d, t) for d in ".," for t in " '’_")]
     for decimal, thousands in marks:
@@ -306,17 +304,17 @@ def notations(texts: pd.Series, notation: Notation) -> Iterator[tuple[list[str],
             keys.append(f"data.thousands={word}" if word else key("thousands", mark))
         if keys:
             yield keys, other
-        if len(units) == 1:  # of several, nobody could add the numbers up
+        if len(units) == 1:  # numbers with several units cannot be compared
             yield [*keys, key("units", units)], replace(other, units=units)
 
 
 def effort(keys: list[str]) -> tuple[int, int]:
-    """How far a notation is from the one that was given: marks and units that it adds, then keys."""
+    """How far a notation is from the given one: marks and units that it adds, then keys."""
     return len(keys) - ("data.thousands=null" in keys), len(keys)
 
 
 def affixes(texts: pd.Series) -> tuple[str, ...]:
-    """Percent signs and currencies that stand before or after the numbers in texts, the longest first."""
+    """Percent signs and currencies before or after the numbers in texts, the longest first."""
     found = set()
     for text in texts.unique():
         for part in re.findall(r"^[^\d+-.,]+|[^\d.,]+$", text.strip()):
@@ -327,7 +325,7 @@ def affixes(texts: pd.Series) -> tuple[str, ...]:
 
 
 def key(name: str, value: str | Collection[str]) -> str:
-    """A key of the data with texts as its value, as they are typed in a shell."""
+    """A key of the data with texts as its value, as typed in a shell."""
     texts = [value] if isinstance(value, str) else value
     plain = all(
         re.fullmatch(r"[A-Za-z/%][\w./%-]*", text, re.ASCII) and text.lower() not in YAML_WORDS for text in texts

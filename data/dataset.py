@@ -19,16 +19,16 @@ from data.augment import Augment
 from data.storage import nfc
 from data.targets import Outputs, class_count
 
-Batch = tuple[Tensor, ...]  # inputs, targets, and where the data have them a weight for each sample
+Batch = tuple[Tensor, ...]  # inputs, targets, and optionally a weight for each sample
 Index = Tensor | slice  # the samples of a batch
-Kind = Literal["number", "boolean", "text"]  # of a table's column: how its cells are read
+Kind = Literal["number", "boolean", "text"]  # of a table's column
 
-AUGMENTED = 2**19  # numbers in the inputs that are augmented at once
+AUGMENTED = 2**19  # input numbers that are augmented at once
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a model, an objective and a reader of the run need to know of a dataset.
+    """The facts of a dataset that a model, an objective and a reader of the run need.
 
     ``mean`` and ``std`` broadcast against one sample of ``input_shape``, ``target_mean`` and ``target_std`` against
     its target; all four come from the training split, and undo the normalization.
@@ -46,20 +46,20 @@ class Facts:
     target_names: tuple[str, ...] | None = None
     target_mean: Tensor = field(default_factory=lambda: torch.tensor(0.0))
     target_std: Tensor = field(default_factory=lambda: torch.tensor(1.0))
-    class_counts: tuple[int, ...] | None = None  # training samples of each class, of classification and binary
-    value_range: tuple[float, float] | None = None  # of raw inputs, where their kind has one: of pixels
+    class_counts: tuple[int, ...] | None = None  # training samples of each class, for classification and binary
+    value_range: tuple[float, float] | None = None  # of raw pixels; None for other inputs
     encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # one-hot columns: column -> categories
-    # Of one series cut into windows: split -> the first step whose value it predicts, and the one after the last.
-    # Samples beyond those steps are padding, and `steps` is None for all other data.
+    # Of windows of one series: split -> the first step that it predicts, and the step after the last.
+    # Samples beyond these steps are padding; None for other data.
     steps: Mapping[str, tuple[int, int]] | None = None
     kinds: Mapping[str, Kind] | None = None  # of the columns of a table
     units: Mapping[str, str] | None = None  # column of numbers of a table -> its unit, "" if none
-    fill: Tensor | None = None  # of input_shape: what stands for missing values, where they are filled in
+    fill: Tensor | None = None  # of input_shape: values for missing ones, if these are filled in
     fingerprint: Mapping[str, object] | None = None  # of the samples, see data.fingerprint; {} of generated data
-    notes: tuple[str, ...] = ()  # what a reader of the run should know of how it was loaded
+    notes: tuple[str, ...] = ()  # notes about loading
 
     def __post_init__(self) -> None:
-        """Names of an earlier version may be in another Unicode form than those that files are read by."""
+        """Brings names of earlier versions to the Unicode form in which files are read."""
         for name in ("class_names", "column_names", "target_names"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(map(nfc, value)))
@@ -71,12 +71,12 @@ class Facts:
 
     @property
     def num_classes(self) -> int:
-        """The classes that a sample is one of, or its labels or targets; there are no heads."""
+        """The number of classes, labels or targets, without heads."""
         return class_count(self.task, self.num_outputs)
 
     @property
     def heads(self) -> dict[str, int]:
-        """Head -> number of classes, of multitask; else empty."""
+        """Head -> number of classes, for multitask; else empty."""
         return self.num_outputs if isinstance(self.num_outputs, dict) else {}
 
     @property
@@ -89,18 +89,18 @@ class Facts:
         return {"": names or tuple(f"{kind}{k}" for k in range(self.num_classes))}
 
     def plain(self) -> dict[str, object]:
-        """Tensors and plain data only, so that a checkpoint can hold it."""
+        """The facts as tensors and plain data, for a checkpoint."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
 
 class Dataset:
-    """Splits of raw-dtype tensors; a batch is taken by index and made ready on the device.
+    """Splits of raw-dtype tensors; a batch is selected by index and prepared on the device.
 
-    If it is `streamed`, the inputs in `splits` are numbers of its `files`.
+    If `streamed`, the inputs in `splits` are indices into `files`.
 
     Args:
-        splits: name (``train``, ``val``, ``test``) -> (inputs (N, *input_shape), targets (N, ...)), and perhaps how
-            much each sample counts in the loss, (N,) float32.
+        splits: name (``train``, ``val``, ``test``) -> (inputs (N, *input_shape), targets (N, ...)), and optionally the
+            weight of each sample in the loss, (N,) float32.
         facts: see :class:`Facts`.
         batch_size: samples in a training batch; the last batch of an epoch may be smaller.
         augment: random changes of training images.
@@ -117,15 +117,15 @@ class Dataset:
         self._generator: torch.Generator | None = None
         self._dtype: torch.dtype | None = None
         self._layout: torch.memory_format | None = None
-        self.takes_index = not self.augment.active  # whether batch() is torch's operations on an index, and no more
-        self.share = (0, 1)  # which of how many processes; each takes its share of every batch
+        self.takes_index = not self.augment.active  # whether batch() is only torch operations on an index
+        self.share = (0, 1)  # (rank, number of processes); each process takes its share of every batch
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> Dataset:
         """Moves splits and statistics to `device`, in place.
 
         Args:
-            dtype: of the inputs that batches hold, and of targets and weights that are no whole numbers; None: float32.
-            channels_last: whether images lie pixel by pixel in memory, as GPUs like them.
+            dtype: of inputs in batches, and of targets and weights that are no integers; None: float32.
+            channels_last: whether images are stored pixel by pixel, which is faster on GPUs.
         """
         self.splits = {k: tuple(part.to(device) for part in parts) for k, parts in self.splits.items()}
         self._mean, self._scale = self._mean.to(device, dtype), self._scale.to(device, dtype)
@@ -136,20 +136,20 @@ class Dataset:
         return self
 
     def batches(self, split: str, indices: Sequence[Index], seed: int | None = None, start: int = 0) -> Iterator[Batch]:
-        """The samples at each of `indices`, from number `start` on, ready for a model.
+        """The samples at each of `indices`, from number `start` on, prepared for a model.
 
-        With a `seed` the batches are meant for training, and may be augmented; what is drawn for a batch is a function
-        of the seed and the batch's number, so that an epoch can go on in its middle.
+        With a `seed` the batches are for training, and may be augmented; the random numbers of a batch are a function
+        of the seed and the batch's number, so that an epoch can be resumed.
         """
         if self.augment.active and seed is not None:
-            assert are_tensors(indices)  # slices are for evaluation
+            assert are_tensors(indices)  # slices are for evaluations
             yield from self._augmented(split, indices, seed, start)
         else:
             for index in indices[start:]:
                 yield self.batch(split, self._shared(index))
 
     def _augmented(self, split: str, indices: Sequence[Tensor], seed: int, start: int) -> Iterator[Batch]:
-        """Training batches; small ones are augmented several at once: they cost more to begin than to do."""
+        """Training batches; several small ones are augmented at once, since the overhead dominates."""
         x, *rest = self.splits[split]
         rank, size = self.share
         together = max(1, AUGMENTED // (self.batch_size * math.prod(self.facts.input_shape)))
@@ -164,18 +164,18 @@ class Dataset:
                     yield self._blended(*batch)
 
     def batch(self, split: str, index: Index, generator: torch.Generator | None = None) -> Batch:
-        """The samples at `index` (B,), ready for a model; augmented with a `generator`."""
+        """The samples at `index` (B,), prepared for a model; augmented with a `generator`."""
         parts = self.splits[split]
         if isinstance(index, slice):
             return self.transform(tuple(part[index] for part in parts), generator)
-        # part[index] is several times slower: it plans for indices of any rank.
+        # part[index] is several times slower.
         return self.transform(tuple(part.index_select(0, index) for part in parts), generator)
 
     def transform(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
-        """Raw (inputs, targets) -> augmented (with a `generator`) and normalized float32, on the device they are on.
+        """Raw (inputs, targets) -> augmented (with a `generator`) and normalized float32, on the same device.
 
-        Targets that are numbers are normalized, too, if the facts say so; class numbers stay as they are, unless
-        augmentation mixes them: then they are probabilities (B, K).
+        Numeric targets are normalized, too, if the facts say so; class numbers become probabilities (B, K) if
+        augmentation mixes them.
         """
         x, *rest = batch
         if not self.augment.active or generator is None:
@@ -193,11 +193,11 @@ class Dataset:
         return slice(index.start + first, index.start + last)
 
     def inputs(self, x: Tensor) -> Tensor:
-        """Raw inputs (B, *input_shape), wherever they come from, normalized as those of the splits are."""
+        """Any raw inputs (B, *input_shape), normalized like those of the splits."""
         return self._made(x, None)
 
     def _draws(self, seed: int, number: int, size: int) -> Tensor:
-        """The random numbers of one training batch of `size` samples, of this process's share of it."""
+        """The random numbers for this process's share of a training batch of `size` samples."""
         if self._generator is None:
             self._generator = torch.Generator(self._mean.device)
         draws = self.augment.draw(size, self._generator.manual_seed(seed + number))
@@ -233,23 +233,23 @@ def are_tensors(indices: Sequence[Index]) -> TypeGuard[Sequence[Tensor]]:
 
 
 def normalized(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    """Raw inputs (B, *input_shape) as a model takes them; `mean` and `scale` broadcast against one sample."""
+    """Normalized inputs (B, *input_shape) for a model; `mean` and `scale` broadcast against one sample."""
     return torch.sub(x, mean).mul_(scale)
 
 
 def share_of(n: int, rank: int, size: int) -> tuple[int, int]:
-    """First and last (exclusive) of the `n` samples that process `rank` of `size` takes, as ``tensor_split`` has it."""
+    """First and last (exclusive) of the `n` samples of process `rank` of `size`, as in ``tensor_split``."""
     each, more = divmod(n, size)
     return rank * each + min(rank, more), (rank + 1) * each + min(rank + 1, more)
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """The permutation (n,) of one epoch, a function of (seed, epoch) alone, the same on every device."""
+    """The permutation (n,) of one epoch, a function of (seed, epoch), the same on every device."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(_mixed(seed, epoch)))
 
 
 def augment_seed(seed: int, epoch: int) -> int:
-    """What an epoch's augmentation is drawn from."""
+    """The seed of an epoch's augmentation."""
     return _mixed(seed, epoch, 1) >> 1  # room for the number of a batch
 
 

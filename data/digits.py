@@ -34,14 +34,14 @@ class Digits(Source):
 
 
 def _shipped_table() -> np.ndarray:
-    """scikit-learn's own file, read without importing scikit-learn, which costs more than the first epochs."""
+    """scikit-learn's file, read without importing scikit-learn, which takes longer than the first epochs."""
     spec = find_spec("sklearn")
-    assert spec is not None  # a package that this one depends on,
+    assert spec is not None  # a dependency of conga,
     assert spec.origin is not None  # with an __init__.py
     path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
     if path.exists():
         return np.loadtxt(path, delimiter=",", dtype=np.uint8)
-    from sklearn.datasets import load_digits  # a release that keeps its file elsewhere
+    from sklearn.datasets import load_digits  # a release with its file elsewhere
 
     digits = load_digits()
     return np.column_stack([digits.data, digits.target]).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The columns of a table as inputs of a network, as a run's were: numbers, and 0 or 1 for each text of a column."""
+"""The columns of a table as inputs of a network: numbers, and 0 or 1 for each text of a column."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LISTED = 6  # names in a line
 
 
 def kinds_of(facts: Facts) -> dict[str, Kind]:
-    """What each column of a run's table was; of a run of before, by its categories."""
+    """The kinds of the columns of a run's table; of an older run, by its categories."""
     if facts.kinds is not None:
         return dict(facts.kinds)
     return {name: "text" if name in facts.encoders else "number" for name in needed(facts)}
@@ -25,7 +25,7 @@ def needed(facts: Facts) -> list[str]:
 
 
 def cells(column_names: Sequence[str] | None, encoders: Mapping[str, tuple[str, ...]]) -> list[int] | slice:
-    """The entries of a sample that stand for one cell of a table each: of a column of texts, its first 0/1 column."""
+    """One entry of a sample for each cell of a table: for a text column, its first 0/1 column."""
     if column_names is None:
         return slice(None)
     columns = columns_of(column_names, encoders)
@@ -33,7 +33,7 @@ def cells(column_names: Sequence[str] | None, encoders: Mapping[str, tuple[str, 
 
 
 def columns_of(column_names: Sequence[str], encoders: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """The column of the table that each entry of a sample comes from."""
+    """The table's column of each entry of a sample."""
     of_one_hot = {f"{column}={text}": column for column, texts in encoders.items() for text in texts}
     return [of_one_hot.get(name, name) for name in column_names]
 

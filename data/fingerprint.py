@@ -1,7 +1,7 @@
-"""What data a run was trained on, as a few numbers: told apart from other data, and seen twice in two splits.
+"""Fingerprints of data: they find changed data, and samples that are in two splits.
 
-Each sample has a hash of its inputs and one of its targets. A fingerprint keeps for each split a digest of them in
-order, and for all samples together one that does not depend on order, so that a difference can be named.
+Each sample has a hash of its inputs and one of its targets. A fingerprint has a digest of them for each split in order,
+and one for all samples that does not depend on order, so that a difference can be described.
 
 Source of the hash: multilinear hashing (Carter, Wegman 1979): sum_i w_i x_i mod 2^64 over words x_i of 32 bits, with
 fixed random w_i of 64 bits.
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-BLOCK = 2**17  # words that are hashed at once: they stay in a processor's cache
+BLOCK = 2**17  # words that are hashed at once, so that they stay in the cache
 
 Hashes = tuple[np.ndarray, np.ndarray]  # of inputs and of targets: (N,) uint64 each
 
@@ -35,7 +35,7 @@ def hashes(x: np.ndarray) -> np.ndarray:
 
 
 def file_hash(content: bytes) -> int:
-    """A hash of a file's bytes, 64 bits."""
+    """A 64-bit hash of a file's bytes."""
     return int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
 
 
@@ -48,7 +48,7 @@ def sample_hashes(x: np.ndarray, y: np.ndarray, *weights: np.ndarray) -> Hashes:
 
 
 def fingerprint(splits: Mapping[str, Hashes]) -> dict[str, Any]:
-    """Plain data, for :func:`difference`."""
+    """The fingerprint as plain data, for :func:`difference`."""
     together = [np.concatenate(part) for part in zip(*splits.values(), strict=True)]
     return {
         "splits": {name: [len(x), digest(x), digest(y)] for name, (x, y) in splits.items()},
@@ -58,7 +58,7 @@ def fingerprint(splits: Mapping[str, Hashes]) -> dict[str, Any]:
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """What is different between two fingerprints, in words; None if nothing is."""
+    """The difference between two fingerprints, in words; None if equal."""
     if before == now:
         return None
     old, new = before["splits"], now["splits"]
@@ -82,14 +82,14 @@ def shared(splits: Mapping[str, Hashes], *, with_targets: bool) -> list[str]:
     """Notes about samples that are in two splits.
 
     Args:
-        with_targets: whether samples are the same only if their targets are, too.
+        with_targets: whether equal samples must have equal targets.
     """
     keys = {name: mixed(x, y) if with_targets else x for name, (x, y) in splits.items()}
     names, notes = list(keys), []
     for i, name in enumerate(names[:-1]):
         known = np.sort(keys[name])
         for other in names[i + 1 :]:
-            asked = np.sort(keys[other])  # in order they are found several times faster
+            asked = np.sort(keys[other])  # sorted, they are found several times faster
             place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
             n = int((known[place] == asked).sum())
             if n:
@@ -99,7 +99,7 @@ def shared(splits: Mapping[str, Hashes], *, with_targets: bool) -> list[str]:
 
 
 def mixed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """One hash of two: (N,) uint64. Not linear, so that sums of them tell which parts belonged together."""
+    """One hash of two: (N,) uint64. Not linear, so that a sum shows which parts belong together."""
     x = b * np.uint64(0x9E3779B97F4A7C15)  # the constants are splitmix64's
     x ^= a
     x ^= x >> np.uint64(29)

@@ -1,7 +1,7 @@
-"""The gate through which all data pass, whatever file they come from: training, evaluation and prediction alike.
+"""The gate: checks of all data, for training, evaluation and prediction.
 
-What is refused here is refused for tables, arrays, images and generated data: values that are missing or infinite,
-numbers that 32 bits cannot tell apart, targets that do not fit their task.
+For tables, arrays, images and generated data it refuses missing and infinite values, numbers that become equal in 32
+bits, and targets that do not fit their task.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from data.encoding import cells
 from data.precision import rounded, to_float32
 from data.targets import DROP, Outputs, as_targets, as_weights
 
-Arrays = tuple[Any, ...]  # inputs, targets, and perhaps weights of a split
-Missing = Literal["refuse", "drop", "mean"]  # what becomes of missing values
+Arrays = tuple[Any, ...]  # inputs, targets, and optionally weights of a split
+Missing = Literal["refuse", "drop", "mean"]  # the treatment of missing values
 
 
 @dataclass
 class Raw:
-    """A dataset as it was read.
+    """A dataset as read.
 
     ``parts`` are the published splits, or everything under ``train``: inputs (N, *input_shape) in their raw dtype (or
     names of files, which the source decodes later), and targets: class numbers (N,) for classification and binary,
     0 and 1 (N, labels) for multilabel, class numbers (N, heads) for multitask, numbers (N, targets) for regression;
-    where they have one, a weight of each sample (N,). ``num_outputs`` is None where the targets say it.
-    ``value_range`` is what ``normalize=scale`` maps to 0..1; None is the range of each column.
+    and optionally a weight of each sample (N,). ``num_outputs`` None: by the targets. ``normalize=scale`` maps
+    ``value_range`` to 0..1; None: the range of each column.
     """
 
     name: str
@@ -44,28 +44,28 @@ class Raw:
     encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # one-hot columns: column -> categories
     kinds: Mapping[str, Kind] | None = None  # of the columns of a table
     units: Mapping[str, str] | None = None  # column of numbers of a table -> its unit, "" if none
-    fixed: np.ndarray | None = None  # (features,) columns that normalization leaves as they are
+    fixed: np.ndarray | None = None  # (features,) columns without normalization
     groups: np.ndarray | None = None  # (N,) of the training part: samples of one group stay in one split
-    where: Callable[[str, str], str] | None = None  # part, x | y | w -> what an error calls these arrays
-    fill: Any = None  # what missing values became: see data.Facts
+    where: Callable[[str, str], str] | None = None  # part, x | y | w -> name of these arrays in errors
+    fill: Any = None  # values for missing ones: see data.Facts
     fingerprint: dict[str, Any] | None = None  # see data.fingerprint
     notes: tuple[str, ...] = ()
 
     def called(self, part: str, what: str) -> str:
-        """What an error calls the inputs (x), targets (y) or weights (w) of a part."""
+        """The name of the inputs (x), targets (y) or weights (w) of a part in errors."""
         return self.where(part, what) if self.where else self.name
 
     def entry(self, k: int) -> str:
-        """What an error calls the k-th number of a sample."""
+        """The name of the k-th number of a sample in errors."""
         return f"column {self.column_names[k]}" if self.column_names else f"entry {k} of a sample"
 
 
 def admit(raw: Raw, missing: Missing = "refuse") -> Raw:
-    """`raw` with its arrays as training takes them: inputs as bytes or float32, targets and weights by their task.
+    """`raw` with checked arrays: inputs as bytes or float32, targets and weights by their task.
 
     Args:
         missing: ``refuse``: a NaN is refused; ``drop``: samples with one are left out, and counted in the notes;
-            ``mean``: they are left, to be filled in by :func:`fill_in` once the splits are known.
+            ``mean``: :func:`fill_in` fills them in once the splits are known.
 
     Raises:
         ValueError: the data cannot be used; one line says which, where and why.
@@ -104,10 +104,10 @@ def as_inputs(
     """Inputs (N, ...) of any numeric type as bytes or float32.
 
     Args:
-        entry: what to call the k-th number of a sample in an error.
-        may_miss: whether NaN is a missing value that somebody fills in.
-        apart: whether numbers that become the same in 32 bits are refused; of inputs to predict there may be one only.
-        hint: what can be done about a NaN.
+        entry: name of the k-th number of a sample in errors.
+        may_miss: whether NaN is a missing value that is filled in later.
+        apart: whether to refuse numbers that become equal in 32 bits; not for single inputs to predict.
+        hint: what to do about a NaN.
 
     Raises:
         ValueError: no samples, no numbers, values missing, infinite, or beyond what 32 bits hold.
@@ -124,7 +124,7 @@ def as_inputs(
 
 
 def check_finite(x: np.ndarray, entry: Callable[[int], str], where: str, may_miss: bool, hint: str = "") -> None:
-    """Raises ValueError where values are infinite, or NaN unless these stand for missing ones."""
+    """Raises ValueError if values are infinite, or NaN unless these are missing values."""
     bad = np.isinf(x) if may_miss else ~np.isfinite(x)
     if not bad.any():
         return
@@ -138,7 +138,7 @@ def drop_incomplete(raw: Raw) -> None:
     """Leaves out samples with a missing value, and notes how many."""
     for part, arrays in raw.parts.items():
         x, y, *weights = arrays
-        if x.dtype.kind == "f":  # while samples still have their numbers
+        if x.dtype.kind == "f":  # before samples are renumbered
             check_finite(x, raw.entry, raw.called(part, "x"), may_miss=True)
         whole = np.ones(len(x), bool)
         for array in (x, y, *weights):
@@ -152,13 +152,13 @@ def drop_incomplete(raw: Raw) -> None:
 
 
 def fill_in(raw: Raw, splits: dict[str, Arrays], of_run: Any = None) -> dict[str, Arrays]:
-    """Missing inputs as the mean of the training split, which ``raw.fill`` then holds; said in the notes.
+    """Fills missing inputs with the mean of the training split, which ``raw.fill`` then holds, and adds a note.
 
     Args:
-        of_run: facts with the means, of other data than a run's own.
+        of_run: the facts of the run with the means, for new data.
 
     Raises:
-        ValueError: a column without a value in the training split.
+        ValueError: a column has no value in the training split.
     """
     if next(iter(splits.values()))[0].dtype.kind != "f":
         return splits
@@ -179,10 +179,10 @@ def fill_in(raw: Raw, splits: dict[str, Arrays], of_run: Any = None) -> dict[str
 
 
 def means(raw: Raw, x: np.ndarray) -> np.ndarray:
-    """The mean of each entry of the samples (N, ...) that have it, float32.
+    """The mean of each entry over the samples (N, ...) that have it, float32.
 
     Raises:
-        ValueError: no sample has it.
+        ValueError: no sample has an entry.
     """
     count = (~np.isnan(x)).sum(0)
     if not count.all():
@@ -192,7 +192,7 @@ def means(raw: Raw, x: np.ndarray) -> np.ndarray:
 
 
 def range_note(name: str, x: np.ndarray, limits: tuple[float, float] | None) -> list[str]:
-    """A note where inputs (N, ...) are not on the scale of a run's pixels: `limits`, if these were bytes."""
+    """A note if inputs (N, ...) are not on the scale `limits` of a run's pixels."""
     low, high = np.fmin.reduce(x, None), np.fmax.reduce(x, None)
     if limits is None:
         return [f"{name} holds bytes, and the run's data were none"] if x.dtype == np.uint8 and x.ndim == 4 else []

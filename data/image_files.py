@@ -1,4 +1,4 @@
-"""Which files below a folder are pictures, of which class and split; what else is there is counted."""
+"""Finds the pictures below a folder with their classes and splits, and counts other files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from data.pictures import ENDINGS
 from data.storage import FORMS, file_error, nfc, one_line
 
-SPLITS = {  # what people call a folder of one split, with numbers, "set" or "data" behind it
+SPLITS = {  # names of split folders, which may end in numbers, "set" or "data"
     "train": r"train(ing|val)?|tr|trn",
     "val": r"val|valid|validate|validation|dev|devel|development",
     "test": r"test(ing|s)?|tst|eval|evaluation|holdout|heldout",
@@ -21,20 +21,20 @@ SPLITS = {  # what people call a folder of one split, with numbers, "set" or "da
 
 @dataclass
 class Found:
-    """Pictures in a folder, and a count of what else is there, by kind."""
+    """Pictures in a folder, and the number of other files by kind."""
 
     files: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
 
 
 def layout(path: Path, splits: str, *, new: bool = False) -> tuple[dict[str, Path], list[str]]:
-    """The folder of each split, or the whole as ``train``; and notes about folders that could mean something else.
+    """The folder of each split, or the whole as ``train``; and notes about ambiguous folders.
 
     Args:
-        new: whether these are other data than a run's, of which none are for training.
+        new: whether these are new data, none of which are for training.
 
     Raises:
-        ValueError: the top folders look like splits and are not.
+        ValueError: the top folders look like splits, but are not.
     """
     tops = folders_in(path)
     named = {top: split for top in tops if (split := split_of(top))}
@@ -48,7 +48,7 @@ def layout(path: Path, splits: str, *, new: bool = False) -> tuple[dict[str, Pat
         note = f"{names} {which} here, as {others[0]} is beside; data.splits=folders makes splits of such"
         return {"train": path}, [note]
     folders: dict[str, Path] = {}
-    instead = "; data.splits=classes takes the folders for classes"
+    instead = "; data.splits=classes makes the folders classes"
     for top, split in named.items():
         if split in folders:
             raise file_error(path, f"{folders[split].name} and {top.name} are both for {split}; keep one{instead}")
@@ -65,7 +65,7 @@ def layout(path: Path, splits: str, *, new: bool = False) -> tuple[dict[str, Pat
 
 
 def split_of(folder: Path) -> str | None:
-    """The split that a folder is by its name, or by a word in it if it holds folders, as seg_train does."""
+    """The split of a folder by its name, or by a word in it if it holds folders, such as seg_train."""
     if split := split_called(folder.name):
         return split
     words = [split_called(word) for word in re.findall(r"[a-z]+|[A-Z][a-z]+|[A-Z]+", folder.name)]
@@ -74,7 +74,7 @@ def split_of(folder: Path) -> str | None:
 
 
 def split_called(name: str) -> str | None:
-    """The split that a name means as a whole; None if none."""
+    """The split that a whole name means, or None."""
     plain = re.sub(r"[^a-z]", "", name.lower())
     return next(
         (s for s, names in SPLITS.items() if re.fullmatch(rf"({names})(set|data|split|images|imgs)?", plain)), None
@@ -82,12 +82,12 @@ def split_called(name: str) -> str | None:
 
 
 def called(folder: Path) -> str:
-    """The class of a folder, its name as text: bytes that are no UTF-8 are written out."""
+    """The class of a folder, its name as text: bytes that are not UTF-8 are escaped."""
     return nfc(folder.name.encode("utf-8", "backslashreplace").decode())
 
 
 def pictures_in(folder: Path, above: tuple[str, ...] = ()) -> Found:
-    """The pictures in `folder` at any depth, sorted; links are followed, but not in a circle."""
+    """The pictures in `folder` at any depth, sorted; links are followed, but not in circles."""
     found, real = Found(), os.path.realpath(folder)
     if real in above:
         found.others["link to a folder above"] += 1
@@ -102,35 +102,35 @@ def pictures_in(folder: Path, above: tuple[str, ...] = ()) -> Found:
                 found.files += inside.files
                 found.others += inside.others
             elif entry.name.lower().endswith(ENDINGS) and (lost or entry.is_file()):
-                found.files.append(entry.path)  # a link that leads nowhere is one that cannot be decoded
+                found.files.append(entry.path)  # a broken link to a picture counts as one that cannot be decoded
             else:
                 kind = kind_of(entry.name) if lost or entry.is_file() else "no file (a pipe, a device)"
-                found.others["link that leads nowhere" if lost else kind] += 1
+                found.others["broken link" if lost else kind] += 1
     found.files.sort(key=nfc)
-    found.others = +found.others  # without hidden folders that are empty
+    found.others = +found.others  # except empty hidden folders
     return found
 
 
 def beside(folder: Path) -> Counter[str]:
-    """Kinds of the files that lie in `folder` itself, where only folders are read."""
+    """Kinds of the files directly in `folder`, where only folders are read."""
     found: Counter[str] = Counter()
     for entry in folder.iterdir():
         if hidden(entry.name):
             found["hidden"] += files_in(entry)
         elif not entry.is_dir():
             found[kind_of(entry.name)] += 1
-    return +found  # without hidden folders that are empty
+    return +found  # except empty hidden folders
 
 
 def files_in(path: str | Path) -> int:
-    """How many files a path is: of a folder those at any depth, links not followed."""
+    """The number of files of a path: for a folder those at any depth, links not followed."""
     if os.path.islink(path) or not os.path.isdir(path):
         return 1
     return sum(len(files) for _, _, files in os.walk(path))
 
 
 def kind_of(name: str) -> str:
-    """What a file that is not read is called in a count."""
+    """The kind of a file that is not read, for counts."""
     return Path(name).suffix.lower() or "without an ending"
 
 
@@ -145,10 +145,10 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """The folders in `folder`, one for each class, in the order of its names.
+    """The class folders in `folder`, sorted by name.
 
     Raises:
-        ValueError: there are none, or two of one name.
+        ValueError: no folders, or two with one name.
     """
     found = sorted(folders_in(folder), key=called)
     if not found:
@@ -160,5 +160,5 @@ def class_folders(folder: Path) -> list[Path]:
 
 
 def hidden(name: str) -> bool:
-    """What file managers and notebooks leave behind, such as ._1.jpg and .ipynb_checkpoints."""
+    """Whether a file is hidden, such as ._1.jpg and .ipynb_checkpoints of file managers and notebooks."""
     return name.startswith(".") or name in ("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini")

@@ -2,8 +2,8 @@
 
     photos/cat/1.jpg, photos/cat/2.webp, …, photos/dog/1.png, …
 
-or with ``train``, and perhaps ``val`` and ``test``, above the class folders. Every image is decoded and resized once,
-on all cores; what fits ``memory_gb`` stays in memory, more than that is decoded batch by batch in worker processes.
+or with ``train``, and optionally ``val`` and ``test``, above the class folders. Every image is decoded and resized
+once, on all cores, and stays in memory if all fit ``memory_gb``; otherwise worker processes decode them batch by batch.
 
 Run: ``python -m trainer data=image_folder data.path=photos data.size=64 model=cnn``
 
@@ -33,23 +33,23 @@ from data.storage import expand, file_error, one_line
 from data.streamed import StreamedDataset
 
 DEEP_RANGE = (0, 65_535)  # of pixels with 16 bits
-AT_ONCE = 64  # images decoded between two signs of progress
+AT_ONCE = 64  # images between two signs of progress
 
 
 @dataclass(kw_only=True)
 class ImageFolder(Source):
-    """Images of any size as (C, H, W) uint8, or float32 where some have 16 bits; one class a folder.
+    """Images of any size as (C, H, W) uint8, or float32 if some have 16 bits; one class per folder.
 
     Args:
         path: the folder.
         splits: ``folders``: the top folders are splits, such as train and test, with class folders in them;
-            ``classes``: they are classes; ``auto``: splits if all are called so.
+            ``classes``: they are classes; ``auto``: splits if all have names of splits.
         size: height and width after resizing; one number is both.
         fit: see :class:`data.pictures.Decoder`.
         channels: 3 (colour) or 1 (grey).
-        memory_gb: what may be kept in memory, in units of 1e9 bytes.
-        workers: processes that decode what is not kept; ``auto``: one a core, less one.
-        skip_bad: leaves out images that cannot be decoded, and says how many, instead of refusing them.
+        memory_gb: limit of images in memory, in units of 1e9 bytes.
+        workers: processes that decode larger data; ``auto``: one per core, less one.
+        skip_bad: leaves out and counts images that cannot be decoded, instead of refusing them.
     """
 
     path: str
@@ -74,7 +74,7 @@ class ImageFolder(Source):
         self.decoder = Decoder(height, width, self.channels, self.fit)
 
     def read(self) -> Raw:
-        """The files' names as inputs; :meth:`finish` decodes those that the splits keep."""
+        """The files' names as inputs; :meth:`finish` decodes those of the splits."""
         path = expand("path", self.path)
         if not path.is_dir():
             raise file_error(path, "no folder")
@@ -89,7 +89,7 @@ class ImageFolder(Source):
                     folders["train"], f"holds splits, {', '.join(classes)}, and no classes; give one above"
                 )
         if len(classes) < 2:
-            raise file_error(folders["train"], f"holds one class folder only, {classes[0]}; two are the least")
+            raise file_error(folders["train"], f"holds only one class folder, {classes[0]}; two are needed")
         parts = {}
         for part, folder in folders.items():
             files, labels = [], []
@@ -120,7 +120,7 @@ class ImageFolder(Source):
         )
 
     def finish(self, raw: Raw, splits: dict[str, tuple[Any, np.ndarray]], progress: Progress = silent) -> Dataset:
-        """Decodes every image once: to keep it, or else to know that it can be decoded, and the statistics."""
+        """Decodes every image once: to keep it, or to check it and gather statistics."""
         shape = (self.channels, self.decoder.height, self.decoder.width)
         self.check_augment(raw.task, shape)
         if self.like is not None:
@@ -154,7 +154,7 @@ class ImageFolder(Source):
             good = np.array([file not in bad for file in files])
             if not good.any():
                 why = bad[files[0]]
-                raise file_error(files[0], f"cannot be decoded ({why}), nor can any other image of the {name} split")
+                raise file_error(files[0], f"cannot be decoded ({why}), like all other images of the {name} split")
             x = arrays if keep else files
             kept[name] = (x, y) if good.all() else (x[good], y[good])
             seen[name] = marks[good], hashes(y[good])
@@ -169,14 +169,14 @@ class ImageFolder(Source):
         return Dataset(tensors, facts, self.batch_size, self.augment)
 
     def decoder_of(self, value_range: tuple[float, float] | None) -> Decoder:
-        """The decoder of a run whose pixels were in `value_range`."""
+        """The decoder of a run with pixels in `value_range`."""
         return replace(self.decoder, bits=16 if tuple(value_range or ()) == DEEP_RANGE else 8)
 
     def _say(self, raw: Raw, bad: dict[str, str], remarks: Counter[str], total: int) -> None:
-        """Notes what was not read of images.
+        """Adds notes about images that were not read completely.
 
         Raises:
-            ValueError: some cannot be decoded, and may not be left out.
+            ValueError: some cannot be decoded, and must not be left out.
         """
         if bad:
             file, why = next(iter(bad.items()))
@@ -199,7 +199,7 @@ class ImageFolder(Source):
 
 
 def counts(remarks: Counter[str], total: int) -> tuple[str, ...]:
-    """Notes of how many of `total` images each remark is true."""
+    """Notes with the number of images of each remark, of `total`."""
     return tuple(f"{n:,} of {total:,} images {'has' if n == 1 else 'have'} {remark}" for remark, n in remarks.items())
 
 

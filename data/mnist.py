@@ -37,7 +37,7 @@ class Mnist(Source):
     """28 x 28 grey images, uint8, 10 classes, with the published test split.
 
     ``root`` is a folder with the four IDX files, gzipped or not, or torchvision's: they are then in
-    ``<root>/MNIST/raw`` (or ``FashionMNIST``, ``KMNIST``), and downloaded to there where they are missing.
+    ``<root>/MNIST/raw`` (or ``FashionMNIST``, ``KMNIST``), and downloaded to there if missing.
 
     Args:
         name: ``mnist``, ``fashion_mnist`` or ``kmnist``.
@@ -72,7 +72,7 @@ class Mnist(Source):
         )
 
     def _folder(self, root: Path, folder_name: str) -> Path:
-        """Where the four files are, after a download if need be."""
+        """The folder of the four files, after a download if needed."""
         stems = [f"{prefix}-{kind}-ubyte" for prefix in PARTS.values() for kind in ("images-idx3", "labels-idx1")]
         own = root / folder_name / "raw"
         for folder in (own, root):
@@ -95,7 +95,7 @@ def _present(folder: Path, stem: str) -> bool:
 
 
 def find(folder: Path, stem: str) -> Path:
-    """The file called `stem` in `folder`, gzipped or not; some write train-images.idx3-ubyte."""
+    """The file called `stem` in `folder`, gzipped or not; also as train-images.idx3-ubyte."""
     names = [name + ending for name in (stem, stem.replace("-idx", ".idx")) for ending in ("", ".gz")]
     return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
 
@@ -113,7 +113,7 @@ def read_idx(path: Path, sides: int) -> np.ndarray:
         try:
             content = gzip.decompress(content)
         except EOFError:
-            raise file_error(path, "truncated: the compressed stream breaks off") from None
+            raise file_error(path, "truncated: the compressed stream ends early") from None
         except (gzip.BadGzipFile, zlib.error) as error:
             raise file_error(path, f"not a whole gzip file ({error})") from None
     head = 4 + 4 * sides

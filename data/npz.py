@@ -20,9 +20,9 @@ PARTS = ("train", "val", "test")
 
 @dataclass(kw_only=True)
 class Npz(Source):
-    """``x_train``, ``y_train`` and, if they are there, ``x_val``, ``y_val``, ``x_test``, ``y_test`` of a ``.npz`` file.
+    """``x_train``, ``y_train`` and optionally ``x_val``, ``y_val``, ``x_test``, ``y_test`` of a ``.npz`` file.
 
-    ``w_train`` (N,), and then ``w_val`` and ``w_test`` beside those, is how much each sample counts in the loss.
+    ``w_train`` (N,), and then also ``w_val`` and ``w_test``, are weights of samples in the loss.
 
     Inputs are tables (N, features), series (N, T, features) or images (N, C, H, W). Targets are class numbers from 0
     (N,), 0 and 1 (N, labels) for multilabel, class numbers (N, heads) for multitask, or numbers (N,) or (N, targets).
@@ -30,8 +30,8 @@ class Npz(Source):
     Args:
         path: of the file.
         task: of the targets; ``auto``: fractions are regression, whole numbers (N,) are classes.
-        missing: what becomes of samples with a NaN: ``refuse``; ``drop`` them, counted; ``mean``: an input is the mean
-            of the training split.
+        missing: samples with a NaN: ``refuse``; ``drop`` and count them; ``mean``: fill inputs with the mean of the
+            training split.
     """
 
     path: str
@@ -74,17 +74,17 @@ class Npz(Source):
 
 
 def _guess(y: np.ndarray) -> str | None:
-    """The task that targets `y` speak of by themselves."""
-    shape, y = y.ndim, y[~np.isnan(y)] if y.dtype.kind == "f" and y.ndim else y  # what is missing says nothing
+    """The task of targets `y` by their type."""
+    shape, y = y.ndim, y[~np.isnan(y)] if y.dtype.kind == "f" and y.ndim else y  # without missing values
     if y.dtype.kind not in "buif" or not y.size or not shape or np.isinf(y).any():
-        return "regression"  # which refuses them
+        return "regression"  # it refuses them
     if y.dtype.kind == "f":
         return "regression" if (y != np.floor(y)).any() else None
     return class_task(int(y.max()) + 1) if shape == 1 else None
 
 
 def _part(path: Path, arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, ...]:
-    """Inputs of one split, its targets, and if the training split has them its weights."""
+    """Inputs and targets of one split, and its weights if the training split has weights."""
     weights = [f"w_{name}"] if {f"w_{part}" for part in PARTS} & set(arrays) else []
     for key in (f"x_{name}", f"y_{name}", *weights):
         if key not in arrays:
@@ -109,12 +109,12 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         file = np.load(path, allow_pickle=False)
         for name in () if isinstance(file, np.ndarray) else file.files:
             arrays[name] = file[name]
-    except Exception as error:  # damage surfaces as a dozen types, from zipfile's and zlib's to RuntimeError
+    except Exception as error:  # damage raises a dozen types, from zipfile's and zlib's to RuntimeError
         if name is not None and str(error).startswith("Object arrays"):
             why = f"{name} holds Python objects, which are not read; save numbers, such as {name}.astype(float)"
             raise file_error(path, why) from error
-        reason = "" if "pickle" in str(error) else f" ({error})"  # NumPy's own advice is to unpickle
+        reason = "" if "pickle" in str(error) else f" ({error})"  # NumPy's message advises to unpickle
         raise file_error(path, f"not a whole .npz file of plain arrays{reason}") from error
     if isinstance(file, np.ndarray):
-        raise file_error(path, "holds one array; several with names are needed, as numpy.savez writes them")
+        raise file_error(path, "holds one array; several named arrays are needed, as numpy.savez writes them")
     return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}

@@ -1,4 +1,4 @@
-"""Files of pictures as arrays: raster formats that Pillow decodes by itself, at one size, one depth and one scale.
+"""Files of pictures as arrays: raster formats that Pillow decodes, with one size, depth and scale.
 
 Shapes: C channels, H height, W width.
 """
@@ -19,7 +19,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from data.fingerprint import file_hash
 from data.storage import one_line
 
-# A list, so that no file starts another program, as Pillow does for EPS.
+# Only these, so that no file starts another program, as EPS does in Pillow.
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png",),
@@ -33,22 +33,22 @@ FORMATS = {
 ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 READ = ", ".join(endings[0] for endings in FORMATS.values())  # for messages
 DEEP = (".png", *FORMATS["TIFF"], *FORMATS["PPM"], *FORMATS["JPEG2000"])  # may have 16 bits
-GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601-2, as Pillow weighs colours
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601-2, Pillow's weights of colours
 
-# Pillow says by warnings what becomes a remark here, or an error: many pixels, transparency, odd EXIF data.
+# Pillow's warnings about many pixels, transparency and EXIF data are remarks or errors here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True)
 class Undecodable:
-    """A file that is no picture, and why."""
+    """Why a file is no picture."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture (C, H, W), a hash of its file, and what of it is not in the array."""
+    """A decoded picture (C, H, W), a hash of its file, and remarks about what was not read."""
 
     array: np.ndarray
     hash: int
@@ -57,13 +57,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Decoder:
-    """How a file becomes an array: (C, H, W), uint8 from 0 to 255, or float32 from 0 to 65,535.
+    """Decodes a file to an array: (C, H, W), uint8 from 0 to 255, or float32 from 0 to 65,535.
 
     Args:
         height, width: of the result.
         channels: 3 is colour, 1 is grey.
         fit: ``crop`` cuts the longer side at both ends, so that shapes keep their proportions; ``stretch`` does not.
-        bits: 8 or 16 a channel; pictures of the other depth are brought to its scale.
+        bits: 8 or 16 per channel; pictures of the other depth are scaled.
     """
 
     height: int
@@ -78,13 +78,13 @@ class Decoder:
         return found.array if isinstance(found, Picture) else found
 
     def look(self, path: str) -> Picture | Undecodable:
-        """The picture in a file, and what is to be known of it."""
+        """The picture in a file, with remarks."""
         content = b""
         try:
             content = Path(path).read_bytes()
             with Image.open(io.BytesIO(content), formats=tuple(FORMATS)) as image:
                 array, remarks = self._deep(image, content) if self.bits == 16 else self._plain(image)
-        except Exception as error:  # damage surfaces as many types
+        except Exception as error:  # damage raises many types
             return Undecodable(why_not(error, content))
         return Picture(array, file_hash(content), remarks)
 
@@ -93,7 +93,7 @@ class Decoder:
         mode, longer = "RGB" if self.channels == 3 else "L", max(self.width, self.height)
         remarks = seen_before(image)
         deep = bits_of(image) > 8
-        # A JPEG is decoded at the smallest scale that will do, also if it is still to be turned upright.
+        # A JPEG is decoded at the smallest sufficient scale, also if it must still be rotated.
         image.draft(mode, (longer, longer))
         image.load()
         remarks += transparency(image)
@@ -122,7 +122,7 @@ class Decoder:
                 array = sixteen_bits(image)[:, :, None].astype(np.float32)
             else:
                 if deep:
-                    remarks += ("16 bits a colour, of which 8 were read",)
+                    remarks += ("16 bits per colour, of which 8 were read",)
                 if image.mode == "P" and "transparency" in image.info:
                     image = image.convert("RGBA")
                 colours = image.convert("RGB" if self.channels == 3 else "L")
@@ -138,10 +138,10 @@ class Decoder:
 
 
 def bits_of(image: Image.Image) -> int:
-    """Bits of a channel of a picture that was opened and not yet loaded: 8, or more.
+    """Bits per channel of a picture that is opened and not yet loaded: 8 or more.
 
     Raises:
-        ValueError: numbers that have no black and white, or that Pillow would read wrongly.
+        ValueError: the numbers have no black and white, or Pillow would read them wrongly.
     """
     if isinstance(image, TiffImageFile):
         return bits_of_tiff(image)
@@ -153,7 +153,7 @@ def bits_of(image: Image.Image) -> int:
 
 
 def bits_of_tiff(image: TiffImageFile) -> int:
-    """As :func:`bits_of`; of the many kinds of TIFF, those of more than 8 bits that Pillow reads as they are meant."""
+    """As :func:`bits_of`; for TIFF; accepts only kinds with more than 8 bits that Pillow reads correctly."""
     tags = image.tag_v2  # the numbers below are those of TIFF 6.0
     bits, samples, white_is_0 = max(tags.get(258, (1,))), tags.get(277, 1), tags.get(262, 1) == 0
     kind = max(tags.get(339, (1,)))
@@ -169,7 +169,7 @@ def bits_of_tiff(image: TiffImageFile) -> int:
 def bits_of_jpeg2000(image: Jpeg2KImageFile) -> int:
     """As :func:`bits_of`, from the marker SIZ of the code stream (ISO 15444-1, A.5.1)."""
     file = image.fp
-    assert file is not None  # until it is loaded
+    assert file is not None  # before loading
     place = file.tell()
     file.seek(0)
     head = file.read(4096)
@@ -186,12 +186,12 @@ def sixteen_bits(image: Image.Image) -> np.ndarray:
     """
     array = np.asarray(image).astype(np.int64)
     if array.min() < 0 or array.max() > 65_535:
-        raise ValueError(f"holds {array.min():,} to {array.max():,}, which is more than 16 bits; give it as an array")
+        raise ValueError(f"holds {array.min():,} to {array.max():,}, more than 16 bits; give it as an array")
     return array
 
 
 def upright_colours(image: Image.Image, content: bytes) -> np.ndarray | None:
-    """A PNG with 16 bits a colour as (H, W, 3) float32, which Pillow reads with 8; None for other formats."""
+    """A PNG with 16 bits per colour as (H, W, 3) float32; Pillow reads 8 bits. None for other formats."""
     if image.format != "PNG":
         return None
     import torch
@@ -203,7 +203,7 @@ def upright_colours(image: Image.Image, content: bytes) -> np.ndarray | None:
 
 
 def _plane(values: np.ndarray, image: Image.Image) -> Image.Image:
-    """One colour as a picture that is turned as `image` is."""
+    """One colour as a picture with the orientation of `image`."""
     plane = Image.fromarray(values)
     plane.getexif().update(image.getexif())
     return plane
@@ -221,12 +221,12 @@ def is_deep(path: str) -> bool:
             file.seek(0)
             with Image.open(file, formats=tuple(FORMATS)) as image:
                 return bits_of(image) > 8
-    except Exception:  # what is wrong with it is said when it is decoded
+    except Exception:  # decoding it reports the mistake
         return False
 
 
 def seen_before(image: Image.Image) -> tuple[str, ...]:
-    """A remark on a file of several pictures; the second picture of a phone's photo is a preview."""
+    """A remark about a file with several pictures; the second picture of a phone's photo is a preview."""
     several = image.format != "MPO" and getattr(image, "is_animated", False)
     if several:
         image.seek(0)
@@ -234,21 +234,21 @@ def seen_before(image: Image.Image) -> tuple[str, ...]:
 
 
 def transparency(image: Image.Image) -> tuple[str, ...]:
-    """A remark on a picture that is not opaque everywhere."""
+    """A remark about a picture with transparent parts."""
     if not (image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info):
         return ()
     opaque = image.convert("RGBA").getchannel("A").getextrema()[0] == 255
-    return () if opaque else ("transparent parts, which were read as if they were not",)
+    return () if opaque else ("transparent parts, which were read as opaque",)
 
 
 def upright(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """The image turned as its EXIF data say, and a remark if these are damaged."""
+    """The image rotated by its EXIF data, and a remark if these are damaged."""
     try:
         image.getexif()  # the image keeps it
-        image.info.pop("exif", None)  # else Pillow writes it anew, which fails on tags that nobody asks for
+        image.info.pop("exif", None)  # else Pillow rewrites it, which may fail for other tags
         return ImageOps.exif_transpose(image), ()
-    except Exception:  # damage surfaces as many types
-        return image, ("damaged EXIF data, and may not stand upright",)
+    except Exception:  # damage raises many types
+        return image, ("damaged EXIF data, and may be rotated",)
 
 
 def why_not(error: Exception, content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What becomes of numbers in 32 bits, which networks compute in: refused, or counted, where digits would be lost."""
+"""Numbers in 32 bits, in which networks compute: lost digits are refused or counted."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-COARSEST = 1e-2  # steps between neighbouring numbers of 32 bits, in standard deviations
-WHOLE = 2**24  # up to here every whole number is one of 32 bits
-SAMPLED = 1024  # rows in which different numbers are counted
+COARSEST = 1e-2  # limit of a 32-bit step, in standard deviations
+WHOLE = 2**24  # 32 bits hold every whole number up to here
+SAMPLED = 1024  # rows for counting different numbers
 SAMPLED_NUMBERS = 2**22  # and numbers in all
 
 
 def rounded(values: np.ndarray, entry: Callable[[int], str]) -> list[str]:
-    """Notes about columns of whole numbers of which a few become the same in 32 bits."""
+    """Notes about columns of whole numbers of which a few become equal in 32 bits."""
     if exact(values.dtype):
         return []
     notes = []
     for k, column in enumerate(values.T if values.ndim == 2 else [values.ravel()]):
         if max(np.fmax.reduce(column), -float(np.fmin.reduce(column))) <= WHOLE:
             continue
-        if values.dtype.kind == "f" and (column % 1 != 0).any():  # a NaN is no whole number either
+        if values.dtype.kind == "f" and (column % 1 != 0).any():  # NaN is no whole number
             continue
         before, after = len(np.unique(column)), len(np.unique(column.astype(np.float32)))
         if after < before:
@@ -30,15 +30,15 @@ def rounded(values: np.ndarray, entry: Callable[[int], str]) -> list[str]:
 
 
 def exact(dtype: np.dtype) -> bool:
-    """Whether every number of a type is one of 32 bits."""
+    """Whether 32 bits hold every number of a type."""
     return dtype.kind == "b" or dtype.itemsize <= (4 if dtype.kind == "f" else 2)
 
 
 def to_float32(values: np.ndarray, entry: Callable[[int], str], where: str, *, apart: bool = True) -> np.ndarray:
-    """`values` (N, ...) in 32 bits, if these can hold them; `entry` calls the numbers of a sample.
+    """`values` (N, ...) in 32 bits; `entry` names the numbers of a sample.
 
     Raises:
-        ValueError: numbers beyond the range of 32 bits, or so large beside their differences that these would be lost.
+        ValueError: numbers are beyond the range of 32 bits, or too large to keep their differences.
     """
     if exact(values.dtype):
         return np.ascontiguousarray(values, np.float32)
@@ -52,10 +52,10 @@ def to_float32(values: np.ndarray, entry: Callable[[int], str], where: str, *, a
 
 
 def check_apart(flat: np.ndarray, largest: np.ndarray, entry: Callable[[int], str], where: str) -> None:
-    """Raises ValueError where different numbers of a column of `flat` (N, entries) become the same in 32 bits.
+    """Raises ValueError if different numbers of a column of `flat` (N, entries) become equal in 32 bits.
 
-    Two signs are looked for: steps of 32 bits at the largest number that are coarse beside the deviation; and, as one
-    far number makes a deviation large, a sample of rows in which most of the different numbers fall together.
+    It checks two things: whether 32-bit steps at the largest number are coarse compared with the deviation; and, since
+    one outlier makes a deviation large, whether most different numbers in a sample of rows become equal.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         spread = _deviation(flat)
@@ -69,7 +69,7 @@ def check_apart(flat: np.ndarray, largest: np.ndarray, entry: Callable[[int], st
     lost = (spread > 0) & (step > COARSEST * spread)
     if lost.any():
         k = int(np.argmax(lost))
-        raise ValueError(_cannot_tell(where, entry(k), largest[k], f"differ by {spread[k]:g} only"))
+        raise ValueError(_cannot_tell(where, entry(k), largest[k], f"differ only by {spread[k]:g}"))
     rows = min(len(flat), max(2, min(SAMPLED, SAMPLED_NUMBERS // flat.shape[1])))
     sample = flat[np.linspace(0, len(flat) - 1, rows).astype(int)]
     before, after = (_different(s) for s in (sample, sample.astype(np.float32)))
@@ -88,7 +88,7 @@ def _cannot_tell(where: str, name: str, largest: float, how: str) -> str:
 
 
 def _deviation(flat: np.ndarray) -> np.ndarray:
-    """The standard deviation of each column in double precision, missing values left out."""
+    """The standard deviation of each column in double precision, without missing values."""
     if flat.dtype.kind == "f" and np.isnan(flat).any():
         here = ~np.isnan(flat)
         count = np.maximum(here.sum(0), 1)
@@ -98,6 +98,6 @@ def _deviation(flat: np.ndarray) -> np.ndarray:
 
 
 def _different(sample: np.ndarray) -> np.ndarray:
-    """How many different numbers each column has; a missing value is one."""
+    """The number of different values of each column; a missing value counts as one."""
     ordered = np.sort(sample, 0)
     return 1 + (ordered[1:] != ordered[:-1]).sum(0) if len(ordered) else np.zeros(sample.shape[1], int)

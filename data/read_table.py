@@ -1,6 +1,6 @@
 """Tables from CSV and Parquet files: a data frame of numbers, booleans and texts, the same from either format.
 
-A cell without anything in it is missing; a text such as NA is missing only if somebody says so.
+An empty cell is missing; a text such as NA is missing only if `data.na` says so.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 PARQUET = (".parquet", ".pq")
 EXCEL = (".xlsx", ".xls", ".ods")
-CODE = r"[+-]?(0[0-9]+|[0-9]{16,})"  # zeros in front, or more digits than float64 has: a number, or a name of several
+CODE = r"[+-]?(0[0-9]+|[0-9]{16,})"  # leading zeros, or more digits than float64 has: a number or a name
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-EXACT = 2**53  # from here on, float64 has not every whole number
-BLOCK = 2**18  # bytes that are looked at together
+EXACT = 2**53  # from here on, float64 does not have every whole number
+BLOCK = 2**18  # bytes that are read at once
 WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "dot": ".", "semicolon": ";", "space": " ", "pipe": "|"}
-BLANKS = " \u00a0\u2009\u202f"  # that people put between thousands, three of them so that no line breaks there
+BLANKS = " \u00a0\u2009\u202f"  # blanks between thousands; three of them are no-break
 
 
 @dataclass(frozen=True)
 class Notation:
-    """How a table is written.
+    """The notation of a table.
 
     Args:
         separator: between the columns of a CSV file.
         decimal: between the whole part of a number and its fraction.
         thousands: between groups of three digits; None: nothing.
-        units: what is cut off before or after a number, such as %.
+        units: texts that are cut off before or after a number, such as %.
         na: texts that mean a missing value.
         encoding: of a CSV file.
 
@@ -63,18 +63,18 @@ class Notation:
             raise ValueError(f"decimal={self.decimal}: must be no letter or digit")
         if self.decimal == self.thousands:
             raise ValueError(
-                f"thousands={self.thousands}: stands before fractions, too; give both, data.thousands and data.decimal"
+                f"thousands={self.thousands}: is the decimal mark, too; give both, data.thousands and data.decimal"
             )
         object.__setattr__(self, "units", tuple(nfc(str(unit).strip()) for unit in self.units))
         marks = rf"[-+−.,{re.escape(self.decimal + (self.thousands or ''))}]*"
-        for unit in self.units:  # else a part of a number could be taken for a unit
+        for unit in self.units:  # else a part of a number could be taken as a unit
             if re.fullmatch(marks, unit) or unit[0].isdigit():
-                raise ValueError(f"units=[{unit}]: must be what stands before or behind numbers, such as % or EUR")
+                raise ValueError(f"units=[{unit}]: must be a text before or after numbers, such as % or EUR")
         try:
             codecs.lookup(self.encoding)
         except LookupError:
             raise ValueError(
-                f"encoding={self.encoding}: must be one that Python knows, such as utf-8, cp1252"
+                f"encoding={self.encoding}: must be an encoding of Python, such as utf-8, cp1252"
             ) from None
 
     @property
@@ -84,7 +84,7 @@ class Notation:
 
 
 def spellings(value: str | int | float) -> tuple[str, ...]:
-    """How a value is written in a file: a NaN, as YAML reads it, in three ways."""
+    """The spellings of a value in a file: three of NaN."""
     return ("nan", "NaN", "NAN") if value != value else (nfc(str(value)),)
 
 
@@ -98,17 +98,16 @@ def is_parquet(path: Path) -> bool:
 def read_table(path: Path, notation: Notation, texts: Collection[str] = ()) -> pd.DataFrame:
     """The file as a data frame whose column names are texts, each once.
 
-    A column has numbers or booleans, or else texts without blanks around them; what is missing is NaN. Whole numbers
-    that are written with zeros in front of them come as texts, since they may be codes. ``attrs["notes"]`` says what
-    was not read.
+    A column has numbers, booleans, or texts without blanks around them; missing cells are NaN. Whole numbers with
+    leading zeros are texts, since they may be codes. ``attrs["notes"]`` has notes about what was not read.
 
     Args:
-        texts: columns that are read as texts whatever they hold.
+        texts: columns that are read as texts.
 
     Raises:
         ValueError: it is no such file, or empty; the text names it.
     """
-    import pandas as pd  # half a second: only for a run that needs it
+    import pandas as pd  # the import takes half a second: only if needed
 
     if path.suffix.lower() in EXCEL:
         raise file_error(path, "is a workbook; save its sheet as CSV")
@@ -120,11 +119,11 @@ def read_table(path: Path, notation: Notation, texts: Collection[str] = ()) -> p
         raise file_error(path, "reading Parquet needs pyarrow: pip install -e '.[parquet]'") from error
     except UnicodeError as error:
         how = "save it as such, or say what it is: data.encoding=cp1252 (Windows), utf-16, …"
-        reason = error.reason if isinstance(error, UnicodeDecodeError) else error  # which others lack
+        reason = error.reason if isinstance(error, UnicodeDecodeError) else error  # other errors lack it
         raise file_error(path, f"not a readable table in {notation.encoding} ({reason}); {how}") from error
     except pd.errors.ParserWarning:
         raise file_error(path, "not a readable table (rows are longer than the names in the first line)") from None
-    except Exception as error:  # damage surfaces as a dozen types, from pandas', pyarrow's and zlib's to KeyError
+    except Exception as error:  # damage raises a dozen types, from pandas', pyarrow's and zlib's to KeyError
         if isinstance(error, ValueError) and str(error).startswith(one_line(path)):
             raise  # said here
         raise file_error(path, f"not a readable table ({error})") from error
@@ -132,10 +131,10 @@ def read_table(path: Path, notation: Notation, texts: Collection[str] = ()) -> p
 
 
 def plain_table(path: Path | str, table: pd.DataFrame, notation: Notation, texts: Collection[str] = ()) -> pd.DataFrame:
-    """A data frame as :func:`read_table` gives it, from one whose column names are texts.
+    """A data frame as from :func:`read_table`, from one whose column names are texts.
 
     Raises:
-        ValueError: it is empty; the text names what it was read from.
+        ValueError: it is empty; the text names its file.
     """
     import pandas as pd
 
@@ -151,7 +150,7 @@ def column_names(path: Path, names: Collection[object]) -> list[str]:
     """Names as texts in one line.
 
     Raises:
-        ValueError: one is missing, or stands there twice.
+        ValueError: a name is missing or occurs twice.
     """
     import pandas as pd
 
@@ -167,16 +166,16 @@ def column_names(path: Path, names: Collection[object]) -> list[str]:
 
 
 def read_csv(path: Path, notation: Notation, texts: Collection[str]) -> pd.DataFrame:
-    """A CSV file; columns that are not all numbers or all booleans come as it writes them."""
+    """A CSV file; columns that are not all numbers or all booleans are texts as written."""
     import pandas as pd
 
     how: dict[str, Any] = {"sep": notation.separator, "encoding": notation.encoding}
     how |= {"skipinitialspace": True, "index_col": False, "keep_default_na": False}
-    # pandas gives names that stand there twice a number, and takes a first column without a name for labels.
+    # pandas numbers duplicate names, and takes a first column without a name as labels.
     first = pd.read_csv(path, **how | {"header": None, "nrows": 1, "dtype": str}).iloc[0]
     names = column_names(path, ["" if name is np.nan else name for name in first])
     how |= {"names": names, "header": 0, "na_values": ["", *notation.na]}
-    if len(names) == 1:  # where an empty cell is an empty line
+    if len(names) == 1:  # then an empty cell is an empty line
         how["skip_blank_lines"] = False
 
     marks = {word: WORDS[word] for word in ("semicolon", "tab", "pipe", "comma")}
@@ -192,12 +191,12 @@ def read_csv(path: Path, notation: Notation, texts: Collection[str]) -> pd.DataF
             except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
                 if other is None:
                     raise
-                hint = f"is the separator another one, data.separator={other}?"
+                hint = f"is the separator data.separator={other}?"
                 raise file_error(path, f"not a readable table; {hint}") from error
 
     table = read({name: str for name in names if name in texts})
     again = [name for name, column in table.items() if name not in texts and not as_written(column)]
-    if len(names) == 1 and table[names[0]].isna().iloc[-1:].all():  # empty lines behind the last row are none
+    if len(names) == 1 and table[names[0]].isna().iloc[-1:].all():  # empty lines after the last row are no rows
         how["nrows"] = int(np.flatnonzero(table[names[0]].notna().to_numpy())[-1:].sum()) + 1
         table = read({name: str for name in names if name in texts})
     numbers = [name for name, column in table.items() if name not in texts and column.dtype.kind in "iuf"]
@@ -213,13 +212,13 @@ def read_csv(path: Path, notation: Notation, texts: Collection[str]) -> pd.DataF
 
 
 def inexact(column: pd.Series) -> bool:
-    """Whether whole numbers were read as float64 that does not have each of them."""
+    """Whether whole numbers were read as float64 and lost digits."""
     values = column.to_numpy()
     return values.dtype.kind == "f" and bool((np.abs(values[np.isfinite(values)]) >= EXACT).any())
 
 
 def as_written(column: pd.Series) -> bool:
-    """Whether a column that pandas has read is all numbers, all booleans, or all texts as the file has them."""
+    """Whether a column read by pandas is all numbers, all booleans, or all texts as in the file."""
     import pandas as pd
 
     if column.dtype.kind in "biuf" or str(column.dtype) == "str":
@@ -228,7 +227,7 @@ def as_written(column: pd.Series) -> bool:
 
 
 def zeros_in_front(path: Path, notation: Notation) -> bool:
-    """Whether there may be a cell with a whole number such as 007; false for most files, so that none is read again."""
+    """Whether a cell may be a whole number such as 007; false for most files, which are then not read again."""
     separator, utf8 = notation.separator, codecs.lookup(notation.encoding).name in ("utf-8", "utf-8-sig", "cp1252")
     if path.suffix.lower() not in (".csv", ".txt", ".tsv", "") or not utf8:
         return True  # compressed, perhaps
@@ -247,7 +246,7 @@ def zeros_in_front(path: Path, notation: Notation) -> bool:
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
-    """A Parquet file, or a folder of parts; an index that has a name is a column, as in a CSV file."""
+    """A Parquet file, or a folder of parts; a named index is a column, as in a CSV file."""
     import pandas as pd
 
     notes: list[str] = []
@@ -265,7 +264,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
 
 
 def read_parts(path: Path, notes: list[str]) -> pd.DataFrame:
-    """A folder of Parquet files as one table; columns that only some have, and texts of folders called ``key=text``."""
+    """A folder of Parquet files as one table, with columns of only some files and of folders called ``key=text``."""
     import pyarrow as pa
     import pyarrow.dataset
     import pyarrow.parquet
@@ -285,7 +284,7 @@ def read_parts(path: Path, notes: list[str]) -> pd.DataFrame:
 
 
 def nullable(kind: object) -> object:
-    """pandas' type for whole numbers and booleans of pyarrow, which holds missing ones, too."""
+    """The pandas type for whole numbers and booleans of pyarrow that can hold missing values."""
     import pandas as pd
 
     names = {"int": "Int", "uint": "UInt"}
@@ -297,14 +296,14 @@ def nullable(kind: object) -> object:
 
 
 def plain_column(column: pd.Series, na: tuple[str, ...], as_text: bool) -> pd.Series:
-    """A column as numbers or booleans of NumPy's types, or as texts; other types stay, and are refused where needed."""
+    """A column as numbers or booleans of NumPy's types, or as texts; other types stay, and are refused if used."""
     import pandas as pd
 
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
     if pd.api.types.is_extension_array_dtype(column.dtype) and column.dtype.kind in "biuf":
         missing = column.isna().any()
-        # Where a number is missing, pandas' others become float64; those that would lose digits are texts instead.
+        # With a missing number, pandas' integers become float64; those that would lose digits become texts.
         lossy = column.dtype.kind in "iu" and missing and bool((column.abs() >= EXACT).any())
         as_text = as_text or lossy
         as_object = missing and (as_text or column.dtype.kind == "b")
@@ -322,5 +321,5 @@ def plain_column(column: pd.Series, na: tuple[str, ...], as_text: bool) -> pd.Se
 
 
 def as_text_of(value: object) -> str:
-    """A value as a CSV file has it; whole numbers without a fraction."""
+    """A value as in a CSV file; whole numbers without a fraction."""
     return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)

@@ -1,4 +1,4 @@
-"""Series that are generated: windows of past values -> the next value.
+"""Generated series: windows of past values -> the next value.
 
 Run: ``python -m trainer data=sine data.window=8``, ``data=oscillator``
 
@@ -22,7 +22,7 @@ from data.statistics import Moments
 
 @dataclass(kw_only=True)
 class Series(Source):
-    """Settings of a series that is cut into windows; training comes first in time, then validation, then test.
+    """Settings of a series cut into windows; training is first in time, then validation, then test.
 
     Args:
         steps: length of the series.
@@ -30,8 +30,7 @@ class Series(Source):
         layout: ``steps``: an input is `window` steps of one value, (T, 1); ``features``: one step of `window` values,
             (1, T).
         pad_end: repeats the last value of each part `window` times, so that there are as many windows as values; the
-            last ones predict what was only repeated. null: with ``layout=features``, as the course it comes from has
-            it, and not otherwise.
+            last windows predict repeated values. null: only with ``layout=features``, as in the source.
     """
 
     steps: int
@@ -92,12 +91,12 @@ class Series(Source):
 
 @dataclass(kw_only=True)
 class Sine(Series):
-    """A noisy sine: sin(0.02 t) + 2 U(0, 1) for t = 0, 1, …; the first `train_steps` are not for testing.
+    """A noisy sine: sin(0.02 t) + 2 U(0, 1) for t = 0, 1, …; the first `train_steps` are for training and validation.
 
     Source: M. Hjorth-Jensen, lectures on machine learning, University of Oslo, 2025, week 45.
 
     Args:
-        train_steps: length of the training part, of which validation takes the end.
+        train_steps: length of the training part, whose end is for validation.
         generator_seed: fixes the noise.
     """
 
@@ -152,7 +151,7 @@ class Oscillator(Series):
         """x at times 0, dt, 2 dt, …: (steps,) float64.
 
         Raises:
-            ValueError: the motion grows beyond what the integrator follows.
+            ValueError: the motion grows too fast for the integrator.
         """
         from scipy.integrate import solve_ivp
 
@@ -162,7 +161,7 @@ class Oscillator(Series):
 
         times = self.dt * np.arange(self.steps)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # of a motion that grows without bounds: that is refused below
+            warnings.simplefilter("ignore")  # a motion that grows without bounds is refused below
             solution = solve_ivp(
                 velocity_and_acceleration,
                 (times[0], times[-1]),

@@ -1,4 +1,4 @@
-"""What every dataset shares: its settings, and the way from raw arrays to a :class:`data.Dataset`.
+"""Base of all datasets: settings, and the steps from raw arrays to a :class:`data.Dataset`.
 
 A dataset subclasses :class:`Source`, adds its own settings as fields and reads its arrays::
 
@@ -25,7 +25,7 @@ from data.splits import ValFrom, split_indices, subset
 from data.statistics import Moments, Normalize, normalization
 from data.targets import class_count
 
-Progress = Callable[[str, int, int], None]  # what is done, how much of it, how much in all
+Progress = Callable[[str, int, int], None]  # what, number done, number in all
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -34,13 +34,13 @@ def silent(what: str, done: int, total: int) -> None:
 
 @dataclass(kw_only=True)
 class Source:
-    """Settings that every dataset understands.
+    """The settings of every dataset.
 
     Args:
-        root: folder of the datasets' files; those that ship inside a package do not look at it.
+        root: folder of the datasets' files; datasets inside a package do not use it.
         batch_size: samples in a training batch.
-        test_fraction: share of all samples that become the test split where none is published, in [0, 1).
-        val_fraction: share of the samples outside the test split that become the validation split, in [0, 1).
+        test_fraction: share of all samples for the test split if none is published, in [0, 1).
+        val_fraction: share of the other samples for the validation split, in [0, 1).
         val_size: the number of validation samples, instead of a share.
         val_from: ``random``: in proportion to the classes (a series: the last ones before the test split);
             ``start``: the first training samples.
@@ -66,8 +66,8 @@ class Source:
     normalize: Normalize
     augment: Augment
 
-    missing: Missing = field(default="refuse", init=False)  # a setting of tables and arrays, which may lack values
-    generated: ClassVar[bool] = False  # whether a formula makes the data, whose last digits depend on the machine
+    missing: Missing = field(default="refuse", init=False)  # a setting of tables and arrays
+    generated: ClassVar[bool] = False  # whether a formula makes the data; its last digits depend on the machine
     # Of a run: its classes, columns and statistics are used, see :meth:`load_like`.
     like: Facts | None = field(default=None, init=False, repr=False)
 
@@ -86,7 +86,7 @@ class Source:
                 raise ValueError(f"augment.{error}") from error
 
     def read(self) -> Raw:
-        """The dataset's arrays, as they are on disk; :func:`data.gate.admit` checks them.
+        """The dataset's arrays as on disk; :func:`data.gate.admit` checks them.
 
         Raises:
             ValueError, OSError: a file is missing or damaged; the text names it.
@@ -103,18 +103,18 @@ class Source:
         return self.finish(raw, self.split(raw) if self.like is None else whole(raw), progress)
 
     def load_like(self, facts: Facts, progress: Progress = silent) -> Dataset:
-        """Reads other data as those with `facts` were: every sample is in one split, ``new``.
+        """Reads other data like those with `facts`: every sample is in one split, ``new``.
 
         Raises:
-            ValueError, OSError: they are not of that kind; one line says why.
+            ValueError, OSError: they are of another kind; one line says why.
         """
         if self.generated:
-            raise ValueError(f"{facts.name}: is made by a formula; there are no other data of its kind")
+            raise ValueError(f"{facts.name}: is generated; there are no other data of this kind")
         self.like = facts
         return self.load(progress)
 
     def unlike(self, facts: Facts) -> str | None:
-        """Why what is on disk cannot be read as the data with `facts` were, naming the place; None if it can."""
+        """Why the data on disk cannot be read like those with `facts`, with the place; None if they can."""
         self.like = None if self.generated else facts
         try:
             self.read()
@@ -133,7 +133,7 @@ class Source:
         return {name: tuple(array[index] for array in raw.parts[part]) for name, (part, index) in taken.items()}
 
     def taken(self, raw: Raw) -> dict[str, tuple[str, np.ndarray]]:
-        """Split -> the part of `raw` that it is from, and which samples of it."""
+        """Split -> its part of `raw`, and the indices of its samples there."""
         labels = {k: arrays[1] if raw.task in ("classification", "binary") else None for k, arrays in raw.parts.items()}
         settings = {k: getattr(self, k) for k in ("test_fraction", "val_fraction", "val_size", "val_from")}
         if "test" in raw.parts:  # published
@@ -175,7 +175,7 @@ class Source:
         return Dataset(tensors, facts, self.batch_size, self.augment)
 
     def identify(self, raw: Raw, hashes: dict[str, Hashes]) -> None:
-        """Gives `raw` its fingerprint, from the hashes of the splits' samples, and a note of those seen twice."""
+        """Sets the fingerprint of `raw` from the hashes of the splits' samples, and adds a note about duplicates."""
         raw.fingerprint = fingerprint(hashes) if hashes else {}
         is_table = raw.column_names is not None  # of few columns: rows of equal inputs are common
         raw.notes += tuple(shared(hashes, with_targets=is_table))
@@ -215,7 +215,7 @@ class Source:
 
     @staticmethod
     def facts_like(raw: Raw, like: Facts, shape: tuple[int, ...], sizes: dict[str, int]) -> Facts:
-        """The facts `like` those of a run, of other data.
+        """The facts of new data, `like` those of the run.
 
         Raises:
             ValueError: the data are of another kind.
@@ -230,7 +230,7 @@ class Source:
         return dataclasses.replace(like, name=raw.name, sizes=sizes, fingerprint=raw.fingerprint, notes=notes)
 
     def check_augment(self, task: str, shape: tuple[int, ...]) -> None:
-        """Raises ValueError where augmentation is no use for samples of such a task and shape."""
+        """Raises ValueError if augmentation does not apply to the task and shape."""
         try:
             self.augment.check(task, shape)
         except ValueError as error:
@@ -243,7 +243,7 @@ class Source:
 
 
 def absent_classes(raw: Raw, splits: dict[str, Arrays]) -> tuple[str, ...]:
-    """Notes about classes that a split to validate or to test on does not have."""
+    """Notes about classes without samples in the validation or test split."""
     if raw.task not in ("classification", "binary"):
         return ()
     names = raw.class_names or tuple(map(str, range(class_count(raw.task, raw.num_outputs))))

@@ -1,4 +1,4 @@
-"""Train, validation and test indices, fixed by a seed and stratified over classes, or in the order of time."""
+"""Indices of training, validation and test splits: fixed by a seed and stratified over classes, or in time order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 ValFrom = Literal["random", "start"]
 
-GROUP_DRAWS = 64  # random orders of groups, of which the best is taken
+GROUP_DRAWS = 64  # random orders of groups; the best one is used
 
 
 def split_indices(
@@ -26,21 +26,20 @@ def split_indices(
 ) -> dict[str, np.ndarray]:
     """Splits range(n) into `train`, `val` and `test`; a split of size 0 is left out.
 
-    Every split holds each class in proportion (largest remainders decide the odd samples), and within a split the
-    original order is kept.
+    Every split has each class in proportion (by largest remainders), and keeps the original order.
 
     Args:
-        labels: (n,) classes to be stratified; None splits without regard to the targets.
+        labels: (n,) classes for stratification; None: without stratification.
         test_fraction: share of all samples.
         val_fraction: share of the samples that are not test.
         val_size: number of validation samples, instead of a share.
         val_from: ``start``: the first samples that are not test, whatever their class.
         in_time: training samples come first, then validation, then test; nothing is drawn.
-        groups: (n,) numbers from 0; samples of one group stay together, and sizes and proportions are met as well as
-            they let them.
+        groups: (n,) numbers from 0; samples of one group stay together; sizes and proportions are then
+            approximate.
 
     Raises:
-        ValueError: a class has fewer members than there are splits, or nothing would be left to train on.
+        ValueError: a class has fewer samples than there are splits, or no training samples would be left.
     """
     val_given = f"data.val_fraction={val_fraction}" if val_size is None else f"data.val_size={val_size}"
     given = f"test_fraction={test_fraction} {val_given}"
@@ -76,7 +75,7 @@ def _draw(
     given: str,
     class_names: tuple[str, ...] | None,
 ) -> dict[str, np.ndarray]:
-    """Random parts of the given sizes, and ``train`` with what is left; each in proportion to the classes."""
+    """Random parts of the given sizes, and ``train`` with the rest; each in proportion to the classes."""
     groups = [index] if labels is None else [index[labels == c] for c in np.unique(labels)]
     for group in groups:
         if len(group) <= len(sizes):
@@ -104,10 +103,10 @@ def _draw(
 def _draw_groups(
     groups: np.ndarray, labels: np.ndarray | None, sizes: dict[str, int], seed: int
 ) -> dict[str, np.ndarray]:
-    """Random parts of about the given sizes, and ``train`` with what is left; each group is in one of them.
+    """Random parts of about the given sizes, and ``train`` with the rest; each group is in one of them.
 
-    In each of several random orders a group goes where it is needed most; the order whose parts are nearest to sizes
-    and proportions of the classes is taken.
+    In each of several random orders a group goes to the part that needs it most; the order whose parts are nearest to
+    the sizes and proportions of the classes is used.
 
     Raises:
         ValueError: fewer groups than parts.
@@ -128,13 +127,13 @@ def _draw_groups(
         if miss < best and (filled.sum(1) > 0).all():
             best, found = miss, part_of
     if found is None:
-        raise ValueError(f"group: no way was found to give each of {len(names)} splits one of {len(counts)} groups")
+        raise ValueError(f"group: no assignment of {len(counts)} groups gives each of {len(names)} splits one")
     rows = found[groups]
     return {name: np.flatnonzero(rows == names.index(name)) for name in ("train", "val", "test") if name in names}
 
 
 def _assign(counts: np.ndarray, wanted: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The part of each group: in `order`, where the largest share of what is `wanted` is still open."""
+    """The part of each group, in `order`: the one with the largest open share of `wanted`."""
     part_of, left = np.empty(len(counts), int), wanted.sum(1)
     room = left.copy()
     for group in order:
@@ -147,7 +146,7 @@ def _assign(counts: np.ndarray, wanted: np.ndarray, order: np.ndarray) -> np.nda
 
 
 def subset(index: np.ndarray, labels: np.ndarray | None, size: int, seed: int, *, in_time: bool) -> np.ndarray:
-    """At most `size` of `index`, its order kept: drawn in proportion to its `labels`, or the first ones in time."""
+    """At most `size` of `index` in its order: random in proportion to its `labels`, or the first ones in time."""
     if len(index) <= size:
         return index
     if in_time:
@@ -162,7 +161,7 @@ def subset(index: np.ndarray, labels: np.ndarray | None, size: int, seed: int, *
 def apportion(members: np.ndarray, size: int, room: np.ndarray, seed: int) -> np.ndarray:
     """How many of each group to take, `size` in all, in proportion to its `members` (largest remainder method).
 
-    At most `room` of a group; lots, drawn from `seed`, decide between equal remainders.
+    At most `room` of a group; random numbers from `seed` decide between equal remainders.
     """
     quota = members * (size / members.sum())
     take = np.minimum(np.floor(quota).astype(int), room)

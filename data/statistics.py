@@ -1,4 +1,4 @@
-"""Mean and standard deviation of a training split, gathered part by part."""
+"""Mean and standard deviation of a training split, computed part by part."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 Normalize = Literal["none", "scale", "global", "channel", "pixel", "standard"]
 
 PART = 2048  # samples turned into float64 at a time,
-PART_NUMBERS = 2**18  # or more, where they are small
+PART_NUMBERS = 2**18  # or more if they are small
 
 
 class Moments:
     """Count, mean, sum of squared deviations and range of every entry of the samples seen so far.
 
-    Parts are merged by the update of Chan, Golub & LeVeque 1983, which loses no digits where the mean is large.
+    Parts are merged by the update of Chan, Golub & LeVeque 1983, which loses no digits for large means.
     """
 
     def __init__(self) -> None:
@@ -26,9 +26,9 @@ class Moments:
         self.low, self.high = torch.tensor(math.inf), torch.tensor(-math.inf)
 
     def add(self, x: Tensor) -> Moments:
-        """Takes in samples `x` (N, ...) of any dtype."""
+        """Adds samples `x` (N, ...) of any dtype."""
         for part in x.split(max(PART, PART_NUMBERS // max(1, math.prod(x.shape[1:])))):
-            # Together is twice as fast for floats, and seven times slower for bytes.
+            # Both at once is twice as fast for floats, and seven times slower for bytes.
             low, high = part.aminmax(dim=0) if part.is_floating_point() else (part.amin(0), part.amax(0))
             self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
             part = part.double()
@@ -57,7 +57,7 @@ class Moments:
 def normalization(
     moments: Moments, how: Normalize, value_range: tuple[float, float] | None, fixed: np.ndarray | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What to subtract from a sample, and then to divide it by: float32, broadcastable against one sample.
+    """The shift and scale of a normalization: float32, broadcastable against one sample.
 
     Samples are images (C, H, W), series (T, features) or tables (features,).
 
@@ -65,9 +65,9 @@ def normalization(
         how: ``none``; ``scale``: `value_range`, or else the range of each column, becomes 0..1; mean 0 and standard
             deviation 1 over everything (``global``), of each channel or column (``channel``, ``standard``) or of each
             entry (``pixel``).
-        fixed: (features,) columns of a table to be left as they are.
+        fixed: (features,) columns of a table that are not normalized.
 
-    Entries that never change get the deviation 1, so that they become 0 and not NaN.
+    Constant entries get the deviation 1, so that they become 0 and not NaN.
     """
     sides, kept = moments.mean.ndim, None if fixed is None else torch.from_numpy(fixed)
     channel = {3: (1, 2), 2: (0,)}.get(sides, ())
@@ -81,7 +81,7 @@ def normalization(
         mean, std = low, high - low
     else:
         mean, std = moments.over({"global": tuple(range(sides)), "pixel": ()}.get(how, channel), kept)
-    # What rounding leaves of the deviation of a constant is no deviation.
+    # A constant may have a deviation by rounding.
     std = torch.where(std > 1e-12 * mean.abs(), std, 1.0)
     if kept is not None and how != "none":
         mean, std = torch.where(kept, 0.0, mean), torch.where(kept, 1.0, std)

@@ -1,4 +1,4 @@
-"""Where the files of datasets live, and how they get there: ``data.root``, and downloads through torchvision."""
+"""Files of datasets: ``data.root``, and downloads through torchvision."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import numpy as np
 
 FORMS = ", in two Unicode forms (NFC and another); rename one"
 TIMEOUT_S = 30.0  # without an answer from a server
-NETWORK_ERRORS = (OSError, RuntimeError, http.client.HTTPException)  # the second is torchvision's, of a wrong checksum
+NETWORK_ERRORS = (OSError, RuntimeError, http.client.HTTPException)  # the second is torchvision's for a wrong checksum
 
 
 def expand(name: str, path: str) -> Path:
-    """The path a person gave as setting `name`, with ~ as their home.
+    """The existing path of setting `name`, with ~ expanded.
 
     Raises:
-        ValueError: nothing is there.
+        ValueError: it does not exist.
     """
     found = home(name, path)
     if not found.exists():
@@ -34,10 +34,10 @@ def expand(name: str, path: str) -> Path:
 
 
 def home(name: str, path: str) -> Path:
-    """The path, with ~ as somebody's home.
+    """The path with ~ expanded.
 
     Raises:
-        ValueError: there is nobody of that name.
+        ValueError: there is no such user.
     """
     try:
         return Path(path).expanduser()
@@ -46,17 +46,17 @@ def home(name: str, path: str) -> Path:
 
 
 def one_line(text: object) -> str:
-    """A text without line breaks, and with ? for bytes of file names that are no UTF-8."""
+    """A text without line breaks, and with ? for bytes of file names that are not UTF-8."""
     return " ".join(str(text).encode("utf-8", "replace").decode().split())
 
 
 def nfc(text: str) -> str:
-    """A text with each accented letter as one character, as most systems write it; macOS writes some as two."""
+    """A text in Unicode's form NFC: each accented letter is one character; macOS writes some as two."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def file_error(path: Path | str, why: object) -> ValueError:
-    """An error, in one line, about what is in a file."""
+    """An error about a file, in one line."""
     return ValueError(one_line(f"{path}: {why}"))
 
 
@@ -80,7 +80,7 @@ def download(name: str, folder: Path, files: Sequence[tuple[str, str]], mirrors:
     Each file is fetched under another name, its checksum compared, then renamed.
 
     Raises:
-        ValueError: it cannot be had; the text says which files, from where, to put into which folder.
+        ValueError: the download failed; the text says which files to put into which folder, and their source.
     """
     missing = [(file, md5) for file, md5 in files if not (folder / file).exists()]
     wanted = ", ".join(file for file, _ in missing)
@@ -93,13 +93,13 @@ def download(name: str, folder: Path, files: Sequence[tuple[str, str]], mirrors:
             with fetched(file, md5, mirrors, folder) as path:
                 os.replace(path, folder / file)
     except NETWORK_ERRORS as error:
-        for made in new:  # a mistyped root leaves nothing behind
+        for made in new:  # a mistyped root leaves no folder
             with contextlib.suppress(OSError):
                 made.rmdir()
         reason = one_line(error) or type(error).__name__
-        raise ValueError(
-            f"{name}: cannot be downloaded ({reason}); put {wanted} from {' or '.join(mirrors)} into {folder}"
-        ) from error
+        source = " or ".join(mirrors)
+        put = f"put {wanted} from {source} into {folder}, or give data.root=FOLDER"
+        raise ValueError(f"{name}: cannot be downloaded ({reason}); {put}") from error
 
 
 @contextlib.contextmanager
@@ -107,7 +107,7 @@ def fetched(file: str, md5: str, mirrors: Sequence[str], folder: Path) -> Iterat
     """A downloaded file whose checksum is right, in a folder beside its destination that is removed afterwards.
 
     Raises:
-        NETWORK_ERRORS: no mirror has it, or what came has another checksum.
+        NETWORK_ERRORS: no mirror has it, or the checksum is wrong.
     """
     before = socket.getdefaulttimeout()
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
@@ -123,7 +123,7 @@ def from_mirrors(file: str, md5: str, mirrors: Sequence[str], folder: str) -> No
     """Downloads a file into a folder from the first mirror that has it; raises NETWORK_ERRORS if none does."""
     from torchvision.datasets.utils import download_url
 
-    # torchvision's progress bar is for a terminal only.
+    # torchvision's progress bar is only for terminals.
     bar = contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO())
     for i, mirror in enumerate(mirrors):
         try:

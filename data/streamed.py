@@ -23,12 +23,12 @@ from data.storage import one_line
 class StreamedDataset(Dataset):
     """A dataset whose inputs are files.
 
-    Batches come in the order asked for, whatever the number of workers; augmentation happens on the device, in the
-    main process. So a run is as reproducible as one whose images are in memory.
+    Batches come in order for any number of workers; augmentation happens on the device, in the main process. So a run
+    is as reproducible as with images in memory.
 
     Args:
         splits: name -> (file names (N,), targets (N, ...)).
-        decode: file name -> (C, H, W), or why there is none.
+        decode: file name -> (C, H, W), or why it cannot be decoded.
         workers: processes; 0 decodes in this one.
     """
 
@@ -55,7 +55,7 @@ class StreamedDataset(Dataset):
         self._loader: DataLoader | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> Dataset:
-        """Batches will be moved to `device`; the files stay where they are."""
+        """Sets the `device` of batches; the files stay on disk."""
         splits, self.splits = self.splits, {}
         super().to(device, dtype, channels_last=channels_last)
         self.splits, self.device = splits, device
@@ -64,12 +64,12 @@ class StreamedDataset(Dataset):
     def batches(self, split: str, indices: Sequence[Index], seed: int | None = None, start: int = 0) -> Iterator[Batch]:
         loader = self._workers_loader()
         shares = self._listed(split, [self._shared(index) for index in indices[start:]])
-        self._asked.indices = [share for share in shares if share]  # an evaluation may leave a process none
+        self._asked.indices = [share for share in shares if share]  # in an evaluation a process may get no samples
         for number, (x, y) in enumerate(loader, start):
             x, y = self._arrived(x, y)
             if self.augment.active and seed is not None:
                 index = indices[number]
-                assert isinstance(index, Tensor)  # slices are for evaluation
+                assert isinstance(index, Tensor)  # slices are for evaluations
                 yield self._blended(self._made(x, self._draws(seed, number, len(index))), y)
             else:
                 yield self.transform((x, y))
@@ -78,7 +78,7 @@ class StreamedDataset(Dataset):
         return self.transform(self._arrived(*self._files.__getitems__(self._listed(split, [index])[0])), generator)
 
     def _listed(self, split: str, indices: Sequence[Index]) -> list[list[int]]:
-        """Where the samples at each of `indices` stand among all files."""
+        """The file indices of the samples at each of `indices`."""
         whole = self.splits[split][0]
         if len(indices) and are_tensors(indices):
             sizes = [len(index) for index in indices]  # one transfer for all of them
@@ -89,10 +89,10 @@ class StreamedDataset(Dataset):
         """A batch on the device.
 
         Raises:
-            OSError: it is the name of a file that could not be decoded.
+            OSError: a file could not be decoded.
         """
         if isinstance(x, str):
-            raise OSError(one_line(f"{x}: could be decoded when the run started, and cannot any more"))
+            raise OSError(one_line(f"{x}: could be decoded when the run started, but not now"))
         return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
 
     def _workers_loader(self) -> DataLoader:
@@ -106,9 +106,9 @@ class StreamedDataset(Dataset):
                 pin_memory=self.device.type == "cuda",
                 worker_init_fn=_leave_signals_to_the_run,
                 persistent_workers=self.workers > 0,
-                generator=torch.Generator(),  # workers draw nothing; without one, a seed would be drawn from the run's
+                generator=torch.Generator(),  # without one, a seed would be drawn from the run's
             )
-            # Before multiprocessing's own, which would wait for workers that heed no signal.
+            # Before multiprocessing's exit handler, which would wait for workers that ignore signals.
             atexit.register(_end_workers, weakref.ref(self))
         return self._loader
 
@@ -121,7 +121,7 @@ def _end_workers(dataset: weakref.ref[StreamedDataset]) -> None:
 
 
 class _Indices:
-    """What the next pass over a loader asks for."""
+    """The indices of the next pass over a loader."""
 
     indices: list[list[int]]
 
@@ -134,7 +134,7 @@ class _Files(torch.utils.data.Dataset):
         self.files, self.targets, self.decode = files, targets, decode
 
     def __getitems__(self, index: list[int]) -> tuple[Tensor | str, Tensor]:
-        """Images and targets; or the name of a file that cannot be decoded: a worker's error would lose its line."""
+        """Images and targets; or the name of a file that cannot be decoded, which a worker's error would lose."""
         images = []
         for file in self.files[index]:
             image = self.decode(file)
@@ -149,6 +149,6 @@ def _as_is(batch: Any) -> Any:
 
 
 def _leave_signals_to_the_run(worker: int) -> None:
-    """A Ctrl-C reaches every process of a terminal; the run finishes its step, for which it needs its workers."""
+    """Makes a worker ignore Ctrl-C, since the run needs its workers to finish its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

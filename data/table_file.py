@@ -25,13 +25,13 @@ from data.targets import FEW, GivenTask, class_task
 if TYPE_CHECKING:
     import pandas as pd
 
-Name = str | int  # of a column; pandas calls them by numbers where nobody does
-MOST_CATEGORIES = 1000  # of a column; each becomes a column of its own
+Name = str | int  # of a column; pandas numbers unnamed ones
+MOST_CATEGORIES = 1000  # of a column; each becomes a 0/1 column
 
 
 @dataclass(frozen=True)
 class Roles:
-    """What columns are for; None if nothing is said. See :class:`TableFile`."""
+    """The roles of columns; None if not given. See :class:`TableFile`."""
 
     targets: list[str]
     features: list[str] | None
@@ -48,27 +48,27 @@ class Roles:
                 raise ValueError(f"{name}={column}: is a target or a feature, too")
         for name in features:
             if name in self.targets or features.count(name) > 1:
-                raise ValueError(f"features={_listed(features)}: {name} is a target, or stands there twice")
+                raise ValueError(f"features={_listed(features)}: {name} is a target, or occurs twice")
 
 
 @dataclass(kw_only=True)
 class TableFile(Source):
-    """Rows of a file: columns of numbers as they are, columns of texts one-hot by the categories of the training split.
+    """Rows of a file: number columns unchanged, text columns one-hot by the categories of the training split.
 
-    A category that only other splits have is all zeros there. One-hot columns are not normalized. Blanks around names
-    and texts do not count.
+    A category that the training split lacks is all zeros. One-hot columns are not normalized. Blanks around names and
+    texts do not count.
 
     Args:
-        path: of the file; what ends in .parquet or .pq, or a folder of such parts, is Parquet, anything else CSV with a
-            line of column names.
-        targets: the columns to be predicted.
+        path: of the file; .parquet, .pq, or a folder of such parts is Parquet, anything else CSV with a line of column
+            names.
+        targets: the columns to predict.
         features: the columns to predict from; null: all others.
-        weights: the column that says how much each row counts in the loss; null: all the same.
-        group: the column whose equal values stay in one split, such as a patient's number; null: rows are split alone.
-        task: ``auto``: texts are classes, fractions are regression; whole numbers could be either, and are asked for.
-        text: the columns that are texts whatever they hold, such as codes; null: those that are no numbers.
-        missing: what becomes of rows with a missing value: ``refuse``; ``drop`` them, counted; ``mean``: an input is
-            the mean of the training split.
+        weights: the column with the weights of rows in the loss; null: equal weights.
+        group: the column whose equal values stay in one split, such as a patient's number; null: no groups.
+        task: ``auto``: texts are classes, fractions are regression; whole numbers could be either, and are refused.
+        text: the text columns, such as codes; null: those that are no numbers.
+        missing: rows with a missing value: ``refuse``; ``drop`` and count them; ``mean``: fill inputs with the mean of
+            the training split.
         separator, decimal, thousands, units, na, encoding: see :class:`data.read_table.Notation`.
     """
 
@@ -113,7 +113,7 @@ class TableFile(Source):
         weights = [] if roles.weights is None else [_numbers(path, columns[roles.weights])]
         names = one_hot_names(features, texts)
         if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-            raise file_error(path, f"column {twice[0]} is called like a text of another column; rename it")
+            raise file_error(path, f"column {twice[0]} has the name of a text of another column; rename it")
         called = {
             "x": str(path),
             "y": f"{path}: column {', '.join(roles.targets)}",
@@ -137,10 +137,10 @@ class TableFile(Source):
         )
 
     def _columns(self, path: Path) -> tuple[dict[str, Column], list[str], list[str]]:
-        """The columns that are used, the names of those to predict from, and notes.
+        """The used columns, the names of those to predict from, and notes.
 
         Raises:
-            ValueError: a column is not there, or has cells that cannot be used.
+            ValueError: a column is missing, or has cells that cannot be used.
         """
         roles = self.roles
         of_run = {} if self.like is None else kinds_of(self.like)
@@ -171,7 +171,7 @@ class TableFile(Source):
         """The columns without rows that `missing` leaves out, and notes about those.
 
         Raises:
-            ValueError: a value is missing that must be there.
+            ValueError: a value is missing.
         """
         lack = {name: int(column.missing.sum()) for name, column in columns.items() if column.missing.any()}
         listed = ", ".join(f"{name} {n:,}" for name, n in lack.items())
@@ -193,7 +193,7 @@ class TableFile(Source):
         return columns, []
 
     def _column(self, path: Path, cells: pd.Series, kind: Kind | None, unit: str | None) -> Column:
-        """A column that is used, by what a run says of it, or by its own cells."""
+        """A used column, by the run's facts or by its cells."""
         roles = self.roles
         if cells.name == roles.group:
             return as_column(path, cells, self.notation, "text")
@@ -206,7 +206,7 @@ class TableFile(Source):
         """The task, given or guessed.
 
         Raises:
-            ValueError: it must be given.
+            ValueError: it must be given explicitly.
         """
         if self.like is not None:
             return self.like.task
@@ -226,7 +226,7 @@ class TableFile(Source):
         """Names of the classes, and the class number of each row.
 
         Raises:
-            ValueError: too few or too many classes, or one that the run does not have.
+            ValueError: too few or too many classes, or a class that the run does not have.
         """
         classes, codes = column.labels()
         if self.like is not None:
@@ -240,10 +240,10 @@ class TableFile(Source):
         return classes, codes
 
     def _categories(self, path: Path, column: Column) -> tuple[str, ...]:
-        """The different texts of a column to predict from.
+        """The different texts of an input column.
 
         Raises:
-            ValueError: so many that they are no categories.
+            ValueError: too many for categories.
         """
         if self.like is not None:
             return self.like.encoders[column.name]
@@ -260,7 +260,7 @@ class TableFile(Source):
         return texts
 
     def _codes(self, column: Column) -> list[str]:
-        """A note about a column that is of texts only because some of its numbers have zeros in front."""
+        """A note about a text column whose texts are numbers, some with leading zeros."""
         import pandas as pd
 
         if column.kind != "text" or column.name in (self.roles.text or ()):
@@ -269,13 +269,13 @@ class TableFile(Source):
         if not (has_codes(texts) and numbers_in(texts, self.notation).notna().all()):
             return []
         return [
-            f"column {column.name}: texts, as some numbers have zeros in front; data.text=[] takes them for numbers"
+            f"column {column.name}: texts, since some numbers have leading zeros; data.text=[] reads them as numbers"
         ]
 
     def split(self, raw: Raw) -> dict[str, Arrays]:
         """Leaves out the one-hot columns that are empty in the training split, and notes them."""
         splits, fixed = super().split(raw), raw.fixed
-        assert fixed is not None  # by read()
+        assert fixed is not None  # set by read()
         keep = np.ones(len(fixed), bool)
         keep[np.flatnonzero(fixed)] = np.nan_to_num(splits["train"][0][:, fixed]).any(0)
         if keep.all():
@@ -319,7 +319,7 @@ def check_names(path: Path, table: pd.DataFrame, names: list[str]) -> None:
 def _numbers(path: Path, column: Column) -> np.ndarray:
     if column.kind == "text":
         raise file_error(
-            path, f"column {column.name} holds {column.different[column.values[0]]!r}, and numbers are needed"
+            path, f"column {column.name} holds {column.different[column.values[0]]!r}, but numbers are needed"
         )
     return column.values
 

@@ -1,4 +1,4 @@
-"""Small tables that ship with conga or inside scikit-learn, and generated ones.
+"""Small tables of conga and scikit-learn, and generated ones.
 
 Run: ``python -m trainer data=wine``, ``data=apartments model=linear``
 """
@@ -29,7 +29,7 @@ HEADS = {"age": 5, "gender": 2}  # of the generated table for two heads
 
 @dataclass(kw_only=True)
 class SklearnTable(Source):
-    """A table (N, features) of float32 measurements with a class, or with one or more numbers, each.
+    """A table (N, features) of float32 measurements with a class or with one or more numbers per row.
 
     Args:
         name: ``iris`` (150 x 4, 3 classes), ``wine`` (178 x 13, 3 classes), ``breast_cancer`` (569 x 30, binary),
@@ -39,7 +39,7 @@ class SklearnTable(Source):
     name: Literal["iris", "wine", "breast_cancer", "diabetes", "linnerud"]
 
     def read(self) -> Raw:
-        import sklearn.datasets  # 1.4 s: only for a run that needs it
+        import sklearn.datasets  # the import takes 1.4 s: only if needed
 
         function, arguments, task = SKLEARN[self.name]
         table = getattr(sklearn.datasets, function)(**arguments)

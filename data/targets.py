@@ -1,4 +1,4 @@
-"""What targets are: the task they set, checked and in the form that training takes."""
+"""Targets: their task, checks, and their form in training."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from data.precision import to_float32
 
 GivenTask = Literal["auto", "classification", "binary", "multilabel", "multitask", "regression"]
 
-Outputs = int | dict[str, int]  # of a network; multitask: head -> how many
+Outputs = int | dict[str, int]  # of a network; multitask: head -> number
 
 MOST_CLASSES = 100_000
 DROP = "data.missing=drop leaves such samples out"
-FEW = 20  # samples below which any number of classes will do
+FEW = 20  # with fewer samples any number of classes is accepted
 
 
 def class_task(classes: int) -> str:
-    """The task of one column of `classes` different classes."""
+    """The task of one column with `classes` different classes."""
     return "binary" if classes == 2 else "classification"
 
 
 def class_count(task: str, outputs: Outputs | None) -> int:
-    """How many classes one column of class numbers has, from the outputs of its network."""
-    assert isinstance(outputs, int)  # each of several heads has its own number, and the gate has counted them
+    """The number of classes of one column of class numbers, from the outputs of its network."""
+    assert isinstance(outputs, int)  # each head has its own number, which the gate has counted
     return 2 if task == "binary" else outputs
 
 
@@ -36,16 +36,16 @@ def as_targets(
     where: Callable[[str], str],
     outputs: Outputs | None = None,
 ) -> tuple[dict[str, np.ndarray], Outputs]:
-    """Targets (N,) or (N, columns) of each split, checked for `task`, and the number of outputs they need.
+    """Targets (N,) or (N, columns) of each split, checked for `task`, and the number of outputs.
 
     Args:
         parts: split -> class numbers from 0, 0 and 1 for labels, or numbers.
         names: of the columns; the heads of a multi-task network.
-        where: split -> what to call its targets in an error.
-        outputs: how many there are; None: as many classes as the training split has, from 0.
+        where: split -> name of its targets in errors.
+        outputs: number of outputs; None: by the classes of the training split.
 
     Raises:
-        ValueError: they are not such targets.
+        ValueError: the targets do not fit the task.
     """
     checked = {part: _as_numbers(y, where(part)) for part, y in parts.items()}
     columns = {y.shape[1] for y in checked.values()}
@@ -64,7 +64,7 @@ def as_targets(
             raise ValueError(f"{where(part)}: {bad[0]:g} is no class; classes are whole numbers from 0")
     classes = _classes(task, next(iter(checked.values())), outputs, where(next(iter(checked))))
     if task == "classification" and classes[0] < 2:
-        raise ValueError(f"{where('train')}: holds one class only; two are the least")
+        raise ValueError(f"{where('train')}: holds only one class; two are needed")
     for part, y in checked.items():
         for column, count in enumerate(classes):
             bad = y[y[:, column] >= count, column]
@@ -83,7 +83,7 @@ def as_targets(
 
 
 def _classes(task: str, train: np.ndarray, outputs: Outputs | None, where: str) -> list[int]:
-    """How many classes each column of targets has."""
+    """The number of classes of each column of targets."""
     if task in ("binary", "multilabel"):
         return [2] * train.shape[1]
     if outputs is not None:
@@ -94,7 +94,7 @@ def _classes(task: str, train: np.ndarray, outputs: Outputs | None, where: str) 
 
 
 def _check_few(task: str, y: np.ndarray, names: tuple[str, ...], where: str) -> None:
-    """Raises ValueError where most samples have a class of their own."""
+    """Raises ValueError if most samples have their own class."""
     for name, column in zip(names, y.T, strict=True):
         n = int((np.bincount(column.astype(np.int64)) > 0).sum())
         if len(column) >= FEW and n > len(column) / 2:
@@ -104,12 +104,12 @@ def _check_few(task: str, y: np.ndarray, names: tuple[str, ...], where: str) -> 
 
 
 def as_weights(w: np.ndarray, where: str) -> np.ndarray:
-    """How much each sample counts (N,), in 32 bits.
+    """The weights of samples (N,) in 32 bits.
 
     Raises:
         ValueError: they are negative, missing, infinite or all 0.
     """
-    with np.errstate(over="ignore"):  # infinite then, and refused
+    with np.errstate(over="ignore"):  # becomes infinite and is refused
         w = w.astype(np.float32)
     if not np.isfinite(w).all() or (w < 0).any():
         bad = w[~np.isfinite(w) | (w < 0)][0]
@@ -121,7 +121,7 @@ def as_weights(w: np.ndarray, where: str) -> np.ndarray:
 
 
 def _as_numbers(y: np.ndarray, where: str) -> np.ndarray:
-    """Targets as numbers (N, columns), none of them missing."""
+    """Targets as numbers (N, columns) without missing values."""
     if y.dtype.kind not in "buif" or y.ndim not in (1, 2) or 0 in y.shape:
         raise ValueError(f"{where} is {y.dtype} {y.shape}; targets are numbers (N,) or (N, columns)")
     y = y.reshape(len(y), -1)

@@ -107,15 +107,15 @@ def test_whole_numbers_that_are_lost_are_counted(tmp_path):
         (
             ["1", "k. A.", "2"],
             {},
-            "row 2: 'k. A.' among numbers; mend it, or \"data.na=['k. A.']\" says that it is missing",
+            "row 2: 'k. A.' among numbers; mend it, or \"data.na=['k. A.']\" makes it a missing value",
         ),
-        (["1", "2", "?", "4"], {}, "row 3: '?' among numbers; \"data.na=['?']\" says that it is missing"),
+        (["1", "2", "?", "4"], {}, "row 3: '?' among numbers; \"data.na=['?']\" makes it a missing value"),
         (["1", "nan", "nan", "nan", "4", "2.5"], {}, "row 2: 'nan' among numbers; \"data.na=['nan']\" says"),
-        (["01", "02", "A1", "07"], {}, "says that it is missing; data.text=[a] takes the column for texts"),
+        (["01", "02", "A1", "07"], {}, "makes it a missing value; data.text=[a] reads the column as texts"),
         (["2020-01-02", "2020-01-03", "2020-01-03"], {}, "row 1: '2020-01-02' is a date"),
         (["31-Jan-2020", "1-Feb-2020", "x"], {}, "row 1: '31-Jan-2020' is a date"),
         (["12:30", "13:45", "12:30"], {}, "row 1: '12:30' is a date or a time"),
-        (["−1", "−2", "x"], {}, "row 1: '−1' looks like a number; write plain ones"),
+        (["−1", "−2", "x"], {}, "row 1: '−1' looks like a number; write plain numbers"),
         (["5 kg", "6 kg", "7 kg"], {}, "row 1: '5 kg' looks like a number"),
         (["2,34,567.50", "1,00,000.25", "7,00,000.5"], {}, "looks like a number"),
         (["(3)", "(4)", "(3)"], {}, "row 1: '(3)' looks like a number"),
@@ -165,7 +165,7 @@ def test_notations_are_read(tmp_path, cells, how, expected):
 
 @pytest.mark.parametrize("unit", ["", "-", ",", "5", "1e", "−."])
 def test_a_part_of_a_number_is_no_unit(tmp_path, unit):
-    with pytest.raises(ValueError, match="must be what stands before or behind numbers, such as % or EUR"):
+    with pytest.raises(ValueError, match="must be a text before or after numbers, such as % or EUR"):
         table(tmp_path / "t.csv", units=[unit], decimal="comma")
 
 

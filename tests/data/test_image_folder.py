@@ -233,7 +233,7 @@ def test_bad_input_is_refused_in_one_line(tmp_path, file, what):
         (lambda p: (photos(p / "train"), photos(p / "test", ["eel"]), folder(p))[2], "test/eel: a class that"),
         (lambda p: folder(p / "nowhere"), "nowhere"),
         (lambda p: (photos(p / "test"), folder(p))[1], "has a folder test but no folder train"),
-        (lambda p: (photos(p, ["cat"]), folder(p))[1], "holds one class folder only, cat"),
+        (lambda p: (photos(p, ["cat"]), folder(p))[1], "holds only one class folder, cat"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said_in_one_line(tmp_path, make, words):
@@ -291,7 +291,7 @@ def test_links_in_a_circle_are_followed_once(tmp_path):
     (tmp_path / "cat" / "gone").symlink_to(tmp_path / "nowhere")
     dataset = folder(tmp_path).load()
     assert dataset.facts.sizes == {"train": 12}
-    assert counted(dataset) == ["2 files were not read: 1 link to a folder above, 1 link that leads nowhere"]
+    assert counted(dataset) == ["2 files were not read: 1 link to a folder above, 1 broken link"]
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_what_is_not_in_the_pixels_is_said(tmp_path):
     Image.new("RGBA", (8, 8), (9, 9, 9, 255)).save(tmp_path / "cat" / "opaque.png")
     assert folder(tmp_path).load().facts.notes == (
         "1 of 15 images has several frames: the first was read",
-        "1 of 15 images has transparent parts, which were read as if they were not",
+        "1 of 15 images has transparent parts, which were read as opaque",
     )
 
 

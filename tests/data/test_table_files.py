@@ -352,7 +352,7 @@ def test_empty_lines_of_one_column_are_missing_cells(tmp_path):
 
 def test_a_column_called_like_a_text_of_another(tmp_path):
     content = "c,c=D,y\n" + "".join(f"{'AD'[i % 2]},{i},{i}.5\n" for i in range(20))
-    with pytest.raises(ValueError, match="column c=D is called like a text of another column; rename it"):
+    with pytest.raises(ValueError, match="column c=D has the name of a text of another column; rename it"):
         table(tmp_path, content).load()
 
 
@@ -385,7 +385,7 @@ def test_encodings(tmp_path):
 def test_columns_of_any_name(tmp_path):
     content = "NA,0,Zip Code,y\n" + "".join(f"{i},{i},{'x' if i == 3 else i},{i}.5\n" for i in range(20))
     assert table(tmp_path, content, features=["NA", 0]).load().facts.column_names == ("NA", "0")
-    with pytest.raises(ValueError, match=r"\"data.text=\['Zip Code'\]\" takes the column for texts"):
+    with pytest.raises(ValueError, match=r"\"data.text=\['Zip Code'\]\" reads the column as texts"):
         table(tmp_path, content).load()
-    with pytest.raises(ValueError, match=r"is the separator another one, data\.separator=tab"):
+    with pytest.raises(ValueError, match=r"is the separator data\.separator=tab"):
         table(tmp_path, content.replace(",", "\t")).load()

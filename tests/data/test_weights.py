@@ -67,7 +67,7 @@ def test_weights_beside_chosen_features(tmp_path, features, names):
         ("nan 2 1", "column w, row 1: 'nan' among numbers"),
         ("inf 2 1", "column w has 1 infinite"),
         ("0 0 0", "column w: every weight is 0"),
-        ("a b c", "column w holds 'a', and numbers are needed"),
+        ("a b c", "column w holds 'a', but numbers are needed"),
         ("1 two 1", "column w, row 2: 'two' among numbers"),
         ("2024-01-01 2024-01-02 2024-01-03", "column w, row 1: '2024-01-01' is a date"),
         ("1e39 2 1", "column w: "),
