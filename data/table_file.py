@@ -312,7 +312,7 @@ def check_names(path: Path, table: pd.DataFrame, names: list[str]) -> None:
             near = difflib.get_close_matches(name.lower(), lower, n=1)
             hint = f"did you mean {lower[near[0]]}? " if near else ""
             if "separator" in table.attrs:
-                hint = f"is the separator another one, data.separator={table.attrs['separator']}? "
+                hint = f"is the separator data.separator={table.attrs['separator']}? "
             raise file_error(path, f"has no column {name}; {hint}it has {', '.join(table.columns)}")
 
 
