@@ -478,11 +478,26 @@ def test_names_of_files_and_sizes(grid, run_plot, tmp_path):
     assert Image.open(tmp_path / "runs" / "curves_val-loss.png").size == (3 * look.DPI, 2 * look.DPI)
 
 
+def test_short_names_of_metrics(grid, make, run_plot, tmp_path):
+    """The end of a name is enough where only one metric, or only one with numbers, ends in it."""
+    assert run_plot("runs", "--y=epoch_s") == (0, "picture  runs/curves_time-epoch_s.png\n")
+    assert run_plot("runs", "--parallel", "--value=test") == (0, "picture  runs/parallel_test-accuracy.png\n")
+    (tmp_path / "runs").rename(tmp_path / "grid")
+    run = make()
+    head, *rows = csv.reader((run / "metrics.csv").read_text().splitlines())
+    with open(run / "metrics.csv", "w", newline="") as file:
+        csv.writer(file).writerows([head, *([*row[:4], "", row[5]] for row in rows)])
+    for options in ((), ("--y=loss",)):  # val/loss is empty
+        assert run_plot("runs", *options) == (0, "picture  runs/curves_train-loss.png\n")
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
         ("--y=val/los", "--y=val/los: no run has that column; there are epoch, step, train/loss, train/accuracy, val/"),
         ("--x=time", "--x=time: no run has that column"),
+        ("--y=loss", "--y=loss: loss could be train/loss, val/loss; say which"),
+        ("--parallel --value=accuracy", "--value=accuracy: accuracy could be test/accuracy, train/accuracy"),
         ("--by=optimizer", "--by=optimizer: no run has a key optimizer; the runs differ in optim.lr, optim.momentum"),
         ("--band=sed", "--band=sed: no run has a key sed"),
         ("--by=seed --band=seed", "--band=seed: --by=seed separates"),

@@ -166,7 +166,7 @@ def test_a_narrow_screen(runs, tmp_path, monkeypatch):
     text = runs()[1]
     assert max(map(len, text.splitlines()[:8])) <= 120
     assert "not shown" not in text
-    for width, dropped in ((80, "optim.lr"), (60, "train.epochs, seed"), (40, "best/value")):
+    for width, dropped in ((80, "optim.lr"), (60, "optim.lr, seed, train.epochs"), (40, "best/value")):
         monkeypatch.setenv("COLUMNS", str(width))
         text = runs()[1]
         body = [line for line in text.splitlines() if line[:1] in "┏┃┡│└"]
@@ -408,3 +408,28 @@ def test_watch_shows_what_is_new_until_ctrl_c(tmp_path):
     last = text[text.rindex("\x1b[?1049l") :]
     assert "2 runs in outputs" in last
     assert "conga: interrupted" in last
+
+
+def test_the_most_telling_columns_come_first(runs, tmp_path, monkeypatch):
+    """Optimizer, rate and seed, then what was swept, then the rest."""
+    monkeypatch.setenv("COLUMNS", "200")
+    for i in range(4):
+        config = with_keys(seed=i, optim__lr=0.1 * (i + 1), train__epochs=3 + i, model__activation=f"a{i}")
+        write_run(tmp_path / f"outputs/{i}", config, CHOICES | {"optim": f"o{i}"})
+    (tmp_path / "outputs/sweep.json").write_text(json.dumps({"swept": ["train.epochs"]}))
+    head = next(line for line in runs()[1].splitlines() if "name" in line)
+    assert re.findall(r"[\w./]+(?: [\w/]+)?", head) == [
+        *("name", "optim", "optim.lr", "seed", "train.epochs", "model.activation", "status"),
+        *("best val/loss", "test/accuracy"),
+    ]
+
+
+def test_a_pipe_has_every_column_whole(tmp_path):
+    name = "n" * 150
+    for i in range(2):
+        write_run(tmp_path / f"outputs/{i}_{name}", with_keys(**{f"model__key{k}": f"{'v' * 30}{i}" for k in range(9)}))
+    env = {k: v for k, v in os.environ.items() if k != "COLUMNS"} | {"PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "trainer", "runs"]
+    text = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600).stdout
+    assert cells(text)[1][:3] == [f"1_{name}", f"{'v' * 30}1", f"{'v' * 30}1"]
+    assert "not shown" not in text

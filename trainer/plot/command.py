@@ -36,7 +36,7 @@ from trainer.rundir.errors import Refused
 from trainer.rundir.records import RunRecord, differing, find_runs
 from trainer.rundir.run_dir import shown
 from trainer.rundir.typed import typed_path
-from trainer.runs.columns import Names, row, tests
+from trainer.runs.columns import Names, full_name, row, tests
 from trainer.runs.where import parse
 
 if TYPE_CHECKING:
@@ -179,12 +179,8 @@ def keys_of(records: Sequence[RunRecord], text: str | None, option: str) -> list
     """The full keys of an option: ``lr`` is ``optim.lr`` if unambiguous."""
     known, found = list(dict.fromkeys(key for record in records for key in record.config)), []
     for name in listed(text):
-        keys = [name] if name in known else [key for key in known if key.endswith(f".{name}")]
-        if len(keys) != 1:
-            several = f"{name} could be {', '.join(keys)}"
-            none = f"no run has a key {name}; the runs differ in {differs(records)}"
-            raise Refused(f"{option}={text}: {several if keys else none}")
-        found += keys
+        none = f"no run has a key {name}; the runs differ in {differs(records)}"
+        found.append(full_name(name, known, f"{option}={text}", none))
     return list(dict.fromkeys(found))
 
 
@@ -200,9 +196,8 @@ def metrics_of(records: Sequence[RunRecord], text: str | None) -> list[str]:
     if text is None:
         return (splits_of(records, main_metric(records)) or ["best"])[-1:]
     short = {"best/value": "best", "test": next(iter(tests(records)), "test")}
-    found = [short.get(name, name) for name in listed(text)]
+    found = [check_metric(finished, short.get(name, name), "--value") for name in listed(text)]
     for name in found:
-        check_metric(finished, name, "--value")
         if not any(math.isfinite(metric_value(record, name)) for record in finished):
             raise Refused(f"--value={name}: none of the {len(finished)} finished runs has a number of it")
     if not found:
@@ -221,13 +216,13 @@ def curves_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Dr
     known = columns(records)
     if not known:
         raise Refused(f"nothing to draw: none of the {len(records)} runs has finished an epoch")
-    x, ys = arguments.x or "epoch", listed(arguments.y) or [monitored(records, known)]
-    if x == "seconds" and "time/epoch_s" not in known:
+    if arguments.x == "seconds" and "time/epoch_s" not in known:
         raise Refused("--x=seconds: no run has the column time/epoch_s")
-    for name, option in ((x, "--x"), *((y, "--y") for y in ys)):
-        if name not in known and not (option == "--x" and name == "seconds"):
-            also = " and seconds" if option == "--x" else ""
-            raise Refused(f"{option}={name}: no run has that column; there are {', '.join(known)}{also}")
+    none = f"no run has that column; there are {', '.join(known)}"
+    drawable = with_numbers(records, known)
+    x = full_name(arguments.x or "epoch", [*known, "seconds"], f"--x={arguments.x}", f"{none} and seconds")
+    ys = [y if y in known else full_name(y, drawable, f"--y={y}", none) for y in listed(arguments.y)]
+    ys = ys or [monitored(records, drawable or known)]
     by = None if arguments.by is None else keys_of(records, arguments.by, "--by")
     band = None if arguments.band is None else keys_of(records, arguments.band, "--band")
     if by and band and set(by) & set(band):
@@ -237,11 +232,15 @@ def curves_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Dr
     return name, curves_figure, records, x, ys, by, band, log, arguments.title, arguments.size
 
 
+def with_numbers(records: Sequence[RunRecord], names: Sequence[str]) -> list[str]:
+    """The columns that have a finite number in any run: those of a missing validation have none."""
+    return [name for name in names if any(np.isfinite(r.curves[name]).any() for r in records if name in r.curves)]
+
+
 def monitored(records: Sequence[RunRecord], known: Sequence[str]) -> str:
-    """The metric that most runs monitor and that has numbers, or another column."""
+    """The known column that most runs monitor, or another one."""
     counts = Counter(str(record.config.get("train.monitor")) for record in records)
     names = [name for name, _ in counts.most_common() if name in known]
-    names = [name for name in names if any(np.isfinite(r.curves[name]).any() for r in records if name in r.curves)]
     return next(iter(names), next((name for name in known if name.endswith("loss")), known[-1]))
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from trainer.cli.display import listed
 from trainer.plot.scale import labels, numeric, order
-from trainer.rundir.errors import Refused
 from trainer.rundir.records import RunRecord, metric_direction
+from trainer.runs.columns import full_name
 
 FACTS = ("seconds", "parameters", "epochs", "steps")
 COUNTS = ("epoch", "step")  # columns of metrics.csv that are no measurements
@@ -114,11 +114,16 @@ def metrics(records: Sequence[RunRecord]) -> list[str]:
     return list(dict.fromkeys([*of_best, *of_test, *(c for c in columns(records) if c not in COUNTS), *facts]))
 
 
-def check_metric(records: Sequence[RunRecord], metric: str, option: str) -> None:
-    """Raises Refused if no run has the metric."""
+def check_metric(records: Sequence[RunRecord], metric: str, option: str) -> str:
+    """The full name of a metric, of which the unambiguous end may be given.
+
+    Raises:
+        Refused: no run has it, or several end in it.
+    """
     known = metrics(records)
-    if metric.removeprefix("final/") not in known:
-        raise Refused(f"{option}={metric}: no run has it; there are {', '.join(known) or 'no metrics yet'}")
+    none = f"no run has it; there are {', '.join(known) or 'no metrics yet'}"
+    last = "final/" if metric.startswith("final/") else ""
+    return last + full_name(metric.removeprefix(last), known, f"{option}={metric}", none)
 
 
 def main_metric(records: Sequence[RunRecord]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trainer.rundir.errors import Refused
@@ -43,10 +43,41 @@ def known(records: Sequence[RunRecord]) -> list[str]:
     return list(dict.fromkeys(name for kind in kinds for name in kind))
 
 
+FIRST = ("optim", "constraint", "optim.lr", "constraint.radius", "seed")  # what comparisons are about
+
+
+def by_importance(keys: Sequence[str], records: Sequence[RunRecord]) -> list[str]:
+    """Differing keys, the most telling first: FIRST, then swept ones, then those that came along."""
+    swept = {key for record in records for key in record.swept}
+    return sorted(keys, key=lambda key: FIRST.index(key) if key in FIRST else len(FIRST) + (key not in swept))
+
+
 def tests(records: Sequence[RunRecord]) -> list[str]:
     """The columns of the main test metric: of each run the first besides its loss."""
     first = (next((name for name in r.test if name != "loss"), "loss") for r in records if r.test)
     return [f"test/{name}" for name in dict.fromkeys(first)]
+
+
+def ending(name: str, among: Iterable[str]) -> list[str]:
+    """The full names that end in a typed one: ``lr`` is the end of ``optim.lr``, ``fw_gap`` of ``optim/fw_gap``."""
+    return [full for full in among if full.endswith((f".{name}", f"/{name}"))]
+
+
+def only(name: str, found: Sequence[str], option: str, unknown: str) -> str:
+    """The single full name of a typed one.
+
+    Raises:
+        Refused: several, or none; then with the line `unknown`.
+    """
+    if len(found) == 1:
+        return found[0]
+    several = f"{name} could be {', '.join(found)}; say which"
+    raise Refused(f"{option}: {several if found else unknown}")
+
+
+def full_name(name: str, among: Sequence[str], option: str, unknown: str) -> str:
+    """The typed name if it is a full one, else the only one that ends in it."""
+    return name if name in among else only(name, ending(name, among), option, unknown)
 
 
 class Names:
@@ -66,15 +97,11 @@ class Names:
             return name
         if name == "best":
             return "best/value"
-        ends = [full for full in self.known if full.endswith((f".{name}", f"/{name}"))]
         if name == "test":
-            ends = tests(self.records)
+            return only(name, tests(self.records), option, "no run has been tested")
+        ends = ending(name, self.known)
         ends = [full for full in ends if full in self.keys] or ends  # lr is the setting, not the measurement
-        if len(ends) == 1:
-            return ends[0]
-        if ends:
-            raise Refused(f"{option}: {name} could be {', '.join(ends)}; say which")
-        raise Refused(f"{option}: no column {name!r}; {self._hint(name)}")
+        return only(name, ends, option, f"no column {name!r}; {self._hint(name)}")
 
     def _hint(self, name: str) -> str:
         close = difflib.get_close_matches(name, [*self.known, "best", "test"], n=1, cutoff=0.6)

@@ -27,7 +27,7 @@ from trainer.rundir.records import RunRecord, differing, find_runs
 from trainer.rundir.run_dir import shown
 from trainer.rundir.typed import typed_path
 from trainer.runs import show
-from trainer.runs.columns import Names, known, row, sort, tests
+from trainer.runs.columns import Names, by_importance, known, row, sort, tests
 from trainer.runs.groups import grouped
 from trainer.runs.sweep import sweep_rows
 from trainer.runs.where import parse
@@ -107,6 +107,8 @@ def read(arguments: argparse.Namespace) -> View:
         raise Refused(
             f"{', '.join(map(str, paths))}: no runs below; a run is a directory with .hydra/config.yaml in it"
         )
+    if arguments.watch:
+        records.sort(key=_started, reverse=True)
     names = Names(records)
     found = len(records)
     if arguments.where is not None:
@@ -123,6 +125,12 @@ def read(arguments: argparse.Namespace) -> View:
         view = _of_runs(records, columns, title)
     view.sheet.rows = sort(view.sheet.rows, _order(arguments, names, view.sheet))
     return view
+
+
+def _started(record: RunRecord) -> str:
+    """When the run was started or resumed, in ISO format; empty for one that was not."""
+    process = record.summary.get("process")
+    return str(process.get("started", "")) if isinstance(process, dict) else ""
 
 
 def _order(arguments: argparse.Namespace, names: Names, sheet: show.Sheet) -> list[tuple[str, bool]]:
@@ -147,7 +155,7 @@ def _of_runs(records: list[RunRecord], columns: list[str], title: str) -> View:
     rows = [row(record) for record in records]
     titles, optional = {}, columns[1:]
     if not columns:
-        keys = differing(records)
+        keys = by_importance(differing(records), records)
         monitored = list(dict.fromkeys(record.best["metric"] for record in records if record.best))
         best = ["best/value"] if len(monitored) == 1 else ["best/metric", "best/value"] if monitored else []
         titles = {"best/value": f"best {monitored[0]}"} if len(monitored) == 1 else {}
