@@ -460,7 +460,7 @@ def test_sorting(person):
     up = person.column("test/accuracy")[0]
     person.header("test/accuracy").click()
     down = person.column("test/accuracy")[0]
-    assert up[-2:] == down[-2:] == ["–", "–"]
+    assert up[-2:] == down[-2:] == ["-", "-"]
     assert [f"{a:.4f}" for a in sorted(accuracy(r, m) for r in RATES for m in MOMENTA)] == up[:-2] == down[-3::-1]
     person.header("seconds").click()
     order = "".join(name[0] for name in person.column("name")[0])
@@ -624,7 +624,7 @@ def test_one_run_and_what_two_differ_in(person, sweep):
     )
     assert person.texts("#values td.best") == [f"{min(min(loss(2, 0)), min(loss(10, 0.9))):.4f}", f"{max(a, b):.4f}"]
     person.choose("other", "2")
-    assert person.texts("#difference p") == ["The two configurations say the same."]
+    assert person.texts("#difference p") == ["The two configurations are equal."]
     person.choose("chosen", "7")
     assert "summary.json: not readable" in person.texts("#run-about .reason")[0]
 
@@ -642,8 +642,8 @@ def test_what_two_choices_differ_in(browser, tmp_path):
     person.choose("other", "0")
     assert person.rows("keys") == [
         ["optim", "sgd", "cgd"],
-        ["optim.free_lr", "–", "0.05"],
-        ["optim.nesterov", "false", "–"],
+        ["optim.free_lr", "-", "0.05"],
+        ["optim.nesterov", "false", "-"],
     ]
 
 

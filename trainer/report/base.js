@@ -1,5 +1,5 @@
 "use strict";
-// The data, what the person has chosen, and small helpers. Text from runs becomes text nodes and nothing else.
+// The data, the choices on the page, and helpers. Text from runs only becomes text nodes.
 
 const data = JSON.parse(document.getElementById("payload").textContent);
 const named = (...objects) => Object.assign(Object.create(null), ...objects); // no run's key meets a built-in one
@@ -59,7 +59,7 @@ function on(ids, event, react) {
   for (const id of ids.split(" ")) byId(id).addEventListener(event, react);
 }
 
-// A run's value by the name that the filter, the table and the heat map use; undefined where it has none.
+// A run's value by the name that the filter, the table and the heat map use; undefined if missing.
 function valueOf(run, key) {
   if (key === "name") return run.name;
   if (key === "status") return run.status;
@@ -69,22 +69,22 @@ function valueOf(run, key) {
 // Names of values that are not counts: their 1 is a 1.0000.
 const fractional = new Set(runs.flatMap((run) => Object.keys(run.values).filter((key) => run.values[key] % 1)));
 
-// A measurement: four digits after the point where that says something.
+// A measurement: four digits after the point if useful.
 function measured(value, key) {
-  if (!isNumber(value)) return missing(value) ? "–" : String(value);
+  if (!isNumber(value)) return missing(value) ? "-" : String(value);
   const size = Math.abs(value);
   if (Number.isInteger(value) && size < 1e15 && !(fractional.has(key) && size < 10)) return String(value);
   if ((size < 1e-3 && size > 0) || size >= 1e6) return value.toExponential(3);
   return size < 10 ? value.toFixed(4) : value.toPrecision(5);
 }
 
-// A setting: as it was given.
+// A setting as given.
 function setting(value) {
-  if (value === undefined) return "–";
+  if (value === undefined) return "-";
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-// Numbers by size, texts as people count them (2 before 10), what is missing last.
+// Numbers by size, texts in natural order (2 before 10), missing ones last.
 function compare(a, b) {
   if (missing(a) || missing(b)) return missing(a) - missing(b);
   if (isNumber(a) && isNumber(b)) return a - b;

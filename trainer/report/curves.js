@@ -1,5 +1,5 @@
 "use strict";
-// Learning curves: one SVG path a run, the nearest point under the pointer, a legend that switches curves.
+// Learning curves: one SVG path per run, the nearest point under the pointer, a legend that switches curves.
 
 const HEIGHT = 380;
 const [LEFT, RIGHT, TOP, BOTTOM] = [64, 14, 10, 40]; // margins

@@ -1,5 +1,5 @@
 "use strict";
-// One run: its configuration and log as they lie on the disk, and what it differs in from another.
+// One run: its configuration and log as on disk, and its differences from another run.
 
 // Each run's configuration and log, [[configuration, log], …], once they are unpacked.
 const packed = Uint8Array.from(atob(byId("texts").textContent), (letter) => letter.charCodeAt(0));
@@ -9,8 +9,8 @@ const texts = new Response(unpacked).json();
 async function renderTexts(run) {
   const [config, log] = (await texts)[run.index];
   if (run !== state.chosen) return; // another one meanwhile
-  byId("config").textContent = config ?? "There is no configuration.";
-  byId("run-log").textContent = log ?? "There is no train.log.";
+  byId("config").textContent = config ?? "The configuration is missing.";
+  byId("run-log").textContent = log ?? "train.log is missing.";
 }
 
 function renderDetails() {
@@ -31,7 +31,7 @@ function renderDetails() {
   byId("difference").replaceChildren(...(other ? [settingsTable(run, other), valuesTable(run, other)] : []));
 }
 
-// The keys in which two configurations differ. What a choice instantiates (_target_) goes without saying.
+// The keys in which two configurations differ. A _target_ that a choice determines is left out.
 function differingKeys(a, b) {
   const all = named(a.all, b.all);
   const told = (key) => key.endsWith("._target_") && key.slice(0, -"._target_".length) in all;
@@ -46,7 +46,7 @@ function table(id, headings, rows) {
 
 function settingsTable(a, b) {
   const keys = differingKeys(a, b);
-  if (!keys.length) return element("p", { className: "hint", textContent: "The two configurations say the same." });
+  if (!keys.length) return element("p", { className: "hint", textContent: "The two configurations are equal." });
   const rows = keys.map((key) => row(heading(key, "row"), cell(setting(a.all[key])), cell(setting(b.all[key]))));
   return table("keys", ["differing key", a.name, b.name], rows);
 }

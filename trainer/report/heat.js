@@ -1,6 +1,6 @@
 "use strict";
-// The heat map: a value over two keys in which the runs differ. Each of their values has a row or a column, so that
-// numbers which are multiples of each other stand equally far apart.
+// The heat map: a value over two keys in which the runs differ. Each value has a row or a column of the same size, so
+// that powers of ten are equally far apart.
 
 const MOST = 60; // values of a key beyond which it makes no axis
 const heatKeys = data.differing.filter((key) => valuesOf(key, runs).length > 1 && valuesOf(key, runs).length <= MOST);
@@ -14,7 +14,7 @@ function setUpHeat() {
   fill("heat-value", valueNames.filter((name) => runs.some((run) => isNumber(run.values[name]))), "best/value");
 }
 
-// What a cell says of its runs: the mean of those that ended well, and how the others ended.
+// The text of a cell: the mean of its finished runs, and the status of the others.
 function summed(cellRuns, key) {
   const good = cellRuns.filter((run) => !BAD.has(run.status) && isNumber(valueOf(run, key)));
   const rest = cellRuns.filter((run) => !good.includes(run));

@@ -57,7 +57,7 @@ function fillControls() {
   fill("colour", keys, runs.length > PALETTE.length ? keys[1] : "run");
   const [numbers, names] = [runs.map((run) => String(run.index)), runs.map((run) => run.name)];
   fill("chosen", numbers, "0", names);
-  fill("other", ["", ...numbers], "", ["–", ...names]);
+  fill("other", ["", ...numbers], "", ["-", ...names]);
 }
 
 function listen() {

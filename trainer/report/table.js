@@ -14,16 +14,16 @@ const columns = [
   { key: "status", text: statusText },
   ...data.differing.map((key) => ({ key, text: (run) => setting(valueOf(run, key)) })),
   ...measurements.map((key) => ({ key, text: (run) => measured(valueOf(run, key), key) })),
-  { key: "seconds", text: (run) => run.values.seconds?.toFixed(1) ?? "–" },
+  { key: "seconds", text: (run) => run.values.seconds?.toFixed(1) ?? "-" },
 ];
 for (const column of columns) {
   const values = runs.map((run) => valueOf(run, column.key)).filter((value) => !missing(value));
   column.numeric = values.length > 0 && values.every(isNumber);
 }
-// Everything that may stand before an operator.
+// The names before an operator.
 const known = new Set(["name", "status", ...valueNames, ...runs.flatMap((run) => Object.keys(run.all))]);
 
-// The full name of what was typed: a name, "best", or the end of only one name (lr for optim.lr).
+// The full name of a typed name: a name, "best", or the end of only one name (lr for optim.lr).
 function meant(name) {
   if (known.has(name)) return name;
   if (name === "best") return "best/value";
@@ -41,7 +41,7 @@ function statusMark(run) {
   return element("span", { className: `status ${run.status}`, textContent: statusText(run) });
 }
 
-// A filter's words and comparisons, all of which must hold -> {test(run), wrong: what is not understood, or null}.
+// A filter's words and comparisons, all of which must hold -> {test(run), wrong: the part that is not understood, or null}.
 function readFilter(text) {
   const [tests, joined] = [[], text.replace(/\s*(<=|>=|!=|==|=|<|>)\s*/g, "$1")];
   let wrong = null;
@@ -55,7 +55,7 @@ function readFilter(text) {
   return { test: (run) => tests.every((test) => test(run)), wrong };
 }
 
-// `given` is text: a number where the value is one. What has no value is unequal to everything but null.
+// `given` is text: a number where the value is one. A missing value only equals null.
 function holds(value, sign, given) {
   const [has, wanted] = isNumber(value)
     ? [value, Number(given)]
@@ -90,7 +90,7 @@ function listRuns() {
 
 const counted = (count) => (count === 1 ? "1 run" : `${count} runs`);
 
-// The best of a column among runs that ended well; undefined where there is nothing to compare.
+// The best of a column among runs that ended well; undefined without values.
 function bestOf(key, among) {
   const good = among.filter((run) => !BAD.has(run.status) && isNumber(valueOf(run, key)));
   return good.length < 2 ? undefined : extent(good.map((run) => valueOf(run, key)))[lowerIsBetter(key) ? 0 : 1];
