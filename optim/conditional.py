@@ -123,7 +123,7 @@ class ConditionalGradient(Constrained, Stepping):
         raise NotImplementedError
 
     def rate(self, v: Vertex, group: Group) -> float | Tensor:
-        """gamma, clipped to at most 1: a scheduler may raise it, and x would leave the set."""
+        """gamma. Above 1, x would leave the set, so :meth:`move` clips it there."""
         return group["lr"]
 
     def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
