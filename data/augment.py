@@ -26,17 +26,17 @@ class Augment:
     """Settings of augmentation; everything is off at 0 and false.
 
     Args:
-        crop: pads every side by so many pixels, then cuts a window of the image's size at random.
+        crop: pads every side by so many pixels, at least 0, then cuts a window of the image's size at random.
         pad: content of the crop's padding: ``zero`` (before normalization) or ``reflect``.
         flip: mirrors left and right, with probability 1/2.
-        rotate: turns by up to so many degrees either way; gaps are 0 before normalization.
+        rotate: turns by up to so many degrees either way, in [0, 180]; gaps are 0 before normalization.
         translate: shifts by up to this share of width and height, in [0, 1).
-        erase: probability that a rectangle of 2 % to 33 % of the area is set to 0 after normalization
-            (random erasing, Zhong et al. 2020).
-        mixup: alpha of mixup's Beta(alpha, alpha) (Zhang et al. 2018): a convex combination with another image of the
-            batch, and of the labels.
-        cutmix: alpha of CutMix (Yun et al. 2019): a rectangle of another image, and labels by area. If both are
-            on, each batch gets one of them.
+        erase: probability that a rectangle of 2 % to 33 % of the area is set to 0 after normalization (random erasing,
+            Zhong et al. 2020).
+        mixup: alpha of mixup's Beta(alpha, alpha) (Zhang et al. 2018), at least 0: a convex combination with another
+            image of the batch, and of the labels.
+        cutmix: alpha of CutMix (Yun et al. 2019), at least 0: a rectangle of another image, and labels by area. Where
+            both are on, each batch gets one of them.
 
     Raises:
         ValueError: `name=value: what would be right`.

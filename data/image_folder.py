@@ -41,12 +41,12 @@ class ImageFolder(Source):
     """Images of any size as (C, H, W) uint8, or float32 if some have 16 bits; one class per folder.
 
     Args:
-        path: the folder.
+        path: the folder with a folder of images for each class.
         splits: ``folders``: the top folders are splits, such as train and test, with class folders in them;
             ``classes``: they are classes; ``auto``: splits if all have names of splits.
         size: height and width after resizing; one number is both.
         fit: see :class:`data.pictures.Decoder`.
-        channels: 3 (colour) or 1 (grey).
+        channels: 3: colour; 1: grey.
         memory_gb: limit of images in memory, in units of 1e9 bytes.
         workers: processes that decode larger data; ``auto``: one per core, less one.
         skip_bad: leaves out and counts images that cannot be decoded, instead of refusing them.

@@ -28,8 +28,8 @@ class Npz(Source):
     (N,), 0 and 1 (N, labels) for multilabel, class numbers (N, heads) for multitask, or numbers (N,) or (N, targets).
 
     Args:
-        path: of the file.
-        task: of the targets; ``auto``: fractions are regression, whole numbers (N,) are classes.
+        path: the file.
+        task: kind of the targets; ``auto``: fractions are regression, whole numbers (N,) are classes.
         missing: samples with a NaN: ``refuse``; ``drop`` and count them; ``mean``: fill inputs with the mean of the
             training split.
     """

@@ -35,12 +35,12 @@ class Notation:
     """The notation of a table.
 
     Args:
-        separator: between the columns of a CSV file.
-        decimal: between the whole part of a number and its fraction.
-        thousands: between groups of three digits; None: nothing.
+        separator: character between the columns of a CSV file, such as ``;``, or its name, such as tab.
+        decimal: character between the whole part of a number and its fraction: ``.`` or ``,``, or dot or comma.
+        thousands: character between groups of three digits, such as ``,`` or ``'``, or comma or space; None: nothing.
         units: texts that are cut off before or after a number, such as %.
         na: texts that mean a missing value.
-        encoding: of a CSV file.
+        encoding: of a CSV file, such as utf-8 or cp1252.
 
     Characters may be named: tab, comma, dot, semicolon, pipe, space. Between thousands, a blank is one of any width.
     """

@@ -125,8 +125,10 @@ class Oscillator(Series):
     Args:
         dt: time between samples.
         eta: damping.
-        force, omega: amplitude and angular frequency of the driving force.
-        x0, v0: position and velocity at time 0.
+        force: amplitude of the driving force.
+        omega: angular frequency of the driving force.
+        x0: position at time 0.
+        v0: velocity at time 0.
     """
 
     dt: float

@@ -38,17 +38,17 @@ class Source:
 
     Args:
         root: folder of the datasets' files; datasets inside a package do not use it.
-        batch_size: samples in a training batch.
+        batch_size: samples in a training batch, at least 1.
         test_fraction: share of all samples for the test split if none is published, in [0, 1).
         val_fraction: share of the other samples for the validation split, in [0, 1).
-        val_size: the number of validation samples, instead of a share.
-        val_from: ``random``: in proportion to the classes (a series: the last ones before the test split);
-            ``start``: the first training samples.
-        split_seed: fixes the splits.
-        limit: keeps at most so many samples of each split, in proportion to the classes; for quick tries.
-        normalize: ``none``; ``scale``: to 0..1; mean 0 and standard deviation 1 of the training split over all
-            values (``global``), each channel or column (``channel``), each entry of the input (``pixel``), or each
-            channel or column of inputs and of targets that are numbers (``standard``).
+        val_size: the number of validation samples, at least 0, instead of a share.
+        val_from: ``random``: in proportion to the classes (a series: the last ones before the test split); ``start``:
+            the first training samples.
+        split_seed: fixes the splits, at least 0.
+        limit: keeps at most so many samples of each split, in proportion to the classes, for quick tries; at least 1.
+        normalize: ``none``; ``scale``: to 0..1; mean 0 and standard deviation 1 of the training split over all values
+            (``global``), each channel or column (``channel``), each entry of the input (``pixel``), or each channel or
+            column of inputs and of targets that are numbers (``standard``).
         augment: see :class:`data.augment.Augment`.
 
     Raises:

@@ -59,7 +59,7 @@ class TableFile(Source):
     texts do not count.
 
     Args:
-        path: of the file; .parquet, .pq, or a folder of such parts is Parquet, anything else CSV with a line of column
+        path: the file; .parquet, .pq, or a folder of such parts is Parquet, anything else CSV with a line of column
             names.
         targets: the columns to predict.
         features: the columns to predict from; null: all others.

@@ -92,9 +92,9 @@ class Generated(Source):
     """Settings of a generated table.
 
     Args:
-        samples: rows.
-        features: columns.
-        generator_seed: fixes the table.
+        samples: rows of the table.
+        features: columns of inputs.
+        generator_seed: fixes the table, at least 0.
     """
 
     samples: int
@@ -114,7 +114,7 @@ class MultiLabel(Generated):
     """Rows with any number of labels each, by scikit-learn's ``make_multilabel_classification``.
 
     Args:
-        labels: how many labels there are.
+        labels: labels of a row.
     """
 
     labels: int

@@ -217,9 +217,12 @@ class LayerList(nn.Module):
     Args:
         input_shape: of one sample.
         num_outputs: K, or a mapping head -> K.
-        layers: the list.
-        activation, slope, prelu, dropout: of the layers that do not say otherwise.
-        init: of the weights (:func:`models.layers.initialize`).
+        layers: the layers in order, such as [{conv: 10, kernel: 3}, activation, flatten].
+        activation: of the layers without their own, such as relu, elu or tanh (:data:`models.layers.ACTIVATIONS`).
+        slope: of ``leaky_relu``, in the layers without their own.
+        prelu: one slope for all units (``shared``), or for each ``unit``, in the layers without their own.
+        dropout: probability of a unit's zeroing in the layers without their own, in [0, 1).
+        init: how weights are drawn, such as he_normal; default: torch's own (:func:`models.layers.initialize`).
 
     Raises:
         ValueError: `layers[i]…: what would be right`.

@@ -21,7 +21,7 @@ class Linear(nn.Module):
     Args:
         input_shape: of one sample, any number of axes.
         num_outputs: K, or a mapping head -> K.
-        init: of the weights (:func:`models.layers.initialize`).
+        init: how weights are drawn, such as he_normal; default: torch's own (:func:`models.layers.initialize`).
     """
 
     def __init__(self, input_shape: tuple[int, ...], num_outputs: int | dict[str, int], *, init: str = "default"):
@@ -49,14 +49,15 @@ class MLP(nn.Module):
         input_shape: of one sample, any number of axes.
         num_outputs: K, or a mapping head -> K.
         widths: units of each hidden layer.
-        activation: of the hidden layers, by name (:data:`models.layers.ACTIVATIONS`); a list is applied in its order.
+        activation: of the hidden layers, such as relu, elu or tanh (:data:`models.layers.ACTIVATIONS`); a list is
+            applied in its order.
         slope: of ``leaky_relu``.
-        prelu: ``shared`` or one slope a ``unit``.
-        norm: ``batch`` (Ioffe & Szegedy 2015) or ``layer`` (Ba et al. 2016) in the hidden layers.
-        norm_position: ``before`` or ``after`` the activation.
-        dropout: probability of a hidden unit's zeroing.
-        input_dropout: the same of an input's.
-        init: of the weights (:func:`models.layers.initialize`).
+        prelu: one slope for all units (``shared``), or for each ``unit``.
+        norm: ``batch`` (Ioffe & Szegedy 2015) or ``layer`` (Ba et al. 2016) normalization in the hidden layers.
+        norm_position: of the normalization, ``before`` or ``after`` the activation.
+        dropout: probability of a hidden unit's zeroing, in [0, 1).
+        input_dropout: probability of an input's zeroing, in [0, 1).
+        init: how weights are drawn, such as he_normal; default: torch's own (:func:`models.layers.initialize`).
 
     Raises:
         ValueError: `name=value: what would be right`.

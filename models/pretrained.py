@@ -21,11 +21,11 @@ State = dict[str, Tensor]
 class Backbone(nn.Module):
     """A network with a first convolution and a last dense layer that depend on the data.
 
-    ``pretrained``: ``true`` takes torchvision's published ImageNet weights (downloaded once, its checksum compared), a
-    text is the path of a file with such weights; it is loaded with ``weights_only=True``. The head is drawn anew where
-    the number of outputs is another, and the first convolution's kernels are summed over the colours for grey images.
-
-    ``freeze``: ``backbone`` trains the last dense layer only; batch normalization in the rest keeps its statistics.
+    Args:
+        pretrained: true: torchvision's weights for ImageNet, or the path of a file of such weights. The head is drawn
+            anew if the number of outputs differs, and the first convolution's kernels are summed over the colours for
+            grey images. Downloaded once, checksum compared; a file is loaded with ``weights_only=True``.
+        freeze: ``backbone``: trains the last dense layer only. Batch normalization in the rest keeps its statistics.
     """
 
     head_name: str

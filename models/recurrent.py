@@ -26,14 +26,15 @@ class Recurrent(nn.Module):
     Args:
         input_shape: (T, D), or an image (C, rows, columns): T = rows, D = C * columns.
         num_outputs: K, or a mapping head -> K.
-        cell: ``rnn``, ``gru`` or ``lstm``.
-        hidden_size: H.
-        layers: recurrent layers, one on top of the other.
-        nonlinearity: ``tanh`` or ``relu``, of the simple cell.
+        cell: the kind of layer: simple (``rnn``), ``gru`` or ``lstm``.
+        hidden_size: H, the units of a layer, at least 1.
+        layers: recurrent layers, one on top of the other, at least 1.
+        nonlinearity: of the simple cell.
         bidirectional: also reads from the end; the last step is then that of each direction.
-        pooling: ``last`` step or ``mean`` over the steps.
-        dropout: between recurrent layers.
-        widths: units of dense layers before the outputs, each followed by `activation`.
+        pooling: what the outputs see: the ``last`` step, or the ``mean`` over the steps.
+        dropout: probability of a unit's zeroing between recurrent layers, in [0, 1).
+        widths: units of dense layers before the outputs.
+        activation: of these dense layers, such as relu, elu or tanh (:data:`models.layers.ACTIVATIONS`).
 
     Raises:
         ValueError: the input is a vector, or a number is out of range.

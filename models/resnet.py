@@ -30,11 +30,12 @@ class ResNet(Backbone):
     Args:
         input_shape: (C, H, W).
         num_outputs: K, or a mapping head -> K.
-        depth: 18, 34 (two 3 x 3 convolutions a block), 50, 101 or 152 (bottlenecks).
+        depth: layers with weights: 18 and 34 have two 3 x 3 convolutions a block, 50, 101 and 152 bottlenecks.
         version: 1 or 1.5: where a bottleneck's stride is, see above; 18 and 34 are the same in both.
         stem: ``imagenet``: 7 x 7 with stride 2, and a pool; ``small``: 3 x 3 with stride 1, and none; ``auto``: small
             for images of up to 64 pixels.
-        pretrained: see :class:`models.pretrained.Backbone`; so is `freeze`.
+        pretrained: see :class:`models.pretrained.Backbone`.
+        freeze: see :class:`models.pretrained.Backbone`.
 
     Raises:
         ValueError: the input is not an image, or the weights do not fit.
@@ -193,6 +194,10 @@ def make_resnet(
     freeze: Literal["none", "backbone"],
 ) -> ResNet | ResNetV2:
     """The residual network of a version; see :class:`ResNet`.
+
+    Args:
+        input_shape, num_outputs, depth, stem, pretrained, freeze: as for :class:`ResNet`.
+        version: 1: a bottleneck's stride is in its first 1 x 1; 1.5: in its 3 x 3; 2: pre-activation.
 
     Raises:
         ValueError: as there; another version; and version 2 has no published weights.

@@ -28,12 +28,13 @@ class VGG(Backbone):
     Args:
         input_shape: (C, H, W).
         num_outputs: K, or a mapping head -> K.
-        depth: 11, 13, 16 or 19 layers with weights.
-        batch_norm: batch normalization after each convolution.
+        depth: layers with weights.
+        batch_norm: whether batch normalization follows each convolution.
         head: ``imagenet``: average pool to 7 x 7, two dense layers of 4,096 units with dropout; ``small``, for images
             of 28 to 64 pixels: average pool to 1 x 1 and dropout, and no fifth pool below 32 pixels.
-        dropout: in the head.
-        pretrained: see :class:`models.pretrained.Backbone`; so is `freeze`.
+        dropout: probability of a unit's zeroing in the head, in [0, 1).
+        pretrained: see :class:`models.pretrained.Backbone`.
+        freeze: see :class:`models.pretrained.Backbone`.
 
     Raises:
         ValueError: the input is not an image, or is too small for the stages.

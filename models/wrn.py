@@ -19,9 +19,9 @@ class WRN(nn.Module):
     Args:
         input_shape: (C, H, W).
         num_outputs: K, or a mapping head -> K.
-        depth: d = 6 n + 4.
-        width: k.
-        dropout: between the convolutions of a block.
+        depth: 6 n + 4 layers, such as 16 or 28.
+        width: k, how many times the channels of a plain network.
+        dropout: probability of a unit's zeroing between the convolutions of a block, in [0, 1).
 
     Raises:
         ValueError: the input is not an image, or the depth is not 6 n + 4.

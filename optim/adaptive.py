@@ -25,14 +25,14 @@ from optim.sets.precision import or_one
 
 
 def whole(name: str, value: float) -> None:
-    """Raises ValueError unless `value` is a whole number >= 1."""
+    """Raises ValueError unless `value` is a whole number, at least 1."""
     at_least_1(name, value)
     if value != int(value):
         raise ValueError(f"{name}={value}: must be a whole number")
 
 
 def positive(name: str, value: float) -> None:
-    """Raises ValueError unless 0 < value < infinity."""
+    """Raises ValueError unless `value` is greater than 0, and finite."""
     if not 0 < value < math.inf:
         raise ValueError(f"{name}={value}: must be a number > 0")
 
@@ -41,9 +41,9 @@ class AdaGradSFW(ConditionalGradient):
     """Stochastic Frank-Wolfe with AdaGrad's metric.
 
     Args:
-        lr: of the proximal problem, at least 0; no share.
-        inner_steps: K >= 1.
-        delta: > 0, added to the roots of the sums.
+        lr: step size of the proximal problem, at least 0; no share of the way.
+        inner_steps: K, the Frank-Wolfe steps on the proximal problem.
+        delta: added to the roots of the sums of squares.
     """
 
     inner_steps: int = option(default=2, check=whole)

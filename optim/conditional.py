@@ -37,11 +37,13 @@ class ConditionalGradient(Constrained, Stepping):
 
     Args:
         params, constraint: as for :class:`optim.constrained.Constrained`.
-        lr: gamma, the share of the way to the vertex, in [0, 1], unless the method says otherwise.
-        weight_decay: lambda >= 0, adds lambda x to the gradient.
-        free_lr, free_momentum: of the parameters that no set holds.
-        gap_every: measure at the first of every so many steps since the last :meth:`pop_measurements`; 0: never. By
-            default 20, or 100 if the oracle of a set decomposes matrices: a gap mostly takes an oracle call of its own.
+        lr: gamma, the share of the way to the vertex, in [0, 1].
+        weight_decay: lambda; adds lambda x to the gradient.
+        free_lr: learning rate of SGD for the parameters that no set holds.
+        free_momentum: momentum of SGD for the parameters that no set holds.
+        gap_every: steps between two measurements, such as the Frank-Wolfe gap; 0: never; None: 20, or 100 for sets of
+            matrices, since a gap mostly takes an oracle call of its own. The first step after :meth:`pop_measurements`
+            is measured.
     """
 
     constraint: Constraint = option(kw_only=False)
@@ -203,7 +205,7 @@ class CGD(ConditionalGradient):
     """Conditional gradient descent, with or without momentum.
 
     Args:
-        momentum: rho in [0, 1); 0 keeps no buffer.
+        momentum: rho, the weight of the past in the mean m of gradients; 0 keeps no buffer.
     """
 
     momentum: float = option(default=0.0, check=below_1)
@@ -225,10 +227,11 @@ class SFW(ConditionalGradient):
     """Stochastic Frank-Wolfe with momentum and rescaled steps: gamma = min(lr f, 1).
 
     Args:
-        lr: in [0, 1] without rescaling, else at least 0.
-        momentum: rho in [0, 1).
-        rescale: f. ``none``: 1; ``diameter``: 1 / diameter(C); ``gradient``: ||m|| / ||x - v||, so that the step is as
-            long as one of gradient descent; ``fast_gradient``: ||m|| / (diameter(C) / 2), without the second norm.
+        lr: at least 0, times the factor f; in [0, 1] without rescaling.
+        momentum: rho, the weight of the past in the mean m of gradients.
+        rescale: the factor f; ``none``: 1; ``diameter``: 1 / diameter(C); ``gradient``: ||m|| / ||x - v||, so that the
+            step is as long as one of gradient descent; ``fast_gradient``: ||m|| / (diameter(C) / 2), without the second
+            norm.
     """
 
     momentum: float = option(default=0.9, check=below_1)

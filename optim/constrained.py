@@ -40,8 +40,8 @@ class Constrained(Options, Lean):
     Args:
         params: parameters, named parameters or groups, as for any ``torch.optim.Optimizer``.
         constraint: the set C, or what assigns one to each parameter.
-        lr: the rate, at least 0.
-        weight_decay: lambda >= 0.
+        lr: the learning rate.
+        weight_decay: lambda; adds lambda x to the gradient.
 
     Raises:
         ValueError: a value outside its range, as `name=value: what would be right`; no constraint set, or one that does

@@ -84,7 +84,12 @@ class Fused(Projected):
 
 
 class SGD(Fused, torch.optim.SGD):
-    """``torch.optim.SGD``, projected onto `constraint` if there is one."""
+    """``torch.optim.SGD``, projected onto `constraint` if there is one.
+
+    Args:
+        momentum: rho of the buffer b = rho b + g.
+        nesterov: Nesterov's momentum; needs momentum > 0.
+    """
 
     momentum: float = option(default=0.0, check=below_1)
     nesterov: bool = False
@@ -98,7 +103,12 @@ class SGD(Fused, torch.optim.SGD):
 
 
 class Adam(Fused, torch.optim.Adam):
-    """``torch.optim.Adam`` (Kingma & Ba 2015), projected onto `constraint` if there is one."""
+    """``torch.optim.Adam`` (Kingma & Ba 2015), projected onto `constraint` if there is one.
+
+    Args:
+        betas: decay rates of the means of gradients and of their squares.
+        eps: added to the root of the mean of squares.
+    """
 
     betas: list[float] = option(default=(0.9, 0.999), check=two_shares)
     eps: float = option(default=1e-8, check=at_least_0)
@@ -107,7 +117,13 @@ class Adam(Fused, torch.optim.Adam):
 
 
 class AdamW(Fused, torch.optim.AdamW):
-    """``torch.optim.AdamW`` (Loshchilov & Hutter 2019), projected onto `constraint` if there is one."""
+    """``torch.optim.AdamW`` (Loshchilov & Hutter 2019), projected onto `constraint` if there is one.
+
+    Args:
+        betas: decay rates of the means of gradients and of their squares.
+        eps: added to the root of the mean of squares.
+        weight_decay: lambda, decoupled; a step first multiplies x by 1 - lr lambda.
+    """
 
     betas: list[float] = option(default=(0.9, 0.999), check=two_shares)
     eps: float = option(default=1e-8, check=at_least_0)
@@ -117,7 +133,14 @@ class AdamW(Fused, torch.optim.AdamW):
 
 
 class RMSprop(Projected, torch.optim.RMSprop):
-    """``torch.optim.RMSprop`` (Tieleman & Hinton 2012), projected onto `constraint` if there is one."""
+    """``torch.optim.RMSprop`` (Tieleman & Hinton 2012), projected onto `constraint` if there is one.
+
+    Args:
+        alpha: decay rate of the mean of squares.
+        eps: added to the root of the mean of squares.
+        momentum: rho of the buffer of steps.
+        centered: divides by the deviation from the mean instead of the root of the mean of squares.
+    """
 
     alpha: float = option(default=0.99, check=below_1)
     eps: float = option(default=1e-8, check=at_least_0)
@@ -131,6 +154,9 @@ class Adagrad(Projected, torch.optim.Adagrad):
     """``torch.optim.Adagrad`` (Duchi, Hazan, Singer 2011), projected onto `constraint` if there is one.
 
     Not fused: torch 2.11 has that on the CPU only.
+
+    Args:
+        eps: added to the root of the sum of squares.
     """
 
     eps: float = option(default=1e-10, check=at_least_0)

@@ -39,8 +39,9 @@ class Schedule(Options, LambdaLR):
     Args:
         epochs, steps_per_epoch: of the whole run.
         max_steps: the run's last step, if it comes before its last epoch's.
-        warmup_epochs, warmup_steps: of the warm-up; at most one of them.
-        by: what u and U count, where a subclass lets one choose: ``step`` or ``epoch``.
+        warmup_epochs: epochs of a linear warm-up from 0, fewer than the run has.
+        warmup_steps: steps of a linear warm-up, instead of `warmup_epochs`.
+        by: whether the rate changes at each ``step`` or at each ``epoch``.
 
     Raises:
         ValueError: a value outside its range; a warm-up given twice, negative, or as long as the run.
@@ -93,7 +94,11 @@ def constant(
     warmup_epochs: int = 0,
     warmup_steps: int = 0,
 ) -> LambdaLR | None:
-    """The rate stays as it is: without a warm-up there is nothing to step, and no schedule."""
+    """The rate stays as it is: without a warm-up there is nothing to step, and no schedule.
+
+    Args:
+        optimizer, epochs, steps_per_epoch, max_steps, warmup_epochs, warmup_steps: as for :class:`Schedule`.
+    """
     if not warmup_epochs and not warmup_steps:
         return None
     return Constant(
@@ -107,7 +112,11 @@ def constant(
 
 
 class Cosine(Schedule):
-    """floor + (1 - floor) (1 + cos(pi u / U)) / 2 (Loshchilov & Hutter 2017, eq. 5)."""
+    """floor + (1 - floor) (1 + cos(pi u / U)) / 2 (Loshchilov & Hutter 2017, eq. 5).
+
+    Args:
+        floor: the last factor.
+    """
 
     floor: float = option(default=0.0, check=share)
     by: By = "step"
@@ -117,7 +126,11 @@ class Cosine(Schedule):
 
 
 class Linear(Schedule):
-    """1 - (1 - floor) u / U: a line down to floor * lr."""
+    """1 - (1 - floor) u / U: a line down to floor * lr.
+
+    Args:
+        floor: the last factor.
+    """
 
     floor: float = option(default=0.0, check=share)
     by: By = "step"
@@ -127,7 +140,12 @@ class Linear(Schedule):
 
 
 class Step(Schedule):
-    """gamma^floor(u / every): a stair."""
+    """gamma^floor(u / every): a stair.
+
+    Args:
+        every: epochs, or steps, between two changes.
+        gamma: what a change multiplies the rate by.
+    """
 
     every: int = option(default=10, check=at_least_1)
     gamma: float = option(default=0.1, check=share)
@@ -138,7 +156,11 @@ class Step(Schedule):
 
 
 class Exponential(Schedule):
-    """gamma^u."""
+    """gamma^u.
+
+    Args:
+        gamma: what each epoch, or step, multiplies the rate by.
+    """
 
     gamma: float = option(default=0.95, check=share)
     by: By = "epoch"
@@ -160,6 +182,11 @@ class OneCycle(Schedule):
     """Up from lr / start_divisor to lr over the share `rise` of the run, down to lr / (start_divisor final_divisor).
 
     Both along half a cosine, as ``torch.optim.lr_scheduler.OneCycleLR`` (Smith & Topin 2018); momentum stays.
+
+    Args:
+        rise: the share of the run in which the rate rises.
+        start_divisor: the first rate is lr / start_divisor.
+        final_divisor: the last rate is the first one / final_divisor.
     """
 
     rise: float = option(default=0.3, check=share)
@@ -181,7 +208,7 @@ def between(a: float, b: float, share: float) -> float:
 
 
 def inside(name: str, value: float) -> None:
-    """Raises ValueError unless 0 < value < 1."""
+    """Raises ValueError unless `value` is between 0 and 1."""
     if not 0 < value < 1:
         raise ValueError(f"{name}={value}: must be between 0 and 1")
 
@@ -192,10 +219,10 @@ class Plateau(Schedule):
     As ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with a relative threshold. The runner calls :meth:`observe`.
 
     Args:
-        factor: in (0, 1).
-        patience: epochs without improvement that pass, >= 0.
+        factor: what a change multiplies the rate by.
+        patience: epochs without improvement that pass before a change.
         threshold: what counts: better by more than this share of the best.
-        floor: the least factor, in [0, 1].
+        floor: the least factor.
     """
 
     factor: float = option(default=0.1, check=inside)

@@ -23,9 +23,9 @@ class Scion(ConditionalGradient):
     """Scion's two methods; :class:`optim.ScionNorms` is the paper's constraint.
 
     Args:
-        lr: gamma; in [0, 1] if constrained.
-        momentum: rho = 1 - alpha in [0, 1).
-        constrained: False: the sets give directions and lengths of steps only, and parameters may leave them.
+        lr: gamma, the share of the way to the vertex, in [0, 1]; a step size of at least 0 if not constrained.
+        momentum: rho = 1 - alpha, the weight of the past in the mean of gradients.
+        constrained: whether parameters stay in the sets; False: the sets give directions and lengths of steps only.
     """
 
     momentum: float = option(default=0.9, check=below_1)

@@ -69,7 +69,7 @@ class ORGFW(TwoPoint):
     """The one-sample recursive gradient method: d = g(x_t) + (1 - rho) (d - g(x_{t-1})), started at the first gradient.
 
     Args:
-        momentum: 1 - rho, in [0, 1): the weight of the past.
+        momentum: 1 - rho, the weight of the past.
     """
 
     momentum: float = option(default=0.9, check=below_1)

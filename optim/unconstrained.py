@@ -37,6 +37,10 @@ class MomentumAdagrad(Simple):
     """AdaGrad (Duchi, Hazan, Singer 2011) with heavy-ball momentum over its steps.
 
     s = s + g^2; b = rho b + g / (sqrt(s) + eps); x = x - lr b
+
+    Args:
+        momentum: rho of the buffer of steps.
+        eps: added to the root of the sum of squares.
     """
 
     momentum: float = option(default=0.9, check=below_1)
@@ -60,7 +64,12 @@ def adagrad(
     eps: float = 1e-10,
     weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
-    """torch's AdaGrad, or ours with momentum; projected onto `constraint` if there is one."""
+    """torch's AdaGrad, or ours with momentum; projected onto `constraint` if there is one.
+
+    Args:
+        params, constraint, lr, weight_decay: as for :class:`optim.projected.Projected`.
+        momentum, eps: as for :class:`MomentumAdagrad`.
+    """
     options = {"lr": lr, "eps": eps, "weight_decay": weight_decay}
     if momentum:
         return MomentumAdagrad(params, constraint, momentum=momentum, **options)
@@ -73,6 +82,10 @@ class Lion(Simple):
     c = beta1 m + (1 - beta1) g; x = x - lr (sign(c) + lambda x); m = beta2 m + (1 - beta2) g. With lambda > 0 and equal
     betas this is stochastic Frank-Wolfe over the hypercube of radius 1 / lambda, with step lr lambda and a momentum
     from 0 (arXiv 2310.05898, 2506.04192).
+
+    Args:
+        betas: beta1, of the mean whose sign is the step, and beta2, of the momentum.
+        weight_decay: lambda, decoupled; a step first multiplies x by 1 - lr lambda.
     """
 
     betas: list[float] = option(default=(0.9, 0.99), check=two_shares)
@@ -93,11 +106,15 @@ class Muon(Projected, Stepping):
     `constraint` if there is one.
 
     Args:
-        lr, momentum, nesterov: of the matrices and convolutions.
-        match_rms_adamw: scale their steps by 0.2 sqrt(max(rows, columns)), so that AdamW's rates fit (Liu et al. 2025),
-            instead of sqrt(max(1, rows / columns)).
-        adamw_lr, betas, eps: of the other parameters.
-        weight_decay: of both, decoupled.
+        lr: learning rate of the matrices and convolutions.
+        momentum: rho of the mean m of their gradients.
+        nesterov: whether their direction is rho m + (1 - rho) g instead of m.
+        match_rms_adamw: scales their steps by 0.2 sqrt(max(rows, columns)), so that AdamW's rates fit (Liu et al.
+            2025), instead of sqrt(max(1, rows / columns)).
+        adamw_lr: learning rate of AdamW for the other parameters.
+        betas: AdamW's decay rates of the means of gradients and of their squares.
+        eps: AdamW's number added to the root of the mean of squares.
+        weight_decay: lambda, decoupled; a step first multiplies x by 1 - lr lambda.
     """
 
     momentum: float = option(default=0.95, check=below_1)

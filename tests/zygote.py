@@ -47,7 +47,7 @@ import trainer.training.run
 from data import digits
 from models import layer_list, mlp  # noqa: F401
 from trainer.cli.begin import begin
-from trainer.cli.config import CONF
+from trainer.rundir.trust import CONF
 
 
 def compose_once() -> None:

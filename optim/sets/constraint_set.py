@@ -48,8 +48,8 @@ class ConstraintSet(Constraint):
     """The base of every set. A set has scalars (a radius, …), but no shape: it works on any parameter.
 
     Args:
-        apply_to: which parameters an optimizer holds in it: ``all``, ``weights`` (of two or more dimensions), or one or
-            more patterns of names, such as ``*.weight``. The others are free.
+        apply_to: the parameters that it holds; ``all``, ``weights`` (of two or more dimensions), or one or more
+            patterns of names, such as ``*.weight``. The others are free.
     """
 
     _: KW_ONLY
@@ -185,11 +185,11 @@ class Ball(Scaled):
     """A set that scales with a radius. At most one of the first three arguments; with none, the radius is 1.
 
     Args:
-        radius: r > 0; as the tensors' precision rounds it (0.1 is 0.10009765625 in bfloat16).
-        diameter: the Euclidean diameter that the set shall have for each parameter.
-        init_factor: w > 0: the diameter of an l2 ball whose radius is w times the mean initial norm of the parameter
-            (Pokutta, Spiegel, Zimmer 2020, arXiv 2010.07243, section 4). The mean is what :func:`note_initial_norms`
-            has noted, else the norm as it is; of parameters that start at 0, it is 1.
+        radius: r > 0, rounded to the tensors' precision (0.1 is 0.10009765625 in bfloat16).
+        diameter: the Euclidean diameter of each parameter's set, > 0.
+        init_factor: w > 0; each parameter's set has the diameter of an l2 ball whose radius is w times the parameter's
+            mean initial norm. From Pokutta, Spiegel, Zimmer 2020, arXiv 2010.07243, section 4. The mean is what
+            :func:`note_initial_norms` has noted, else the norm as it is; of parameters that start at 0, it is 1.
 
     Raises:
         ValueError: more than one size, or one that is not a positive, finite number.
@@ -270,7 +270,7 @@ class Counted(Ball):
     """A ball with a number K of things: beside the class of a norm.
 
     Args:
-        k: K >= 1 of what `things` says, or a share of them between 0 and 1.
+        k: K, a whole number >= 1 of entries (or groups, or singular values), or a share of them between 0 and 1.
 
     Raises:
         ValueError: a k outside its range, or an invalid size.

@@ -26,8 +26,8 @@ class GroupBall(NormBall):
     """A ball of a norm of the groups' l2 norms.
 
     Args:
-        groups: ``filters`` and ``rows`` are slices along the first dimension, ``columns`` along the second. A vector
-            is a matrix of one column: its entries are its rows.
+        groups: ``filters`` and ``rows``: slices along the first dimension; ``columns``: along the second. A vector is a
+            matrix of one column: its entries are its rows.
     """
 
     groups: Groups = "filters"

@@ -55,9 +55,12 @@ class ScionNorms(Constraint):
     Args:
         radius: rho > 0, of every layer.
         output_factor: the output's radius is so many times rho.
-        input, hidden, output, bias: the norm of that role: ``spectral``, ``sign`` or ``rms``.
-        method: of the spectral oracle, as in :mod:`optim.sets.matrices`.
-        apply_to: as for every set; roles are given among the parameters that it means.
+        input: norm of the first parameter of two or more dimensions.
+        hidden: norm of those between the first and the last.
+        output: norm of the last of them.
+        bias: norm of all other parameters.
+        method: as for :class:`optim.sets.matrices.MatrixBall`.
+        apply_to: as for :class:`ConstraintSet`. Roles are given among the parameters that it means.
 
     Raises:
         ValueError: a value outside its range.

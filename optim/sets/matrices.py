@@ -32,7 +32,12 @@ Method = Literal["auto", "svd", "iterative"]
 
 @dataclass(frozen=True)
 class MatrixBall(NormBall):
-    """A ball of a norm of the singular values; `method` says how its oracle is computed."""
+    """A ball of a norm of the singular values; `method` says how its oracle is computed.
+
+    Args:
+        method: how the oracle is computed: ``svd``; ``iterative``: by matrix products only; ``auto``: svd on the CPU,
+            else iterative.
+    """
 
     method: Method = "auto"
 

@@ -75,6 +75,10 @@ class ProbabilitySimplex(Ball):
 class Box(ConstraintSet):
     """{x : low <= x_i <= high}. lmo(g) = low where g_i > 0, high where g_i < 0, the middle at 0. Projection: clamp.
 
+    Args:
+        low: the least value of an entry.
+        high: the largest value of an entry.
+
     Raises:
         ValueError: `low` is not less than `high`, or one is not finite.
     """

@@ -96,7 +96,7 @@ class Lp(NormBall):
     Its projection has no closed form: x is shifted inside along the ray to 0.
 
     Args:
-        p: > 1.
+        p: of the norm, > 1.
 
     Raises:
         ValueError: a p outside its range, or an invalid size.

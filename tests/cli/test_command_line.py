@@ -238,7 +238,13 @@ def test_help_examples_compose(cli):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--help"], ["--cfg", "job"], ["--cfg", "job", "--resolve", "model=cnn", "optim=cgd"]]
+    "flags",
+    [
+        ["--help"],
+        ["--help", "optim=sfw", "model=cnn", "train.epochs=2"],
+        ["--cfg", "job"],
+        ["--cfg", "job", "--resolve", "model=cnn", "optim=cgd"],
+    ],
 )
 def test_answers_do_not_import_torch(flags):
     script = (

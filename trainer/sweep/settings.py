@@ -14,6 +14,17 @@ Direction = Literal["auto", "minimize", "maximize"]
 class SweepSettings:
     """The keys ``sweep.*``; ``conf/sweep/default.yaml`` says what each means.
 
+    Args:
+        workers: jobs at a time, at least 1; ``auto``: one per CPU core, or `jobs_per_gpu` per GPU.
+        jobs_per_gpu: jobs at a time on each GPU, at least 1.
+        fail_fast: stops at the first job that fails.
+        retries: how often a job that fails is repeated at once, at least 0.
+        rerun_failed: when a sweep is resumed: also repeats failed jobs.
+        keep_checkpoints: keeps checkpoints of so many of the best runs, at least 0; those of other finished runs are
+            removed.
+        metric: metric of the best run: a column of metrics.csv, or test/NAME; None: train.monitor.
+        direction: which values of it are better; ``auto``: maximize for accuracies and similar metrics.
+
     Raises:
         ValueError: `name=value: what would be right`.
     """

@@ -20,7 +20,7 @@ class EarlyStopping:
         patience: epochs without improvement before the end; None: off.
         metric: a column of metrics.csv; None: ``train.monitor``.
         mode: as ``train.monitor_mode``.
-        min_delta: an improvement must be larger than this.
+        min_delta: the least improvement that counts, at least 0.
     """
 
     patience: int | None = None
@@ -37,7 +37,36 @@ class EarlyStopping:
 
 @dataclass(kw_only=True)
 class TrainSettings:
-    """The keys ``train.*``; ``conf/train/default.yaml`` says what each means.
+    """The keys ``train.*``.
+
+    Args:
+        epochs: passes over the training samples, at least 1.
+        max_steps: ends the run after so many steps, if its epochs do not end earlier; at least 1.
+        max_minutes: stops after so many minutes, with a checkpoint to resume from; more than 0.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; auto is a GPU if there is one.
+        threads: CPU threads, at least 1; ``auto``: as many as torch chooses on this machine.
+        monitor: the metric of the best epoch, a column of metrics.csv.
+        monitor_mode: which values of it are better; ``auto``: max for accuracies and similar metrics, else min.
+        early_stopping: see :class:`EarlyStopping`.
+        eval_every: epochs between two evaluations, at least 1; the last epoch has one.
+        eval_untrained: also evaluates the model before its first step.
+        checkpoint_steps: writes a checkpoint every so many steps, too, at least 1; always at an epoch's end and on a
+            signal.
+        keep: models of the last so many epochs that are kept besides the last and the best, at least 0; or all.
+        resume: a run directory to continue.
+        clip_norm: scales a longer gradient down to this Euclidean norm, more than 0.
+        accumulate: batches of one step, at least 1.
+        precision: of the model's arithmetic; bf16 and fp16 by autocast.
+        compile: the whole step as one compiled graph, which pays for long runs.
+        cuda_graph: the whole step as one CUDA graph; ``auto``: on a GPU, if all parts are conga's.
+        channels_last: the order of images in memory; ``auto``: on a GPU.
+        ema: decay of averaged weights, in [0, 1), such as 0.999; they are evaluated, too.
+        deterministic: only algorithms that give the same bits each time, or an error.
+        anomaly: names the first layer that makes a NaN or an infinity; slow.
+        overfit_batches: trains on so many batches only, at least 1, the same in each epoch: can the model learn them?
+        profile: records so many steps in trace.json, at least 1.
+        init_from: a run directory, or a checkpoint, whose weights of the same name and shape the run starts from.
+        freeze: parameters that stay as they are: patterns of names, or weights.
 
     Raises:
         ValueError: `name=value: what would be right`.

@@ -27,9 +27,9 @@ class Mlflow:
     Many processes may share an SQLite database: each takes a lock beside it while it reads or writes.
 
     Args:
-        uri: `sqlite:///FILE`, or that of a tracking server.
+        uri: ``sqlite:///FILE``, or the address of a tracking server.
         experiment: the experiment of the runs.
-        name: of the run; null: the name of its directory.
+        name: name of the run; null: that of its directory.
     """
 
     PARAMS_AT_ONCE, PARAM_LENGTH, LOCK_S = 100, 500, 120.0  # 500: the limit of older servers

@@ -28,7 +28,7 @@ class Wandb:
     Args:
         project: the project of the runs.
         mode: offline, for `wandb sync RUN/wandb/offline-run-*` later; online, which needs `wandb login`; disabled.
-        name: of the run; null: the name of its directory.
+        name: name of the run; null: that of its directory.
         group: the group of the run; null: no group.
     """
 

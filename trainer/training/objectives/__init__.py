@@ -33,5 +33,9 @@ OF_TASK = {o.task: o for o in (CrossEntropy, BinaryCrossEntropy, MultiLabel, Mul
 
 
 def for_task(facts: Facts, *, l2: float = 0.0, l1: float = 0.0) -> Objective:
-    """The default objective of a dataset's task."""
+    """The default objective of a dataset's task.
+
+    Args:
+        facts, l2, l1: as for :class:`Objective`.
+    """
     return OF_TASK[facts.task](facts, l2=l2, l1=l1)

@@ -99,7 +99,7 @@ class CrossEntropy(Classes):
 
     Args:
         facts, class_weights, l2, l1: see :class:`Classes`.
-        label_smoothing: in [0, 1).
+        label_smoothing: share of each target that is spread over all classes, in [0, 1).
 
     Raises:
         ValueError: `name=value: what would be right`.
@@ -132,8 +132,8 @@ class Hinge(Classes):
 
     Args:
         facts, class_weights, l2, l1: see :class:`Classes`.
-        margin: the lead that the right class should have.
-        p: 1, or 2 for the squared hinge.
+        margin: the lead that the score of the right class should have, > 0.
+        p: power of what is missing of the margin; 2 is the squared hinge.
 
     Raises:
         ValueError: `name=value: what would be right`.
@@ -254,7 +254,7 @@ class MultiTask(Supervised):
 
     Args:
         facts: of the dataset; its task must be ``multitask``.
-        weights: of each head's loss: head -> number; default 1. null: all 1.
+        weights: of each head's loss: head -> number, such as {age: 1, gender: 0.5}; null: 1 each.
         l2, l1: see :class:`Objective`.
 
     Raises:

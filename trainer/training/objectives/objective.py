@@ -49,8 +49,9 @@ class Objective:
 
     Args:
         facts: of the dataset.
-        l2, l1: factors of the sum of squares, and of absolute values, of the model's weights in the loss. Weights are
-            the parameters of two or more axes, not biases and scales of norms.
+        l2: factor of the sum of squares of the weights in the loss, at least 0. Weights are the parameters of two or
+            more axes, not biases and scales of norms.
+        l1: factor of the sum of absolute values of the weights in the loss, at least 0.
 
     Raises:
         ValueError: `name=value: what would be right`; the dataset has another task.

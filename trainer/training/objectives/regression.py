@@ -93,7 +93,7 @@ class Huber(Regression):
 
     Args:
         facts: of the dataset; its task must be ``regression``.
-        delta: in the units of the targets as trained on.
+        delta: the largest small error, > 0, in the units of the targets as trained on.
         l2, l1: see :class:`Objective`.
 
     Raises:
