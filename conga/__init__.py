@@ -12,8 +12,8 @@
     conga.runs("outputs"), conga.curves("outputs"), conga.plot("outputs", y="val/loss", by="optim", band="seed")
     optimizer = conga.SFW(model.named_parameters(), conga.L2(init_factor=30, apply_to="weights"), lr=0.1)
 
-The optimizers, sets and schedules are those of :mod:`optim`. Torch is imported when one of them is used, or something
-is trained or predicted, so ``import conga`` is quick. ``docs/python.md`` is about all of it.
+The optimizers, sets and schedules are those of :mod:`optim`. Torch is imported when one of them is used, or for
+training and predictions, so ``import conga`` is quick. ``docs/python.md`` has all of it.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The names of :mod:`optim`, which brings torch."""
+    """The names of :mod:`optim`, which imports torch."""
     if name not in __all__:
         raise AttributeError(f"module 'conga' has no attribute {name!r}")
     import optim

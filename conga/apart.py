@@ -1,4 +1,4 @@
-"""What a run changes in a process, given back: a script or a notebook goes on as if nothing had been trained."""
+"""Restores what a run changes in a process: a script or a notebook continues as if nothing had been trained."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import random
 import warnings
 from collections.abc import Iterator
 
-CUDNN = {"enabled": True, "benchmark": False, "deterministic": False, "allow_tf32": True}  # as torch has them
+CUDNN = {"enabled": True, "benchmark": False, "deterministic": False, "allow_tf32": True}  # torch's defaults
 
 
 @contextlib.contextmanager
 def apart() -> Iterator[None]:
-    """While entered, Hydra, Python and torch are as in a new process; afterwards they are as they were.
+    """Inside, Hydra, Python and torch are as in a new process; afterwards their state is restored.
 
-    So the bits of a run are those of the command, whatever was set before: a default dtype, ``torch.no_grad()``, a
-    ``@hydra.main`` around. The threads are torch's own number when it first trains, here and there.
+    So a run has the bits of the command's, with any former settings: a default dtype, ``torch.no_grad()``, a
+    surrounding ``@hydra.main``. The number of threads is torch's own when it first trains.
     """
     with hydra_apart(), python_apart(), torch_apart():
         yield
@@ -99,5 +99,5 @@ def torch_apart() -> Iterator[None]:
                 setattr(torch.backends.cudnn, name, value)
             if torch.cuda.is_initialized():
                 torch.cuda.set_device(gpu)
-                if not began:  # as the first use of a GPU would find it
+                if not began:  # as at the first use of a GPU
                     torch.cuda.manual_seed_all(seed)

@@ -25,39 +25,39 @@ def train(*settings: Setting, quiet: bool = False) -> Run:
         run = conga.train("model=cnn", "optim=cgd", "train.epochs=5")
         run = conga.train("data=csv", {"data.path": Path("my flats.csv"), "data.targets": ["rent"]})
 
-    In a notebook there are bars, on a terminal too, else a line an epoch. Ctrl-C, or interrupting the kernel, saves the
-    run and raises KeyboardInterrupt, which says how to go on; a second one stops at once. Torch, Hydra and Python are
-    left as they were (``conga/apart.py``), and no thread is started.
+    A notebook and a terminal show bars, other outputs a line per epoch. Ctrl-C, or interrupting the kernel, saves the
+    run and raises KeyboardInterrupt, which says how to resume; a second one stops at once. The state of torch, Hydra
+    and Python is restored (``conga/apart.py``), and no thread is started.
 
     Args:
         settings: as on the command line, or mappings of key -> value, which need no quotes.
-        quiet: whether nothing is shown; the run's ``train.log`` has it all the same.
+        quiet: whether to show nothing; the run's ``train.log`` is written anyway.
 
     Returns:
         The run, also one that diverged, or whose ``train.max_minutes`` are over: see :attr:`Run.status`.
 
     Raises:
-        Refused: a mistake; the line is that of the command. Nothing is left behind.
+        Refused: a mistake, with the line of the command; no files are left.
         KeyboardInterrupt: it was interrupted.
-        Exception: what a class of yours raised in training; the run is ``failed``.
+        Exception: an error of your class in training; the run is ``failed``.
     """
     return _train(words_of(settings, "trains many runs; conga.sweep does that"), quiet, trust=False)
 
 
 def resume(path: str | os.PathLike[str], *settings: Setting, quiet: bool = False, trust: bool = False) -> Any:
-    """Goes on with a run that was stopped, or does what is left of a sweep.
+    """Resumes a stopped run, or does the rest of a sweep.
 
     Args:
         path: the directory of the run, or of the sweep.
-        settings: what may change, such as ``"train.epochs=60"``, or ``"sweep.workers=1"``.
-        quiet: whether nothing is shown.
+        settings: changes, such as ``"train.epochs=60"``, or ``"sweep.workers=1"``.
+        quiet: whether to show nothing.
         trust: whether the directory may name classes that are not part of conga.
 
     Returns:
-        The :class:`Run`; of a sweep the frame that :func:`sweep` returns.
+        The :class:`Run`; for a sweep the frame of :func:`sweep`.
 
     Raises:
-        Refused: no run or sweep is there, or it cannot go on; one line says why.
+        Refused: no run or sweep, or it cannot be resumed; one line says why.
         KeyboardInterrupt: it was interrupted again.
     """
     from trainer.resume import going_on, is_sweep
@@ -82,19 +82,19 @@ def sweep(*settings: Setting, quiet: bool = False) -> pd.DataFrame:
         frame = conga.sweep("optim=sgd,cgd", "seed=range(0,3)")
         frame.groupby("optim")["test/accuracy"].mean()
 
-    Runs compute in processes of their own, several at a time; those do not import the script that calls this.
+    Runs train in separate processes, several at a time, which do not import the calling script.
 
     Args:
         settings: as on the command line, with several values (``optim.lr=1e-3,1e-2``); ``hydra/sweeper=optuna``
             searches. In mappings a list is one value.
-        quiet: whether nothing is shown.
+        quiet: whether to show nothing.
 
     Returns:
-        One row a run, as :func:`runs` has them; ``frame.attrs["path"]`` is the sweep's directory.
+        One row per run, as in :func:`runs`; ``frame.attrs["path"]`` is the sweep's directory.
 
     Raises:
         Refused: a mistake in a combination; nothing was started.
-        KeyboardInterrupt: it was interrupted; what had begun is saved.
+        KeyboardInterrupt: it was interrupted; started runs are saved.
     """
     words = words_of(settings, "is what this does; leave it out")
 
@@ -108,10 +108,10 @@ def sweep(*settings: Setting, quiet: bool = False) -> pd.DataFrame:
 
 
 def _train(words: list[str], quiet: bool, trust: bool) -> Run:
-    """The run that the words say, trained.
+    """Trains the run of the words and returns it.
 
     Args:
-        trust: as of :func:`resume`.
+        trust: see :func:`resume`.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -130,7 +130,7 @@ def _train(words: list[str], quiet: bool, trust: bool) -> Run:
         path = Path(HydraConfig.get().runtime.output_dir)
         try:
             ended.append((path, train_run(cfg, caller)))
-        except Exception as error:  # raised below: Hydra would print a line of its own
+        except Exception as error:  # raised below: Hydra would print its own line
             ended.append((path, error))
 
     with apart(), display.quiet(quiet), removing_empty() as made:
@@ -142,11 +142,11 @@ def _train(words: list[str], quiet: bool, trust: bool) -> Run:
                 raise code
     if code > 128:
         _interrupt(code - 128, path if (path / CONFIG).exists() else None)
-    return Run(path, trust=True)  # what it names was named by whoever trained it, or trusted
+    return Run(path, trust=True)  # its names come from the caller, or are trusted
 
 
 def _swept(do: Callable[[], Path | None], words: list[str], quiet: bool) -> pd.DataFrame:
-    """The runs of a sweep that `do` does, and returns the directory of."""
+    """The runs of the sweep that `do` carries out; `do` returns its directory."""
     from conga.apart import hydra_apart, python_apart
     from trainer.cli import display
     from trainer.runs import load_runs
@@ -170,7 +170,7 @@ def _swept(do: Callable[[], Path | None], words: list[str], quiet: bool) -> pd.D
 
 
 def _no_job(cfg: Any) -> None:
-    """What Hydra's own sweeper would do in this process."""
+    """Refuses the job of Hydra's own sweeper in this process."""
     raise Refused("hydra/sweeper: must be grid or optuna")
 
 
@@ -182,10 +182,10 @@ def _flags_first(words: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _one_line(words: Sequence[str], *, by_composing: bool = False) -> Iterator[None]:
-    """Raises the line about a person's mistake, with a traceback that ends here; other errors go on as they came.
+    """Turns a person's mistake into a refusal whose traceback ends here; other errors pass.
 
     Args:
-        by_composing: whether any error must be a mistake in the words, or in YAML.
+        by_composing: whether every error is a mistake in the words or in YAML.
     """
     from trainer.cli.command import FULL_ERROR
     from trainer.cli.outcome import outcome
@@ -202,13 +202,13 @@ def _one_line(words: Sequence[str], *, by_composing: bool = False) -> Iterator[N
 
 
 def _interrupt(signum: int, folder: Path | None) -> NoReturn:
-    """Passes on what has stopped a run or a sweep, once all is saved and the caller's own handlers are back.
+    """Passes on the signal that stopped a run or a sweep, after all is saved and the caller's handlers are restored.
 
     Args:
-        folder: where it can go on; None if nothing had begun.
+        folder: what can be resumed; None if nothing had started.
 
     Raises:
-        KeyboardInterrupt: of Ctrl-C; and of another signal, if it did not end the process.
+        KeyboardInterrupt: for Ctrl-C; for another signal if it does not end the process.
     """
     from trainer.rundir.run_dir import shown
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Model(nn.Module):
     """Takes raw inputs (B, *input_shape) as the data files have them: pixels of 0 to 255, columns in their own units.
 
-    What it returns is what the network does: logits (B, K), or head -> logits; of a regression values (B, targets), and
-    these in the targets' own units. Missing values (NaN) are filled in where the run's data were. What the network has,
-    such as ``encoder``, is reached through it; ``model.network`` takes inputs that are normalized already.
+    It returns logits (B, K), or head -> logits; for a regression values (B, targets) in the targets' units. Missing
+    values (NaN) are filled in if the run's data were. Attributes of the network, such as ``encoder``, are reached
+    through it; ``model.network`` takes normalized inputs.
     """
 
     mean: Tensor

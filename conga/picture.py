@@ -1,4 +1,4 @@
-"""Figures that notebooks show by themselves."""
+"""Figures that notebooks show as the value of a cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs read back: one as a :class:`conga.Run`, many as frames and figures. Nothing here imports torch."""
+"""Reading runs: one as a :class:`conga.Run`, many as frames and figures. Does not import torch."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def load(path: PathLike, *, checkpoint: str = "best", device: str = "auto", trus
 
     Args:
         path: such as ``outputs/2026-01-31/12-00-00_cnn_digits_cgd``; ``~`` is home.
-        checkpoint: whose weights :attr:`Run.model` has: ``best``, ``last``, or ``epoch_N`` of those kept.
-        device: where the model is: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        trust: whether the run may name classes that are not part of conga. Such a class is run: trust directories
+        checkpoint: of :attr:`Run.model`: ``best``, ``last``, or a kept ``epoch_N``.
+        device: of the model: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        trust: whether the run may name classes that are not part of conga. Their code is run: only trust directories
             whose author you know.
 
     Raises:
-        Refused: it is no directory of a run.
+        Refused: it is not the directory of a run.
     """
     return Run(place(path), checkpoint=checkpoint, device=device, trust=trust)
 
@@ -38,7 +38,7 @@ def runs(*paths: PathLike) -> pd.DataFrame:
     (``optim``); ``best/value``, ``best/epoch``, ``final/val/loss``, …, ``test/accuracy``, …; ``epochs``, ….
 
     Raises:
-        Refused: a path that is no directory.
+        Refused: a path is not a directory.
     """
     from trainer.runs import load_runs
 
@@ -46,7 +46,7 @@ def runs(*paths: PathLike) -> pd.DataFrame:
 
 
 def curves(*paths: PathLike) -> pd.DataFrame:
-    """What was measured of all runs below the paths, one row for each run and epoch: ``path``, ``name``, ``epoch``, ….
+    """``metrics.csv`` of all runs below the paths, one row for each run and epoch: ``path``, ``name``, ``epoch``, ….
 
     ::
 
@@ -54,7 +54,7 @@ def curves(*paths: PathLike) -> pd.DataFrame:
         frame.pivot(index="epoch", columns="name", values="val/loss").plot(logy=True)
 
     Raises:
-        Refused: a path that is no directory.
+        Refused: a path is not a directory.
     """
     from trainer.runs import load_curves
 
@@ -62,7 +62,7 @@ def curves(*paths: PathLike) -> pd.DataFrame:
 
 
 def plot(*paths: PathLike, **options: Any) -> Figure:
-    """The picture that ``python -m trainer plot`` draws of the runs below the paths, as a figure of matplotlib.
+    """The picture of ``python -m trainer plot`` for the runs below the paths, as a matplotlib figure.
 
     ::
 
@@ -73,7 +73,7 @@ def plot(*paths: PathLike, **options: Any) -> Figure:
             ``sweep``, ``value``, ``where``, ``title``, ``size``. Several names are a list, or a text with commas.
 
     Raises:
-        Refused: no runs, or an option that does not fit; the line names it as the command does.
+        Refused: no runs, or a wrong option; the line names it as on the command line.
     """
     from conga.picture import Picture
     from trainer.plot.command import figure_of

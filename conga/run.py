@@ -1,4 +1,4 @@
-"""A run as Python sees it: ``run = conga.load("outputs/…")``. Torch is imported when the model is asked for."""
+"""A run in Python: ``run = conga.load("outputs/…")``. Torch is imported when the model is used."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A run, read from its directory when something is asked for; a run that trains meanwhile says what is so then.
+    """A run, read from its directory at each access; so a run that still trains shows its progress.
 
-    The model and the data are read once, and stay what they were.
+    The model and the data are read only once.
 
     Args:
         path: its directory.
-        checkpoint, device, trust: as of :func:`conga.load`.
+        checkpoint, device, trust: see :func:`conga.load`.
 
     Raises:
-        Refused: it is no directory of a run.
+        Refused: it is not the directory of a run.
     """
 
     def __init__(self, path: Path, checkpoint: str = "best", device: str = "auto", trust: bool = False):
@@ -50,17 +50,17 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What it was trained with: group -> key -> value, as resumes changed it; relative paths are absolute."""
+        """Its configuration with the changes of resumes: group -> key -> value; paths are absolute."""
         return configuration.effective(configuration.frozen(self.path) or {}, self.path)
 
     @property
     def summary(self) -> dict[str, Any]:
-        """``summary.json``: ``status``, ``epochs``, ``best``, ``final``, ``test``, …; {} if there is none."""
+        """``summary.json``: ``status``, ``epochs``, ``best``, ``final``, ``test``, …; {} if missing."""
         return Summary.read(self.path).data
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """``metrics.csv``: a row an epoch (``epoch``, ``step``, ``train/loss``, ``val/accuracy``, …)."""
+        """``metrics.csv``: a row per epoch (``epoch``, ``step``, ``train/loss``, ``val/accuracy``, …)."""
         from trainer.runs import load_curves
 
         return load_curves(self.path).drop(columns=["path", "name"])
@@ -70,7 +70,7 @@ class Run:
         """The network, in evaluation mode, as a module that takes raw inputs: see :class:`conga.model.Model`.
 
         Raises:
-            Refused: no such checkpoint, a damaged one, or a class that is not part of conga and not trusted.
+            Refused: the checkpoint is missing or damaged, or its class is neither part of conga nor trusted.
         """
         from conga.model import Model
 
@@ -78,7 +78,7 @@ class Run:
 
     @property
     def network(self) -> nn.Module:
-        """The network alone: it takes inputs as the run's data are after normalization."""
+        """The network alone, for normalized inputs."""
         return self.model.network
 
     @cached_property
@@ -93,19 +93,19 @@ class Run:
         return self._loaded.dataset
 
     def predict(self, x: Any) -> pd.DataFrame:
-        """What the model says of raw inputs, with the columns of ``python -m trainer predict --csv``.
+        """Predictions for raw inputs, with the columns of ``python -m trainer predict --csv``.
 
-        ``prediction``, ``probability`` and ``probability_CLASS``; of a regression ``prediction`` in the targets' units.
+        ``prediction``, ``probability`` and ``probability_CLASS``; for a regression only ``prediction`` in its units.
 
         Args:
             x: a NumPy array, tensor or nested list of (N, *input_shape), or one input of input_shape; a frame, whose
                 columns are found by name; or the path of an image, a folder of images, a table or an ``.npz`` file.
 
         Returns:
-            A row for each input, whose index says which: its number, or the name of the image.
+            A row for each input; the index is its number, or the name of the image.
 
         Raises:
-            Refused: these are no inputs of the kind that the run was trained on.
+            Refused: the inputs are of another kind than the training data.
         """
         import pandas as pd
 
@@ -118,7 +118,7 @@ class Run:
         try:
             inputs = inputs_of(x, run.facts, lambda: run.source, batch_size(run.facts))
             predictions = predict(run, inputs)
-        except (ValueError, OSError) as error:  # what the data's own readers raise names the file
+        except (ValueError, OSError) as error:  # errors of the data's readers name the file
             raise Refused(one_line(error)) from None
         for line in (*run.notes, *inputs.notes, *(f"not predicted: {line}" for line in inputs.unread)):
             warnings.warn(line, stacklevel=2)
@@ -138,7 +138,7 @@ class Run:
         return find_runs([self.path])[0]
 
     def _facts(self) -> dict[str, str]:
-        """What is said of the run in few words."""
+        """The run in a few words."""
         record = self._record
         data, model, optim = (record.config.get(group) for group in ("data", "model", "optim"))
         facts = {"path": run_dir.shown(self.path), "trains": f"{model} on {data} with {optim}", "status": record.status}

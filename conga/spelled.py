@@ -1,4 +1,4 @@
-"""Settings as Python has them, written as the words of the command line."""
+"""Settings from Python as words of the command line."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from trainer.rundir.errors import Refused
 from trainer.rundir.typed import quoted, typed_path
 
 Setting = str | Mapping[str, Any]  # "optim.lr=0.1", or {"optim.lr": 0.1, "data.path": Path("Größe (2).csv")}
-PLACES = ("--config-dir", "--config-path", "--config-name", "-cd", "-cp", "-cn")  # flags that say where YAML is
+PLACES = ("--config-dir", "--config-path", "--config-name", "-cd", "-cp", "-cn")  # flags for folders of YAML files
 
 
 def words_of(settings: Iterable[Setting], instead: str) -> list[str]:
-    """The words of a command line that say the same.
+    """The settings as words of a command line.
 
     Args:
-        instead: the function that sweeps, or trains one run, for the line about ``-m``.
+        instead: the function for sweeps, or for one run, for the line about ``-m``.
 
     Raises:
         Refused: a flag that only prints something, or that is another function here.
@@ -35,7 +35,7 @@ def words_of(settings: Iterable[Setting], instead: str) -> list[str]:
         if word in ("-m", "--multirun"):
             raise Refused(f"{word}: {instead}")
         if word.startswith("-") and not word.startswith(PLACES):
-            raise Refused(f"{word}: no setting; a setting is KEY=VALUE, such as train.epochs=5")
+            raise Refused(f"{word}: is not a setting; a setting is KEY=VALUE, such as train.epochs=5")
     return words
 
 
@@ -51,9 +51,9 @@ def _value(value: Any) -> str:
 
 
 def place(path: str | os.PathLike[str]) -> Path:
-    """A path as a person gives it; ``~`` is home.
+    """A typed path with ``~`` expanded.
 
     Raises:
-        Refused: there is no such home.
+        Refused: there is no such user.
     """
     return typed_path(os.fspath(path))

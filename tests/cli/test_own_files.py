@@ -85,5 +85,5 @@ def test_a_module_that_was_imported_before_is_named(tmp_path):
         env=env, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ended.stdout == (
-        f"models is imported from {tmp_path / 'models.py'}, and conga has a package of that name; rename yours\n"
+        f"models is imported from {tmp_path / 'models.py'}, but conga has a package of this name; rename yours\n"
     )

@@ -48,7 +48,7 @@ Groups, their choices, and an example of each:
 More examples:
   python -m trainer model=cnn optim=cgd                        train; the run goes to outputs/
   python -m trainer -m optim=sgd,cgd 'seed=range(0,3)'         one run for each combination
-  python -m trainer resume outputs/2026-01-31/12-00-00_cnn_digits_cgd    go on after a stop
+  python -m trainer resume outputs/2026-01-31/12-00-00_cnn_digits_cgd    resume after a stop
   python -m trainer model=cnn --cfg job                        print the configuration, train nothing
   python -m trainer optim=sfw --help                           the keys of a choice: types, ranges, meaning
 

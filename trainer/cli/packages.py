@@ -1,6 +1,6 @@
-"""conga's top-level packages win over files of the same name beside the user, such as ``models.py`` and ``data.py``.
+"""conga's top-level packages take precedence over a user's files of the same name, such as ``models.py``.
 
-Imports nothing heavy: ``trainer/__init__.py`` imports it first.
+It imports nothing heavy: ``trainer/__init__.py`` imports it first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 
 class OursFirst(MetaPathFinder):
-    """Finds our packages in our folder, wherever else Python would look first."""
+    """Finds conga's packages in their folder before any other place."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -27,17 +27,17 @@ class OursFirst(MetaPathFinder):
 
 
 def install() -> None:
-    """Makes Python find our packages, once in a process.
+    """Makes Python find conga's packages, once per process.
 
     Raises:
-        ImportError: another module of such a name is imported already.
+        ImportError: another module of this name is already imported.
     """
     if any(isinstance(finder, OursFirst) for finder in sys.meta_path):
         return
     for name in OURS:
         place = getattr(sys.modules.get(name), "__file__", None)
         if name in sys.modules and (place is None or os.path.dirname(os.path.dirname(os.path.abspath(place))) != ROOT):
-            raise ImportError(f"{name} is imported from {place}, and conga has a package of that name; rename yours")
+            raise ImportError(f"{name} is imported from {place}, but conga has a package of this name; rename yours")
     sys.meta_path.insert(0, OursFirst())
 
 

@@ -1,4 +1,4 @@
-"""What a run starts from: the weights of another run (``train.init_from``), and which of them stay (``train.freeze``).
+"""Initial weights from another run (``train.init_from``), and frozen ones (``train.freeze``).
 
 Run: ``python -m trainer model=cnn train.init_from=outputs/… 'train.freeze=[net.0.*,net.4.*]'``
 """
@@ -17,18 +17,18 @@ from optim import matching
 from trainer.rundir.errors import Refused
 from trainer.training import checkpoint
 
-KINDS = ("best", "last")  # the checkpoint of a run's directory: the first of these that is there
+KINDS = ("best", "last")  # the checkpoint of a run's directory: the first existing one
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What a model took from a checkpoint.
+    """The tensors that a model took from a checkpoint.
 
     Args:
-        file: the checkpoint; `sha256` of its bytes, `epoch` that it is of.
+        file: the checkpoint; `sha256` of its bytes, and its `epoch`.
         taken: names of the tensors with the same name and shape in both.
-        anew: the model's other tensors, which start as drawn: name -> shape here, and shape there (None: not there).
-        ignored: names of the checkpoint's tensors that the model does not have.
+        anew: the model's other tensors, which are drawn: name -> shape here, and shape there (None if missing).
+        ignored: names of the checkpoint's tensors that the model lacks.
     """
 
     file: Path
@@ -44,7 +44,7 @@ class Taken:
         return {"file": str(self.file), "sha256": self.sha256, "epoch": self.epoch} | names
 
     def groups(self) -> list[tuple[str, list[str]]]:
-        """For the log: what became of the tensors, and which they are."""
+        """For the log: the kinds of tensors, with their names."""
         anew = [
             f"{name} ({by(here)}; there {by(there)})" if there is not None else name
             for name, (here, there) in self.anew.items()
@@ -58,10 +58,10 @@ def take_weights(network: nn.Module, init_from: str, before: dict[str, Any] | No
 
     Args:
         init_from: the directory of a run (its best checkpoint, or else its last), or a checkpoint file.
-        before: what the run's summary says of it, if it has started before.
+        before: `init_from` of the run's summary, if the run has started before.
 
     Raises:
-        Refused: no such checkpoint, a damaged one, one without a common tensor, or another one than before.
+        Refused: the checkpoint is missing, damaged, has no common tensor, or is another one than before.
     """
     file = checkpoint_in(init_from)
     try:
@@ -91,13 +91,13 @@ def take_weights(network: nn.Module, init_from: str, before: dict[str, Any] | No
 
 
 def norms_taken(network: nn.Module, taken: Taken | None, path: Path) -> dict[str, float]:
-    """The norms of the parameters that the run in `path` took from elsewhere, for `init_factor`.
+    """The norms of the parameters that the run in `path` took from a checkpoint, for `init_factor`.
 
     Args:
-        taken: None of a run that is resumed, whose own checkpoint has them.
+        taken: None for a resumed run, whose own checkpoint has them.
 
     Raises:
-        Refused: that checkpoint is damaged.
+        Refused: this checkpoint is damaged.
     """
     if taken is None:
         return checkpoint.load(path / "checkpoints" / "last.pt", "last", "cpu").get("norms") or {}
@@ -105,10 +105,10 @@ def norms_taken(network: nn.Module, taken: Taken | None, path: Path) -> dict[str
 
 
 def checkpoint_in(init_from: str) -> Path:
-    """The checkpoint file that `train.init_from` means.
+    """The checkpoint file of `train.init_from`.
 
     Raises:
-        Refused: there is none.
+        Refused: it does not exist.
     """
     place = Path(init_from).expanduser()
     if not place.exists():
@@ -124,12 +124,12 @@ def checkpoint_in(init_from: str) -> Path:
 
 
 def epoch_of(state: dict[str, Any]) -> int:
-    """The number of epochs that a checkpoint's run had finished."""
+    """The number of finished epochs at a checkpoint."""
     return {"best": state.get("best"), "last": state.get("progress")}.get(state["kind"], state)["epoch"]
 
 
 def freeze(network: nn.Module, patterns: str | list[str]) -> None:
-    """Lets the parameters that `patterns` mean stay as they are: they need no gradient.
+    """Freezes the parameters that match `patterns`: they need no gradient.
 
     Raises:
         ValueError: a pattern matches no parameter, or nothing is left to train.

@@ -1,4 +1,4 @@
-"""The parts that a configuration names: the only place where Hydra instantiates. Does not import torch."""
+"""Builds the parts of a configuration: the only place where Hydra instantiates. Does not import torch."""
 
 from __future__ import annotations
 

@@ -122,10 +122,10 @@ def run_job(path: Path, judge_of: JudgeOf, asked: float = math.inf) -> int:
 
 
 def not_begun(error: Interrupted | Lost | Refused, path: Path, world: World) -> int:
-    """Says why a run does not train, or not any more, in one of its processes; returns the exit status.
+    """Prints why a run does not start or continue, in one of its processes; returns the exit status.
 
     Raises:
-        Refused: as it came, where there is no other process.
+        Refused: the error itself, if there is only one process.
     """
     end = outcome(error)
     if isinstance(error, Refused):
