@@ -106,7 +106,7 @@ def test_rooms_have_few_floors():
     assert max(floors.values()) <= 6  # and the door makes seven
 
 
-# Module -> the rooms that it imports where they are needed, and not at its top: each brings Hydra or torch with it.
+# Module -> the rooms that it imports where they are needed, not at its top: each brings Hydra, torch or matplotlib.
 LAZY = {
     "trainer": {"trainer.__main__"},  # after the signals are taken
     "trainer.__main__": {"trainer.train"},
@@ -116,6 +116,7 @@ LAZY = {
     "trainer.sweep.job": {"trainer.training"},
     "trainer.sweep.keeper": {"trainer.training"},
     "trainer.sweep.pool": {"trainer.training"},
+    "trainer.sweep.results": {"trainer.plot"},
     "hydra_plugins.conga.sweeps": {"trainer.sweep"},
 }
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from matplotlib.figure import Figure
 from omegaconf import open_dict
 from rich.markup import escape
 from rich.table import Table
@@ -28,9 +29,6 @@ from trainer.rundir.trust import CONF
 from trainer.training.assembly import assemble
 from trainer.training.coefficients import input_names
 from trainer.training.parts import GIVEN, build, refusing
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LISTED = 24  # classes or columns in a table
 PICTURED = 20  # in a picture
@@ -189,8 +187,6 @@ def picture(dataset: Dataset) -> Figure:
 
 def sample_images(dataset: Dataset) -> Figure:
     """A row of images for each class, or, without classes, the first ones; as in training."""
-    from matplotlib.figure import Figure
-
     facts, y = dataset.facts, dataset.splits["train"][1]
     if facts.task in ("classification", "binary"):
         names = facts.output_names[""]
@@ -221,8 +217,6 @@ def sample_images(dataset: Dataset) -> Figure:
 
 def series(dataset: Dataset) -> Figure:
     """The values to predict, split after split."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(10, 4), layout="constrained")
     axis, start = figure.subplots(), 0
     for split, (_, y, *_) in dataset.splits.items():
@@ -237,7 +231,6 @@ def series(dataset: Dataset) -> Figure:
 def histograms(dataset: Dataset) -> Figure:
     """A histogram of each column, by class if there are classes, and of the targets if they are numbers."""
     import numpy as np
-    from matplotlib.figure import Figure
 
     facts, (inputs, y, *_) = dataset.facts, dataset.splits["train"]
     x = inputs.flatten(1).numpy()

@@ -16,9 +16,14 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from rich.markup import escape
 from rich.table import Table
 from torch import nn
@@ -35,10 +40,6 @@ from trainer.plot.values import named, settings
 from trainer.rundir.errors import Refused
 from trainer.rundir.records import RunRecord, differing, find_runs
 from trainer.rundir.run_dir import shown
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MOST = 64  # units in the picture of one run
 ACROSS = 8  # units in a row
@@ -176,8 +177,6 @@ def colour_limit(images: np.ndarray) -> tuple[float, bool]:
 
 def place(axis: Axes, image_CHW: np.ndarray, limit: float, left: float, top: float) -> None:
     """Draws a whole image in the middle of the square of side 1 at this corner, y downwards."""
-    from matplotlib.patches import Rectangle
-
     C, H, W = image_CHW.shape
     width, height = min(1.0, W / H), min(1.0, H / W)
     x, y = left + (1 - width) / 2, top + (1 - height) / 2
@@ -200,8 +199,6 @@ def weights_picture(run: Run, checkpoint: str) -> bytes | None:
 
 def grid_figure(layer: First, title: str) -> Figure:
     """Up to 64 units in a grid, with one colour scale."""
-    from matplotlib.figure import Figure
-
     chosen = layer.chosen(MOST)
     n, (U, C) = len(chosen), layer.images_UCHW.shape[:2]
     fewest = max(min(5, n), math.ceil(n / ACROSS))
@@ -233,9 +230,6 @@ def said(layer: First) -> str:
 
 def add_bar(figure: Figure, axis: Axes, limit: float, beyond: bool, **how: Any) -> Any:
     """The colour bar of one channel."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
     mappable = ScalarMappable(Normalize(-limit, limit), COLOURS)
     bar = figure.colorbar(mappable, ax=axis, extend="both" if beyond else "neither", **how)
     bar.outline.set_visible(False)
@@ -259,8 +253,6 @@ def sized(shape: Sequence[int]) -> str:
 
 def rows_figure(layers: Sequence[First], labels: Sequence[str], units: int) -> Figure:
     """A row of units for each run, with its label at the left, its statistics at the right; in inches."""
-    from matplotlib.figure import Figure
-
     rows = [layer.chosen(units) for layer in layers]
     across, row, folded = max(map(len, rows)), 1 + 2.2 * GAP, look.folded(labels)
     coloured = all(layer.images_UCHW.shape[1] == 3 for layer in layers)

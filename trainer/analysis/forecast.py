@@ -9,18 +9,16 @@ Shapes: T values in a window, n values that a split predicts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from trainer.analysis.load import Run
 from trainer.plot.look import decimal
 from trainer.training.evaluation import predict_split
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TOLERANCE = 0.1  # share of the truth's deviation: a larger error ends the horizon
 CLOSE_UP = 400  # steps
@@ -137,8 +135,6 @@ def free_run(run: Run, split: str, n: int) -> np.ndarray:
 
 def series_picture(title: str, made: Forecast) -> Figure:
     """The whole series in time with the predictions one step ahead; below, the evaluated split enlarged."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(11, 6.7), layout="constrained")
     whole, near = figure.subplots(2, 1)
     evaluated = made.stretches[made.split]
@@ -166,8 +162,6 @@ def series_picture(title: str, made: Forecast) -> Figure:
 
 def free_running_picture(title: str, made: Forecast) -> Figure:
     """The evaluated split with predictions one step ahead and free running; below, the errors."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(11, 6.7), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     at = made.stretches[made.split]

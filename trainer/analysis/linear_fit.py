@@ -10,9 +10,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from data import Facts
 from trainer.analysis.load import Run
@@ -23,10 +26,6 @@ from trainer.rundir.errors import Damaged
 from trainer.rundir.records import find_runs
 from trainer.training import coefficients
 from trainer.training.evaluation import to_host
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Splits = Mapping[str, tuple[np.ndarray, ...]]  # name -> inputs (N, D), targets (N, K), and perhaps weights (N,)
 
@@ -95,8 +94,6 @@ def recorded(run: Run, names: list[str]) -> tuple[np.ndarray, dict[str, np.ndarr
 
 def line(title: str, facts: Facts, splits: Splits, way: Way) -> Figure:
     """Points with the fitted line; the loss; both coefficients by epoch, and their path over the error's contours."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(11.5, 8.5), layout="constrained")
     cells: list[Any] = [["line", "slope"], ["line", "intercept"], ["loss", "plane"], ["loss", "plane"]]
     axes = figure.subplot_mosaic(cells, width_ratios=(1.1, 1))
@@ -119,8 +116,6 @@ def line(title: str, facts: Facts, splits: Splits, way: Way) -> Figure:
 
 def paths(title: str, way: Way) -> Figure:
     """Each coefficient by epoch."""
-    from matplotlib.figure import Figure
-
     across = min(3, len(way.fit))
     down = -(-len(way.fit) // across)
     figure = Figure(figsize=(3.9 * across, 0.7 + 2.7 * down), layout="constrained")
@@ -182,8 +177,6 @@ def draw_coefficient(axis: Axes, way: Way, column: str) -> None:
 
 def draw_curve(axis: Axes, way: Way, column: str, colour: str, **how: Any) -> None:
     """Draws a column by epoch, where it was measured."""
-    from matplotlib.ticker import MaxNLocator
-
     values = way.columns[column]
     there = np.isfinite(values)
     axis.plot(way.epochs[there], values[there], color=colour, marker=marker(way), markersize=3.5, **how)

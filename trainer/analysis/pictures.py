@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
 
 from data import Facts
 from trainer.plot.figures import rendered
 from trainer.training.predictions import MEASURES, Mistake, Rows, confusion, heads, percent
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MOST_CLASSES = 1000  # in a confusion matrix
 COUNTED = 20  # with at most so many classes, cells show counts
@@ -52,9 +51,6 @@ def confusion_matrices(title: str, panels: Sequence[Panel]) -> Figure:
 
     So rare classes are legible and rare confusions are visible.
     """
-    from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
-
     across = min(3, len(panels))
     down = math.ceil(len(panels) / across)
     side = max(_side(len(names)) for _, names, _ in panels)
@@ -109,8 +105,6 @@ def shorten(name: str) -> str:
 
 def label_bars(title: str, rows: Rows) -> Figure:
     """Precision, recall and F1 of each label; of many, those with the lowest F1."""
-    from matplotlib.figure import Figure
-
     shown = sorted(rows, key=lambda row: row["f1"])[:LABELS] if len(rows) > LABELS else rows
     figure = Figure(figsize=(7, 1.4 + 0.5 * len(shown)), layout="constrained")
     axis, height = figure.subplots(), 0.26
@@ -133,8 +127,6 @@ def mistaken_images(
     title: str, images: np.ndarray, mistakes: Sequence[Mistake], value_range: tuple[float, float]
 ) -> Figure:
     """Raw images (N, C, H, W), each with its truth, its prediction and the probability of the prediction."""
-    from matplotlib.figure import Figure
-
     across = min(ACROSS, len(mistakes))
     down = math.ceil(len(mistakes) / across)
     height, width = images.shape[2:]
@@ -161,8 +153,6 @@ def mistaken_images(
 
 def residuals(title: str, names: Sequence[str], predictions_NK: np.ndarray, truth_NK: np.ndarray) -> Figure:
     """For each target: predictions against the truth, and below the residuals."""
-    from matplotlib.figure import Figure
-
     shown = names[:TARGETS]
     figure = Figure(figsize=(max(5.5, 3.8 * len(shown)), 7), layout="constrained")
     axes = figure.subplots(2, len(shown), squeeze=False, height_ratios=(3, 2))
@@ -187,8 +177,6 @@ def residuals(title: str, names: Sequence[str], predictions_NK: np.ndarray, trut
 
 def series(title: str, names: Sequence[str], predictions_NK: np.ndarray, truth_NK: np.ndarray) -> Figure:
     """For each target: prediction and truth over time; of a long series also the beginning, enlarged."""
-    from matplotlib.figure import Figure
-
     shown, N = names[:TARGETS], len(truth_NK)
     spans = [N] if N <= 2 * CLOSE_UP else [N, CLOSE_UP]
     figure = Figure(figsize=(11, 0.9 + 2.9 * len(shown) * len(spans)), layout="constrained")

@@ -15,8 +15,10 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.markup import escape
 from rich.table import Table
 
@@ -27,10 +29,6 @@ from trainer.cli.display import loading_progress, screen, tell
 from trainer.plot.figures import check_picture, rendered, write_out
 from trainer.rundir.errors import Refused
 from trainer.rundir.run_dir import inside
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 RADII = {"linf": (0, 0.01, 0.02, 0.05, 0.1, 0.2), "l2": (0, 0.25, 0.5, 1, 2)}
 ATTACKS = {"fgsm": "FGSM", "pgd": "PGD", "fw": "Frank-Wolfe"}
@@ -224,8 +222,6 @@ def title_of(metric: str) -> str:
 
 def figure(rows: Sequence[Row], names: Sequence[str], unit: str, of_samples: str) -> Figure:
     """A panel for each test and norm: pruning and noise first, then attacks, a row for each ball."""
-    from matplotlib.figure import Figure
-
     found, metric = curves(rows), rows[0].metric
     lines = [[key for key in found if key[1] == norm] for norm in ("", *RADII)]
     lines = [line for line in lines if line]

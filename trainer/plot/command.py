@@ -18,9 +18,10 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from trainer.cli.command import Parser
 from trainer.cli.display import tell
@@ -38,9 +39,6 @@ from trainer.rundir.run_dir import shown
 from trainer.rundir.typed import typed_path
 from trainer.runs.columns import Names, full_name, row, tests
 from trainer.runs.where import parse
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KINDS = ("png", "svg", "pdf")
 NOTED = 5  # of damaged runs

@@ -5,9 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from trainer.plot import look
 from trainer.plot.lines import Line, all_lines
@@ -15,10 +22,6 @@ from trainer.plot.scale import Scale, order
 from trainer.plot.values import groups, higher_is_better, named, words
 from trainer.rundir.errors import Refused
 from trainer.rundir.records import RunRecord, differing
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 LISTED = 20  # of a legend; more colours cannot be told apart
 SHADED = 8  # values of a number in a legend; more get a colour bar
@@ -86,8 +89,6 @@ def curves_figure(
     Raises:
         Refused: nothing to draw.
     """
-    from matplotlib.figure import Figure
-
     if by is None:
         by = [key for key in differing(records) if key not in (band or ())]
     panels = [(y, all_lines(records, x, y, by, band)) for y in ys]
@@ -123,8 +124,6 @@ def curves_figure(
 
 def draw_lines(axis: Axes, lines: Sequence[Line], how: Look, banded: bool) -> None:
     """Draws lines with their bands; a cross at the end of a diverged run."""
-    from matplotlib.ticker import MaxNLocator
-
     many, drawn = len(lines) > LISTED, [line for line in lines if len(line.x)]
     means, runs = ([line for line in drawn if (line.sd is not None) is mean] for mean in (True, False))
     stroke(axis, runs, how, linewidth=0.8 if many else 1.2, alpha=0.55 if many or banded else 0.9, zorder=2)
@@ -139,8 +138,6 @@ def draw_lines(axis: Axes, lines: Sequence[Line], how: Look, banded: bool) -> No
 
 def stroke(axis: Axes, lines: Sequence[Line], how: Look, *, linewidth: float, alpha: float, zorder: int) -> None:
     """Draws lines, and dots for single points; as one artist, since matplotlib takes a millisecond for each."""
-    from matplotlib.collections import LineCollection
-
     if len(lines) <= LISTED:
         for line in lines:
             dot = "o" if len(line.x) == 1 and not line.diverged else None
@@ -166,8 +163,6 @@ def stroke(axis: Axes, lines: Sequence[Line], how: Look, *, linewidth: float, al
 
 def fill(axis: Axes, means: Sequence[Line], how: Look) -> None:
     """Draws the bands of one standard deviation as one artist; no band for one run."""
-    from matplotlib.collections import PolyCollection
-
     bands, colours = [], []
     for line in means:
         if line.sd is None or line.n[1] == 1:
@@ -225,8 +220,6 @@ def set_axes(axis: Axes, lines: Sequence[Line], how: Look, log: tuple[bool | Non
 
 def legend_entries(how: Look, lines: Sequence[Line]) -> list[tuple[Any, str]]:
     """Handles and texts: each combination of values, with its number of runs if these differ, and a cross."""
-    from matplotlib.lines import Line2D
-
     found: list[tuple[Any, str]] = []
     combinations = list(how.colours)
     counts_differ = len({line.n for line in lines if line.sd is not None}) > 1  # else the caption has the number
@@ -254,9 +247,6 @@ def counted(low: int, high: int) -> str:
 
 def add_bar(figure: Figure, scale: Scale) -> None:
     """Draws the colour bar of a number with many values."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap, Normalize
-
     places = [scale.place(value) for value in scale.values]
     shown = ListedColormap(look.colour_map()(np.linspace(0, look.BRIGHTEST, 256)))
     mappable = ScalarMappable(Normalize(min(places), max(places)), shown)

@@ -7,14 +7,17 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib
+from matplotlib.category import StrCategoryFormatter
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 from trainer.rundir.errors import Refused
 from trainer.rundir.files import write_whole
 from trainer.rundir.text import printable_lines
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Without a date; text stays text in an SVG, and a PDF has TrueType fonts, which publishers accept.
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
@@ -46,8 +49,6 @@ def drawn(draw: Callable[..., Figure], *args: Any, look: dict[str, Any] | None =
 @contextlib.contextmanager
 def drawing(look: dict[str, Any] | None) -> Iterator[None]:
     """Inside, matplotlib has the settings for drawing, and no irrelevant warnings."""
-    import matplotlib
-
     settings: dict[Any, Any] = {"text.parse_math": False} | FONTS | (look or {})
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the font lacks a script: boxes are shown
@@ -57,10 +58,6 @@ def drawing(look: dict[str, Any] | None) -> Iterator[None]:
 
 def make_printable(figure: Figure) -> None:
     """Shows control characters in the figure's texts as escapes."""
-    from matplotlib.category import StrCategoryFormatter
-    from matplotlib.text import Text
-    from matplotlib.ticker import FixedFormatter, FuncFormatter
-
     of_texts = FixedFormatter | FuncFormatter | StrCategoryFormatter
     for text in figure.findobj(Text):
         text.set_text(printable_lines(text.get_text()))
@@ -77,7 +74,6 @@ def check_picture(out: Path | None) -> None:
     """Raises Refused if a picture cannot be written there, or its file type is unknown."""
     if out is None:
         return
-    from matplotlib.figure import Figure
 
     kinds = Figure().canvas.get_supported_filetypes()
     if out.suffix.removeprefix(".") not in kinds:

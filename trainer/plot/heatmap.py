@@ -9,17 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from trainer.plot import look
 from trainer.plot.scale import Scale, labels
 from trainer.plot.values import Cell, cells, higher_is_better, spread, unfinished, words
 from trainer.rundir.records import RunRecord
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
 
 LONE = "div."  # text of a cell of diverged runs
 CHARACTER = 0.09  # width of a title's character in inches
@@ -50,8 +51,6 @@ def heatmap_figure(
         keys: of the x and y axes.
         over: keys in which the runs of one cell differ, for the caption.
     """
-    from matplotlib.figure import Figure
-
     records = [record for _, of_row in rows for record in of_row]
     panels = [
         [Panel(f"{words(m)}, {name}" if name else words(m), m, cells(of_row, keys, m)) for m in metrics]
@@ -120,8 +119,6 @@ def side(scale: Scale, most: float, whole: float) -> float:
 
 def draw_map(axis: Axes, panel: Panel, scales: tuple[Scale, Scale], norm: Normalize, better: bool) -> None:
     """Draws cells with their numbers; white without runs."""
-    from matplotlib.patches import Rectangle
-
     x, y = scales
     shades = look.colour_map(reverse=not better)
     texts = cell_texts(list(panel.cells.values()))
@@ -196,9 +193,6 @@ def add_bar(
     figure: Figure, axes: Any, norm: Normalize, records: Sequence[RunRecord], metric: str, shared: bool
 ) -> None:
     """Draws the colour bar; bright is better for every metric."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import LogNorm
-
     better = higher_is_better(records, metric)
     name = metric.rpartition("/")[2].replace("_", " ") if shared and metric != "best" else words(metric)
     mappable = ScalarMappable(norm, look.colour_map(reverse=not better))

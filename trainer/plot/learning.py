@@ -7,9 +7,11 @@ validation and averaged weights over the epochs, the best epoch, and the test.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from trainer.plot import look
 from trainer.plot.curves import CROSS, Look, draw_lines, set_axes
@@ -17,9 +19,6 @@ from trainer.plot.figures import rendered
 from trainer.plot.lines import Line, run_line
 from trainer.plot.values import higher_is_better, words
 from trainer.rundir.records import RunRecord
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SPLITS = {"train": "training", "val": "validation", "ema": "validation, averaged weights"}
 COLOURS = dict(zip([*SPLITS, "test"], [*look.CATEGORIES[:3], "0.25"], strict=True))
@@ -52,8 +51,6 @@ def panels(record: RunRecord) -> dict[str, dict[str, Line]]:
 
 def learning_figure(record: RunRecord, test: Mapping[str, float]) -> Figure:
     """A panel for each metric, side by side."""
-    from matplotlib.figure import Figure
-
     found, best = panels(record), record.best
     how = Look(["split"], colours={(split,): colour for split, colour in COLOURS.items()})
     how.dashes = dict.fromkeys(how.colours, "-")
@@ -94,8 +91,6 @@ def title(record: RunRecord) -> str:
 
 def entries(record: RunRecord, splits: list[str]) -> tuple[list[Any], list[str]]:
     """Handles and texts of the legend."""
-    from matplotlib.lines import Line2D
-
     handles = [Line2D([], [], color=COLOURS[split], linewidth=1.6) for split in splits]
     texts = [SPLITS[split] for split in splits]
     if record.best is not None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LogNorm, Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from trainer.plot.scale import Scale, labels
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
 
 DPI = 200
 LOOK = {
@@ -43,8 +44,6 @@ MAP, BRIGHTEST = "viridis", 0.84  # of lines: the end of the map is too pale on 
 
 def colour_map(reverse: bool = False) -> Any:
     """The colours of numbers, from dark to bright."""
-    from matplotlib import colormaps
-
     return colormaps[MAP + "_r" * reverse]
 
 
@@ -59,8 +58,6 @@ def shades(scale: Scale) -> dict[Any, Any]:
 
 def colour_range(values: Sequence[float]) -> Normalize:
     """A norm from the least to the greatest value; logarithmic if a positive metric spans two powers of ten."""
-    from matplotlib.colors import LogNorm, Normalize
-
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if low > 0 and high >= 100 * low:
         return LogNorm(low, high)
@@ -69,8 +66,6 @@ def colour_range(values: Sequence[float]) -> Normalize:
 
 def against(colour: Any) -> str:
     """Black or white, whichever is legible on the colour (relative luminance of sRGB)."""
-    from matplotlib.colors import to_rgb
-
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "black" if luminance > 0.179 else "white"  # at equal contrast
@@ -128,7 +123,6 @@ def legend(figure: Figure, handles: Sequence[Any], texts: Sequence[str], title: 
 
 def decimal(axis: Axis) -> None:
     """Sets labels of a logarithmic axis without raised exponents: 0.01, 1e-3."""
-    from matplotlib.ticker import FuncFormatter
 
     def written(value: float, _: int) -> str:
         beside = [1e-3] if value < 0.1 else []  # all small ones alike
@@ -139,8 +133,6 @@ def decimal(axis: Axis) -> None:
 
 def log_axis(axes: Axes, which: str) -> None:
     """Makes the x or y axis logarithmic, with labels between powers of ten if there are few powers."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     getattr(axes, f"set_{which}scale")("log", nonpositive="mask")
     axis: Axis = getattr(axes, f"{which}axis")
     low, high = sorted(getattr(axes, f"get_{which}lim")())

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from trainer.plot import look
 from trainer.plot.scale import FEW, Scale, labels
 from trainer.plot.values import higher_is_better, metric_value, setting, unfinished, words
 from trainer.rundir.records import RunRecord
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
 
 DIVERGED = -0.13  # place of lines without a value, below the metric's axis
 MANY = 24  # with so many runs, those that share a value are spread around it
@@ -32,9 +33,6 @@ def parallel_figure(
     size: tuple[float, float] | None = None,
 ) -> Figure:
     """Lines of finished runs, coloured by the metric, the best on top; diverged runs dashed and grey."""
-    from matplotlib.collections import LineCollection
-    from matplotlib.figure import Figure
-
     shown = [r for r in records if r.status == "diverged" or math.isfinite(finished_value(r, metric))]
     values = [finished_value(record, metric) for record in shown]
     better = higher_is_better(records, metric)
@@ -103,8 +101,6 @@ def height(scale: Scale, value: Any, placed: bool = False) -> float:
 
 def draw_axis(axis: Axes, place: int, texts: Sequence[str], heights: Sequence[float]) -> None:
     """Draws a vertical axis with ticks and labels on top of the lines."""
-    from matplotlib.patheffects import withStroke
-
     axis.plot([place, place], [-0.05, 1.05], color="0.25", linewidth=1, zorder=4)
     step = max(1, math.ceil(len(texts) / (2 * FEW)))
     for text, y in list(zip(texts, heights, strict=True))[::step]:
@@ -115,9 +111,6 @@ def draw_axis(axis: Axes, place: int, texts: Sequence[str], heights: Sequence[fl
 
 def draw_metric(axis: Axes, place: int, norm: Normalize, better: bool, values: Sequence[float]) -> None:
     """Draws the metric's axis with the colours of the lines; better is up."""
-    from matplotlib.colors import LogNorm
-    from matplotlib.ticker import LogLocator, MaxNLocator
-
     heights = np.linspace(0, 1, 256)
     strip = look.colour_map()(heights)[:, None]
     axis.imshow(strip, extent=(place, place + STRIP, 0, 1), origin="lower", aspect="auto", zorder=4)

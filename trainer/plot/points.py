@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import blended_transform_factory
 
 from trainer.plot import look
 from trainer.plot.heatmap import best_epoch
 from trainer.plot.scale import Scale
 from trainer.plot.values import Cell, cells, groups, higher_is_better, named, setting, spread, unfinished, words
 from trainer.rundir.records import RunRecord
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 WIDE = 100.0  # a metric with such a range has a logarithmic axis
 
@@ -33,9 +33,6 @@ def over_figure(
 
     With categories, colours are choices and dashes metrics; without, colours are metrics.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
     choices = list(groups(records, categories))
     found = {metric: cells(records, [*categories, key], metric) for metric in metrics}
     scale = Scale.of(key, {setting(record, key) for record in records})
@@ -96,8 +93,6 @@ def set_axes(axis: Axes, found: Any, falls: bool) -> None:
 
 def mark_diverged(axis: Axes, lost: dict[int, list[float]], coloured: bool) -> None:
     """Draws crosses at the lower edge for diverged runs, a row for each choice."""
-    from matplotlib.transforms import blended_transform_factory
-
     where = blended_transform_factory(axis.transData, axis.transAxes)
     rows = [i for i in lost if lost[i]]
     for row, i in enumerate(rows):
@@ -117,8 +112,6 @@ def dots_figure(
     size: tuple[float, float] | None = None,
 ) -> Figure:
     """A row for each choice: each run is a small dot, their mean a large one with its standard deviation."""
-    from matplotlib.figure import Figure
-
     choices = list(groups(records, categories))
     found = {metric: cells(records, categories, metric) for metric in metrics}
     names = [named(categories, choice, choices, keyed=len(categories) > 1) or "all runs" for choice in choices]

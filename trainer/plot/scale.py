@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from trainer.cli.signatures import show
 
@@ -59,7 +60,6 @@ class Scale:
             step = math.ceil((math.floor(high) - math.ceil(low)) / (FEW - 2)) or 1
             powers = list(range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1, step))
             return [float(p) for p in powers], labels([10.0**p for p in powers])
-        from matplotlib.ticker import MaxNLocator
 
         round_ones = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(
             *((min(self.values), max(self.values)) if self.kind == "log" else (low, high))

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from trainer.cli.display import listed, number, tell
-from trainer.plot.sweep import sweep_picture
 from trainer.rundir import trust
 from trainer.rundir.files import write_whole
 from trainer.rundir.run_dir import shown
@@ -72,6 +71,8 @@ def keep_best(folder: Path, settings: SweepSettings) -> list[RunRecord]:
 
 def write(folder: Path) -> list[RunRecord]:
     """Writes ``sweep.csv``, and ``sweep.png`` if there is something to draw; returns the runs."""
+    from trainer.plot.sweep import sweep_picture  # imports matplotlib, which a sweep needs at its end
+
     records = find_runs([folder])
     write_csv(records, folder / "sweep.csv")
     picture = sweep_picture(records, asked(folder)["swept"])
