@@ -1,6 +1,6 @@
 """Constraint sets, conditional gradient and projected optimizers, learning rate schedules.
 
-Usable in anybody's training loop, without the runner::
+For any training loop, without the runner::
 
     from optim import L2, SFW
     optimizer = SFW(model.named_parameters(), L2(init_factor=30, apply_to="weights"), lr=0.1)
