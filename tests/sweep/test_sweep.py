@@ -11,10 +11,12 @@ import torch
 from conftest import assert_same_run, rows, summary
 
 from trainer.cli.config import register_resolvers
+from trainer.cli.outcome import EXIT
 from trainer.rundir import configuration, lock
 from trainer.rundir.summary import Summary
 from trainer.rundir.trust import CONF
 from trainer.sweep.grid import Composer, expand, parse
+from trainer.sweep.job import run_job
 
 SHORT = ("train.epochs=2", "data=iris", "data.batch_size=16", "train.device=cpu")
 
@@ -299,6 +301,17 @@ def test_damaged_jobs_cost_themselves(cli, tmp_path):
     assert "damaged     1_seed-1: summary.json" in text
     assert summary(s / "2_seed-2")["status"] == "finished"
     assert "3_seed-3" in text.partition("jobs  ")[2]
+    asked = json.loads((s / "sweep.json").read_text())
+    asked["config"]["hydra"]["sweeper"] = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"}
+    asked["config"]["hydra"]["sweeper"] |= {"max_batch_size": None, "params": None}
+    (s / "sweep.json").write_text(json.dumps(asked))
+    code, text = cli("resume", "s", "--trust")
+    assert (code, text) == (2, "conga: s/sweep.json: its sweeper (BasicSweeper) cannot resume\n")
+
+
+def test_a_job_without_its_configuration_fails_in_one_line(tmp_path):
+    assert run_job(tmp_path) == EXIT["failed"]
+    assert (tmp_path / "train.log").read_text() == f"failed: {tmp_path}/.hydra/config.yaml: gone\n"
 
 
 @pytest.fixture
