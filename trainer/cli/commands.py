@@ -36,5 +36,6 @@ COMMANDS = {
     "report": Command("trainer.report.command", "one HTML page about runs"),
     "data-card": Command("trainer.analysis.data_card", "a dataset: splits, ranges, classes, a picture", ANALYSIS),
     "model-card": Command("trainer.analysis.model_card", "a network: layers, shapes, parameters", ANALYSIS),
+    "new": Command("trainer.cli.new", "the files to begin with for a model, a dataset, … of your own"),
     "show": Command("trainer.sweep.show", "a sweep: its table and picture, and what is done, failed, and best"),
 }
