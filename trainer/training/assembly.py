@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from data import Dataset
+from data import Dataset, Source
 from models.size import trains_on_one
 from models.weights import learns, training_mode
 from optim import note_initial_norms
@@ -22,6 +22,7 @@ from trainer.training.device import pick_device, set_threads
 from trainer.training.distributed import World
 from trainer.training.initial import Taken, freeze, norms_taken, take_weights
 from trainer.training.loggers import guarded
+from trainer.training.objectives import Objective
 from trainer.training.parts import build, refusing
 from trainer.training.settings import TrainSettings
 from trainer.training.shared_norm import with_shared_statistics
@@ -127,7 +128,7 @@ def place_of(settings: TrainSettings, summary: Summary, world: World) -> Place:
     return Place(device, torch.float64 if settings.precision == "float64" else None, channels_last)
 
 
-def dataset_of(source: Any, data: dict, place: Place, kept: dict[str, Any], stop: StopRequest) -> Dataset:
+def dataset_of(source: Source, data: dict, place: Place, kept: dict[str, Any], stop: StopRequest) -> Dataset:
     """The dataset of `source`.
 
     Args:
@@ -157,7 +158,7 @@ def network_of(model: dict, dataset: Dataset, settings: TrainSettings, place: Pl
 
 
 def begin_from(
-    network: nn.Module, settings: TrainSettings, objective: Any, path: Path, summary: Summary
+    network: nn.Module, settings: TrainSettings, objective: Objective, path: Path, summary: Summary
 ) -> Taken | None:
     """Loads the weights of `train.init_from`, if any, and freezes those of `train.freeze`.
 
@@ -198,7 +199,7 @@ def optimizer_of(optim: dict, constraint: Any, trainable: list[tuple[str, nn.Par
     return build("optim", optim, params=trainable, constraint=constraint)
 
 
-def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: TrainSettings, world: World) -> None:
+def check_fit(dataset: Dataset, objective: Objective, model: nn.Module, settings: TrainSettings, world: World) -> None:
     """Raises Refused if batches are too small for model or processes, or the objective cannot use mixed labels."""
     size, n = dataset.batch_size, dataset.facts.sizes["train"]
     few = settings.overfit_batches
@@ -220,7 +221,7 @@ def check_fit(dataset: Dataset, objective: Any, model: nn.Module, settings: Trai
         raise Refused(f"data.augment.{name}={getattr(augment, name)}: mixes labels, which {taker} does not take")
 
 
-def refuse_second_point(optimizer: Any, objective: Any, settings: TrainSettings) -> None:
+def refuse_second_point(optimizer: Any, objective: Objective, settings: TrainSettings) -> None:
     """Raises Refused for settings that a method with two gradients cannot use."""
     name = type(optimizer).__name__
     if settings.clip_norm is not None:

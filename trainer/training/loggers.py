@@ -71,7 +71,7 @@ class Csv:
         return None
 
 
-def guarded(loggers: Mapping[str, Any], say: Callable[[str], None]) -> list[Any]:
+def guarded(loggers: Mapping[str, Any], say: Callable[[str], None]) -> list[Csv | Guarded]:
     """The run's loggers: first the CSV logger; then the trackers, whose failures do not stop the run.
 
     Raises:

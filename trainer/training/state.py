@@ -24,7 +24,8 @@ from trainer.training.device import autocast, random_state, set_random_state
 from trainer.training.distributed import World
 from trainer.training.evaluation import added
 from trainer.training.initial import Taken
-from trainer.training.objectives import Sums
+from trainer.training.loggers import Csv, Guarded
+from trainer.training.objectives import Objective, Sums
 from trainer.training.settings import Mode, TrainSettings
 from trainer.training.stop import StopRequest
 
@@ -81,8 +82,8 @@ class Training:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR | None
-    objective: Any
-    loggers: list[Any]
+    objective: Objective
+    loggers: list[Csv | Guarded]
     summary: Summary
     display: Display
     stop: StopRequest

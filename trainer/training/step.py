@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -103,7 +103,8 @@ def differentiate(t: Training, batches: Sequence[Batch], turn: str | None) -> Su
 def loss_of(t: Training, batch: Batch, turn: str | None) -> tuple[Tensor, Sums]:
     """The objective's loss and sums, in the run's precision."""
     with t.cast():
-        return t.objective(t.model, batch) if turn is None else t.objective(t.model, batch, turn)
+        loss: Callable[..., tuple[Tensor, Sums]] = t.objective  # with turns, it is told which
+        return loss(t.model, batch) if turn is None else loss(t.model, batch, turn)
 
 
 def share(t: Training, sums: Sums) -> Tensor | float:
