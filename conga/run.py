@@ -37,9 +37,7 @@ class Run:
     """
 
     def __init__(self, path: Path, checkpoint: str = "best", device: str = "auto", trust: bool = False):
-        if not (path / configuration.CONFIG).is_file():
-            hint = "" if path.is_dir() else f"; there is no such directory in {Path.cwd()}"
-            raise Refused(f"{path}: must be the directory of a run, with {configuration.CONFIG} in it{hint}")
+        configuration.check_run(path)
         self.path = Path(os.path.abspath(path))
         self._checkpoint, self._device, self._trust = checkpoint, device, trust
 

@@ -142,7 +142,7 @@ def read_weights(path: Path) -> State:
             warnings.simplefilter("ignore")  # about pickles, which are refused
             state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ValueError(f"pretrained={path}: no such file") from None
+        raise ValueError(f"pretrained={path}: no such file; looked for {path.absolute()}") from None
     except Exception as error:  # damage surfaces as many types
         raise ValueError(f"pretrained={path}: no file of weights that can be read without unpickling") from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):  # a checkpoint of a run

@@ -13,6 +13,7 @@ import sys
 from trainer.cli.command import refuse, run_command
 from trainer.cli.commands import COMMANDS
 from trainer.cli.processes import other_process
+from trainer.rundir.provenance import versions
 
 
 def main() -> None:
@@ -30,6 +31,10 @@ def command_line() -> int:
     """Runs what sys.argv asks for and returns the exit status."""
     words = sys.argv[1:]
     if any(word.startswith("query=") for word in words) and completed(os.environ.get("COMP_LINE", "")):
+        return 0
+    if "--version" in words:
+        found = versions()
+        print(f"conga {found.pop('conga', '(not installed)')}:", ", ".join(map(" ".join, found.items())))
         return 0
     name = words[0] if words else ""
     if name in COMMANDS and (module := COMMANDS[name].module) is not None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from trainer.cli.command import add_trust
 from trainer.rundir import configuration, trust
-from trainer.rundir.errors import Refused
 from trainer.rundir.typed import quoted, typed_path
 from trainer.sweep.folder import ASKED
 from trainer.sweep.resume import resume
@@ -44,10 +43,7 @@ def is_sweep(folder: Path) -> bool:
     """
     if (folder / ASKED).exists():
         return True
-    if not (folder / configuration.CONFIG).is_file():
-        raise Refused(
-            f"{folder}: must be the directory of a run, with {configuration.CONFIG} in it, or a sweep's, with {ASKED}"
-        )
+    configuration.check_run(folder, otherwise=f", or a sweep's, with {ASKED}")
     return False
 
 

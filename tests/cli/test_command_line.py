@@ -43,6 +43,8 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["reprot"], "reprot: no such command; did you mean report? there are train"),
         (["model=mlp", "foo"], "foo: must be KEY=VALUE"),
         (["größe=3"], "größe=3: cannot be parsed as KEY=VALUE; größe is not the name of a key"),
+        (["--optim", "adam"], "--optim: no such flag; write optim=adam"),
+        (["--seed=3"], "--seed=3: no such flag; write seed=3"),
         (["--weight-decay=0.1"], "--weight-decay=0.1: no such flag; write optim.weight_decay=0.1"),
         (["+train=5"], "+train=5: must be one of default"),
         (["hydra.run.dir="], "hydra.run.dir=: must be a directory"),
@@ -228,6 +230,20 @@ def test_help_lists_every_group_and_choice():
         choices, _, example = block.partition("e.g. ")
         assert re.findall(r"\w+", choices)[1:] == sorted(choice.stem for choice in group.glob("*.yaml"))
         assert "=" in example
+
+
+def test_version(command):
+    code, text = command("--version")
+    assert code == 0
+    assert re.fullmatch(r"conga [\w.() ]+: python 3\.\d+\.\d+, torch \d.*hydra-core 1\.\d.*\n", text)
+
+
+@pytest.mark.parametrize("words", [("evaluate", "gone"), ("resume", "gone"), ("predict", "gone", "x.png"),
+    ("runs", "gone"), ("plot", "gone"), ("train.resume=gone",), ("data=npz", "data.path=gone")])  # fmt: skip
+def test_a_path_that_does_not_exist_is_told_whole(command, tmp_path, words):
+    code, text = command(*words)
+    assert code == 2
+    assert f"; looked for {tmp_path}/gone" in text
 
 
 def test_help_examples_compose(cli):

@@ -53,7 +53,7 @@ def test_files_beside_you_are_found_and_shadow_nothing(run, program):
     assert code == 0, text
     assert summary(run.folder / "run")["status"] == "finished"
     code, text = run(program, "predict", "run", "none.npz", "--trust")
-    assert (code, text) == (2, "conga: none.npz: no such file or folder\n")
+    assert (code, text) == (2, f"conga: none.npz: no such file or folder; looked for {run.folder}/none.npz\n")
 
 
 def test_an_argument_that_the_yaml_lacks_is_told_with_its_file(run):

@@ -74,11 +74,8 @@ def test_an_encoding_that_lacks_a_name(tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "set PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8" in done.stderr
     done = shell("conga runs größe", tmp_path, **ascii_only)
-    assert (done.returncode, done.stderr) == (
-        2,
-        r"""conga: gr\xc3\xb6\xc3\x9fe: no such directory; give one with runs
-""",
-    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(r"conga: gr\xc3\xb6\xc3\x9fe: no such directory; give one with runs; looked for /")
 
 
 def test_names_that_are_not_utf_8_are_refused(tmp_path):

@@ -166,7 +166,7 @@ def test_a_relative_place_is_that_of_the_start():
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["train.init_from=nowhere"], r"train.init_from=nowhere: no such file or folder \(/.*/nowhere\)"),
+        (["train.init_from=nowhere"], r"train.init_from=nowhere: no such file or folder; looked for /.*/nowhere$"),
         (["train.init_from=."], r"train.init_from=\.: must be the directory of a run that has a checkpoint, or a "),
         (["train.init_from=SOURCE/train.log"], r"train.init_from: .*train\.log: not a readable checkpoint"),
         (["train.init_from=SOURCE", "data=wine"], r"train.init_from=.*: no parameter has the same name and shape in "),

@@ -29,7 +29,7 @@ from data.read_table import Notation, column_names, is_parquet, plain_table, rea
 from data.storage import one_line
 from data.table_file import TableFile
 from trainer.rundir.errors import Refused
-from trainer.rundir.typed import typed_path
+from trainer.rundir.typed import looked_for, typed_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ def read_inputs(path: Path, facts: Facts, source: Callable[[], Any], batch: int)
         ValueError: the same, from the readers of the run's data.
     """
     if not path.exists():
-        raise Refused(f"{path}: no such file or folder")
+        raise Refused(f"{path}: no such file or folder{looked_for(path)}")
     if not path.is_file() and not path.is_dir():
         raise Refused(f"{path}: is a pipe or a device, not a file or folder")
     if path.suffix.lower() == ".npz":

@@ -157,8 +157,7 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
     Raises:
         Refused: no run, or the checkpoint is missing or damaged; the text names the file.
     """
-    if not (path / configuration.CONFIG).is_file():
-        raise Refused(f"{path}: must be the directory of a run, with {configuration.CONFIG} in it")
+    configuration.check_run(path)
     try:
         where = pick_device(device, None)
     except Refused as error:  # a key of a run, but here an option

@@ -39,8 +39,7 @@ def register_resolvers(made: list[str]) -> None:
                 made.extend(run_dir.missing(Path(path).parent))
                 made.append(run_dir.claim(path))
             return made[-1]
-        if not (typed_path(str(resume)) / configuration.CONFIG).is_file():
-            raise Refused(f"train.resume={resume}: must be the directory of a run, with {configuration.CONFIG} in it")
+        configuration.check_run(typed_path(str(resume)), "train.resume=")
         return str(typed_path(str(resume)))
 
     # Cached: Hydra asks more than once, and each claim would be another directory.
@@ -107,14 +106,17 @@ def only_answers(arguments: list[str]) -> bool:
 
 def _refuse_flag(arguments: Sequence[str], message: str) -> NoReturn:
     """Raises Refused about an unknown flag; suggests KEY=VALUE if it is a key of a group."""
-    of_all_data = OmegaConf.load(CONF / "config.yaml").data
+    root = OmegaConf.load(CONF / "config.yaml")
     for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         flag, _, value = word.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
-        for group in EXAMPLES if flag.startswith("--") and flag in message else ():
+        if not flag.startswith("--") or flag not in message:
+            continue
+        keys = [name] if name in EXAMPLES or name in root else []
+        for group in [group for group in EXAMPLES if group != "experiment"]:
             files = (file.read_text() for file in (CONF / group).glob("*.yaml"))
-            if any(re.search(rf"^{re.escape(name)}:", text, re.MULTILINE) for text in files) or (
-                group == "data" and name in of_all_data
-            ):
-                raise Refused(f"{word}: no such flag; write {shlex.quote(f'{group}.{name}={value or following}')}")
+            of_file = any(re.search(rf"^{re.escape(name)}:", text, re.MULTILINE) for text in files)
+            keys += [f"{group}.{name}"] if of_file or (group == "data" and name in root.data) else []
+        if keys:
+            raise Refused(f"{word}: no such flag; write {shlex.quote(f'{keys[0]}={value or following}')}")
     raise Refused(f"{message}; --hydra-help lists the flags")

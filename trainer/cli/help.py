@@ -99,7 +99,7 @@ def keys_page(config: DictConfig) -> str:
             parts.append(titled(group, choice, folders) + (rows or [("", f"{key} has no keys")]))
     others = [f"{group}={choice}" for group, choice in choices.items() if group not in shown and choice is not None]
     parts.append([("", f"Not shown: {', '.join(others)}. Name a group to see its keys, and none to see all choices.")])
-    return "\n\n".join("\n".join(filled(rows, width)) for rows in parts)
+    return "\n\n".join("\n".join(lines_of(rows, width)) for rows in parts)
 
 
 def usual_choices() -> dict[str, Any]:
@@ -162,7 +162,7 @@ def typed_value(value: Any) -> str:
     return show(value) if len(show(value)) <= LONGEST_VALUE else "…"
 
 
-def filled(rows: list[Row], width: int) -> Iterator[str]:
+def lines_of(rows: list[Row], width: int) -> Iterator[str]:
     """Rows as lines: a text alone fills the width, a key stands beside its text or above it."""
     column = 4 + min(max(len(key) for key, _ in rows), WIDEST_KEY)
     for key, text in rows:
@@ -170,7 +170,8 @@ def filled(rows: list[Row], width: int) -> Iterator[str]:
         if len(key) + 4 > column:
             yield f"  {key}"
             first = rest
-        yield textwrap.fill(text or " ", width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+        filled = textwrap.fill(text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+        yield filled or first.rstrip()
 
 
 def groups_page() -> str:

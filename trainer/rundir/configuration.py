@@ -24,6 +24,7 @@ from trainer.rundir.files import to_yaml, write_whole
 from trainer.rundir.moved import up_to_date
 from trainer.rundir.stored import MOST_YAML, as_mapping, parse_yaml, read_mapping, read_text
 from trainer.rundir.text import cut
+from trainer.rundir.typed import looked_for
 
 CONFIG, HYDRA, OVERRIDES, RESUMED = (f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides", "resumed"))
 MOVABLE = ("data.path", "data.root")  # the place of the data, which stay the same
@@ -35,6 +36,17 @@ T = TypeVar("T")
 # A line with a top-level key; indented lines and items of lists belong to the key before.
 BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
 CHOICES = re.compile(r"^(?P<indent> +)choices:\s*\n(?P<block>(?:(?P=indent) +.*\n?)+)", re.MULTILINE)
+
+
+def check_run(path: Path, key: str = "", otherwise: str = "") -> None:
+    """Raises Refused unless `path` is the directory of a run.
+
+    Args:
+        key: what stands before the path on the command line, such as ``train.resume=``.
+        otherwise: what else it might be, to end the line.
+    """
+    if not (path / CONFIG).is_file():
+        raise Refused(f"{key}{path}: must be the directory of a run, with {CONFIG} in it{otherwise}{looked_for(path)}")
 
 
 def freeze(path: Path, config: dict, hydra_yaml: str, overrides: list[str]) -> None:

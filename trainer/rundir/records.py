@@ -21,6 +21,7 @@ from trainer.rundir.run_dir import status_of
 from trainer.rundir.stored import read_object
 from trainer.rundir.summary import WRITTEN, fields
 from trainer.rundir.text import printable
+from trainer.rundir.typed import looked_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +64,8 @@ def find_runs(paths: Sequence[Path]) -> list[RunRecord]:
     """
     for path in paths:
         if not path.is_dir():
-            raise Refused(f"{path}: {'not a directory' if path.exists() else 'no such directory'}; give one with runs")
+            problem = "not a directory" if path.exists() else "no such directory"
+            raise Refused(f"{path}: {problem}; give one with runs{looked_for(path)}")
     roots = [Path(os.path.abspath(path)) for path in paths]
     base = Path(os.path.commonpath(roots)) if roots else Path()
     seen: set[tuple[int, int]] = set()

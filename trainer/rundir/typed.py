@@ -47,6 +47,11 @@ def typed_path(text: str) -> Path:
         raise Refused(f"{text}: no such user; for a folder of this name write ./{text}") from None
 
 
+def looked_for(path: Path) -> str:
+    """The end of a line about a path that does not exist: where it was looked for, if the line does not say."""
+    return "" if path.is_absolute() or path.exists() else f"; looked for {path.absolute()}"
+
+
 def check_count(name: str, value: int, low: int, high: int = 2**31) -> None:
     """Raises ValueError unless low <= value < high."""
     if not low <= value < high:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from optim import matching
 from trainer.rundir.errors import Refused
+from trainer.rundir.typed import looked_for
 from trainer.training import checkpoint
 
 KINDS = ("best", "last")  # the checkpoint of a run's directory: the first existing one
@@ -112,7 +113,7 @@ def checkpoint_in(init_from: str) -> Path:
     """
     place = Path(init_from).expanduser()
     if not place.exists():
-        raise Refused(f"train.init_from={init_from}: no such file or folder ({place.absolute()})")
+        raise Refused(f"train.init_from={init_from}: no such file or folder{looked_for(place)}")
     if not place.is_dir():
         return place
     found = [file for kind in KINDS if (file := place / "checkpoints" / f"{kind}.pt").exists()]
