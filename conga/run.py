@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from conga.model import Model
     from data import Dataset
     from trainer.analysis.load import Run as Loaded
+    from trainer.analysis.raw_model import Model
     from trainer.rundir.records import RunRecord
 
 
@@ -65,12 +65,13 @@ class Run:
 
     @cached_property
     def model(self) -> Model:
-        """The network, in evaluation mode, as a module that takes raw inputs: see :class:`conga.model.Model`.
+        """The network, in evaluation mode, as a module that takes raw inputs: see
+        :class:`trainer.analysis.raw_model.Model`.
 
         Raises:
             Refused: the checkpoint is missing or damaged, or its class is neither part of conga nor trusted.
         """
-        from conga.model import Model
+        from trainer.analysis.raw_model import Model
 
         return Model(self._loaded.model, self._loaded.facts, self._loaded.precision).eval()
 

@@ -8,6 +8,7 @@ from trainer.cli.command import add_trust
 from trainer.rundir.typed import typed_path
 
 TESTS = ("prune", "filters", "low_rank", "noise", "fgsm", "pgd", "fw")  # of robustness
+FORMATS = ("onnx", "torch_export", "safetensors")  # of export
 UNITS = 12  # in a row of several runs' weights
 
 
@@ -41,6 +42,20 @@ def predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", action="store_true", help="print comma-separated values with all probabilities")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N; default: best")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
+    add_trust(parser)
+
+
+def export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
+    )
+    parser.add_argument(
+        "settings", nargs="*", default=[], metavar="data.KEY=…", help="where data moved: data.path=…, data.root=…"
+    )
+    parser.add_argument("--format", required=True, choices=FORMATS, help="of the file")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N; default: best")
+    parser.add_argument("--out", type=typed_path, metavar="FILE", help="default: RUN_DIR/export/model.ENDING")
+    parser.add_argument("--random", action="store_true", help="check on random inputs, without reading the data")
     add_trust(parser)
 
 
@@ -88,6 +103,7 @@ def model_card(parser: argparse.ArgumentParser) -> None:
 ARGUMENTS = {
     "evaluate": evaluate,
     "predict": predict,
+    "export": export,
     "robustness": robustness,
     "weights": weights,
     "data-card": data_card,

@@ -292,14 +292,8 @@ def run_pictures(evaluation: Evaluation, summary: Mapping[str, Any] | None) -> I
 
 def raw_images(evaluation: Evaluation, mistakes: list[Mistake]) -> tuple[np.ndarray, tuple[float, float]]:
     """The images before normalization (N, C, H, W), and the values of black and white."""
-    dataset = evaluation.run.dataset
-    facts = dataset.facts
-    index = torch.tensor([mistake.index for mistake in mistakes], device=evaluation.run.device)
-    if not dataset.streamed:
-        images = dataset.splits[evaluation.split][0][index].cpu()
-    else:  # decoded again, without normalization
-        images = (dataset.batch(evaluation.split, index)[0].cpu() * facts.std + facts.mean).round()
-    limits = facts.value_range
+    images = evaluation.run.raw_inputs(evaluation.split, torch.tensor([mistake.index for mistake in mistakes]))
+    limits = evaluation.run.dataset.facts.value_range
     if limits is None or limits[1] > 255:  # cameras use only a part of 16 bits
         limits = images.min().item(), images.max().item()
     return images.numpy(), limits

@@ -110,6 +110,13 @@ class Run:
         if type(self.objective).predict is Objective.predict:
             raise Refused(f"objective: {type(self.objective).__name__} needs a method predict for this")
 
+    def raw_inputs(self, split: str, index: torch.Tensor) -> torch.Tensor:
+        """The inputs of a split at `index`, before normalization, on the host: (B, *input_shape)."""
+        dataset, index = self.dataset, index.to(self.device)
+        if not dataset.streamed:
+            return dataset.splits[split][0][index].cpu()
+        return (dataset.batch(split, index)[0].cpu() * self.facts.std + self.facts.mean).round()  # decoded again
+
     def has_split(self, split: str) -> str:
         """The name of a split, if the data have it.
 
@@ -148,11 +155,12 @@ def data_settings(words: Sequence[str], new_data: bool) -> dict[str, Any]:
     return settings
 
 
-def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: bool = False) -> Run:
+def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: bool = False, full: bool = False) -> Run:
     """The run in the directory `path`, with the weights of its checkpoint `kind`: ``best``, ``last`` or ``epoch_N``.
 
     Args:
         trusted: whether it may name classes that are not part of conga.
+        full: whether a model that was trained in 16 bits (bf16, fp16) computes in 32.
 
     Raises:
         Refused: no run, or the checkpoint is missing or damaged; the text names the file.
@@ -184,6 +192,8 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
     config = configuration.effective(frozen, path)
     try:
         facts, precision = Facts(**state["facts"]), config["train"]["precision"]
+        if full and precision != "float64":
+            precision = "float32"
         model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs)
         model = model.to(where, torch.float64 if precision == "float64" else None)
         autocast(precision, where)
