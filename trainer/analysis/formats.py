@@ -9,11 +9,12 @@ The first two take raw inputs and give what ``predict`` says; the batch may have
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -153,18 +154,18 @@ def any_batch() -> tuple[dict[int, torch.export.Dim]]:
     return ({0: torch.export.Dim("batch")},)
 
 
-class quiet(warnings.catch_warnings):  # a context, as its base
-    """torch's exporters warn and log about their own inner workings: not of use to somebody who exports a run."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.simplefilter("ignore")
-        self.disabled = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *error: object) -> None:
-        logging.disable(self.disabled)
-        super().__exit__(*error)
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Drops what torch's exporters warn, log and print about their own inner workings, of no use to their caller."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        nowhere = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 FORMATS = {
