@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from data import Facts, normalized
 from trainer.training.device import autocast
-
-if TYPE_CHECKING:
-    from trainer.training.settings import Precision
+from trainer.training.settings import Precision
 
 
 class Model(nn.Module):
