@@ -6,6 +6,8 @@ from typing import Any
 
 NAMES = {
     "trainer.training.Settings": "trainer.training.settings.TrainSettings",
+    "trainer.loop.Settings": "trainer.training.settings.TrainSettings",
+    "trainer.training.state.Settings": "trainer.training.settings.TrainSettings",
     "trainer.training.settings.Settings": "trainer.training.settings.TrainSettings",
     "trainer.sweep.settings.Settings": "trainer.sweep.settings.SweepSettings",
     "trainer.loggers.Csv": "trainer.training.loggers.Csv",
@@ -13,6 +15,9 @@ NAMES = {
     "trainer.trackers.TensorBoard": "trainer.analysis.loggers.tensorboard.TensorBoard",
     "trainer.trackers.Wandb": "trainer.analysis.loggers.wandb.Wandb",
     "trainer.trackers.Mlflow": "trainer.analysis.loggers.mlflow.Mlflow",
+    "trainer.analysis.loggers.tensor_board.TensorBoard": "trainer.analysis.loggers.tensorboard.TensorBoard",
+    "trainer.analysis.loggers.weights_and_biases.Wandb": "trainer.analysis.loggers.wandb.Wandb",
+    "trainer.analysis.loggers.ml_flow.Mlflow": "trainer.analysis.loggers.mlflow.Mlflow",
 }
 OBJECTIVES = "trainer.objectives."
 
