@@ -63,7 +63,7 @@ class StreamedDataset(Dataset):
 
     def batches(self, split: str, indices: Sequence[Index], seed: int | None = None, start: int = 0) -> Iterator[Batch]:
         loader = self._workers_loader()
-        shares = self._listed(split, [self._shared(index) for index in indices[start:]])
+        shares = self._file_indices(split, [self._shared(index) for index in indices[start:]])
         self._asked.indices = [share for share in shares if share]  # in an evaluation a process may get no samples
         for number, (x, y) in enumerate(loader, start):
             x, y = self._arrived(x, y)
@@ -75,9 +75,11 @@ class StreamedDataset(Dataset):
                 yield self.transform((x, y))
 
     def batch(self, split: str, index: Index, generator: torch.Generator | None = None) -> Batch:
-        return self.transform(self._arrived(*self._files.__getitems__(self._listed(split, [index])[0])), generator)
+        return self.transform(
+            self._arrived(*self._files.__getitems__(self._file_indices(split, [index])[0])), generator
+        )
 
-    def _listed(self, split: str, indices: Sequence[Index]) -> list[list[int]]:
+    def _file_indices(self, split: str, indices: Sequence[Index]) -> list[list[int]]:
         """The file indices of the samples at each of `indices`."""
         whole = self.splits[split][0]
         if len(indices) and are_tensors(indices):

@@ -41,14 +41,14 @@ class Roles:
 
     def __post_init__(self) -> None:
         if not self.targets or len(set(self.targets)) < len(self.targets):
-            raise ValueError(f"targets={_listed(self.targets)}: must be one or more columns, each once")
+            raise ValueError(f"targets={_in_brackets(self.targets)}: must be one or more columns, each once")
         features = self.features or []
         for name, column in (("weights", self.weights), ("group", self.group)):
             if column is not None and column in [*self.targets, *features]:
                 raise ValueError(f"{name}={column}: is a target or a feature, too")
         for name in features:
             if name in self.targets or features.count(name) > 1:
-                raise ValueError(f"features={_listed(features)}: {name} is a target, or occurs twice")
+                raise ValueError(f"features={_in_brackets(features)}: {name} is a target, or occurs twice")
 
 
 @dataclass(kw_only=True)
@@ -152,7 +152,7 @@ class TableFile(Source):
         names = needed(self.like) if self.like is not None else left if roles.features is None else roles.features
         check_names(path, table, [*roles.targets, *names, *extra, *text])
         if not names:
-            raise ValueError(f"features={_listed(roles.features or ())}: leaves no column to predict from")
+            raise ValueError(f"features={_in_brackets(roles.features or ())}: leaves no column to predict from")
         columns = {
             n: self._column(path, table[n], of_run.get(n), units.get(n)) for n in [*names, *roles.targets, *extra]
         }
@@ -328,5 +328,5 @@ def _or_na(notation: Notation) -> str:
     return f" or one of data.na=[{','.join(notation.na)}]" if notation.na else ""
 
 
-def _listed(names: Iterable[Name]) -> str:
+def _in_brackets(names: Iterable[Name]) -> str:
     return f"[{','.join(map(str, names))}]"

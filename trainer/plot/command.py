@@ -168,7 +168,7 @@ def chosen(arguments: argparse.Namespace) -> tuple[list[RunRecord], list[str]]:
     return records, notes
 
 
-def listed(text: str | None) -> list[str]:
+def comma_separated(text: str | None) -> list[str]:
     """The words between commas."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
@@ -176,7 +176,7 @@ def listed(text: str | None) -> list[str]:
 def keys_of(records: Sequence[RunRecord], text: str | None, option: str) -> list[str]:
     """The full keys of an option: ``lr`` is ``optim.lr`` if unambiguous."""
     known, found = list(dict.fromkeys(key for record in records for key in record.config)), []
-    for name in listed(text):
+    for name in comma_separated(text):
         none = f"no run has a key {name}; the runs differ in {differs(records)}"
         found.append(full_name(name, known, f"{option}={text}", none))
     return list(dict.fromkeys(found))
@@ -194,7 +194,7 @@ def metrics_of(records: Sequence[RunRecord], text: str | None) -> list[str]:
     if text is None:
         return (splits_of(records, main_metric(records)) or ["best"])[-1:]
     short = {"best/value": "best", "test": next(iter(tests(records)), "test")}
-    found = [check_metric(finished, short.get(name, name), "--value") for name in listed(text)]
+    found = [check_metric(finished, short.get(name, name), "--value") for name in comma_separated(text)]
     for name in found:
         if not any(math.isfinite(metric_value(record, name)) for record in finished):
             raise Refused(f"--value={name}: none of the {len(finished)} finished runs has a number of it")
@@ -219,7 +219,7 @@ def curves_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Dr
     none = f"no run has that column; there are {', '.join(known)}"
     drawable = with_numbers(records, known)
     x = full_name(arguments.x or "epoch", [*known, "seconds"], f"--x={arguments.x}", f"{none} and seconds")
-    ys = [y if y in known else full_name(y, drawable, f"--y={y}", none) for y in listed(arguments.y)]
+    ys = [y if y in known else full_name(y, drawable, f"--y={y}", none) for y in comma_separated(arguments.y)]
     ys = ys or [monitored(records, drawable or known)]
     by = None if arguments.by is None else keys_of(records, arguments.by, "--by")
     band = None if arguments.band is None else keys_of(records, arguments.band, "--band")

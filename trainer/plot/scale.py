@@ -116,7 +116,7 @@ def labels(values: Sequence[Any]) -> list[str]:
     """
     numbers = [v for v in values if numeric([v])]
     digits = next((d for d in range(3, 17) if len({f"{v:.{d}g}" for v in numbers}) == len(set(numbers))), 17)
-    short = {v: _plain(v, digits) for v in numbers}
+    short = {v: _decimal(v, digits) for v in numbers}
     power = {v: _power(v, digits) for v in numbers}
     tiny = any(0 < abs(v) < 0.01 and len(power[v]) < len(short[v]) for v in numbers)
 
@@ -137,7 +137,7 @@ def _rounded(value: float, digits: int) -> float:
     return value if exact or float(f"{value:.{TYPED}g}") == value else float(f"{value:.{digits}g}")
 
 
-def _plain(value: float, digits: int) -> str:
+def _decimal(value: float, digits: int) -> str:
     """0.00025"""
     return np.format_float_positional(_rounded(value, digits), trim="-")
 

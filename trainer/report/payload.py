@@ -37,7 +37,7 @@ def payload(records: Sequence[RunRecord]) -> dict[str, Any]:
     log = min(max(LOG // max(len(records), 1), LOG_LEAST), LOG_MOST)
     swept = [key for record in records for key in record.swept]
     return {
-        "config": {key: _plain(value) for key, value in shared.items()},
+        "config": {key: _for_json(value) for key, value in shared.items()},
         "differing": [key for key in dict.fromkeys([*swept, *differing(records)]) if key not in shared],
         "lower": sorted(set().union(*map(_lower_is_better, records))),
         "runs": [_run(record, shared, rows, log) for record in records],
@@ -49,13 +49,13 @@ def _run(record: RunRecord, shared: dict[str, Any], rows: int, log: int) -> dict
     length = max(map(len, curves.values()), default=0)
     kept = _kept(length, rows)
     apart = {"path", "name", "status", "error", *record.config}
-    own = {key: _plain(value) for key, value in record.config.items() if key not in shared}
+    own = {key: _for_json(value) for key, value in record.config.items() if key not in shared}
     return {
         "name": record.name,
         "path": printable(shown(record.path)),
         "status": record.status,
         "error": record.error,
-        "values": {name: _plain(value) for name, value in row(record).items() if name not in apart},
+        "values": {name: _for_json(value) for name, value in row(record).items() if name not in apart},
         "config": own if record.config else None,
         "yaml": _yaml(record.path),
         "log": _ends(record.path / "train.log", log),
@@ -81,12 +81,12 @@ def _shared(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {key: first[key] for key in common if len(canonicals(config[key] for config in configs)) == 1}
 
 
-def _plain(value: Any) -> Any:
+def _for_json(value: Any) -> Any:
     """A value for JSON; NaN and infinity become their names, other objects their text."""
     if isinstance(value, dict):
-        return {printable(str(k)): _plain(v) for k, v in value.items()}
+        return {printable(str(k)): _for_json(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [_for_json(v) for v in value]
     if isinstance(value, float):
         return (int(value) if _is_whole(value) else value) if math.isfinite(value) else str(value)
     return value if value is None or isinstance(value, bool | int) else printable(str(value))

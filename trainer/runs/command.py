@@ -114,7 +114,7 @@ def read(arguments: argparse.Namespace) -> View:
     if arguments.where is not None:
         condition = parse(arguments.where, lambda name: names(name, "--where"))
         records = [record for record in records if condition(row(record))]
-    columns = _listed(arguments.columns, names, "--columns")
+    columns = _full_names(arguments.columns, names, "--columns")
     below = ", ".join(shown(path.absolute()) for path in paths)
     title = f"{len(records)} run{'s' * (len(records) != 1)} in {below}"
     if len(records) < found:
@@ -145,7 +145,7 @@ def _order(arguments: argparse.Namespace, names: Names, sheet: show.Sheet) -> li
     return order
 
 
-def _listed(keys: str | None, names: Names, option: str) -> list[str]:
+def _full_names(keys: str | None, names: Names, option: str) -> list[str]:
     """The full names of the columns of an option, which are separated by commas."""
     return list(dict.fromkeys(names(key.strip(), option) for key in (keys or "").split(",") if key.strip()))
 
@@ -176,8 +176,8 @@ def _of_groups(
     arguments: argparse.Namespace, names: Names, records: list[RunRecord], columns: list[str], title: str
 ) -> View:
     """One row per group of runs."""
-    keys = _listed(arguments.group_by, names, "--group-by")
-    over = _listed(arguments.over, names, "--over") if arguments.over is not None else ["seed"]
+    keys = _full_names(arguments.group_by, names, "--group-by")
+    over = _full_names(arguments.over, names, "--over") if arguments.over is not None else ["seed"]
     if not keys or not over:
         raise Refused(f"--{'over' if keys else 'group-by'}: name a column, such as {'seed' if keys else 'optim.lr'}")
     chosen = columns or [c for c in ("best/value", *tests(records)) if c in known(records)]

@@ -221,11 +221,11 @@ def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_plain(value) for value in line] for line in rows)
+    writer.writerows([_csv_cell(value) for value in line] for line in rows)
     return buffer.getvalue().encode(errors="replace").decode()  # a path may hold bytes that are not UTF-8
 
 
-def _plain(value: Any) -> Any:
+def _csv_cell(value: Any) -> Any:
     if isinstance(value, bool | list | dict):
         return json.dumps(value)
     return None if isinstance(value, float) and math.isnan(value) else value
