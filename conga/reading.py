@@ -70,7 +70,8 @@ def plot(*paths: PathLike, **options: Any) -> Figure:
 
     Args:
         options: those of the command: ``x``, ``y``, ``by``, ``band``, ``log_x``, ``log_y``, ``heatmap``, ``parallel``,
-            ``sweep``, ``value``, ``where``, ``title``, ``size``. Several names are a list, or a text with commas.
+            ``sweep``, ``value``, ``where``, ``title``, ``size``, ``caption``, ``legend``, ``label``. Several names are
+            a list, or a text with commas; labels are a dict.
 
     Raises:
         Refused: no runs, or a wrong option; the line names it as on the command line.
@@ -85,6 +86,8 @@ def plot(*paths: PathLike, **options: Any) -> Figure:
             words.append(option)
         elif value is False:
             words.append(f"--no-{option[2:]}")
+        elif isinstance(value, dict):
+            words += [f"{option}={key}={text}" for key, text in value.items()]
         elif value is not None:
             parts = value if isinstance(value, list | tuple) else [value]
             words.append(f"{option}={('x' if name == 'size' else ',').join(map(str, parts))}")

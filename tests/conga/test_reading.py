@@ -154,7 +154,9 @@ def test_many_runs_as_frames_and_figures(trained, tmp_path):
     assert list(frame["test/loss"]) == [summary(path)["test"]["loss"] for path in paths]
     curves = conga.curves(*map(str, paths))
     assert list(curves["path"]) == [str(path) for path in paths]
-    figure = conga.plot(*paths, y=["val/loss", "val/accuracy"], by="seed", log_y=False, size=(5, 3))
+    figure = conga.plot(
+        *paths, y=["val/loss", "val/accuracy"], by="seed", log_y=False, size=(5, 3), label={"epoch": "Epoch"}
+    )
     assert [axis.get_ylabel() for axis in figure.axes if axis.axison] == ["validation loss", "validation accuracy"]
     assert tuple(figure.get_size_inches()) == (5, 3)
     figure.savefig(tmp_path / "curves.pdf")

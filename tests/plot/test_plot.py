@@ -13,6 +13,7 @@ from hand_made import CHOICES, with_keys, write_run
 from matplotlib.colors import to_hex, to_rgb
 
 from trainer.plot import look, points, sweep
+from trainer.plot.command import figure_of as asked
 from trainer.plot.curves import curves_figure
 from trainer.plot.heatmap import heatmap_figure
 from trainer.plot.parallel import parallel_figure
@@ -478,6 +479,38 @@ def test_names_of_files_and_sizes(grid, run_plot, tmp_path):
     assert Image.open(tmp_path / "runs" / "curves_val-loss.png").size == (3 * look.DPI, 2 * look.DPI)
 
 
+@pytest.mark.parametrize("options", [["--sweep", "--where=momentum=0.5"], ["--by=lr,momentum", "--title=Title"]])
+def test_a_figure_for_a_column(grid, tmp_path, options):
+    """With only a width: plot, legend, caption below each other, nothing cut, half of the width for the plot."""
+    figure = asked([str(tmp_path / "runs"), "--size=3.3", *options])
+    assert figure.get_figwidth() == 3.3
+    figure.draw_without_rendering()
+    plot, all_of_it = figure.axes[0].get_window_extent(), figure.axes[0].get_tightbbox()
+    (legend,), caption = figure.legends, figure._supxlabel.get_window_extent()
+    box = legend.get_window_extent()
+    assert 0 <= caption.y0 < caption.y1 <= box.y0 < box.y1 <= all_of_it.y0
+    assert min(caption.x0, box.x0, all_of_it.x0) >= 0
+    assert max(caption.x1, box.x1, all_of_it.x1) <= figure.bbox.width
+    assert plot.width > figure.bbox.width / 2
+    assert plot.height > 1.2 * figure.dpi
+
+
+def test_words_of_ones_own(grid, tmp_path):
+    """--label puts a text in place of a key and a metric, in axes and legend; --no-caption leaves the caption out."""
+    runs = str(tmp_path / "runs")
+    own = ["--label=lr=step size", "--label=test/loss=Error", "--label=loss=Errors", "--legend=below"]
+    figure = asked([runs, "--sweep", "--value=train/loss,test/loss", "--where=momentum=0.5", "--no-caption", *own])
+    axis = figure.axes[0]
+    assert (axis.get_xlabel(), axis.get_ylabel(), figure._supxlabel) == ("step size", "Errors", None)
+    assert "Error" in texts(figure)
+    assert not asked([runs, "--by=lr,momentum", "--legend=none"]).legends
+
+
+def test_an_axis_has_one_kind_of_number():
+    assert labels([1000, 10_000, 300_000]) == ["1e3", "1e4", "3e5"]
+    assert labels([100, 1000, 10_000]) == ["100", "1000", "10000"]
+
+
 def test_short_names_of_metrics(grid, make, run_plot, tmp_path):
     """The end of a name is enough where only one metric, or only one with numbers, ends in it."""
     assert run_plot("runs", "--y=epoch_s") == (0, "picture  runs/curves_time-epoch_s.png\n")
@@ -514,7 +547,10 @@ def test_short_names_of_metrics(grid, make, run_plot, tmp_path):
         ("--heatmap=lr,momentum --sweep", "argument --sweep: not allowed with argument --heatmap"),
         ("--out=picture.gif", "--out=picture.gif: its name must end in .png, .svg or .pdf"),
         ("--out=file/picture.png", "--out=file/picture.png: "),
-        ("--size=3", "--size=3: must be inches"),
+        ("--size=3x", "--size=3x: must be inches"),
+        ("--label=foo=bar", "--label=foo=bar: the picture has no name foo"),
+        ("--label=lr", "--label=lr: must be NAME=TEXT"),
+        ("--legend=left", "argument --legend: invalid choice: 'left'"),
         ("--size=0x9999", "--size=0x9999: must be inches"),
         ("--where=lr>5", "--where=lr>5: true for none of the 22 runs in runs"),
         ("nowhere", "nowhere: no such directory"),

@@ -28,16 +28,27 @@ from trainer.cli.display import tell
 from trainer.plot import look
 from trainer.plot.curves import curves_figure
 from trainer.plot.figures import check_picture, drawn, rendered, write_out
+from trainer.plot.frame import LEGENDS, Frame, Label
 from trainer.plot.heatmap import heatmap_figure
 from trainer.plot.parallel import parallel_figure
 from trainer.plot.scale import labels, numeric
 from trainer.plot.sweep import REPEATED, rendering
-from trainer.plot.values import check_metric, columns, groups, main_metric, metric_value, named, splits_of
+from trainer.plot.values import (
+    check_metric,
+    columns,
+    groups,
+    main_metric,
+    metric_value,
+    metrics,
+    named,
+    splits_of,
+    words,
+)
 from trainer.rundir.errors import Refused
 from trainer.rundir.records import RunRecord, differing, find_runs
 from trainer.rundir.run_dir import shown
 from trainer.rundir.typed import typed_path
-from trainer.runs.columns import Names, full_name, row, tests
+from trainer.runs.columns import Names, ending, full_name, row, tests
 from trainer.runs.where import parse
 
 KINDS = ("png", "svg", "pdf")
@@ -65,7 +76,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=typed_path, metavar="FILE", help=".png, .svg or .pdf; default: a PNG in the first PATH"
     )
     parser.add_argument("--title", metavar="TEXT")
-    parser.add_argument("--size", metavar="WxH", help="in inches, such as 3.3x2.4 for a column of a paper")
+    parser.add_argument("--size", metavar="W[xH]", help="in inches, such as 3.3 for a column of a paper, or 3.3x2.4")
+    parser.add_argument(
+        "--caption", action=argparse.BooleanOptionalAction, default=True, help="the text below the picture, or none"
+    )
+    parser.add_argument("--legend", choices=LEGENDS, help="its place; default: right if there is room, else below")
+    parser.add_argument(
+        "--label", metavar="NAME=TEXT", action="append", default=[],
+        help="a text in place of a key, a metric or a value, such as optim.lr='learning rate'; may be repeated",
+    )  # fmt: skip
     curves = parser.add_argument_group("curves, the default")
     curves.add_argument("--x", metavar="COLUMN", help="epoch, step, seconds or a column of metrics.csv; default: epoch")
     curves.add_argument("--y", metavar="COLUMNS", help="columns of metrics.csv, by commas; default: the monitored one")
@@ -133,10 +152,10 @@ def check_options(arguments: argparse.Namespace, kind: str) -> None:
         raise Refused(f"--out={arguments.out}: its name must end in .png, .svg or .pdf")
     check_picture(arguments.out)
     if arguments.size is not None:
-        found = re.fullmatch(r"(\d+\.?\d*)[x,](\d+\.?\d*)", arguments.size)
-        size = tuple(map(float, found.groups())) if found else (0.0, 0.0)
-        if not all(0.5 <= side <= 100 for side in size):
-            raise Refused(f"--size={arguments.size}: must be inches, 0.5 to 100 each, such as 3.3x2.4")
+        found = re.fullmatch(r"(\d+\.?\d*)(?:[x,](\d+\.?\d*))?", arguments.size)
+        size = tuple(None if side is None else float(side) for side in found.groups()) if found else (0.0, None)
+        if not all(side is None or 0.5 <= side <= 100 for side in size):
+            raise Refused(f"--size={arguments.size}: must be inches, 0.5 to 100 each, such as 3.3 or 3.3x2.4")
         arguments.size = size
     if arguments.parallel and not arguments.paths and Path(arguments.parallel).is_dir():
         arguments.paths, arguments.parallel = [Path(arguments.parallel)], ""  # PATH in `--parallel PATH` is no key
@@ -166,6 +185,23 @@ def chosen(arguments: argparse.Namespace) -> tuple[list[RunRecord], list[str]]:
     if not records:
         raise Refused(f"{places}: all runs are damaged; {notes[0]}")
     return records, notes
+
+
+def frame_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Frame:
+    """The frame of the picture.
+
+    Raises:
+        Refused: a label without a name or a text.
+    """
+    labels = []
+    known = list(dict.fromkeys([*(key for record in records for key in record.config), *metrics(records)]))
+    for label in arguments.label:
+        typed, _, text = label.partition("=")
+        if not typed or not text:
+            raise Refused(f"--label={label}: must be NAME=TEXT, such as optim.lr='learning rate'")
+        full = [typed] if typed in known else [typed, *ending(typed, known)]
+        labels.append(Label(typed, (*full, *map(words, full)), text))
+    return Frame(arguments.title, arguments.size, arguments.caption, arguments.legend, tuple(labels))
 
 
 def comma_separated(text: str | None) -> list[str]:
@@ -227,7 +263,7 @@ def curves_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Dr
         raise Refused(f"--band={arguments.band}: --by={arguments.by} separates the runs that the band would average")
     log = (arguments.log_x, arguments.log_y)
     name = "curves_" + "_".join(y.replace("/", "-") for y in ys)
-    return name, curves_figure, records, x, ys, by, band, log, arguments.title, arguments.size
+    return name, curves_figure, records, x, ys, by, band, log, frame_of(arguments, records)
 
 
 def with_numbers(records: Sequence[RunRecord], names: Sequence[str]) -> list[str]:
@@ -261,7 +297,7 @@ def heatmap_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> D
     rows = [(named(by, choice, list(choices)), equal) for choice, equal in choices.items()]
     over = [key for key in differing(records) if key not in (*keys, *by)]
     name = "heatmap_" + "_".join(metric.replace("/", "-") for metric in metrics)
-    return name, heatmap_figure, rows, tuple(keys), metrics, over, arguments.title, arguments.size
+    return name, heatmap_figure, rows, tuple(keys), metrics, over, frame_of(arguments, records)
 
 
 def parallel_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Drawing:
@@ -276,14 +312,14 @@ def parallel_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> 
     if not keys:
         raise Refused(f"--parallel: the {len(records)} runs differ in nothing; --parallel KEYS names axes")
     name = f"parallel_{metrics[0].replace('/', '-')}"
-    return name, parallel_figure, records, keys, metrics[0], arguments.title, arguments.size
+    return name, parallel_figure, records, keys, metrics[0], frame_of(arguments, records)
 
 
 def sweep_of(arguments: argparse.Namespace, records: Sequence[RunRecord]) -> Drawing:
     """The picture of a sweep by its swept keys, of other runs by their differing keys."""
     swept = list(dict.fromkeys(key for record in records for key in record.swept)) or differing(records)
     metrics = None if arguments.value is None else metrics_of(records, arguments.value)
-    found = rendering(records, swept, metrics, arguments.title, arguments.size)
+    found = rendering(records, swept, metrics, frame_of(arguments, records))
     if found is None:
         raise Refused(none_finished(records))
     return "sweep", *found

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from trainer.plot import look
+from trainer.plot.frame import PLAIN, Frame
 from trainer.plot.lines import Line, all_lines
 from trainer.plot.scale import Scale, order
 from trainer.plot.values import groups, higher_is_better, named, words
@@ -76,8 +77,7 @@ def curves_figure(
     by: Sequence[str] | None = None,
     band: Sequence[str] | None = None,
     log: tuple[bool | None, bool | None] = (None, None),
-    title: str | None = None,
-    size: tuple[float, float] | None = None,
+    frame: Frame = PLAIN,
 ) -> Figure:
     """A panel for each metric of `ys`.
 
@@ -98,13 +98,11 @@ def curves_figure(
     how = looks(records, by)
     entries = [] if how.plain else legend_entries(how, [line for _, lines in panels for line in lines])
     handles, texts = [handle for handle, _ in entries], [text for _, text in entries]
-    beside, beside_tall = look.legend_room(texts)
     across = 2 if len(panels) == 4 else min(3, len(panels))
     down = math.ceil(len(panels) / across)
     bar = how.scale
-    wide = 0.4 + (4.0 if len(panels) == 1 else 3.1) * across + beside + (0.8 if bar else 0.0)
-    tall = max((2.9 if len(panels) == 1 else 2.5) * down + 0.3, beside_tall)
-    figure = Figure(figsize=size or (wide, tall + 0.3 * bool(title)), layout="constrained")
+    wide = 0.4 + (4.0 if len(panels) == 1 else 3.1) * across + (0.8 if bar else 0.0)
+    figure = frame.figure(wide, (2.9 if len(panels) == 1 else 2.5) * down + 0.3, texts)
     axes = figure.subplots(down, across, squeeze=False).flat
     for axis, (y, lines) in zip(axes, panels, strict=False):
         draw_lines(axis, lines, how, band is not None)
@@ -115,11 +113,8 @@ def curves_figure(
         axis.axis("off")
     if bar:
         add_bar(figure, bar)
-    if entries:
-        look.legend(figure, handles, texts, by[0] if len(by) == 1 and not bar else None)
-    look.heading(figure, title)
-    look.caption(figure, *remarks(panels, how, band, len(records)))
-    return figure
+    head = by[0] if len(by) == 1 and not bar else None
+    return frame.finish(figure, remarks(panels, how, band, len(records)), handles, texts, head)
 
 
 def draw_lines(axis: Axes, lines: Sequence[Line], how: Look, banded: bool) -> None:

@@ -58,16 +58,25 @@ def drawing(look: dict[str, Any] | None) -> Iterator[None]:
 
 def make_printable(figure: Figure) -> None:
     """Shows control characters in the figure's texts as escapes."""
+    rewrite(figure, printable_lines)
+
+
+def rewrite(figure: Figure, how: Callable[[str], str]) -> None:
+    """Changes all texts of the figure, ticks that are words or made by functions among them."""
     of_texts = FixedFormatter | FuncFormatter | StrCategoryFormatter
     for text in figure.findobj(Text):
-        text.set_text(printable_lines(text.get_text()))
+        text.set_text(how(text.get_text()))
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if isinstance(axis.get_major_formatter(), of_texts):  # made while drawing
-            axis.set_major_formatter(FuncFormatter(_printable(axis.get_major_formatter())))
+            made = axis.get_major_formatter()
+            if isinstance(made, FixedFormatter):
+                axis.set_major_formatter(FixedFormatter([*map(how, made.seq)]))
+            else:
+                axis.set_major_formatter(FuncFormatter(_then(made, how)))
 
 
-def _printable(make: Callable[..., str]) -> Callable[..., str]:
-    return lambda value, position=None: printable_lines(make(value, position))
+def _then(make: Callable[..., str], how: Callable[[str], str]) -> Callable[..., str]:
+    return lambda value, position=None: how(make(value, position))
 
 
 def check_picture(out: Path | None) -> None:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from trainer.plot import look
+from trainer.plot.frame import PLAIN, Frame
 from trainer.plot.scale import Scale, labels
 from trainer.plot.values import Cell, cells, higher_is_better, spread, unfinished, words
 from trainer.rundir.records import RunRecord
@@ -41,8 +42,7 @@ def heatmap_figure(
     keys: tuple[str, str],
     metrics: Sequence[str],
     over: Sequence[str] = (),
-    title: str | None = None,
-    size: tuple[float, float] | None = None,
+    frame: Frame = PLAIN,
 ) -> Figure:
     """A row of maps for each choice, a map for each metric, all with the same axes.
 
@@ -67,9 +67,9 @@ def heatmap_figure(
     bars = 1 if shared else len(metrics)
     across, down = (
         inside[0] * len(metrics) + 0.75 * bars + 0.8,
-        (inside[1] + 0.35 + 0.2 * two_lines) * len(rows) + 0.75 + 0.3 * bool(title),
+        (inside[1] + 0.35 + 0.2 * two_lines) * len(rows) + 0.75,
     )
-    figure = Figure(figsize=size or (max(across, 3.3), max(down, 2.2)), layout="constrained")
+    figure = frame.figure(max(across, 3.3), max(down, 2.2))
     axes = figure.subplots(len(rows), len(metrics), squeeze=False, sharex=True, sharey=True)
     norms = [colours_of([p.cells for row in panels for p in (row if shared else row[i : i + 1])]) for i in range(bars)]
     norms = norms * len(metrics) if shared else norms
@@ -85,11 +85,9 @@ def heatmap_figure(
     marked = [cell for row in panels for panel in row for cell in panel.cells.values()]
     counts = [cell.n for cell in marked if cell.n]
     lost = any(cell.diverged for cell in marked)
-    look.heading(figure, title)
     bold = "bold: best" if grid and len(counts) > 1 else ""
     hatched = ("hatched" if grid else "crosses") + ": diverged" if lost else ""
-    look.caption(figure, spread(over, counts), best_epoch(metrics), bold, hatched, unfinished(records))
-    return figure
+    return frame.finish(figure, (spread(over, counts), best_epoch(metrics), bold, hatched, unfinished(records)))
 
 
 def shared_scale(metrics: Sequence[str]) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from matplotlib import colormaps
@@ -11,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from trainer.plot.scale import Scale, labels
@@ -73,15 +76,26 @@ def against(colour: Any) -> str:
 
 def ticks(axis: Axis, scale: Scale) -> None:
     """Sets the scale's ticks, and its key as the axis's name."""
-    axis.set_ticks(*scale.ticks())
+    places, texts = scale.ticks()
+    axis.set_ticks(places, texts)
     axis.set_label_text(scale.key)
+    figure = axis.axes.get_figure(root=True)
+    if axis is axis.axes.xaxis and len(places) > 1 and figure is not None:
+        gap = min(abs(b - a) for a, b in pairwise(places)) / (max(places) - min(places))
+        room = 0.6 * gap * figure.get_figwidth()  # inches; the axes have most of the width
+        axis.set_tick_params(rotation=90 if room < CHARACTER * max(map(len, texts)) else 0)
 
 
-def caption(figure: Figure, *remarks: str) -> None:
-    """Draws a caption below the picture: what it shows, and what it leaves out."""
-    said = "; ".join(remark for remark in remarks if remark)
+def caption(figure: Figure, *remarks: str, y: float | None = None) -> None:
+    """Draws a caption below the picture, or from `y` up: what it shows, and what it leaves out."""
+    said = sentence(remarks)
     if said:
-        figure.supxlabel(wrapped(said, figure), x=0.01, ha="left", fontsize=7.5, color="0.35")
+        figure.supxlabel(wrapped(said, figure), x=0.01, y=y, va="bottom", ha="left", fontsize=7.5, color="0.35")
+
+
+def sentence(remarks: Sequence[str]) -> str:
+    """The remarks of a caption that there are, in one line."""
+    return "; ".join(remark for remark in remarks if remark)
 
 
 def wrapped(text: str, figure: Figure, size: float = 7.5) -> str:
@@ -95,6 +109,7 @@ def heading(figure: Figure, title: str | None) -> None:
         figure.suptitle(wrapped(title, figure, 11), fontsize=11)
 
 
+CHARACTER = 0.075  # inches of a tick's character
 LONGEST = 36  # characters of a line of a legend
 
 
@@ -110,22 +125,51 @@ def legend_room(texts: Sequence[str]) -> tuple[float, float]:
 
 
 def legend(figure: Figure, handles: Sequence[Any], texts: Sequence[str], title: str | None = None) -> None:
-    """Draws a legend beside the axes, or inside the first if the picture is narrow."""
-    if legend_room(texts)[0] > 0.45 * figure.get_figwidth():
-        made = figure.axes[0].legend(handles, folded(texts), title=title, handlelength=1.8, fontsize=6.5)
-        made.set(frame_on=True)
-        made.get_frame().set(facecolor="white", alpha=0.75, linewidth=0)
-        made.get_title().set_fontsize(6.5)
-    else:
-        made = figure.legend(handles, folded(texts), loc="outside right upper", title=title, handlelength=2.3)
+    """Draws a legend beside the axes."""
+    made = figure.legend(handles, folded(texts), loc="outside right upper", title=title, handlelength=2.3)
     made.set_alignment("left")
+
+
+def legend_inside(figure: Figure, handles: Sequence[Any], texts: Sequence[str], title: str | None = None) -> None:
+    """Draws a small legend in the first axes, over a pale ground."""
+    made = figure.axes[0].legend(handles, folded(texts), title=title, handlelength=1.8, fontsize=6.5)
+    made.set(frame_on=True, alignment="left")
+    made.get_frame().set(facecolor="white", alpha=0.75, linewidth=0)
+    made.get_title().set_fontsize(6.5)
+
+
+def columns_below(texts: Sequence[str], width: float) -> int:
+    """How many columns of these texts fit below axes of this width in inches."""
+    longest = max(len(line) for text in folded(texts) for line in text.split("\n"))
+    return min(len(texts), max(1, int(width / (0.45 + 0.07 * longest))))
+
+
+def lines_below(texts: Sequence[str], width: float, title: str | None = None) -> int:
+    """How many lines a legend below axes of this width in inches has."""
+    lines = max(text.count("\n") + 1 for text in folded(texts))
+    return math.ceil(len(texts) / columns_below(texts, width)) * lines + bool(title)
+
+
+def legend_below(
+    figure: Figure, handles: Sequence[Any], texts: Sequence[str], title: str | None = None, above: float = 0.0
+) -> None:
+    """Draws a legend below the axes, in as many columns as fit; the share `above` the bottom is left to a caption."""
+    made = figure.legend(
+        handles, folded(texts), loc="lower center", bbox_to_anchor=(0, above, 1, 1 - above), title=title,
+        ncols=columns_below(texts, figure.get_figwidth()), handlelength=1.6, columnspacing=1.2, fontsize=8,
+    )  # fmt: skip
+    figure.draw_without_rendering()  # the height of the legend is known now
+    below = above + (made.get_window_extent().height + 0.05 * figure.dpi) / figure.bbox.height
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(rect=(0, below, 1, 1 - below))
 
 
 def decimal(axis: Axis) -> None:
     """Sets labels of a logarithmic axis without raised exponents: 0.01, 1e-3."""
 
     def written(value: float, _: int) -> str:
-        beside = [1e-3] if value < 0.1 else []  # all small ones alike
+        beside = [1e-3] if value < 0.1 else [max(axis.get_view_interval())]  # all small ones alike, and all large
         return labels([float(f"{value:.6g}"), *beside])[0]
 
     axis.set_major_formatter(FuncFormatter(written))

@@ -16,6 +16,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from trainer.plot import look
+from trainer.plot.frame import PLAIN, Frame
 from trainer.plot.scale import FEW, Scale, labels
 from trainer.plot.values import higher_is_better, metric_value, setting, unfinished, words
 from trainer.rundir.records import RunRecord
@@ -29,8 +30,7 @@ def parallel_figure(
     records: Sequence[RunRecord],
     keys: Sequence[str],
     metric: str,
-    title: str | None = None,
-    size: tuple[float, float] | None = None,
+    frame: Frame = PLAIN,
 ) -> Figure:
     """Lines of finished runs, coloured by the metric, the best on top; diverged runs dashed and grey."""
     shown = [r for r in records if r.status == "diverged" or math.isfinite(finished_value(r, metric))]
@@ -39,7 +39,7 @@ def parallel_figure(
     finite = [v for v in values if math.isfinite(v)]
     norm, shades = look.colour_range(finite), look.colour_map(reverse=not better)
     scales = [Scale.of(key, {setting(record, key) for record in shown}) for key in keys]
-    figure = Figure(figsize=size or (max(3.6, 1.25 * len(keys) + 1.5), 3.1 + 0.3 * bool(title)), layout="constrained")
+    figure = frame.figure(max(3.6, 1.25 * len(keys) + 1.5), 3.1)
     axis = figure.subplots()
     order = sorted(range(len(shown)), key=lambda i: (math.isfinite(values[i]), values[i] if better else -values[i]))
     alpha = 0.9 if len(shown) <= 60 else 0.65
@@ -61,10 +61,9 @@ def parallel_figure(
     if lost:
         axis.text(len(keys) + 0.06, DIVERGED, f"diverged ({lost})", va="center", color="0.35", fontsize=8)
     name_axes(figure, axis, [*keys, words(metric)], DIVERGED if lost else -0.05)
-    look.heading(figure, title)
     ended = f"dashed: {lost} diverged" if lost else ""
-    look.caption(figure, f"{len(finite)} runs, the best on top", ended, at_best(metric), unfinished(records))
-    return figure
+    remarks = (f"{len(finite)} runs, the best on top", ended, at_best(metric), unfinished(records))
+    return frame.finish(figure, remarks)
 
 
 def finished_value(record: RunRecord, metric: str) -> float:

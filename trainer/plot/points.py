@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
 from trainer.plot import look
+from trainer.plot.frame import PLAIN, Frame
 from trainer.plot.heatmap import best_epoch
 from trainer.plot.scale import Scale
 from trainer.plot.values import Cell, cells, groups, higher_is_better, named, setting, spread, unfinished, words
@@ -26,8 +27,7 @@ def over_figure(
     categories: Sequence[str],
     metrics: Sequence[str],
     over: Sequence[str] = (),
-    title: str | None = None,
-    size: tuple[float, float] | None = None,
+    frame: Frame = PLAIN,
 ) -> Figure:
     """Metrics over a number: a line for each choice of the categories and each metric, with bands over `over`.
 
@@ -37,8 +37,7 @@ def over_figure(
     found = {metric: cells(records, [*categories, key], metric) for metric in metrics}
     scale = Scale.of(key, {setting(record, key) for record in records})
     texts = [*(named(categories, c, choices) for c in choices if c), *map(words, metrics)]
-    beside, _ = look.legend_room(texts)
-    figure = Figure(figsize=size or (4.2 + beside, 2.9 + 0.3 * bool(title)), layout="constrained")
+    figure = frame.figure(4.2, 2.9, texts)
     axis, handles = figure.subplots(), []
     lost: dict[int, list[float]] = {}
     for i, choice in enumerate(choices):
@@ -65,12 +64,9 @@ def over_figure(
     same = {metric.rpartition("/")[2] for metric in metrics}
     axis.set_ylabel(same.pop().replace("_", " ") if len(same) == 1 else "")
     axis.grid(True)
-    look.legend(figure, handles, texts)
-    look.heading(figure, title)
     counts = [cell.n for of_metric in found.values() for cell in of_metric.values() if cell.n]
     band = "band: ± 1 standard deviation" if max(counts, default=0) > 1 else ""
-    look.caption(figure, spread(over, counts), band, best_epoch(metrics), unfinished(records))
-    return figure
+    return frame.finish(figure, (spread(over, counts), band, best_epoch(metrics), unfinished(records)), handles, texts)
 
 
 def draw_points(axis: Axes, scale: Scale, points: dict[Any, Cell], colour: Any, dash: Any) -> None:
@@ -108,18 +104,14 @@ def dots_figure(
     categories: Sequence[str],
     metrics: Sequence[str],
     over: Sequence[str] = (),
-    title: str | None = None,
-    size: tuple[float, float] | None = None,
+    frame: Frame = PLAIN,
 ) -> Figure:
     """A row for each choice: each run is a small dot, their mean a large one with its standard deviation."""
     choices = list(groups(records, categories))
     found = {metric: cells(records, categories, metric) for metric in metrics}
     names = [named(categories, choice, choices, keyed=len(categories) > 1) or "all runs" for choice in choices]
-    wide = 3.6 + 0.075 * max(map(len, names)) + 0.075 * max(map(len, map(words, metrics)))
-    figure = Figure(
-        figsize=size or (wide, 1.0 + (0.18 + 0.09 * len(metrics)) * len(choices) + 0.3 * bool(title)),
-        layout="constrained",
-    )
+    wide, tall = 3.0 + 0.075 * max(map(len, names)), 1.0 + (0.18 + 0.09 * len(metrics)) * len(choices)
+    figure = frame.figure(wide, tall, [*map(words, metrics)])
     axis = figure.subplots()
     for j, metric in enumerate(metrics):
         colour = look.CATEGORIES[len(metrics) - 1 - j]
@@ -143,12 +135,10 @@ def dots_figure(
             axis.text(1.01, i, f"{lost} diverged", transform=axis.get_yaxis_transform(), va="center", fontsize=8)
     set_rows(axis, names, categories, metrics)
     axis.grid(True)
-    look.legend(figure, *axis.get_legend_handles_labels())
-    look.heading(figure, title)
     counts = [cell.n for of_metric in found.values() for cell in of_metric.values() if cell.n]
     shown = "large: mean ± 1 standard deviation, small: each run" if max(counts, default=0) > 1 else ""
-    look.caption(figure, spread(over, counts), shown, best_epoch(metrics), unfinished(records))
-    return figure
+    remarks = (spread(over, counts), shown, best_epoch(metrics), unfinished(records))
+    return frame.finish(figure, remarks, *axis.get_legend_handles_labels())
 
 
 def set_rows(axis: Axes, names: Sequence[str], categories: Sequence[str], metrics: Sequence[str]) -> None:

@@ -112,18 +112,19 @@ def order(value: Any) -> tuple[int, Any]:
 def labels(values: Sequence[Any]) -> list[str]:
     """Labels of values: typed numbers in full, random ones as short as distinguishes them.
 
-    Small numbers are written as 1e-3, and then all numbers below one, too.
+    Small numbers are written as 1e-3, and then all numbers below one, too; large ones as 3e5, and then all from 1000.
     """
     numbers = [v for v in values if numeric([v])]
     digits = next((d for d in range(3, 17) if len({f"{v:.{d}g}" for v in numbers}) == len(set(numbers))), 17)
     short = {v: _decimal(v, digits) for v in numbers}
     power = {v: _power(v, digits) for v in numbers}
+    huge = any(abs(v) >= 1e5 and len(power[v]) < len(short[v]) for v in numbers)
     tiny = any(0 < abs(v) < 0.01 and len(power[v]) < len(short[v]) for v in numbers)
 
     def written(value: Any) -> str:
         if value not in short or isinstance(value, bool):
             return show(value) if not isinstance(value, tuple) else f"[{', '.join(labels(value))}]"
-        large = abs(value) >= 1e5 and len(power[value]) < len(short[value])
+        large = huge and abs(value) >= 1000 and len(power[value]) <= len(short[value])
         return power[value] if large or (tiny and 0 < abs(value) < 1) else short[value]
 
     return [written(v) for v in values]

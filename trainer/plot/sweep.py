@@ -8,6 +8,7 @@ from typing import Any
 
 from trainer.plot import look
 from trainer.plot.figures import rendered
+from trainer.plot.frame import PLAIN, Frame
 from trainer.plot.heatmap import heatmap_figure
 from trainer.plot.parallel import parallel_figure
 from trainer.plot.points import dots_figure, over_figure
@@ -25,8 +26,6 @@ def sweep_picture(
     records: Sequence[RunRecord],
     swept: Sequence[str],
     metrics: Sequence[str] | None = None,
-    title: str | None = None,
-    size: tuple[float, float] | None = None,
     kind: str = "png",
 ) -> bytes | None:
     """The picture of a sweep as a file; None if no run has finished with a number.
@@ -37,7 +36,7 @@ def sweep_picture(
         metrics: by default the main metric in training and test.
         kind: png, svg or pdf.
     """
-    figure = rendering(records, swept, metrics, title, size)
+    figure = rendering(records, swept, metrics)
     return None if figure is None else rendered(*figure, kind=kind, dpi=look.DPI, look=look.LOOK)
 
 
@@ -45,8 +44,7 @@ def rendering(
     records: Sequence[RunRecord],
     swept: Sequence[str],
     metrics: Sequence[str] | None = None,
-    title: str | None = None,
-    size: tuple[float, float] | None = None,
+    frame: Frame = PLAIN,
 ) -> tuple[Any, ...] | None:
     """The drawing function for the swept keys, with its arguments; None without results."""
     records = [record for record in records if record.config]  # without runs whose configuration is damaged
@@ -62,9 +60,9 @@ def rendering(
     choices = groups(records, categories)
     if len(numbers) == 2 and len(choices) <= MAPS:
         rows = [(named(categories, choice, list(choices)), equal) for choice, equal in choices.items()]
-        return heatmap_figure, rows, (numbers[0], numbers[1]), metrics, over, title, size
+        return heatmap_figure, rows, (numbers[0], numbers[1]), metrics, over, frame
     if len(numbers) == 1 and len(choices) <= LINES:
-        return over_figure, records, numbers[0], categories, metrics, over, title, size
+        return over_figure, records, numbers[0], categories, metrics, over, frame
     if not numbers and len(choices) <= ROWS:
-        return dots_figure, records, categories, metrics, over, title, size
-    return parallel_figure, records, keys, metrics[-1], title, size
+        return dots_figure, records, categories, metrics, over, frame
+    return parallel_figure, records, keys, metrics[-1], frame
