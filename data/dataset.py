@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal, TypeGuard
 
 import numpy as np
@@ -107,6 +108,7 @@ class Dataset:
     """
 
     streamed = False
+    names: Mapping[str, Sequence[str]] = MappingProxyType({})  # split -> name of each sample's file, if it has one
 
     def __init__(self, splits: dict[str, Batch], facts: Facts, batch_size: int, augment: Augment | None = None):
         self.splits, self.facts, self.batch_size = splits, facts, batch_size

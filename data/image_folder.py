@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -163,10 +164,18 @@ class ImageFolder(Source):
         self.identify(raw, seen)
         read = {name: (x, torch.from_numpy(y)) for name, (x, y) in kept.items()}
         facts = self.facts(raw, next(iter(read.values())), moments, self.sizes(kept))
-        if not keep:
-            return StreamedDataset(read, facts, self.batch_size, self.augment, self.decoder, self._workers())
-        tensors: dict[str, Batch] = {name: (torch.from_numpy(x), y) for name, (x, y) in read.items()}
-        return Dataset(tensors, facts, self.batch_size, self.augment)
+        dataset: Dataset
+        if keep:
+            tensors: dict[str, Batch] = {name: (torch.from_numpy(x), y) for name, (x, y) in read.items()}
+            dataset = Dataset(tensors, facts, self.batch_size, self.augment)
+        else:
+            dataset = StreamedDataset(read, facts, self.batch_size, self.augment, self.decoder, self._workers())
+        home = expand("path", self.path)
+        left = {name: [file for file in files if file not in bad] for name, (files, _) in splits.items()}
+        dataset.names = {
+            name: [one_line(Path(file).relative_to(home)) for file in files] for name, files in left.items()
+        }
+        return dataset
 
     def decoder_of(self, value_range: tuple[float, float] | None) -> Decoder:
         """The decoder of a run with pixels in `value_range`."""

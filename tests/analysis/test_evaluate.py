@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -160,12 +161,13 @@ def test_the_surest_mistakes(run_evaluate, trained, tmp_path, drawn):
     assert run_evaluate(str(run), "--out=out", "--format=csv")[0] == 0
     rows = pd.read_csv(tmp_path / "out" / "predictions.csv")
     worst = rows[rows["truth"] != rows["prediction"]].nlargest(25, "probability")
-    [(_, images, mistakes, value_range)] = drawn["mistaken_images"]
+    [(_, images, mistakes, value_range, names)] = drawn["mistaken_images"]
     assert len(mistakes) == min(25, len(worst)) > 0
     assert [m.index for m in mistakes] == list(worst["index"])
     assert [m.truth for m in mistakes] == list(worst["truth"].astype(str))
     assert [m.prediction for m in mistakes] == list(worst["prediction"].astype(str))
     assert value_range == (0, 16)
+    assert names == [f"sample {m.index:,}" for m in mistakes]
     digits = load_digits()
     known = {image.astype(np.uint8).tobytes(): str(k) for image, k in zip(digits.images, digits.target, strict=True)}
     assert [known[image.tobytes()] for image in images] == [m.truth for m in mistakes]
@@ -177,10 +179,14 @@ def test_images_that_do_not_fit_into_memory(run_evaluate, trained, tmp_path_fact
     settings = ("data=image_folder", "data.path=photos", "data.size=8", *LINEAR)
     for more in ((), ("data.memory_gb=0", "data.workers=0")):
         run = trained(*settings, *more, cwd=folder)
-        assert run_evaluate(str(run), f"--out=out{len(more)}", "--split=train")[0] == 0
+        assert run_evaluate(str(run), f"--out=out{len(more)}", "--split=train", "--format=csv")[0] == 0
+        table = pd.read_csv(tmp_path / f"out{len(more)}" / "predictions.csv")
+        assert list(table["truth"]) == [Path(name).parent.name for name in table["image"]]
+        assert set(table["image"]) < {str(p.relative_to(folder / "photos")) for p in folder.glob("photos/*/*")}
         assert report(tmp_path / f"out{len(more)}")["split"] == "train"
-    (_, images, mistakes, _), (_, others, same, _) = drawn["mistaken_images"]
+    (_, images, mistakes, _, names), (_, others, same, _, _) = drawn["mistaken_images"]
     assert mistakes == same
+    assert names == [table["image"][m.index] for m in mistakes]
     assert (images == others).all()
 
 

@@ -78,6 +78,11 @@ class Evaluation:
         samples = f"{len(self.truth):,} samples of {facts.name}"
         return f"{samples}, {self.split} split; {self.checkpoint} checkpoint, {self.run.moment}"
 
+    @property
+    def names(self) -> Sequence[str]:
+        """The file of each sample, relative to the folder of the data; empty if the samples are no files."""
+        return self.run.dataset.names.get(self.split, ())
+
     @cached_property
     def forecast(self) -> Forecast | None:
         """The model on a series in time, and free running on the split; None for other data."""
@@ -240,7 +245,10 @@ def contents(evaluation: Evaluation, kind: str) -> Iterator[tuple[str, bytes]]:
     name = "per_target.csv" if facts.task == "regression" else "per_class.csv"
     yield name, pd.DataFrame(evaluation.scores).to_csv(index=False).encode()
     columns = as_columns(facts, evaluation.predictions, evaluation.truth, PROBABILITIES)
-    frame = pd.DataFrame({"index": range(len(evaluation.truth))} | columns)
+    first: dict[str, Any] = {"index": range(len(evaluation.truth))}
+    if names := evaluation.names:
+        first["image"] = names
+    frame = pd.DataFrame(first | columns)
     if kind == "parquet":
         file = io.BytesIO()
         frame.to_parquet(file, index=False)
@@ -274,7 +282,9 @@ def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
         if mistakes:
             count = f"the {len(mistakes)} worst mistakes among " if len(mistakes) > 1 else "the only mistake among "
             images, value_range = raw_images(evaluation, mistakes)
-            yield "most_wrong.png", draw.png(draw.mistaken_images, count + title, images, mistakes, value_range)
+            names = evaluation.names or [f"sample {i:,}" for i in range(len(truth))]
+            called = [names[mistake.index] for mistake in mistakes]
+            yield "most_wrong.png", draw.png(draw.mistaken_images, count + title, images, mistakes, value_range, called)
 
 
 def run_pictures(evaluation: Evaluation, summary: Mapping[str, Any] | None) -> Iterator[tuple[str, bytes]]:

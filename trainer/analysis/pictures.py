@@ -124,9 +124,13 @@ def label_bars(title: str, rows: Rows) -> Figure:
 
 
 def mistaken_images(
-    title: str, images: np.ndarray, mistakes: Sequence[Mistake], value_range: tuple[float, float]
+    title: str,
+    images: np.ndarray,
+    mistakes: Sequence[Mistake],
+    value_range: tuple[float, float],
+    names: Sequence[str],
 ) -> Figure:
-    """Raw images (N, C, H, W), each with its truth, its prediction and the probability of the prediction."""
+    """Raw images (N, C, H, W), each with its name, its truth, its prediction and the probability of the prediction."""
     across = min(ACROSS, len(mistakes))
     down = math.ceil(len(mistakes) / across)
     height, width = images.shape[2:]
@@ -138,12 +142,12 @@ def mistaken_images(
     edges |= {"bottom": 0.35 / size[1], "top": 1 - head / size[1], "wspace": around / side, "hspace": between / tall}
     axes = figure.subplots(down, across, squeeze=False, gridspec_kw=edges).flat
     low, high = value_range
-    for axis, image, mistake in zip(axes, images, mistakes, strict=False):
+    for axis, image, mistake, name in zip(axes, images, mistakes, names, strict=False):
         shown = np.clip((image.astype(np.float64) - low) / ((high - low) or 1), 0, 1).transpose(1, 2, 0)
         axis.imshow(shown.squeeze(-1) if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=1)
         said = f"{shorten(mistake.prediction)}, {percent(mistake.probability)}"
         axis.set_title(f"truth: {shorten(mistake.truth)}\nsaid: {said}", fontsize=8, loc="left")
-        axis.set_xlabel(f"sample {mistake.index:,}", fontsize=7, color="0.4", labelpad=2)
+        axis.set_xlabel(shorten(name), fontsize=7, color="0.4", labelpad=2)
         axis.set(xticks=[], yticks=[])
     for axis in figure.axes[len(mistakes) :]:
         axis.axis("off")
