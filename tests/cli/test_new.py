@@ -83,9 +83,9 @@ def test_the_oracle_and_the_projection_of_the_set_agree_with_the_definition(writ
     ("words", "line"),
     [
         (("model", "Tiny"), "Tiny: must be a name of lower-case letters, digits and _, such as my_model"),
-        (("data", "json"), "json: Python has a module of this name already; choose another"),
+        (("data", "json"), "json: Python has a module of this name; choose another"),
         (("optim", "class"), "class: must be a name of lower-case letters, digits and _, such as my_optim"),
-        (("model", "models"), "models: Python has a module of this name already; choose another"),
+        (("model", "models"), "models: Python has a module of this name; choose another"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused(command, tmp_path, words, line):
@@ -96,7 +96,7 @@ def test_a_name_that_cannot_be_is_refused(command, tmp_path, words, line):
 def test_nothing_is_overwritten(command, tmp_path):
     (tmp_path / "own" / "model").mkdir(parents=True)
     (tmp_path / "own" / "model" / "tiny.yaml").write_text("mine")
-    assert command("new", "model", "tiny") == (2, "conga: own/model/tiny.yaml: is there already; choose another name\n")
+    assert command("new", "model", "tiny") == (2, "conga: own/model/tiny.yaml: exists already; choose another name\n")
     assert not (tmp_path / "tiny.py").exists()
     code, _ = command("new", "model", "tiny", "--config-dir", "other")
     assert code == 0

@@ -6,8 +6,8 @@
         model.safetensors   the network's weights (pip install -e '.[safetensors]')
         model.onnx.json     the card: input, outputs, classes, normalization, and what the check found
 
-The card is in the file, too. Before it is written, the file is run beside the run's own model on up to 100 samples of
-the run's data; if they cannot be read, on random inputs.
+The card is in the file, too. Before it is written, the file is compared with the run's model on up to 100
+samples of the run's data; if they cannot be read, on random inputs.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def summary_lines(card: dict[str, Any], out: Path, size: int) -> list[str]:
-    """What the screen shows."""
+    """The printed lines."""
     found = card["check"]
     outputs = (
         f"output   {one['name']} {dims(one['shape'])}: {one['what']}"
@@ -81,7 +81,7 @@ def dims(shape: list[Any]) -> str:
 
 
 def card_of(run: Run, name: str, checkpoint: str) -> dict[str, Any]:
-    """What somebody needs to know who has the file only: plain data."""
+    """The card of the file, for a user who has only the file: plain data."""
     facts, weights_only = run.facts, name == "safetensors"
     trained_in = run.config["train"]["precision"]
     return {
@@ -111,7 +111,7 @@ def card_of(run: Run, name: str, checkpoint: str) -> dict[str, Any]:
 
 
 def outputs_in_words(run: Run, name: str) -> str:
-    """What the outputs are."""
+    """The outputs in words."""
     task = run.facts.task
     if name == "safetensors":  # the network alone
         then = "" if task == "regression" else f", of which {type(run.objective).__name__} makes probabilities"
@@ -122,7 +122,7 @@ def outputs_in_words(run: Run, name: str) -> str:
 
 
 def inputs_in_words(facts: Facts) -> str:
-    """What the inputs are."""
+    """The inputs in words."""
     if len(facts.input_shape) == 3:
         low_high = " from {:g} to {:g}".format(*facts.value_range) if facts.value_range else ""
         return f"pixels{low_high} as they are in the files: channels, rows, columns"
@@ -146,10 +146,10 @@ def normalization(facts: Facts, *, inside: bool) -> dict[str, Any]:
 
 
 def check(name: str, content: bytes, run: Run, *, random: bool) -> dict[str, Any]:
-    """Compares the file with the run's own model, in batches of two sizes.
+    """Compares the file with the run's model, in batches of two sizes.
 
     Raises:
-        Refused: their predictions differ by more than rounding does.
+        Refused: their predictions differ by more than rounding.
     """
     raw, of, why = samples(run, random=random)
     expected = named(run, predict(run, Inputs("sample", [], iter([raw.numpy()]))))
@@ -169,7 +169,7 @@ def check(name: str, content: bytes, run: Run, *, random: bool) -> dict[str, Any
 
 
 def samples(run: Run, *, random: bool) -> tuple[Tensor, str, str | None]:
-    """Raw inputs to check with, what they are, and why they are not the data's.
+    """Raw inputs for the check, their kind, and why they are not from the data, or None.
 
     They are spread evenly over the test split, or else the validation or the training split.
     """
@@ -180,7 +180,7 @@ def samples(run: Run, *, random: bool) -> tuple[Tensor, str, str | None]:
             n = run.dataset.facts.sizes[split]
             index = torch.linspace(0, n - 1, min(n, SAMPLES)).long()
             return run.raw_inputs(split, index), f"of the {split} split", None
-        except Refused as error:  # the data have moved or changed; the model can be exported all the same
+        except Refused as error:  # the data moved or changed; the model can be exported anyway
             why = str(error)
     x = facts.mean + facts.std * torch.randn(SAMPLES, *facts.input_shape, generator=torch.Generator().manual_seed(0))
     if facts.value_range is not None:

@@ -1,6 +1,6 @@
-"""``python -m trainer new model NAME``: writes a Python file and a YAML to begin with, for a part of your own.
+"""``python -m trainer new model NAME``: writes a Python file and a YAML file for your own part.
 
-Does not import torch or Hydra.
+It does not import torch or Hydra.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trainer.rundir.run_dir import shown
 from trainer.rundir.typed import typed_path
 
 TEMPLATES = Path(__file__).parent / "templates"
-KINDS = {  # group of the configuration -> what else is on the command line that tries it
+KINDS = {  # group of the configuration -> other words of the command that tries it
     "model": "",
     "data": "",
     "constraint": " optim=cgd",
@@ -31,9 +31,13 @@ KINDS = {  # group of the configuration -> what else is on the command line that
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument("kind", choices=KINDS, help="what it is")
-    parser.add_argument("name", metavar="NAME", help="its name, such as tiny: of the file, and behind the = later")
+    parser.add_argument("name", metavar="NAME", help="name of the file and of the choice, such as tiny")
     parser.add_argument(
-        "--config-dir", type=typed_path, default=Path("own"), metavar="DIR", help="where its YAML goes; default: own"
+        "--config-dir",
+        type=typed_path,
+        default=Path("own"),
+        metavar="DIR",
+        help="folder of the YAML file; default: own",
     )
 
 
@@ -44,9 +48,9 @@ def main(arguments: argparse.Namespace) -> None:
         raise Refused(f"{name}: must be a name of lower-case letters, digits and _, such as my_{kind}")
     files = {Path(f"{name}.py"): f"{kind}.py.txt", folder / kind / f"{name}.yaml": f"{kind}.yaml.txt"}
     if there := next((file for file in files if file.exists()), None):
-        raise Refused(f"{there}: is there already; choose another name")
+        raise Refused(f"{there}: exists already; choose another name")
     if importlib.util.find_spec(name) is not None:
-        raise Refused(f"{name}: Python has a module of this name already; choose another")
+        raise Refused(f"{name}: Python has a module of this name; choose another")
     words = {"module": name, "Class": "".join(part.capitalize() for part in name.split("_"))}
     for file, template in files.items():
         write_whole(file, Template((TEMPLATES / template).read_text()).substitute(words).encode(), shared=True)
