@@ -312,7 +312,7 @@ def test_few_batches_need_no_last_one(cli):
         (["objective.l2=-1"], "objective.l2=-1: must be at least 0"),
         (
             ["data=multitask", "objective=multi_task", "objective.weights={ag:1}"],
-            "objective.weights.ag=1: there is no such",
+            "objective.weights.ag=1: no such head; there are age, gender",
         ),
     ],
 )
