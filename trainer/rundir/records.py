@@ -64,8 +64,8 @@ def find_runs(paths: Sequence[Path]) -> list[RunRecord]:
     """
     for path in paths:
         if not path.is_dir():
-            problem = "not a directory" if path.exists() else "no such directory"
-            raise Refused(f"{path}: {problem}; give one with runs{looked_for(path)}")
+            why = "not a directory" if path.exists() else "no such directory"
+            raise Refused(f"{path}: {why}; give one with runs{looked_for(path)}")
     roots = [Path(os.path.abspath(path)) for path in paths]
     base = Path(os.path.commonpath(roots)) if roots else Path()
     seen: set[tuple[int, int]] = set()
