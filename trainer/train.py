@@ -105,10 +105,12 @@ def compose(words: Sequence[str], job: TaskFunction, made: list[str], *, may_swe
     register_resolvers(made)
     version.setbase("1.3")
     parser = get_args_parser()
-    with installed(made, may_sweep) as program, errors_passed_on(), warnings.catch_warnings():
+    given = parser.parse_args(words)
+    own = Path(given.config_dir) if given.config_dir and Path(given.config_dir).is_dir() else None  # else Hydra refuses
+    with trust.trusting(own), installed(made, may_sweep) as program, errors_passed_on(), warnings.catch_warnings():
         # Hydra checks conf/hydra/launcher/*.yaml against its plugins' schemas, and warns that this is deprecated.
         warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
-        _run_hydra(parser.parse_args(words), parser, job, str(CONF), "config")
+        _run_hydra(given, parser, job, str(CONF), "config")
         return program.came
 
 

@@ -52,8 +52,9 @@ def test_files_beside_you_are_found_and_shadow_nothing(run, program):
     code, text = run(program, *OWN, "hydra.run.dir=run")
     assert code == 0, text
     assert summary(run.folder / "run")["status"] == "finished"
-    code, text = run(program, "predict", "run", "none.npz", "--trust")
-    assert (code, text) == (2, f"conga: none.npz: no such file or folder; looked for {run.folder}/none.npz\n")
+    for trusted in ("--trust", "--config-dir=own"):
+        code, text = run(program, "predict", "run", "none.npz", trusted)
+        assert (code, text) == (2, f"conga: none.npz: no such file or folder; looked for {run.folder}/none.npz\n")
 
 
 def test_an_argument_that_the_yaml_lacks_is_told_with_its_file(run):
@@ -87,3 +88,33 @@ def test_a_module_that_was_imported_before_is_named(tmp_path):
     assert ended.stdout == (
         f"models is imported from {tmp_path / 'models.py'}, but conga has a package of this name; rename yours\n"
     )
+
+
+def test_every_command_that_reads_configurations_takes_own_choices(command, tmp_path, monkeypatch):
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    (tmp_path / "own" / "model" / "net.yaml").write_text("_target_: mynet.Net\nwidth: 8\n")
+    (tmp_path / "mynet.py").write_text(NET)
+    monkeypatch.syspath_prepend(tmp_path)
+    code, text = command("--config-dir=own", "--help")
+    assert code == 0
+    assert "mlp_deep, net, resnet101" in " ".join(text.split())
+    code, text = command("model-card", "model=net", "model.width=3", "--config-dir", "own")
+    assert code == 0
+    assert f"{64 * 3 + 3 + 3 * 10 + 10}" in text
+    code, text = command("--config-dir=own", "model=net", "train.epochs=1", "hydra.run.dir=run")
+    assert code == 0, text
+    code, text = command("resume", "run", "train.epochs=2")
+    assert code == 2
+    assert "mynet.Net is not part of conga" in text
+    code, text = command("resume", "run", "train.epochs=2", "--config-dir=own")
+    assert code == 0, text
+    code, text = command("weights", "run", "--config-dir=own", "--out", "w.png")
+    assert code == 0, text
+    (tmp_path / "own" / "model" / "net.yaml").write_text("_target_: other.Net\n")  # it must be named there
+    code, text = command("weights", "run", "--config-dir=own")
+    assert code == 2
+    assert "mynet.Net is not part of conga" in text
+    where = tmp_path / "nowhere"
+    assert command("weights", "run", "--config-dir=nowhere") == (
+        2, f"conga: --config-dir=nowhere: must be a directory; {where} is none\n"
+    )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from trainer.cli.command import add_trust
+from trainer.cli.command import add_config_dir, add_trust
 from trainer.rundir.typed import typed_path
 
 TESTS = ("prune", "filters", "low_rank", "noise", "fgsm", "pgd", "fw")  # of robustness
@@ -92,12 +92,14 @@ def weights(parser: argparse.ArgumentParser) -> None:
 def data_card(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="data=… | data.KEY=…", help="as for a run")
     parser.add_argument("--out", type=typed_path, help="the picture's file; default: outputs/data_card_NAME.png")
+    add_config_dir(parser, "your own YAML")
 
 
 def model_card(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="model=… | data=… | KEY=VALUE", help="as for a run")
     parser.add_argument("--input", help="shape of one sample instead of a dataset, such as 3x32x32")
     parser.add_argument("--outputs", type=int, default=10, help="with --input: the number of outputs (10)")
+    add_config_dir(parser, "your own YAML")
 
 
 ARGUMENTS = {

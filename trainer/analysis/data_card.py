@@ -26,6 +26,7 @@ from trainer.cli.signatures import check_config
 from trainer.plot.figures import check_picture, rendered
 from trainer.rundir.errors import Refused
 from trainer.rundir.trust import CONF
+from trainer.rundir.typed import quoted
 from trainer.training.assembly import assemble
 from trainer.training.coefficients import input_names
 from trainer.training.parts import GIVEN, build, refusing
@@ -39,7 +40,7 @@ SAMPLED = 512  # samples that are read if the data are not in memory
 def main(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     check_picture(arguments.out)
-    dataset = load(composed(arguments.overrides))
+    dataset = load(composed(arguments.overrides, arguments.config_dir))
     out = arguments.out or Path("outputs") / f"data_card_{dataset.facts.name}.png"
     console = screen()
     for table in tables(dataset):
@@ -54,8 +55,14 @@ def main(arguments: argparse.Namespace) -> None:
     tell(f"picture  {out}")
 
 
-def composed(overrides: list[str]) -> dict[str, Any]:
-    """The configuration of a run with `overrides`, checked."""
+def composed(overrides: list[str], own: Path | None) -> dict[str, Any]:
+    """The configuration of a run with `overrides`, checked.
+
+    Args:
+        own: where choices of a person's own are, ``--config-dir``.
+    """
+    if own is not None:
+        overrides = [*overrides, f"hydra.searchpath=[{quoted(f'file://{own.absolute()}')}]"]
     register_resolvers([])
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", overrides, return_hydra_config=True)

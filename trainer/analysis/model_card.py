@@ -21,7 +21,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     if arguments.outputs < 1:
         raise Refused(f"--outputs={arguments.outputs}: must be at least 1")
-    config = composed(arguments.overrides)
+    config = composed(arguments.overrides, arguments.config_dir)
     if arguments.input is None:
         facts = load(config).facts
         shape, outputs = facts.input_shape, facts.num_outputs

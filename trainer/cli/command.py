@@ -19,6 +19,7 @@ from trainer.cli.processes import other_process
 from trainer.rundir import trust
 from trainer.rundir.errors import Refused
 from trainer.rundir.text import printable, printable_lines
+from trainer.rundir.typed import typed_path
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -45,8 +46,14 @@ def refuse(line: str, code: int = EXIT["refused"]) -> int:
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Adds the switch that lets a directory name its own classes; see ``trainer.rundir.trust``."""
+    """Adds what lets a directory name classes that are not part of conga; see ``trainer.rundir.trust``."""
     parser.add_argument(trust.FLAG, dest="trusted", action="store_true", help=trust.HELP)
+    add_config_dir(parser, "your own YAML; classes that it names are trusted")
+
+
+def add_config_dir(parser: argparse.ArgumentParser, text: str) -> None:
+    """Adds ``--config-dir``, which Hydra's commands have; `text` is its help."""
+    parser.add_argument(trust.CONFIG_DIR, type=typed_path, metavar="DIR", help=text)
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,7 +78,9 @@ def run_command(name: str, module: str, words: Sequence[str]) -> int:
     add_arguments(parser)
     with one_line_mistakes(shown if name in ("resume", "show") else whole):
         arguments = parser.parse_intermixed_args(getattr(frame, "prepared", list)(words))
-        importlib.import_module(module).main(arguments)
+        reads_runs = hasattr(arguments, "trusted")
+        with trust.trusting(vars(arguments).pop("config_dir") if reads_runs else None):
+            importlib.import_module(module).main(arguments)
     return EXIT["finished"]
 
 

@@ -9,7 +9,7 @@ import itertools
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -74,14 +74,14 @@ def help_page(*, _root_: DictConfig) -> str:
     Args:
         _root_: the composed configuration, which OmegaConf gives.
     """
-    text = keys_page(_root_) or groups_page()
+    text = keys_page(_root_) or groups_page(folders_of(_root_))
     return text.replace("$", "$$")  # Hydra substitutes in it
 
 
 def keys_page(config: DictConfig) -> str:
     """The keys of the groups that the command line names, and of those that these change; empty if it names none."""
     runtime, width = config.hydra.runtime, min(shutil.get_terminal_size().columns, WIDEST)
-    folders = [Path(each.path) for each in runtime.config_sources if each.schema == "file"]
+    folders = folders_of(config)
     words = [re.split(r"[=.@/]", word.lstrip("+~"))[0] for word in config.hydra.overrides.task]
     named = [word for word in dict.fromkeys(words) if word in EXAMPLES]
     if not named:
@@ -174,9 +174,16 @@ def lines_of(rows: list[Row], width: int) -> Iterator[str]:
         yield filled or first.rstrip()
 
 
-def groups_page() -> str:
-    """All groups and choices, read from conf/."""
-    choices = {g.name: sorted(f.stem for f in g.glob("*.yaml")) for g in CONF.iterdir() if g.is_dir()}
+def folders_of(config: DictConfig) -> list[Path]:
+    """The folders that choices come from: conf/, and those of ``--config-dir``."""
+    return [Path(each.path) for each in config.hydra.runtime.config_sources if each.schema == "file"]
+
+
+def groups_page(folders: Sequence[Path]) -> str:
+    """All groups and choices, read from the folders."""
+    choices: dict[str, list[str]] = {}
+    for each in (each for folder in folders for each in folder.iterdir() if each.is_dir()):
+        choices[each.name] = sorted({*choices.get(each.name, ()), *(file.stem for file in each.glob("*.yaml"))})
     order = [*EXAMPLES, *sorted(choices.keys() - EXAMPLES.keys())]
     rows = [(g, ", ".join(choices[g]), EXAMPLES.get(g, f"{g}={choices[g][0]}")) for g in order if choices.get(g)]
     indent, lines = " " * 14, []

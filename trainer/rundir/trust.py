@@ -8,9 +8,11 @@ This module imports neither torch nor Hydra: ``--help`` imports it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from trainer.rundir.stored import parse_yaml
 
 CONF = Path(__file__).resolve().parent.parent.parent / "conf"
 FLAG = "--trust"
+CONFIG_DIR = "--config-dir"
 HELP = "run classes that the directory names and that are not part of conga"
 OF_OPTUNA = {"hydra.sweeper.sampler": "samplers", "hydra.sweeper.pruner": "pruners"}
 # Hydra's launchers that docs/cluster.md names beside those of conf/hydra/launcher/.
@@ -36,10 +39,42 @@ class Untrusted(Refused):
     """A directory names something that is not part of conga."""
 
 
-@functools.cache
+_own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())  # folders of a person's own YAML
+
+
+@contextlib.contextmanager
+def trusting(folder: Path | None) -> Iterator[None]:
+    """While entered, names in the YAML files below `folder` are allowed as those in conf/ are.
+
+    Args:
+        folder: ``--config-dir`` of the present command; None adds nothing.
+
+    Raises:
+        Refused: it is no directory.
+    """
+    if folder is not None and not folder.is_dir():
+        raise Refused(f"{CONFIG_DIR}={folder}: must be a directory; {folder.absolute()} is none")
+    before = _own.set(_own.get() if folder is None else (*_own.get(), folder))
+    try:
+        yield
+    finally:
+        _own.reset(before)
+
+
 def ours(group: str) -> frozenset[str]:
-    """The `_target_`s in conf/ of a group; ``logger.csv`` is in the group logger."""
-    folder = CONF / group.replace(".", "/")
+    """The `_target_`s of a group in conf/, and in the YAML files of :func:`trusting`."""
+    return in_conf(group).union(*(named_below(folder, group) for folder in _own.get()))
+
+
+@functools.cache
+def in_conf(group: str) -> frozenset[str]:
+    """Those in conf/."""
+    return named_below(CONF, group)
+
+
+def named_below(root: Path, group: str) -> frozenset[str]:
+    """Those in the YAML files of a folder; ``logger.csv`` is in the group logger."""
+    folder = root / group.replace(".", "/")
     while not folder.is_dir():
         folder = folder.parent
     files = [*folder.glob("*.yaml"), *([CONF / "config.yaml"] if folder.name == "logger" else [])]
