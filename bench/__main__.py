@@ -16,7 +16,7 @@ NAMES = (
 
 
 def main() -> None:
-    """Runs what the command line names; one that lacks something says so, and the others run."""
+    """Runs the named benchmarks; one that lacks something says so, and the others run."""
     wanted = NAMES if sys.argv[1:] == ["all"] else sys.argv[1:]
     modules = {name: importlib.import_module(f"bench.{name}") for name in NAMES}
     if not wanted or set(wanted) - set(NAMES):

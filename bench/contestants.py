@@ -1,4 +1,4 @@
-"""Who takes part where steps are timed: a run as the command line assembles it, and loops as one writes them by hand.
+"""The contestants of timed steps: a run as assembled by the command line, and loops written by hand.
 
 Both train on the same random samples, N of them, in batches of B.
 """
@@ -41,14 +41,14 @@ def random_images(n: int, *shape: int) -> tuple[Tensor, Tensor]:
 
 
 def standardized(images: Tensor) -> Tensor:
-    """Mean 0 and deviation 1 over all values, once and for all."""
+    """Mean 0 and deviation 1 over all values, computed once."""
     x = images.float()
     return (x - x.mean()) / x.std(correction=0)
 
 
 @contextlib.contextmanager
 def assembled(images: Tensor, labels: Tensor, *overrides: str, show: type[Display] = Logged) -> Iterator[Training]:
-    """A run over these samples as ``python -m trainer`` builds it of `overrides`, its files in a folder that goes."""
+    """A run over these samples as ``python -m trainer`` builds it with `overrides`, in a temporary folder."""
     register_resolvers([])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -56,7 +56,7 @@ def assembled(images: Tensor, labels: Tensor, *overrides: str, show: type[Displa
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose("config", [*PLAIN, f"data.path={folder / 'random.npz'}", *overrides])
         config = OmegaConf.to_container(cfg, resolve=True)
-        del config["sweep"]  # of no run, but of all together
+        del config["sweep"]  # of the sweep, not of a run
         check_config(config, assemble, GIVEN)
         given = {"frozen": config, "path": folder, "summary": Summary(folder / "summary.json"), "show": show}
         t = assemble(**config, **given, stop=StopRequest(), world=World())
@@ -67,7 +67,7 @@ def assembled(images: Tensor, labels: Tensor, *overrides: str, show: type[Displa
 
 
 def steps(t: Training) -> None:
-    """The steps of one epoch, from its start; bars are taken away after it, for others to have their turn alone."""
+    """The steps of one epoch, from its start; bars are removed afterwards, so that others run without them."""
     t.progress.position, t.progress.sums = 0, {}
     train_epoch(t, None)
     t.display.stop()
@@ -83,7 +83,7 @@ def by_hand(
     metrics: bool = True,
     cast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> Callable[[], None]:
-    """One epoch as one writes it in a script, over tensors that are on the device."""
+    """One epoch as in a script, over tensors on the device."""
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
 
     def epoch() -> None:
@@ -107,14 +107,14 @@ def by_hand(
 
 
 def mlp() -> nn.Module:
-    """784-300-100-10 as a script has it."""
+    """784-300-100-10 as in a script."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)
     )
 
 
 def resnet18() -> nn.Module:
-    """torchvision's for ten classes, with the small stem that images of 32 x 32 take."""
+    """torchvision's for ten classes, with the small stem for images of 32 x 32."""
     import torchvision
 
     network = torchvision.models.resnet18(num_classes=10)

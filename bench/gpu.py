@@ -52,7 +52,7 @@ def captured(name: str, model: list[str], network: nn.Module, shape: tuple[int, 
 
 
 def throughput() -> None:
-    """Prints images a second of ResNet-18 and what they are of the matrix peak."""
+    """Prints images per second of ResNet-18, and their share of the matrix peak."""
     print(f" resnet18, batch {LARGE}, bf16, compiled")
     images, labels = random_images(50 * LARGE, 3, 32, 32)
     switches = ["train.precision=bf16", "train.compile=true", "train.device=cuda"]
@@ -86,7 +86,7 @@ def matrix_peak() -> float:
 
 
 def cnn() -> nn.Module:
-    """The digits' network as a script has it."""
+    """The digits' network as in a script."""
     return nn.Sequential(
         *(nn.Conv2d(1, 10, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
         *(nn.Linear(160, 50), nn.ReLU(), nn.Linear(50, 10)),

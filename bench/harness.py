@@ -11,7 +11,7 @@ Work = TypeVar("Work")
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
+    """The seconds of a call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -20,7 +20,7 @@ def timed(work: Callable[[], object]) -> float:
 def interleave(
     contestants: dict[str, Work], rounds: int, measure: Callable[[Work], float] = timed
 ) -> dict[str, list[float]]:
-    """What `measure` says of each contestant (its seconds) in each round, after one round of warm-up."""
+    """The result of `measure` (seconds) for each contestant in each round, after one warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for r in range(rounds + 1):
         for name, work in contestants.items():

@@ -1,6 +1,6 @@
 """Seconds to load 60,000 + 10,000 images of 28 x 28 from gzipped IDX files, on one core; and a table, beside pandas.
 
-Fashion-MNIST where $CONGA_DATA (or /usr/share/datasets/fashion-mnist) has it, else random images in the same format.
+Fashion-MNIST if $CONGA_DATA (or /usr/share/datasets/fashion-mnist) has it, else random images in the same format.
 The table has 1,000,000 rows of 14 columns of fractions, 4 of whole numbers, one of texts, and a class.
 """
 
@@ -46,7 +46,7 @@ def run() -> None:
 
 
 def table(path: Path) -> None:
-    """Prints how often as long as pandas' read_csv it takes to read, check, split and remember a table."""
+    """Prints the time to read, check, split and fingerprint a table, relative to pandas' read_csv."""
     import pandas as pd
 
     rng = np.random.default_rng(0)

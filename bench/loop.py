@@ -67,7 +67,7 @@ class Bars(TerminalDisplay):
 
 
 class Nowhere(io.StringIO):
-    """A terminal that keeps nothing."""
+    """A terminal that discards everything."""
 
     def isatty(self) -> bool:
         return True

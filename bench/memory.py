@@ -1,6 +1,6 @@
 """Peak resident memory of a Fashion-MNIST run in a process of its own, beside that of importing torch.
 
-What the system has in its cache of the libraries' files counts, too: hence the median of a few.
+The system's cache of the libraries' files counts, too: hence the median of a few.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bench.harness import interleave, print_ratios
 from bench.peers import AS_KERAS, MLP, ROOT, fashion_mnist
 from trainer.rundir.errors import Refused
 
-# A small process between: a new one inherits the peak of that which starts it, and ours has imported torch.
+# A small process between: a new one inherits the peak of its parent, and this one has imported torch.
 ASK = """
 import os, sys
 _, status, used = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)
@@ -38,7 +38,7 @@ def run() -> None:
 
 
 def peak(*arguments: str) -> int:
-    """Bytes that ``python ARGUMENTS`` has resident at most.
+    """The peak of resident bytes of ``python ARGUMENTS``.
 
     Raises:
         Refused: it fails.

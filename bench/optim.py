@@ -51,7 +51,7 @@ def run() -> None:
 
 
 def stepping(shapes: list[torch.Size], make):
-    """A step of the optimizer over new parameters with gradients."""
+    """A function that takes a step of the optimizer over new parameters with gradients."""
     xs = [torch.nn.Parameter(torch.randn(shape) * 0.02) for shape in shapes]
     for x in xs:
         x.grad = torch.randn_like(x)
@@ -66,7 +66,7 @@ def topk(shapes: list[torch.Size]):
 
 
 def epoch(C: ConstraintSet, **options: int):
-    """41 steps on batches of 32 random digits, and what is measured at their end."""
+    """41 steps on batches of 32 random digits, and the measurements at their end."""
     torch.manual_seed(0)
     convolution = [nn.Conv2d(1, 10, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
     network = nn.Sequential(*convolution, nn.Linear(160, 50), nn.ReLU(), nn.Linear(50, 10))

@@ -1,7 +1,7 @@
 """Whole processes in turn with ours: Keras and Lightning, on Fashion-MNIST and on the digits.
 
-``python -m bench.peers NAME …`` runs some: ``keras_mlp``, ``keras_digits``, ``lightning``. Their scripts are in
-``bench/others/``, and say what they do and leave out. ``KERAS_BACKEND`` chooses another backend than TensorFlow.
+``python -m bench.peers NAME …`` runs some: ``keras_mlp``, ``keras_digits``, ``lightning``. Their scripts in
+``bench/others/`` say what they do and leave out. ``KERAS_BACKEND`` chooses another backend than TensorFlow.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def run(names: Sequence[str] = tuple(PEERS)) -> None:
     """Prints seconds and ratios.
 
     Raises:
-        Refused: no such name; or, after the others, what one of them lacks.
+        Refused: no such name; or, after the others have run, what one of them lacks.
     """
     lacking = {f"{name}: must be one of {', '.join(PEERS)}": None for name in names if name not in PEERS}
     for name in names if not lacking else ():
@@ -103,7 +103,7 @@ def run(names: Sequence[str] = tuple(PEERS)) -> None:
 
 
 def need(*modules: str) -> None:
-    """Says what versions are compared.
+    """Prints the compared versions.
 
     Raises:
         Refused: a module is missing.
@@ -119,7 +119,7 @@ def fashion_mnist() -> str:
     """The folder with its files.
 
     Raises:
-        Refused: there is none.
+        Refused: it is missing.
     """
     found = folder()
     if found is None:
@@ -130,7 +130,7 @@ def fashion_mnist() -> str:
 
 @contextmanager
 def running() -> Iterator[Callable[..., Path]]:
-    """What does a run of ours in a new process and returns its directory; the directories are gone at the end."""
+    """A function that trains a run in a new process and returns its directory, which is removed at the end."""
     with tempfile.TemporaryDirectory() as home:
         names = itertools.count()
 
@@ -163,12 +163,12 @@ def printed_seconds(*command: str) -> float:
 
 
 def summary_seconds(path: Path) -> float:
-    """Of a run in all: from its assembled parts over every epoch and checkpoint to its test metrics."""
+    """The seconds of a whole run: epochs, checkpoints and test, after its parts are assembled."""
     return json.loads((path / "summary.json").read_text())["seconds"]
 
 
 def epoch_seconds(path: Path) -> float:
-    """Of the training in a run's epochs, without validation, checkpoints and logs."""
+    """The seconds of training in a run's epochs, without validation, checkpoints and logs."""
     return sum(float(row["time/epoch_s"]) for row in csv.DictReader((path / "metrics.csv").read_text().splitlines()))
 
 

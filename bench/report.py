@@ -17,7 +17,7 @@ RUNS, EPOCHS, ROUNDS = 200, 100, 5
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/balanced_accuracy", "val/f1", "optim/lr")
 TIMES = ("time/epoch_s", "time/samples_per_s")
-# What a person does -> the script that does it and ends when the page has been drawn.
+# Action of a user -> a script that does it and ends when the page is drawn.
 ACTIONS = {
     "sort by a column": "document.querySelectorAll('#table thead button')[2].click()",
     "filter": "e = document.getElementById('filter'); e.value = 'lr<0.1'; e.dispatchEvent(new Event('input'))",
@@ -62,7 +62,7 @@ def write_runs(root: Path) -> None:
 
 
 def run() -> None:
-    """Prints seconds; those of the browser where there are Chromium, chromedriver and selenium."""
+    """Prints seconds; those of a browser if there are Chromium, chromedriver and selenium."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "sweep"
         write_runs(root)

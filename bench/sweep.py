@@ -47,7 +47,7 @@ def run() -> None:
 
 
 def replace_run() -> None:
-    """Makes jobs of this process's sweeps do nothing but say that they finished."""
+    """Makes jobs of this process's sweeps finish without doing anything."""
     import trainer.sweep.sweep
 
     trainer.sweep.sweep.run_job = nothing

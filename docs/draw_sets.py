@@ -1,7 +1,7 @@
 """Draws each constraint set of optim/sets with the point that its oracle chooses: docs/sets/NAME.png and all.png.
 
-Run: ``python docs/draw_sets.py`` (a minute). Filled is where the set's own `excess` is at most 0, and v is its own
-`lmo(g)`, so the pictures cannot disagree with the code. A picture shows the points of the set that two or three numbers
+Run: ``python docs/draw_sets.py`` (a minute). The filled area has `excess` of at most 0, and v is `lmo(g)`, so the
+pictures agree with the code. A picture shows the points of the set that two or three numbers
 describe; with three, their shadow along a direction perpendicular to g, so that the line through v touches it too.
 """
 

@@ -107,13 +107,13 @@ def record(recipe: Recipe) -> None:
 
 
 def run(*arguments: str) -> None:
-    """A command of ours, shown, and its failure the end."""
+    """Prints and runs a command; its failure ends the script."""
     print("$ python", shlex.join(arguments), flush=True)
     subprocess.run([sys.executable, *arguments], check=True)
 
 
 def draw(picture: Recipe, place: Path, records: list[RunRecord]) -> None:
-    """Takes a picture that the first run (or the sweep) wrote, or has one drawn by a command."""
+    """Copies a picture of the first run (or the sweep), or draws one by a command."""
     PICTURES.mkdir(exist_ok=True)
     out = PICTURES / picture["file"]
     if "command" in picture:
@@ -127,7 +127,7 @@ def draw(picture: Recipe, place: Path, records: list[RunRecord]) -> None:
 
 
 def measured(part: Recipe, records: list[RunRecord]) -> dict[str, Any]:
-    """The numbers of a part: by what they are, and by the value of `by` where it compares, a list over the runs."""
+    """The numbers of a part: by name, and by the value of `by` if there is one, a list over the runs."""
     by = part.get("by")
     groups: dict[str, list[RunRecord]] = {}
     for r in records:
@@ -187,7 +187,7 @@ def short(recipe: Recipe, number: Recipe, groups: dict[str, Any]) -> str:
 
 
 def section(recipe: Recipe, recorded: dict[str, Any] | None, data: dict[str, str]) -> list[str]:
-    """What the page says of one recipe."""
+    """The section of one recipe."""
     lines = ["", f"## {recipe['name']}", "", recipe["about"].strip(), "", "```sh"]
     lines += [f"python -m trainer experiment={recipe['name']}" + recipe.get("options", ""), "```", ""]
     if "data" in recipe:
@@ -232,13 +232,13 @@ def table(part: Recipe, groups: dict[str, Any] | None) -> list[str]:
 
 
 def summed_up(number: Recipe, values: list[float | None]) -> float | None:
-    """One number of those that the runs have: their mean, or what `of` says."""
+    """The runs' numbers as one: their mean, or by `of`."""
     there = [v for v in values if v is not None]
     return {"mean": statistics.fmean, "max": max, "sum": sum}[number.get("of", "mean")](there) if there else None
 
 
 def shown(number: Recipe, values: list[float | None]) -> str:
-    """What a number of the runs comes to, in its format, with the standard deviation of a mean."""
+    """A number of the runs in its format, with the standard deviation of a mean."""
     there = [v for v in values if v is not None]
     if not there:
         return "diverged"

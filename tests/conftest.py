@@ -1,4 +1,4 @@
-"""Shared by the tests: real runs in real processes, and what they leave behind."""
+"""Shared by the tests: real runs in real processes, and helpers for their files."""
 
 import gc
 import json
@@ -171,7 +171,7 @@ def same_files(a: Path, b: Path) -> bool:
 
 @pytest.fixture
 def goes_on(cli, tmp_path):
-    """goes_on(where, *options) -> number of places; a run that is killed at any of them goes on bit for bit.
+    """goes_on(where, *options) -> number of places; a run that is killed at any of them is resumed bit for bit.
 
     A SIGKILL leaves what is in the directory at that moment (tests/test_stop_resume.py compares with real ones). So one
     run, `whole`, keeps an image of itself at each place of a kind (tests/zygote.py), and each is resumed, by the same

@@ -1,4 +1,4 @@
-"""Tiny datasets in the real formats, written by the tests' own hands."""
+"""Tiny datasets in the real formats, written without conga."""
 
 import gzip
 import io
@@ -16,7 +16,7 @@ def draw(*shape, seed=0, dtype=np.uint8) -> np.ndarray:
 
 
 def saved(save, *arrays, **named) -> bytes:
-    """What `save(file, …)` writes."""
+    """The bytes that `save(file, …)` writes."""
     file = io.BytesIO()
     save(file, *arrays, **named)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Run directories written by hand, for tests of what reads them."""
+"""Run directories written by hand, for tests of readers."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Classes of a user's own, which configurations of the tests name."""
+"""Classes of a user, which configurations of the tests name."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from trainer.training.objectives import CrossEntropy
 
 
 class Mine(MLP):
-    """A model of somebody's own."""
+    """A user's model."""
 
 
 class Told:

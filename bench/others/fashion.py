@@ -13,7 +13,7 @@ FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-lab
 
 
 def folder() -> Path | None:
-    """Where the four gzipped files are: in $CONGA_DATA or where Debian has them; None where they are not."""
+    """The folder of the four gzipped files: $CONGA_DATA or Debian's; None if missing."""
     places = [Path(os.environ["CONGA_DATA"])] if "CONGA_DATA" in os.environ else []
     held = (p for p in [*places, DEBIAN] if all((p / f"{name}-ubyte.gz").is_file() for name in FILES))
     return next(held, None)

@@ -1,4 +1,4 @@
-"""What may happen to a file."""
+"""Damages files."""
 
 from __future__ import annotations
 

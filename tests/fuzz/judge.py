@@ -1,4 +1,4 @@
-"""What is wrong with how a command ended: the promises of README and docs, of any command line and any file."""
+"""Checks the end of a command against the promises of README and docs, for any command line and any file."""
 
 from __future__ import annotations
 
