@@ -11,12 +11,17 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zlib
 from functools import partial
 from html.parser import HTMLParser
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
@@ -179,7 +184,7 @@ def test_what_is_told_of_a_run(run_report, tmp_path):
     assert run_report("sweep", "--out=page.html")[0] == 0
     data = Page(tmp_path / "page.html").data
     assert [run["status"] for run in data["runs"]] == ["finished"] * 6 + ["diverged", "damaged", "queued"]
-    assert data["differing"] == ["train.epochs", "optim.lr", "optim.momentum", "seed"]  # as in the files; seed last
+    assert data["differing"] == ["optim.lr", "seed", "train.epochs", "optim.momentum"]  # as in `runs`
     for run, ((rate, momentum), path) in zip(data["runs"], grid.items(), strict=False):
         frame = pd.read_csv(path / "metrics.csv")
         assert list(run["curves"]) == list(frame)
@@ -264,6 +269,8 @@ def test_no_torch():
         (["sweep", "--where", "lrr<1"], "--where: no column 'lrr'; did you mean optim.lr?"),
         (["sweep", "--where", "lr<"], "--where: expected a value"),
         (["sweep", "--where", "lr<0"], "--where=lr<0: true for none of the 8 runs"),
+        (["sweep", "--serve=99999"], "--serve=99999: "),
+        (["sweep", "--serve", "--out=x.html"], "--out=x.html: --serve writes no file"),
         (["sweep", "--out", "empty"], "--out=empty: is a directory"),
         (["sweep", "--out", "file/x.html"], "file: File exists; --out=FILE.html writes elsewhere"),
         ([], "missing: PATH"),
@@ -491,6 +498,13 @@ def test_filtering(person):
     person.filter("")
     person.find("#filter")[0].send_keys("lrr<5")
     assert person.texts("#count") == ["8 runs; no key or value is called lrr"]
+    for text, line in {
+        "lr>>3": "lr>>3 is not understood: one comparison is NAME<VALUE",
+        "<3": "<3 is not understood: one comparison is NAME<VALUE",
+        "lr<low": "lr<low: optim.lr is a number",
+    }.items():
+        person.filter(text)
+        assert person.texts("#count") == [f"8 runs; {line}"]
     person.filter("nothing of the kind")
     assert person.texts("#table tbody") == ["No run matches the filter."]
     assert person.curves() == {}
@@ -726,3 +740,101 @@ def test_text_from_runs_is_not_run(browser, evil):
     logged = browser.get_log("browser")
     assert logged
     assert all("Content Security Policy" in entry["message"] for entry in logged)
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    """A sweep over rates and seeds, judged by another metric than the monitored one; one run has diverged far."""
+    folder = tmp_path_factory.mktemp("seeds")
+    for i, (rate, seed) in enumerate((rate, seed) for rate in (0.1, 1.0) for seed in range(3)):
+        curve = [loss(rate, 0)[epoch] + seed / 50 for epoch in range(EPOCHS)]
+        columns = {"epoch": range(1, EPOCHS + 1), "step": range(EPOCHS), "val/loss": curve}
+        columns["val/f1"] = [rate / 4 + seed / 9 + epoch % 2 / 10 for epoch in range(EPOCHS)]
+        config = {"optim.lr": rate, "seed": seed}
+        write_run(folder / str(i), config, columns, summary("val/loss", min(curve), EPOCHS, test={"loss": min(curve)}))
+    lost = {"epoch": [1, 2, 3], "step": [1, 2, 3], "val/loss": [1.0, 1e9, 1e20], "val/f1": [0.1] * 3}
+    write_run(
+        folder / "6", {"optim.lr": 1.0, "seed": 3}, lost, summary("val/loss", 1.0, 1, status="diverged", epochs=3)
+    )
+    sweep = {"metric": "val/f1", "direction": "minimize"}
+    (folder / "sweep.json").write_text(json.dumps({"swept": ["optim.lr", "seed"], "config": {"sweep": sweep}}))
+    write_page(folder)
+    return folder
+
+
+def test_means_over_seeds(browser, seeds):
+    """Table, band and best run against numpy; a diverged run neither counts nor flattens the others."""
+    browser.get((seeds / "report.html").as_uri())
+    person = Person(browser)
+    assert not person.find("#heat-section")[0].is_displayed()  # only one number was swept
+    lows = {rate: np.array([rate / 4 + seed / 9 for seed in range(3)]) for rate in (0.1, 1.0)}
+    losses = {rate: np.array([min(loss(rate, 0)) + seed / 50 for seed in range(3)]) for rate in (0.1, 1.0)}
+    told = {rate: [f"{v.mean():.4f} ± {v.std(ddof=1):.4f}" for v in (lows[rate], losses[rate])] for rate in lows}
+    assert person.texts("#means thead th") == ["optim.lr", "n", "val/f1", "best val/loss", "test/loss"]
+    rows = person.rows("means")
+    assert [row[:4] for row in rows] == [["0.1", "3", *told[0.1]], ["1", "3 (1 ✕)", *told[1.0]]]
+    assert person.texts("#means .best") == [told[0.1][0], told[1.0][1], told[1.0][1]]
+    assert person.see("document.querySelector('tr.winner').dataset.run") == "0"  # of the lowest f1, as the sweep asks
+    assert person.see("document.querySelector('tr.winner').matches('.chosen')")
+    best, other = (
+        person.see(f"getComputedStyle(document.querySelector('tr.winner td{kind}')).backgroundColor")
+        for kind in (".best", ":last-child")
+    )
+    assert best != other  # also in the selected row
+    top = max(float(text) for text in person.texts("#curves .grid text") if re.fullmatch(r"[\d.]+", text))
+    assert top < EPOCHS + 1  # the ticks are of losses around one and of epochs
+
+    person.see("document.getElementById('mean').click()")
+    curves = person.curves()
+    assert set(curves) == {0, 3, 6}
+    ups = {rate: np.mean([np.array(loss(rate, 0)) + seed / 50 for seed in range(3)], axis=0) for rate in (0.1, 1.0)}
+    pixels = [y for run in (0, 3) for _, y in curves[run]]
+    fit = np.polyfit(np.concatenate([ups[0.1], ups[1.0]]), pixels, 1)
+    assert np.abs(np.polyval(fit, np.concatenate([ups[0.1], ups[1.0]])) - pixels).max() < 0.1
+    bands = person.see("[...document.querySelectorAll('.band')].map(b => b.getAttribute('d'))")
+    corners = [float(pair.split()[1]) for pair in re.findall(r"[\d.]+ [\d.]+", bands[0])]
+    low, high = (np.polyval(fit, ups[0.1] + sign * 0.02) for sign in (-1, 1))  # the sd of 0, 1/50, 2/50
+    np.testing.assert_allclose(corners, [*high, *low[::-1]], atol=0.15)
+    assert browser.get_log("browser") == []
+
+
+def test_a_served_page_follows_the_runs(browser, tmp_path):
+    """Only this machine is served, and only the page; Ctrl-C ends it; the page shows new runs and keeps the filter."""
+    config = {"optim.lr": 0.1, "seed": 0}
+    write_run(tmp_path / "runs" / "a", config, {"epoch": [1], "val/loss": [0.5]})
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background may ignore it
+    argv = [sys.executable, "-u", "-m", "trainer", "report", str(tmp_path / "runs"), "--serve"]
+    server = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=heard)
+    try:
+        url = re.search(r"http://127\.0\.0\.1:\d+/", server.stdout.readline())[0]
+
+        def status(path="", **request):
+            try:
+                with urlopen(Request(url + path, **request), timeout=60) as answer:
+                    return answer.status, answer.read().decode()
+            except HTTPError as error:
+                return error.code, ""
+
+        code, text = status()
+        stamp = status("stamp")[1]
+        assert code == 200
+        assert f'"stamp":"{stamp}"' in text
+        assert [status(path)[0] for path in ("runs/a", "..%2f..%2fetc/passwd", "report.html")] == [404, 404, 404]
+        assert status(data=b"x", method="POST")[0] == 501
+        assert status(headers={"Host": "evil.example"})[0] == 403
+        browser.get(url)
+        person = Person(browser)
+        person.filter("lr<1")
+        write_run(tmp_path / "runs" / "b", config | {"seed": 1}, {"epoch": [1], "val/loss": [0.4]})
+        assert status("stamp")[1] != stamp
+        deadline = time.monotonic() + 60
+        while person.texts("#count") != ["2 runs"] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert person.texts("#count") == ["2 runs"]
+        assert person.see("document.getElementById('filter').value") == "lr<1"
+        assert not (tmp_path / "runs" / "report.html").exists()
+        server.send_signal(signal.SIGINT)
+        assert server.communicate(timeout=60)[0] == "stopped\n"
+        assert server.returncode == 0
+    finally:
+        server.kill()

@@ -55,16 +55,27 @@ function renderCurves(colour) {
   const [metric, over, log] = [byId("metric").value, byId("over").value, byId("log").checked];
   const width = Math.max(byId("plot").clientWidth, 280);
   const seen = state.listed.filter((run) => !state.hidden.has(run));
-  const lines = seen.map((run) => pointsOf(run, metric, over, log)).filter((line) => line.some((p) => p.y !== null));
+  const made = byId("mean").checked
+    ? meanCurves(seen, metric, over, log)
+    : seen.map((run) => pointsOf(run, metric, over, log));
+  const lines = made.filter((line) => line.some((p) => p.y !== null));
   const found = lines.flat().filter((p) => p.y !== null);
+  const calm = found.filter((p) => isGood(p.run)); // what diverged must not flatten the others
+  const heights = (calm.length ? calm : found).flatMap((p) => [p.y, ...(p.sd ? [p.y - p.sd, p.y + p.sd] : [])]);
   const x = axis(found.map((p) => p.x), LEFT, width - RIGHT, false);
-  const y = axis(found.map((p) => p.y), HEIGHT - BOTTOM, TOP, log);
+  const y = axis(log ? heights.filter((v) => v > 0) : heights, HEIGHT - BOTTOM, TOP, log);
   points = found.map((p) => ({ ...p, left: x.at(p.x), top: y.at(p.y) }));
+  points = points.filter(({ top }) => top >= 0 && top <= HEIGHT - BOTTOM);
+  const bands = lines.map((line) => band(line, x, y, colour(line[0].run)));
   const paths = lines.flatMap((line) => curve(line, x, y, colour(line[0].run)));
+  const area = drawn("clipPath", { id: "area" });
+  area.append(drawn("rect", { x: 0, y: 0, width, height: HEIGHT - BOTTOM }));
   const empty = found.length ? "" : `No curve of ${metric || "any metric"} is shown.`;
   byId("curves").setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   byId("curves").replaceChildren(
     grid(x, y, width, over, log),
+    area,
+    ...bands,
     ...paths,
     drawn("circle", { id: "dot", r: 5 }),
     drawn("text", { x: width / 2, y: HEIGHT / 2, "text-anchor": "middle" }, empty),
@@ -89,6 +100,16 @@ function grid(x, y, width, over, log) {
   return made;
 }
 
+// The area of one standard deviation around a mean.
+function band(line, x, y, colour) {
+  const wide = line.filter((p) => p.y !== null && p.sd);
+  const edge = (sign) => wide.map((p) => [x.at(p.x), y.at(Math.max(p.y + sign * p.sd, y.low))]);
+  const d = wide.length ? `M${[...edge(1), ...edge(-1).reverse()].map((at) => at.map((v) => v.toFixed(1)).join(" ")).join("L")}Z` : "";
+  const made = drawn("path", { d, class: "band", "clip-path": "url(#area)" });
+  made.style.fill = colour;
+  return made;
+}
+
 // A path, broken where nothing was measured; a cross where a diverged run ends.
 function curve(line, x, y, colour) {
   let [d, end] = ["", ""];
@@ -96,10 +117,11 @@ function curve(line, x, y, colour) {
     if (p.y === null) return;
     const [left, top] = [x.at(p.x).toFixed(1), y.at(p.y).toFixed(1)];
     d += i === 0 || line[i - 1].y === null ? `M${left} ${top}h0` : `L${left} ${top}`; // h0: a dot where one is alone
-    end = `M${left} ${top}m-4 -4l8 8m-8 0l8 -8`;
+    const edge = Math.min(Math.max(top, 6), HEIGHT - BOTTOM - 6); // a point outside is marked at the edge
+    end = `M${left} ${edge}m-4 -4l8 8m-8 0l8 -8`;
   });
   const { run } = line[0];
-  const made = [drawn("path", { d, class: "curve", "data-run": run.index })];
+  const made = [drawn("path", { d, class: "curve", "data-run": run.index, "clip-path": "url(#area)" })];
   if (run.status === "diverged") made.push(drawn("path", { d: end, class: "curve cross", "data-run": run.index }));
   for (const path of made) path.style.stroke = colour;
   return made;

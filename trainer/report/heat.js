@@ -3,15 +3,17 @@
 // that powers of ten are equally far apart.
 
 const MOST = 60; // values of a key beyond which it makes no axis
-const heatKeys = data.differing.filter((key) => valuesOf(key, runs).length > 1 && valuesOf(key, runs).length <= MOST);
+const heatKeys = data.differing.filter((key) => {
+  const values = valuesOf(key, runs);
+  return key !== "seed" && values.length > 1 && values.length <= MOST && values.every((v) => v === null || isNumber(v));
+});
 
 function setUpHeat() {
   byId("heat-section").hidden = heatKeys.length < 2;
-  const numbers = heatKeys.filter((key) => valuesOf(key, runs).every((value) => value === null || isNumber(value)));
-  const [y, x] = unique([...numbers, ...heatKeys].filter((key) => key !== "seed").concat(heatKeys));
+  const [y, x] = heatKeys;
   fill("heat-y", heatKeys, y);
   fill("heat-x", heatKeys, x);
-  fill("heat-value", valueNames.filter((name) => runs.some((run) => isNumber(run.values[name]))), "best/value");
+  fill("heat-value", valueNames.filter((name) => runs.some((run) => isNumber(run.values[name]))), main);
 }
 
 // The text of a cell: the mean of its finished runs, and the status of the others.

@@ -6,6 +6,7 @@ function update() {
   renderTable(colouring(byId("colour").value).of);
   redraw();
   renderHeat();
+  renderMeans();
 }
 
 function redraw() {
@@ -49,7 +50,7 @@ function fillControls() {
   const curves = unique(runs.flatMap((run) => Object.keys(run.curves)));
   const metrics = curves.filter((name) => name !== "epoch" && name !== "step");
   fill("metric", metrics, monitored.find((name) => metrics.includes(name)));
-  const [low, high] = extent(runs.flatMap((run) => run.curves[byId("metric").value] ?? []).filter(isNumber));
+  const [low, high] = extent(runs.filter(isGood).flatMap((run) => run.curves[byId("metric").value] ?? []).filter(isNumber));
   byId("log").checked = low > 0 && high / low > 1000; // else only the largest values would be seen
   const columnOf = { epoch: "epoch", step: "step", seconds: "time/epoch_s" };
   fill("over", Object.keys(columnOf).filter((over) => runs.some((run) => columnOf[over] in run.curves)), "epoch");
@@ -63,7 +64,7 @@ function fillControls() {
 function listen() {
   on("filter", "input", update);
   on("colour", "change", update);
-  on("metric over log", "change", redraw);
+  on("metric over log mean", "change", redraw);
   on("all", "click", () => toggle(runs, true));
   on("none", "click", () => toggle(state.listed, false));
   on("heat-value heat-x heat-y", "change", renderHeat);
@@ -73,7 +74,7 @@ function listen() {
   });
   on("plot", "pointermove", (event) => point(nearest(event)));
   on("plot", "pointerleave", () => point(-1));
-  on("plot", "click", (event) => nearest(event) >= 0 && choose(points[nearest(event)].run));
+  on("plot", "click", (event) => nearest(event) >= 0 && choose(runs[points[nearest(event)].run.index]));
   on("plot", "keydown", pointByKey);
   let width = byId("plot").clientWidth;
   const resized = () => {
@@ -87,8 +88,13 @@ function listen() {
 describe();
 fillControls();
 setUpHeat();
-const best = judged.includes("best/value") ? bestOf("best/value", runs) : undefined;
-state.chosen = runs.find((run) => isBest(run, "best/value", best)) ?? runs[0];
+byId("mean-label").hidden = !isRepeated;
+const best = judged.includes(main) ? bestOf(main, runs) : undefined;
+state.chosen = runs.find((run) => isBest(run, main, best)) ?? runs[0];
 listen();
+if (data.stamp) {
+  restore();
+  setInterval(ask, EVERY);
+}
 update();
 renderDetails();

@@ -16,11 +16,14 @@ from string import Template
 from typing import Any
 
 TEXTS = ("yaml", "log")  # the large parts of a run, which are shown one at a time
-SCRIPTS = ("base.js", "table.js", "curves.js", "heat.js", "details.js", "page.js")  # in execution order
+SCRIPTS = (  # in execution order
+    *("base.js", "table.js", "curves.js", "heat.js", "details.js", "means.js", "live.js", "page.js"),
+)
 
 
 def page(data: dict[str, Any]) -> bytes:
-    """The whole file. `data` is the result of ``payload`` with ``title``, ``generated``, ``version`` and ``where``."""
+    """The whole file. `data` is the result of ``payload`` with ``title``, ``generated``, ``version``, ``where``
+    and ``stamp``, which is None for a file."""
     texts = [[run[name] for name in TEXTS] for run in data["runs"]]
     facts = data | {"runs": [{k: v for k, v in run.items() if k not in TEXTS} for run in data["runs"]]}
     style = _part("page.css")
@@ -30,6 +33,7 @@ def page(data: dict[str, Any]) -> bytes:
         "style-src": _checksum(style),
         "script-src": " ".join(map(_checksum, scripts)),
         "img-src": "data:",
+        "connect-src": "'self'" if data["stamp"] else "'none'",  # a served page asks whether runs have changed
         "base-uri": "'none'",
         "form-action": "'none'",
     }

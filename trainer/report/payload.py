@@ -11,11 +11,11 @@ import numpy as np
 
 from trainer.rundir.configuration import CONFIG, RESUMED
 from trainer.rundir.errors import Damaged
-from trainer.rundir.records import RunRecord, canonicals, differing, metric_direction
+from trainer.rundir.records import RunRecord, canonicals, differing, maximized, metric_direction, objective
 from trainer.rundir.run_dir import shown
 from trainer.rundir.stored import opened
 from trainer.rundir.text import printable, printable_lines
-from trainer.runs.columns import row
+from trainer.runs.columns import by_importance, row
 
 # Limits that keep a page of many runs at a few megabytes. Each run gets a share of the total, within bounds.
 ROWS, ROWS_LEAST, ROWS_MOST = 200_000, 100, 5_000  # of metrics.csv
@@ -30,16 +30,18 @@ def payload(records: Sequence[RunRecord]) -> dict[str, Any]:
 
     ``config`` has the dotted keys that are equal in all runs, each run's ``config`` the others (null: unreadable);
     ``differing`` are those with a column. ``values`` has the other columns of ``trainer.runs.load_runs``. Values and
-    curves in ``lower`` are better if lower.
+    curves in ``lower`` are better if lower. ``metric`` is ``sweep.metric`` if all runs have the same.
     """
     shared = _shared([record.config for record in records if record.config])
     rows = min(max(ROWS // max(len(records), 1), ROWS_LEAST), ROWS_MOST)
     log = min(max(LOG // max(len(records), 1), LOG_LEAST), LOG_MOST)
-    swept = [key for record in records for key in record.swept]
+    metrics = {record.judged[0] for record in records}
+    different = dict.fromkeys([*(key for record in records for key in record.swept), *differing(records)])
     return {
         "config": {key: _for_json(value) for key, value in shared.items()},
-        "differing": [key for key in dict.fromkeys([*swept, *differing(records)]) if key not in shared],
+        "differing": by_importance([key for key in different if key not in shared], records),
         "lower": sorted(set().union(*map(_lower_is_better, records))),
+        "metric": metrics.pop() if len(metrics) == 1 else None,
         "runs": [_run(record, shared, rows, log) for record in records],
     }
 
@@ -49,13 +51,17 @@ def _run(record: RunRecord, shared: dict[str, Any], rows: int, log: int) -> dict
     length = max(map(len, curves.values()), default=0)
     kept = _kept(length, rows)
     apart = {"path", "name", "status", "error", *record.config}
+    values = {name: _for_json(value) for name, value in row(record).items() if name not in apart}
+    metric, direction = record.judged
+    if metric and metric not in values and record.status == "finished":
+        values[metric] = _for_json(objective(record, metric, direction))
     own = {key: _for_json(value) for key, value in record.config.items() if key not in shared}
     return {
         "name": record.name,
         "path": printable(shown(record.path)),
         "status": record.status,
         "error": record.error,
-        "values": {name: _for_json(value) for name, value in row(record).items() if name not in apart},
+        "values": values,
         "config": own if record.config else None,
         "yaml": _yaml(record.path),
         "log": _ends(record.path / "train.log", log),
@@ -71,7 +77,11 @@ def _lower_is_better(record: RunRecord) -> set[str]:
         f"test/{name}": f"test/{name}" for name in record.test
     }
     metrics |= {"best/value": record.best["metric"]} if record.best else {}
-    return {"seconds"} | {name for name, metric in metrics.items() if metric_direction(metric, record) == "min"}
+    lower = {"seconds"} | {name for name, metric in metrics.items() if metric_direction(metric, record) == "min"}
+    metric, direction = record.judged
+    if metric is None:
+        return lower
+    return lower - {metric} if maximized(metric, record, direction) else lower | {metric}
 
 
 def _shared(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:

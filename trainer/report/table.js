@@ -3,12 +3,16 @@
 
 const valueNames = unique(runs.flatMap((run) => Object.keys(run.values)));
 const monitored = unique(runs.map((run) => run.values["best/metric"]).filter(Boolean));
+const main = data.metric ?? "best/value"; // what a sweep judges by, else the best of the monitored metric
 const measurements = [
+  ...(data.metric && !data.metric.startsWith("test/") && valueNames.includes(data.metric) ? [data.metric] : []),
   ...(monitored.length > 1 ? ["best/metric"] : []),
   ...["best/value", "best/epoch"].filter((name) => valueNames.includes(name)),
   ...valueNames.filter((name) => name.startsWith("test/")),
 ];
-const judged = measurements.filter((key) => key.startsWith("test/") || (key === "best/value" && !monitored[1]));
+const judged = measurements.filter(
+  (key) => key === main ? key !== "best/value" || !monitored[1] : key.startsWith("test/") || (key === "best/value" && !monitored[1]),
+);
 const columns = [
   { key: "name", text: (run) => run.name },
   { key: "status", text: statusText },
@@ -32,6 +36,9 @@ function meant(name) {
   return ends.length === 1 ? ends[0] : null;
 }
 
+// A column's name in words where it is not clear by itself.
+const titleOf = (key) => (key === "best/value" && monitored.length === 1 ? `best ${monitored[0]}` : key);
+
 function statusText(run) {
   const { status, all, values } = run;
   return status === "running" ? `running ${values.epochs ?? 0}/${all["train.epochs"] ?? "?"}` : status;
@@ -48,11 +55,19 @@ function readFilter(text) {
   for (const term of joined.split(/[\s,]+/).filter(Boolean)) {
     const [, name, sign, given] = /^([^<>=!]+)(<=|>=|!=|==|=|<|>)(.*)$/.exec(term) ?? [];
     const key = name && meant(name);
-    if (!name) tests.push((run) => searched(run).includes(term.toLowerCase()));
+    if (/[<>=!]/.test(name ? given : term)) wrong = `${term} is not understood: one comparison is NAME<VALUE`;
+    else if (key && given && sign !== "!=" && notANumber(key, given)) wrong = `${term}: ${key} is a number`;
+    else if (!name) tests.push((run) => searched(run).includes(term.toLowerCase()));
     else if (!key) wrong = `no key or value is called ${name}`;
     else if (given) tests.push((run) => holds(valueOf(run, key), sign, given)); // else it is still being typed
   }
   return { test: (run) => tests.every((test) => test(run)), wrong };
+}
+
+// Whether a key has only numbers, and the text is none; null asks for missing values.
+function notANumber(key, given) {
+  const values = runs.map((run) => valueOf(run, key)).filter((value) => !missing(value));
+  return given !== "null" && values.length > 0 && values.every(isNumber) && Number.isNaN(Number(given));
 }
 
 // `given` is text: a number where the value is one. A missing value only equals null.
@@ -100,7 +115,8 @@ const isBest = (run, key, best) => best !== undefined && valueOf(run, key) === b
 
 function renderTable(colour) {
   const best = new Map(judged.map((key) => [key, bestOf(key, state.listed)]));
-  const body = element("tbody", null, ...state.listed.map((run) => runRow(run, colour(run), best)));
+  const winner = best.has(main) ? state.listed.find((run) => isBest(run, main, best.get(main))) : undefined;
+  const body = element("tbody", null, ...state.listed.map((run) => runRow(run, colour(run), best, run === winner)));
   if (!state.listed.length) {
     const none = "No run matches the filter.";
     body.append(row(element("td", { colSpan: columns.length + 1, className: "empty", textContent: none })));
@@ -113,6 +129,7 @@ function columnHeading({ key, numeric }, index) {
   const arrow = { none: "", ascending: " ▲", descending: " ▼" }[sorted];
   const button = element("button", { type: "button" }, key + arrow);
   if (key === "best/value" && monitored.length === 1) button.append(element("small", { textContent: monitored[0] }));
+  if (key === data.metric) button.append(element("small", { textContent: "the sweep's metric" }));
   button.addEventListener("click", () => {
     state.sort = { key, descending: sorted === "ascending" };
     update();
@@ -121,12 +138,13 @@ function columnHeading({ key, numeric }, index) {
   return element("th", { scope: "col", className: numeric ? "number" : "", "aria-sort": sorted }, button);
 }
 
-function runRow(run, colour, best) {
+function runRow(run, colour, best, isWinner) {
   const label = `Curve of ${run.name}`;
   const shown = element("input", { type: "checkbox", checked: !state.hidden.has(run), "aria-label": label });
   shown.addEventListener("change", () => toggle([run], shown.checked));
   const name = element("button", { type: "button", className: "link", textContent: run.name, title: run.name });
   name.addEventListener("click", () => choose(run));
+  if (isWinner) name.title += `, the best by ${titleOf(main)}`;
   const status = element("td", null, statusMark(run));
   if (run.error) status.append(element("span", { className: "reason", textContent: run.error, title: run.error }));
   const rest = columns.slice(2).map(({ key, text, numeric }) => {
@@ -138,6 +156,7 @@ function runRow(run, colour, best) {
   const made = row(element("td", null, shown, swatch(colour)), element("th", { scope: "row" }, name), status, ...rest);
   made.dataset.run = run.index;
   made.classList.toggle("chosen", run === state.chosen);
+  made.classList.toggle("winner", isWinner);
   made.addEventListener("pointerenter", () => emphasize([run]));
   made.addEventListener("pointerleave", () => emphasize([]));
   return made;

@@ -41,6 +41,7 @@ class RunRecord:
     error: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     swept: tuple[str, ...] = ()
+    judged: tuple[str | None, str] = (None, "auto")  # sweep.metric and sweep.direction of its sweep
     summary: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] | None = None
     test: dict[str, float | None] = field(default_factory=dict)
@@ -69,7 +70,7 @@ def find_runs(paths: Sequence[Path]) -> list[RunRecord]:
     roots = [Path(os.path.abspath(path)) for path in paths]
     base = Path(os.path.commonpath(roots)) if roots else Path()
     seen: set[tuple[int, int]] = set()
-    swept: dict[Path, tuple[str, ...]] = {}
+    sweeps: dict[Path, tuple[tuple[str, ...], tuple[str | None, str]]] = {}
     records = []
     for path, root in zip(paths, roots, strict=True):
         for folder, problem in _walk(path, seen):
@@ -79,9 +80,9 @@ def find_runs(paths: Sequence[Path]) -> list[RunRecord]:
                 _fill(record)
             else:
                 record.status, record.error = "damaged", problem
-            if folder.parent not in swept:
-                swept[folder.parent] = _swept(folder.parent)
-            record.swept = swept[folder.parent]
+            if folder.parent not in sweeps:
+                sweeps[folder.parent] = _sweep(folder.parent)
+            record.swept, record.judged = sweeps[folder.parent]
             records.append(record)
     return sorted(records, key=lambda record: natural(record.name))
 
@@ -131,6 +132,19 @@ def canonical(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return repr([canonical(v) for v in value]) if isinstance(value, list) else repr(value)
+
+
+def maximized(metric: str, record: RunRecord, direction: str = "auto") -> bool:
+    """Whether higher values of a metric are better; `direction` is ``sweep.direction``."""
+    return direction == "maximize" if direction != "auto" else metric_direction(metric, record) == "max"
+
+
+def objective(record: RunRecord, metric: str, direction: str = "auto") -> float | None:
+    """A run's value of ``sweep.metric``: of the test, or the best of a column of ``metrics.csv``; None if missing."""
+    if metric.startswith("test/"):
+        return record.test.get(metric.partition("/")[2])
+    column = [value for value in record.curves.get(metric, ()) if value - value == 0]
+    return float((max if maximized(metric, record, direction) else min)(column)) if column else None
 
 
 def metric_direction(name: str, record: RunRecord) -> str:
@@ -222,10 +236,15 @@ def _read_metrics(record: RunRecord) -> None:
         raise Damaged(f"{curves.FILE}: has {rows} rows, and summary.json says {epochs} epochs")
 
 
-def _swept(folder: Path) -> tuple[str, ...]:
-    """The swept keys in a sweep's ``sweep.json``; its damage does not matter to the jobs."""
+def _sweep(folder: Path) -> tuple[tuple[str, ...], tuple[str | None, str]]:
+    """The swept keys, metric and direction in a sweep's ``sweep.json``; its damage does not matter to the jobs."""
     try:
-        swept = (read_object(folder / "sweep.json") or {}).get("swept")
+        content = read_object(folder / "sweep.json") or {}
     except Damaged:
-        return ()
-    return tuple(swept) if isinstance(swept, list) and all(isinstance(key, str) for key in swept) else ()
+        content = {}
+    swept = content.get("swept")
+    keys = tuple(swept) if isinstance(swept, list) and all(isinstance(key, str) for key in swept) else ()
+    config = content.get("config")
+    settings = config.get("sweep") if isinstance(config, dict) else None
+    metric, direction = (settings.get("metric"), settings.get("direction")) if isinstance(settings, dict) else ("", "")
+    return keys, (metric if isinstance(metric, str) and metric else None, str(direction or "auto"))

@@ -6,13 +6,12 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
 from trainer.cli.display import listed, number, tell
 from trainer.rundir import trust
 from trainer.rundir.files import write_whole
+from trainer.rundir.records import maximized, objective
 from trainer.rundir.run_dir import shown
-from trainer.runs import RunRecord, find_runs, metric_direction
+from trainer.runs import RunRecord, find_runs
 from trainer.runs.sweep import write_csv
 from trainer.sweep.folder import ASKED, asked, drop_checkpoints
 from trainer.sweep.settings import SweepSettings
@@ -27,31 +26,17 @@ def value(record: RunRecord, settings: SweepSettings) -> tuple[str, float] | Non
     metric = settings.metric
     if record.status != "finished":
         return None
-    found: float | None
     if metric is None:
-        metric, found = (record.best["metric"], record.best["value"]) if record.best else ("", None)
-    elif metric.startswith("test/"):
-        found = record.test.get(metric.partition("/")[2])
-    else:
-        column = record.curves.get(metric, np.array([]))
-        column = column[np.isfinite(column)]
-        best = np.max if maximizes(metric, record, settings) else np.min
-        found = float(best(column)) if len(column) else None
+        return (record.best["metric"], record.best["value"]) if record.best else None
+    found = objective(record, metric, settings.direction)
     return None if found is None else (metric, found)
-
-
-def maximizes(metric: str, record: RunRecord, settings: SweepSettings) -> bool:
-    """Whether higher values of a metric are better."""
-    if settings.direction != "auto":
-        return settings.direction == "maximize"
-    return metric_direction(metric, record) == "max"
 
 
 def ranked(records: list[RunRecord], settings: SweepSettings) -> list[tuple[RunRecord, str, float]]:
     """The finished runs with the metric, the best first; leaves out runs with another metric than the first."""
     judged = [(record, *found) for record in records if (found := value(record, settings))]
     judged = [one for one in judged if one[1] == judged[0][1]]
-    sign = -1 if judged and maximizes(judged[0][1], judged[0][0], settings) else 1
+    sign = -1 if judged and maximized(judged[0][1], judged[0][0], settings.direction) else 1
     return sorted(judged, key=lambda one: sign * one[2])
 
 
