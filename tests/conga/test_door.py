@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -271,6 +272,28 @@ def test_a_sweep_from_a_script_without_a_guard(here):
     again = conga.resume(path, quiet=True)  # there is nothing left to do
     assert again.equals(frame)
     assert again.attrs["path"] == path
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_saves_its_jobs(here):
+    script = """
+import conga
+try:
+    conga.sweep("seed=range(0,3)", "train.epochs=100000", "sweep.workers=1", "hydra.sweep.dir=sweep")
+except KeyboardInterrupt as stop:
+    print(stop)
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", script], stdout=subprocess.PIPE, text=True, env=env, start_new_session=True
+    )
+    until = time.monotonic() + 100
+    while not list((here / "sweep").glob("0_*/checkpoints/last.pt")) and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=100)
+    assert printed.splitlines()[-1] == "saved; to resume: conga.resume('sweep')"
+    assert list(conga.runs("sweep")["status"]) == ["interrupted", "queued", "queued"]
 
 
 def jobs(path):

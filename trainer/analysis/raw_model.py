@@ -34,7 +34,7 @@ class Model(nn.Module):
             self.register_buffer(name, None if value is None else value.to(like.device, dtype))
 
     def forward(self, x: Tensor) -> Any:
-        x = torch.as_tensor(x, device=self.mean.device)
+        x = (x if isinstance(x, Tensor) else torch.as_tensor(x)).to(self.mean.device)
         if x.is_floating_point():
             x = x.to(self.mean.dtype)
             if self.fill is not None:
