@@ -1,6 +1,8 @@
 """Run directories written by hand, for tests of readers."""
 
 import copy
+import csv
+import io
 import json
 
 import yaml
@@ -18,15 +20,39 @@ CHOICES = {"experiment": None, "optim": "sgd", "model": "mlp", "data": "digits",
 COLUMNS = ("epoch", "step", "train/loss", "val/loss", "val/accuracy", "optim/lr")
 
 
+def as_csv(columns):
+    """A table of columns by their names; a cell of None is empty."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([columns, *zip(*columns.values(), strict=True)])
+    return file.getvalue()
+
+
+def write_files(folder, config, columns=None, summary=None, *, hydra=None, log="", resumed=""):
+    """A run directory of these files; what is empty is no file.
+
+    Args:
+        config: text, or a mapping.
+        columns: those of metrics.csv.
+    """
+    texts = {
+        ".hydra/config.yaml": config if isinstance(config, str) else yaml.safe_dump(config, sort_keys=False),
+        ".hydra/hydra.yaml": hydra and yaml.safe_dump({"hydra": hydra}, sort_keys=False),
+        ".hydra/resumed.yaml": resumed,
+        "metrics.csv": columns and as_csv(columns),
+        "summary.json": summary and json.dumps(finite(summary)),
+        "train.log": log,
+    }
+    (folder / ".hydra").mkdir(parents=True)
+    for name, text in texts.items():
+        if text:
+            (folder / name).write_text(text)
+    return folder
+
+
 def write_run(path, config=CONFIG, choices=CHOICES, losses=(0.9, 0.5, 0.6), test=None, **summary):
-    """A run directory; `losses` are those of validation, `summary` changes fields of summary.json."""
-    (path / ".hydra").mkdir(parents=True)
-    (path / ".hydra/config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    hydra = {"hydra": {"runtime": {"cwd": "/", "choices": choices}, "verbose": False}}
-    (path / ".hydra/hydra.yaml").write_text(yaml.safe_dump(hydra, sort_keys=False))
-    table = [(i + 1, 10 * (i + 1), 2 * loss, loss, 1 - loss, 0.1) for i, loss in enumerate(losses)]
-    lines = [",".join(COLUMNS), *(",".join(map(repr, row)) for row in table)]
-    (path / "metrics.csv").write_text("\n".join(lines) + "\n")
+    """A finished run; `losses` are those of validation, `summary` changes fields of summary.json."""
+    epochs = range(1, len(losses) + 1)
+    rows = [(epoch, 10 * epoch, 2 * loss, loss, 1 - loss, 0.1) for epoch, loss in zip(epochs, losses, strict=True)]
     best = min(range(len(losses)), key=losses.__getitem__) if losses else None
     data = {
         "status": "finished",
@@ -34,15 +60,16 @@ def write_run(path, config=CONFIG, choices=CHOICES, losses=(0.9, 0.5, 0.6), test
         "epochs": len(losses),
         "steps": 10 * len(losses),
         "best": {"metric": "val/loss", "value": losses[best], "epoch": best + 1, "mode": "min"} if losses else None,
-        "final": dict(zip(COLUMNS, table[-1], strict=True)) if losses else None,
+        "final": dict(zip(COLUMNS, rows[-1], strict=True)) if losses else None,
         "test": {"loss": 0.7, "accuracy": 0.3} if test is None else test,
         "parameters": 100,
         "seconds": 1.5,
         "device": "cpu",
         "error": None,
     }
-    (path / "summary.json").write_text(json.dumps(finite(data | summary)))
-    return path
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)}
+    hydra = {"runtime": {"cwd": "/", "choices": choices}, "verbose": False}
+    return write_files(path, config, columns, data | summary, hydra=hydra)
 
 
 def with_keys(**dotted):

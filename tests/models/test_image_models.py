@@ -130,10 +130,7 @@ def test_channels_last_and_bf16(choice, shape):
 
 @pytest.mark.parametrize(
     ("choice", "shape"),
-    [
-        pytest.param(*pair, marks=pytest.mark.slow) if pair[0] in ("vgg11", "resnet34", "resnet50") else pair
-        for pair in IMAGE_MODELS
-    ],
+    [pair if pair in WITHOUT_NORM else pytest.param(*pair, marks=pytest.mark.slow) for pair in IMAGE_MODELS],
 )
 def test_compiles_without_graph_breaks(choice, shape):
     model, x = small(choice, shape), torch.randn(3, *shape)

@@ -167,6 +167,7 @@ def test_gaps_are_measured_in_the_same_steps():
         torch.testing.assert_close(value, other[name])
 
 
+@pytest.mark.slow
 def test_compiled_into_one_graph_it_is_the_step():
     plain, again = (run(OPTIMIZERS["adam"], recorded=how) for how in (None, {"compiled": True, "captured": False}))
     assert_same(plain, again, rtol=1e-3, atol=1e-6)
