@@ -76,7 +76,7 @@ def follow(arguments: argparse.Namespace) -> None:
         records = read()
         return page_of(arguments, records, stamp(records))
 
-    read()  # a mistake is told before the server starts
+    read()  # reports a mistake before the server starts
     serve(arguments.serve, made, lambda: stamp(read()))
 
 
