@@ -6,6 +6,7 @@ import shlex
 from importlib.util import find_spec
 
 import pytest
+import yaml
 from conftest import ROOT, summary
 from formats import write_cifar, write_images, write_mnist
 
@@ -35,6 +36,14 @@ def test_every_experiment_has_its_recipe():
     assert experiments - set(LISTED) == {"digits_cnn_cgd"}
     assert set(LISTED) <= experiments
     assert set(RECORDED) == {name for name, recipe in LISTED.items() if recipe.get("recorded", True)}
+
+
+def test_recipes_need_no_extra():
+    """Their loggers are those that are always there: trackers are for who asks for them."""
+    for path in (ROOT / "conf" / "experiment").rglob("*.yaml"):
+        defaults = yaml.safe_load(path.read_text()).get("defaults", [])
+        loggers = [entry["override /logger"] for entry in defaults if "override /logger" in entry]
+        assert all({*([one] if isinstance(one, str) else one)} <= {"csv", "pictures"} for one in loggers), path
 
 
 def test_the_page_is_made_of_what_was_recorded():

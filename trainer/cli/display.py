@@ -7,11 +7,12 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.cli.lines import decimals, epoch_line, folded, in_pairs
 from trainer.rundir.files import append_line
 from trainer.rundir.text import printable, printable_lines
 
@@ -34,6 +35,7 @@ class Display:
     """
 
     interval = 5.0  # seconds between pulses, which check for divergence and write the heartbeat
+    width: int | None = None  # characters of a line; None: any number
 
     def __init__(self, log: Path, epochs: int, steps: int, steps_per_epoch: int):
         self.log, self.epochs, self.steps, self.steps_per_epoch = log, epochs, steps, steps_per_epoch
@@ -55,8 +57,9 @@ class Display:
         """Shows the current epoch: steps in all and in the epoch, running averages."""
 
     def end_epoch(self, row: dict[str, Any], improved: bool) -> None:
-        """Shows and logs a finished epoch; a star marks the best so far."""
-        self.say(epoch_line(row, self.epochs, improved))
+        """Logs a finished epoch and shows it on one line; a star marks the best so far."""
+        self.note(printable(epoch_line(row, self.epochs, improved)))
+        self._print(printable(epoch_line(row, self.epochs, improved, self.width)))
 
     def close(self, facts: dict[str, str]) -> None:
         """Shows the end of the run: status, best, test, parameters, seconds, path."""
@@ -80,9 +83,10 @@ class TerminalDisplay(Display):
 
         super().__init__(log, epochs, steps, steps_per_epoch)
         self.console = screen()
+        self.width = self.console.width
         self.bars = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if self.width >= 100 else 8),
             TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[live]}"),
             TimeRemainingColumn(compact=True),
@@ -121,14 +125,16 @@ class TerminalDisplay(Display):
         table = Table(show_header=False)
         for name, value in facts.items():
             self.note(printable(f"{name:<11} {value}"))
-            table.add_row(name, Text(printable(value)))
+            table.add_row(name, Text(in_pairs(printable(value), self.console.width - 17)))
         self._print_table(table)
 
     def stop(self) -> None:
         self.bars.stop()
 
     def _print(self, line: str) -> None:
-        self.console.print(line, markup=False, soft_wrap=True)
+        from rich.text import Text
+
+        self.console.print(Text(folded(line, self.console.width)), soft_wrap=True)
 
     def _print_table(self, table: RichTable) -> None:
         self.console.print(table)
@@ -139,6 +145,7 @@ class NotebookDisplay(TerminalDisplay):
 
     def __init__(self, *args: Any):
         super().__init__(*args)
+        self.width = None  # a cell scrolls
         self.cell: Any = None  # the handle that updates the output
 
     def refresh(self) -> None:
@@ -271,42 +278,6 @@ def make_display(log: Path, epochs: int, steps: int, steps_per_epoch: int) -> Di
         return Logged(log, epochs, steps, steps_per_epoch)
     kind = TerminalDisplay if on_terminal() else NotebookDisplay if in_notebook() else Display
     return kind(log, epochs, steps, steps_per_epoch)
-
-
-def epoch_line(row: dict[str, Any], epochs: int, improved: bool) -> str:
-    """One epoch as a line: ``epoch  3/30  train loss 0.4 accuracy 0.9  val loss …  lr …  gap …  9,000 samples/s``."""
-    parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"]
-    shown = [k.partition("/")[2] for k in row if k.startswith("train/")]  # the others are in metrics.csv
-    parts += metrics_by_split(row, shown)
-    parts += [f"{k.partition('/')[2]} {row[k]:.4g}" for k in ("optim/lr", "optim/fw_gap") if k in row]
-    parts += coefficients(row)
-    parts.append(f"{row['time/samples_per_s']:,.0f} samples/s")
-    return "  ".join(parts) + ("  *" if improved else "")
-
-
-def untrained_line(row: dict[str, Any], shown: Sequence[str]) -> str:
-    """The line of the untrained model with the metrics `shown`."""
-    return "  ".join(["untrained ", *metrics_by_split(row, shown), *coefficients(row)])
-
-
-def metrics_by_split(row: dict[str, Any], shown: Sequence[str]) -> list[str]:
-    """The metrics of each split: ``train loss 0.4 accuracy 0.9``."""
-    splits = {split: [k for k in shown if f"{split}/{k}" in row] for split in ("train", "val", "ema")}
-    return [
-        " ".join([split, *(f"{k} {decimals(row[f'{split}/{k}'])}" for k in ks)]) for split, ks in splits.items() if ks
-    ]
-
-
-def decimals(value: float) -> str:
-    """Four decimals; from a million on, as in a diverging run, with an exponent."""
-    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4e}"
-
-
-def coefficients(row: dict[str, Any]) -> list[str]:
-    """The coefficients of a linear model: ``coefficients size 7.159 intercept 385.1``."""
-    found = {k.partition("/")[2]: v for k, v in row.items() if k.startswith("coefficient/")}
-    numbers = [f"{k} {v:,.{4 if abs(v) < 1e4 else 6}g}" for k, v in found.items()]
-    return [" ".join(["coefficients", *numbers])] if numbers else []
 
 
 def listed(names: list[str], most: int = 6) -> str:

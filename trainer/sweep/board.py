@@ -93,6 +93,9 @@ class Board:
         return max(0.0, (todo * mean - done) / max(1, min(self.workers or self.most, todo)))
 
 
+HEADS = ("job", "differs in", "epoch", "metric", "state")  # of the live table
+
+
 class LiveBoard(Board):
     """A live table under the lines: running jobs, their progress, and the time left for all."""
 
@@ -114,16 +117,22 @@ class LiveBoard(Board):
         from rich.table import Table
 
         table = Table(caption=self.caption(), caption_justify="left", expand=False)
-        for name in ("job", "differs in", "epoch", "metric", "state"):
-            table.add_column(name, overflow="ellipsis", no_wrap=True)
+        rows = []
         most = max(1, self.console.height - 7)
         for path, since in list(self.running.items())[:most]:
             row = about(path)
             name, _, differences = path.name.partition("_")
             epoch = f"{row['epoch'] or 0}/{self.epochs.get(path, '?')}"
-            table.add_row(name, differences, epoch, row["metric"], f"running {clock(time.monotonic() - since)}")
+            rows.append((name, differences, epoch, row["metric"], f"running {clock(time.monotonic() - since)}"))
         if len(self.running) > most:
-            table.add_row("…", f"and {len(self.running) - most} more", "", "", "")
+            rows.append(("…", f"and {len(self.running) - most} more", "", "", ""))
+        sizes = [max(map(len, column)) for column in zip(HEADS, *rows, strict=True)]
+        room = self.console.width - sum(sizes) + sizes[1] - 3 * len(HEADS) - 1  # beside the other columns
+        for name in HEADS:
+            most_wide = max(room, len(name)) if name == HEADS[1] else None
+            table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=most_wide)
+        for cells in rows:
+            table.add_row(*cells)
         self.live.update(table, refresh=True)
 
     def caption(self) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.weights import training_mode
-from trainer.cli.display import untrained_line
+from trainer.cli.lines import untrained_line
 from trainer.rundir.errors import Diverged, Interrupted
 from trainer.training import coefficients
 from trainer.training.anomaly import NotFinite
