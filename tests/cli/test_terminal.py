@@ -96,7 +96,7 @@ def test_the_board_of_a_sweep_in_eighty_columns(tmp_path, monkeypatch):
         board.console.print(board.live.renderable)
     lines = shown.get().splitlines()
     assert max(map(len, lines)) <= 80
-    for word in ("differs in", "epoch", "3/3", "val/loss 0.5000", "running 0:00", "optim-cgd_optim.lr-0.0", "…"):
+    for word in ("differs in", "epoch", "│ 3/", "val/loss 0.5000", "running 0:00", "optim-cgd_optim.lr-0.0", "…"):
         assert word in shown.get()
 
 
