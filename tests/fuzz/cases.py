@@ -34,6 +34,7 @@ READERS = {
         ["evaluate", "run", "--checkpoint", "epoch_2", "--split", "val", "--format", "csv"],
         ["predict", "run", "digits.npz", "--csv"],
         ["predict", "run", "digits.npz", "--csv", "--checkpoint", "last"],
+        ["export", "run", "--format", "safetensors"],
         ["robustness", "run", "--tests", "noise", "--limit", "20"],
         ["weights", "run"],
         ["runs", "."],
@@ -86,6 +87,7 @@ OPTIONS = {
     "compare": ("--csv", "--json"),
     "evaluate": ("--split", "--checkpoint", "--format", "--device"),
     "predict": ("--checkpoint", "--device"),
+    "export": ("--checkpoint", "--format"),
     "robustness": ("--split", "--checkpoint", "--tests", "--limit", "--seed", "--device"),
     "weights": ("--units", "--checkpoint"),
 }
@@ -95,7 +97,12 @@ SUITING: dict[str, tuple[str | None, ...]] = {
     **{"--where": ("lr>0.001", "status=finished and (not seed=7 or best<9)"), "--over": ("seed", "optim.lr")},
     **{"--x": ("step", "seconds"), "--y": ("val/loss", "train/loss,val/loss"), "--by": ("seed",), "--band": ("seed",)},
     **{"--heatmap": ("optim.lr,seed",), "--value": ("test/accuracy", "best"), "--title": ("é",), "--size": ("3x2",)},
-    **{"--split": ("train", "val"), "--checkpoint": ("last", "best"), "--format": ("csv",), "--device": ("cpu",)},
+    **{
+        "--split": ("train", "val"),
+        "--checkpoint": ("last", "best"),
+        "--format": ("csv", "safetensors"),
+        "--device": ("cpu",),
+    },
     **{"--tests": ("noise", "prune"), "--limit": ("12",), "--seed": ("1",), "--units": ("3",)},
 }
 SAID = ("((((", "a=", "=1", "lr>0.1 or", "test/accuracy", "error", "epoch_2", "0x0", "cuda:9", "no'", "a,b", "n", "*")

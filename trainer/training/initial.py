@@ -6,6 +6,7 @@ Run: ``python -m trainer model=cnn train.init_from=outputs/… 'train.freeze=[ne
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def checkpoint_in(init_from: str) -> Path:
         Refused: it does not exist.
     """
     place = Path(init_from).expanduser()
-    if not place.exists():
+    if not os.path.exists(place):  # Path.exists raises for a name that is too long
         raise Refused(f"train.init_from={init_from}: no such file or folder{looked_for(place)}")
     if not place.is_dir():
         return place
