@@ -197,3 +197,18 @@ def test_a_step_of_svrf_at_its_snapshot_follows_the_full_gradient(cli, tmp_path)
     assert cli("optim=cgd", "optim.momentum=0", *options, "hydra.run.dir=cgd")[0] == 0
     ours, plain = (summary(tmp_path / name)["final"] for name in ("svrf", "cgd"))
     assert ours["train/loss"] == pytest.approx(plain["train/loss"], rel=1e-5)
+
+
+def test_an_optimizer_of_torch_needs_no_constraint(cli, tmp_path):
+    """Of somebody's YAML: torch's class as it is, without a set; with one it is refused."""
+    (tmp_path / "own" / "optim").mkdir(parents=True)
+    (tmp_path / "own" / "optim" / "ada.yaml").write_text("_target_: torch.optim.Adadelta\nlr: 1.0\n")
+    code, text = cli("--config-dir=own", "optim=ada", "train.epochs=1", "data.limit=100", "hydra.run.dir=run")
+    assert code == 0, text
+    state = torch.load(tmp_path / "run/checkpoints/last.pt", weights_only=True)["optimizer"]["state"]
+    assert state[0].keys() == {"step", "square_avg", "acc_delta"}
+    code, text = cli("--config-dir=own", "optim=ada", "constraint=l2", "train.epochs=1")
+    assert (code, text.strip().splitlines()[-1]) == (
+        2,
+        "conga: optim._target_=torch.optim.Adadelta: takes no argument constraint; use constraint=none",
+    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import hydra
@@ -34,8 +35,24 @@ def build(group: str, node: dict, **given: Any) -> Any:
         return None
     # A partial, called here: Hydra would copy `given` into a config, and wrap the constructor's errors.
     make = hydra.utils.instantiate(node, _partial_=True, _convert_="all", _recursive_=False)
+    for name in not_taken(make, given):
+        if given[name] is not None:
+            hint = "; use constraint=none" if name == "constraint" else f", which every {group} is given"
+            raise Refused(f"{group}._target_={node['_target_']}: takes no argument {name}{hint}")
+        del given[name]
     with refusing(group):
         return make(**given)
+
+
+def not_taken(make: Callable[..., Any], given: Iterable[str]) -> list[str]:
+    """Which of the arguments a class or function does not take; none if it does not say."""
+    try:
+        parameters = inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        return []
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return []
+    return [name for name in given if name not in parameters]
 
 
 @contextlib.contextmanager
