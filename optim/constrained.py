@@ -13,6 +13,7 @@ from torch.optim.optimizer import ParamsT
 from optim.lean import Lean
 from optim.options import Options, at_least_0, option
 from optim.sets import Ball, Constraint, ConstraintSet
+from optim.sets.precision import double
 
 Group = dict[str, Any]  # of an optimizer's param_groups: "params", and its options
 
@@ -26,6 +27,7 @@ class Held:
     constraint: ConstraintSet | None
     shifted: bool  # it was outside when it was added
     remark: str  # what was changed to fit its shape
+    kept: float = 1.0  # the share of its Euclidean norm that is left inside the set
 
 
 class Constrained(Options, Lean):
@@ -100,9 +102,11 @@ class Constrained(Options, Lean):
 
     def hold(self, x: Tensor, name: str, C: ConstraintSet | None, remark: str, stays: bool) -> None:
         """Shifts x inside C if the method keeps it there, and notes it in `held`."""
+        norm = 0.0 if C is None else double(x.detach()).norm()
         shifted = C is not None and stays and x.requires_grad and shift_inside(x, C)
+        kept = float(double(x.detach()).norm() / norm) if shifted else 1.0
         self.place[x] = len(self.held)
-        self.held.append(Held(name, tuple(x.shape), C, shifted, remark))
+        self.held.append(Held(name, tuple(x.shape), C, shifted, remark, kept))
 
     def free_options(self) -> Group:
         """The options of groups of free parameters, where they differ."""

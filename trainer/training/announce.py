@@ -14,6 +14,7 @@ from trainer.cli.signatures import show
 from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
 from trainer.rundir.text import counted
+from trainer.training import doubts
 from trainer.training.state import Training
 
 SHOWN = 12  # parameters in the table on the screen; the log has all of them
@@ -31,6 +32,7 @@ def announce(t: Training, alone: bool) -> None:
     say, facts = t.display.say, t.dataset.facts
     sizes = ", ".join(f"{n:,} {split}" for split, n in facts.sizes.items())
     choices = {g: t.config[g].get("_target_") for g in ("optim", "constraint", "schedule")}
+    choices["objective"] = type(t.objective).__name__  # of the dataset's task, where it is chosen by that
     say(f"run         {run_dir.shown(t.run)}" + ("" if alone else f"; {UNLOCKED}"))
     say(f"data        {facts.name}: {sizes}; input {' x '.join(map(str, facts.input_shape))}, {facts.task}")
     for note in facts.notes:
@@ -68,6 +70,8 @@ def announce(t: Training, alone: bool) -> None:
     elif shifted:
         were = "parameter was" if len(shifted) == 1 else "parameters were"
         say(f"shifted     {len(shifted)} initial {were} outside the set: {', '.join(shifted)}")
+    for doubt in doubts.before_training(t) if not t.progress.step else ():
+        say(f"warning     {doubt}")
 
 
 def announce_weights(t: Training) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from models.weights import training_mode
 from trainer.cli.lines import untrained_line
 from trainer.rundir.errors import Diverged, Interrupted
-from trainer.training import coefficients
+from trainer.training import coefficients, doubts
 from trainer.training.anomaly import NotFinite
 from trainer.training.best import decide
 from trainer.training.compiled import compile_alone
@@ -173,6 +173,8 @@ def finish_epoch(t: Training, row: dict[str, Any], groups: list[dict[str, Any]])
     save_last(t)
     record(t, write=time.perf_counter() - t.heartbeat_at > GLANCE_S)
     t.display.end_epoch(row, improved)
+    if doubt := doubts.after_epoch(t):
+        t.display.say(f"warning     {doubt}")
 
 
 def measure_split(t: Training, split: str, model: nn.Module | None = None) -> dict[str, float]:

@@ -23,6 +23,7 @@ from trainer.training.objectives.objective import Reduction, Sums, Supervised, i
 ClassWeights = Literal["none", "balanced"] | Sequence[float]
 
 TOP5_FROM = 20  # classes
+RAREST = 1e-6  # share of a class that a constant output does not leave out
 
 
 class Classes(Supervised):
@@ -56,6 +57,19 @@ class Classes(Supervised):
             self.class_weights[y] if y.ndim == 1 else (y * self.class_weights).sum(1)
         )  # a matmul loses digits in 16 bits
         return own if given is None else own * given
+
+    def chance(self, y: Tensor) -> float | None:
+        """That of the frequencies of the classes."""
+        assert self.facts.class_counts is not None  # of a task with classes
+        counts = torch.tensor(self.facts.class_counts, dtype=torch.float32)
+        of_class = counts if self.class_weights is None else counts * self.class_weights.cpu()
+        share = of_class / of_class.sum()
+        k = torch.arange(len(share))
+        return float((share * self.compare(self.constant(share).expand(len(k), -1), k, "none").view(-1)).sum())
+
+    def constant(self, share_K: Tensor) -> Tensor:
+        """The output (K,) or (1,) whose probabilities are these."""
+        return share_K.clamp(min=RAREST).log()
 
     def chosen(self, logits_BK: Tensor) -> Tensor:
         """Class numbers (B,)."""
@@ -190,6 +204,9 @@ class BinaryCrossEntropy(Classes):
     def compare(self, logits_B1: Tensor, y: Tensor, reduction: Reduction) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits_B1, y.view(-1, 1).to(logits_B1.dtype), reduction=reduction)
 
+    def constant(self, share_K: Tensor) -> Tensor:
+        return share_K[1:].clamp(RAREST, 1 - RAREST).logit()
+
     def chosen(self, logits_B1: Tensor) -> Tensor:
         return (logits_B1[:, 0] > 0).long()
 
@@ -226,6 +243,10 @@ class MultiLabel(Supervised):
 
     def compare(self, logits_BK: Tensor, y_BK: Tensor, reduction: Reduction) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits_BK, y_BK.to(logits_BK.dtype), reduction=reduction)
+
+    def chance(self, y: Tensor) -> float | None:
+        constant = y.float().mean(0).clamp(RAREST, 1 - RAREST).logit()
+        return float(self.compare(constant.expand(y.shape), y, "mean"))
 
     def count(self, logits_BK: Tensor, y_BK: Tensor) -> Sums:
         return {"accuracy": ((logits_BK > 0) == (y_BK > 0)).sum() / y_BK.shape[1]}
@@ -280,6 +301,13 @@ class MultiTask(Supervised):
         pairs = zip(self.heads, y_BH.unbind(1), strict=True)
         losses = (self.head_weights[h] * F.cross_entropy(logits[h], y, reduction=reduction) for h, y in pairs)
         return functools.reduce(torch.add, losses)
+
+    def chance(self, y: Tensor) -> float | None:
+        losses = 0.0
+        for (head, size), of_head in zip(self.facts.heads.items(), y.unbind(1), strict=True):
+            share = torch.bincount(of_head, minlength=size) / len(of_head)
+            losses -= self.head_weights[head] * float(torch.xlogy(share, share).sum())
+        return losses
 
     def count(self, logits: Mapping[str, Tensor], y_BH: Tensor) -> Sums:
         pairs = zip(self.heads, y_BH.unbind(1), strict=True)

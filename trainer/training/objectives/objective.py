@@ -89,6 +89,10 @@ class Objective:
         """Why a metric is NaN on a split with raw targets y: words after "the split"; None if unknown."""
         return None
 
+    def chance(self, y: Tensor) -> float | None:
+        """The mean loss of a good constant output on raw training targets y, without a penalty; None if unknown."""
+        return None
+
     def predict(self, model: nn.Module, x: Tensor) -> Any:
         """The predictions of the model for prepared inputs; see the subclasses."""
         raise NotImplementedError

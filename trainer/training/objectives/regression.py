@@ -56,6 +56,15 @@ class Regression(Supervised):
         names = [name for name, is_same in zip(self.facts.output_names[""], same, strict=True) if is_same]
         return f"has one value only of {', '.join(names)}" if names else None
 
+    def chance(self, y: Tensor) -> float | None:
+        mean, std = self._on(y)
+        trained = (y - mean) / std
+        return float(self.compare(self.constant(trained).expand(trained.shape), trained, "mean"))
+
+    def constant(self, y_BK: Tensor) -> Tensor:
+        """A constant output (K,) of small loss."""
+        return y_BK.median(0).values
+
     def predict(self, model: nn.Module, x: Tensor) -> Tensor:
         """Values (B, K) in the targets' units."""
         return self.truth(in_full(model(x)))
@@ -77,6 +86,9 @@ class MeanSquaredError(Regression):
 
     def compare(self, outputs_BK: Tensor, y_BK: Tensor, reduction: Reduction) -> Tensor:
         return F.mse_loss(outputs_BK, y_BK, reduction=reduction)
+
+    def constant(self, y_BK: Tensor) -> Tensor:
+        return y_BK.mean(0)
 
 
 class MeanAbsoluteError(Regression):
