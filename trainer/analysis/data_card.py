@@ -24,6 +24,7 @@ from trainer.cli.config import register_resolvers
 from trainer.cli.display import loading_progress, screen, tell
 from trainer.cli.signatures import check_config
 from trainer.plot.figures import check_picture, rendered
+from trainer.plot.look import CATEGORIES
 from trainer.rundir.errors import Refused
 from trainer.rundir.trust import CONF
 from trainer.rundir.typed import quoted
@@ -256,7 +257,10 @@ def histograms(dataset: Dataset) -> Figure:
             axis.hist(parts, edges, stacked=True, label=classes, histtype="stepfilled")  # one patch, not one a bar
         else:
             axis.hist(
-                values, edges, histtype="stepfilled", color="tab:orange" if name.startswith("target ") else "tab:blue"
+                values,
+                edges,
+                histtype="stepfilled",
+                color=CATEGORIES[1] if name.startswith("target ") else CATEGORIES[0],
             )
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)

@@ -32,13 +32,12 @@ from optim import effective_rank
 from optim.measure import sparse_share
 from optim.sets.precision import share
 from trainer.analysis.load import Run, load_run
-from trainer.analysis.robustness import short_names
+from trainer.analysis.robustness import labelled
 from trainer.cli.display import screen, tell
 from trainer.plot import look
 from trainer.plot.figures import check_picture, rendered, write_out
-from trainer.plot.values import named, settings
 from trainer.rundir.errors import Refused
-from trainer.rundir.records import RunRecord, differing, find_runs
+from trainer.rundir.records import find_runs
 from trainer.rundir.run_dir import shown
 
 MOST = 64  # units in the picture of one run
@@ -101,7 +100,7 @@ def main(arguments: argparse.Namespace) -> None:
         layers.append(layer)
     labels = labelled([find_runs([path])[0] for path in paths])
     kind = out.suffix[1:].lower()
-    write_out(out, rendered(rows_figure, layers, labels, arguments.units, kind=kind, dpi=look.DPI, look=look.LOOK))
+    write_out(out, rendered(rows_figure, layers, labels, arguments.units, kind=kind, dpi=look.DPI))
     screen().print(table(layers, labels))
     tell(f"picture  {shown(out.absolute())}")
 
@@ -140,28 +139,6 @@ def weighted(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, m) for name, m in modules if any(p.ndim >= 2 for p in m.parameters(recurse=False))]
 
 
-def labelled(records: Sequence[RunRecord]) -> list[str]:
-    """Labels of the runs: as few differing keys as distinguish them, else their folders."""
-
-    def texts(keys: Sequence[str]) -> list[str]:
-        owned = [[key for key in keys if key in record.config] for record in records]
-        return [
-            named(own, settings(record, own), [settings(other, own) for other in records])
-            for own, record in zip(owned, records, strict=True)
-        ]
-
-    def tell_apart(keys: Sequence[str]) -> bool:
-        return len(set(texts(keys))) == len(records)
-
-    keys = differing(records)
-    if not keys or not tell_apart(keys):
-        return short_names([record.path for record in records])
-    for key in reversed(keys):  # drop the last keys first: choices come first and say most
-        if tell_apart([other for other in keys if other != key]):
-            keys.remove(key)
-    return texts(keys)
-
-
 def colour_limit(images: np.ndarray) -> tuple[float, bool]:
     """The end of the colour scale, the same below and above 0, and whether larger entries are clipped.
 
@@ -194,7 +171,7 @@ def weights_picture(run: Run, checkpoint: str) -> bytes | None:
     if layer is None:
         return None
     title = f"first layer of a run on {run.facts.name}, {checkpoint} checkpoint, {run.moment}"
-    return rendered(grid_figure, layer, title, dpi=look.DPI, look=look.LOOK)
+    return rendered(grid_figure, layer, title, dpi=look.DPI)
 
 
 def grid_figure(layer: First, title: str) -> Figure:

@@ -17,14 +17,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trainer.analysis.load import Run
-from trainer.plot.look import decimal
+from trainer.plot.look import CATEGORIES, decimal
 from trainer.training.evaluation import predict_split
 
 TOLERANCE = 0.1  # share of the truth's deviation: a larger error ends the horizon
 CLOSE_UP = 400  # steps
 LOOKS = {
     name: {"label": name, "color": colour, "linewidth": 1.1}
-    for name, colour in (("one step ahead", "tab:orange"), ("free running", "tab:blue"))
+    for name, colour in (("one step ahead", CATEGORIES[1]), ("free running", CATEGORIES[0]))
 }
 DASHES = (0, (4, 3))
 
@@ -147,7 +147,7 @@ def series_picture(title: str, made: Forecast) -> Figure:
         whole.axvline(at.start, color="0.4", linewidth=0.8, linestyle=DASHES)
         middle = (at.start + at.steps[-1]) / 2
         whole.annotate(name, (middle, 1), (0, 4), ("data", "axes fraction"), "offset points", ha="center")
-    whole.axvspan(evaluated.start, evaluated.steps[-1], color="tab:orange", alpha=0.1, linewidth=0, zorder=0)
+    whole.axvspan(evaluated.start, evaluated.steps[-1], color=CATEGORIES[1], alpha=0.1, linewidth=0, zorder=0)
     begins = min(at.start - len(at.given) for at in made.stretches.values())
     whole.set_xlim(begins, max(at.steps[-1] for at in made.stretches.values()))
     n = len(evaluated.truth)
@@ -180,7 +180,7 @@ def free_running_picture(title: str, made: Forecast) -> Figure:
     )
     if made.horizon < len(at.steps):
         for axis in (above, below):
-            axis.axvline(at.steps[made.horizon], color="tab:blue", linewidth=0.8, linestyle=DASHES)
+            axis.axvline(at.steps[made.horizon], color=CATEGORIES[0], linewidth=0.8, linestyle=DASHES)
     above.set(ylabel="value", xlim=(at.start - len(at.given), max(at.steps[-1], at.start + 1)))
     below.set(ylabel="absolute error", xlabel="step", yscale="log")
     decimal(below.yaxis)

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from data import Facts
 from trainer.analysis.load import Run
 from trainer.plot.figures import rendered
-from trainer.plot.look import log_axis
+from trainer.plot.look import CATEGORIES, log_axis
 from trainer.rundir import curves
 from trainer.rundir.errors import Damaged
 from trainer.rundir.records import find_runs
@@ -29,7 +29,7 @@ from trainer.training.evaluation import to_host
 
 Splits = Mapping[str, tuple[np.ndarray, ...]]  # name -> inputs (N, D), targets (N, K), and perhaps weights (N,)
 
-COLOURS = {"train": "tab:blue", "val": "tab:orange", "test": "tab:green"}
+COLOURS = {"train": CATEGORIES[0], "val": CATEGORIES[1], "test": CATEGORIES[2]}
 FITTED = "black"  # colour of the checkpoint
 MOST_MARKED = 50  # with at most so many epochs, each has a dot
 MARGIN = 0.15  # around the path, as a share of its extent
@@ -166,8 +166,8 @@ def draw_coefficient(axis: Axes, way: Way, column: str) -> None:
     """Draws one coefficient by epoch, with that of least squares and a dot for the checkpoint."""
     if way.least:
         value = way.least[column]
-        axis.axhline(value, color="tab:red", linewidth=1.1, linestyle="--", label=f"least squares {value:.5g}")
-    draw_curve(axis, way, column, "tab:blue")
+        axis.axhline(value, color=CATEGORIES[1], linewidth=1.1, linestyle="--", label=f"least squares {value:.5g}")
+    draw_curve(axis, way, column, CATEGORIES[0])
     value = way.fit[column]
     label = f"{way.checkpoint} checkpoint {value:.5g}"
     axis.plot(way.epoch, value, "o", color=FITTED, markersize=6, label=label, zorder=3)
@@ -201,11 +201,13 @@ def draw_plane(axis: Axes, way: Way, train: tuple[np.ndarray, ...]) -> None:
     levels = np.unique([float(f"{level:.2g}") for level in levels])
     lines = axis.contour(slopes, intercepts, error, levels, cmap="Greys_r", linewidths=0.9, vmax=2 * levels[-1])
     axis.clabel(lines, levels[1:], fmt=lambda level: f"{level:,.6g}", fontsize=8)  # no room in the innermost
-    axis.plot(*path, color="tab:blue", marker=marker(way), markersize=3.5, linewidth=1.3, label="after each epoch")
+    axis.plot(*path, color=CATEGORIES[0], marker=marker(way), markersize=3.5, linewidth=1.3, label="after each epoch")
     axis.plot([], [], color="0.3", linewidth=0.9, label="rmse of training")
     axis.plot(*way.fit.values(), "o", color=FITTED, markersize=6, label=f"{way.checkpoint} checkpoint")
     if way.least:
-        axis.plot(*way.least.values(), "x", color="tab:red", markersize=12, markeredgewidth=1.6, label="least squares")
+        axis.plot(
+            *way.least.values(), "x", color=CATEGORIES[1], markersize=12, markeredgewidth=1.6, label="least squares"
+        )
     legend_above(axis)
 
 

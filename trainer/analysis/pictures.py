@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from data import Facts
 from trainer.plot.figures import rendered
+from trainer.plot.look import CATEGORIES, GREY
 from trainer.training.predictions import MEASURES, Mistake, Rows, confusion, heads, percent
 
 MOST_CLASSES = 1000  # in a confusion matrix
@@ -108,7 +109,7 @@ def label_bars(title: str, rows: Rows) -> Figure:
     shown = sorted(rows, key=lambda row: row["f1"])[:LABELS] if len(rows) > LABELS else rows
     figure = Figure(figsize=(7, 1.4 + 0.5 * len(shown)), layout="constrained")
     axis, height = figure.subplots(), 0.26
-    for i, (measure, colour) in enumerate(zip(MEASURES, ("tab:blue", "tab:orange", "tab:gray"), strict=True)):
+    for i, (measure, colour) in enumerate(zip(MEASURES, (CATEGORIES[0], CATEGORIES[1], GREY), strict=True)):
         places = np.arange(len(shown)) + (i - 1) * height
         bars = axis.barh(places, [row[measure] for row in shown], height, label=measure, color=colour)
         axis.bar_label(bars, fmt="%.2f", fontsize=7, padding=2)
@@ -171,7 +172,7 @@ def residuals(title: str, names: Sequence[str], predictions_NK: np.ndarray, trut
         above.set(xlabel=f"truth: {shorten(name)}", ylabel="prediction")
         above.legend(fontsize=8, frameon=False)
         below.axhline(0, color="0.5", linewidth=1)
-        below.scatter(said, said - truth, **look, color="tab:orange")
+        below.scatter(said, said - truth, **look, color=CATEGORIES[1])
         below.set(xlabel="prediction", ylabel="prediction - truth")
     notes = [f"the first {TARGETS} of {len(names):,} targets"] if len(names) > len(shown) else []
     notes += [f"{len(index):,} of {len(truth_NK):,} samples"] if len(index) < len(truth_NK) else []
@@ -189,7 +190,7 @@ def series(title: str, names: Sequence[str], predictions_NK: np.ndarray, truth_N
         for span in spans:
             axis = next(axes)
             axis.plot(truth_NK[:span, k], label="truth", color="0.7", linewidth=2.5)
-            axis.plot(predictions_NK[:span, k], label="prediction", color="tab:orange", linewidth=1.1)
+            axis.plot(predictions_NK[:span, k], label="prediction", color=CATEGORIES[1], linewidth=1.1)
             which = "window" if span == N else f"window, the first {span}"
             axis.set(xlabel=which, ylabel=shorten(name), xlim=(0, max(span - 1, 1)))
             axis.margins(y=0.1)

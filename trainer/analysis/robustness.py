@@ -12,7 +12,6 @@ import argparse
 import csv
 import difflib
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +25,11 @@ from trainer.analysis import perturbed
 from trainer.analysis.arguments import TESTS
 from trainer.analysis.load import Run, load_run
 from trainer.cli.display import loading_progress, screen, tell
+from trainer.plot import look
 from trainer.plot.figures import check_picture, rendered, write_out
+from trainer.plot.values import named, settings
 from trainer.rundir.errors import Refused
+from trainer.rundir.records import RunRecord, differing, find_runs
 from trainer.rundir.run_dir import inside
 
 RADII = {"linf": (0, 0.01, 0.02, 0.05, 0.1, 0.2), "l2": (0, 0.25, 0.5, 1, 2)}
@@ -46,7 +48,6 @@ AXES = {
     "low_rank": ("low rank", "% of each weight's rank kept"),
     "noise": ("Gaussian noise", "deviation"),
 }
-LONGEST = 60  # characters of a run's name in the picture
 BALLS = {"linf": "ℓ∞", "l2": "ℓ2"}
 
 
@@ -71,6 +72,7 @@ def main(arguments: argparse.Namespace) -> None:
         raise Refused(f"--seed={arguments.seed}: must be at least 0 and less than 2**63")
     runs = load(arguments.runs, arguments.split, arguments.checkpoint, arguments.device, arguments.trusted)
     names, several = short_names([run.path for run in runs]), len(runs) > 1
+    labels = labelled([find_runs([run.path])[0] for run in runs])
     out = arguments.out or (Path("outputs") if several else own_folder(runs[0])) / "robustness.png"
     for place in [out, *(own_folder(run) / out.name for run in runs if several)]:
         check_picture(place)  # before the measurements
@@ -88,7 +90,7 @@ def main(arguments: argparse.Namespace) -> None:
     write_out(out.with_suffix(".csv"), csv_text(rows).encode())
     of_samples = f"{rows[0].samples:,} samples of the {arguments.split} split"
     kind = out.suffix.removeprefix(".")
-    write_out(out, rendered(figure, rows, names, unit, of_samples, kind=kind, dpi=110))
+    write_out(out, rendered(figure, rows, names, labels, unit, of_samples, kind=kind, dpi=110))
     console = screen()
     console.print(f"{title_of(rows[0].metric)}; {of_samples}; noise and attacks in units {unit}", markup=False)
     console.print(table(rows, names))
@@ -181,6 +183,28 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
+def labelled(records: Sequence[RunRecord]) -> list[str]:
+    """Labels of the runs: as few differing keys as distinguish them, else their folders."""
+
+    def texts(keys: Sequence[str]) -> list[str]:
+        owned = [[key for key in keys if key in record.config] for record in records]
+        return [
+            named(own, settings(record, own), [settings(other, own) for other in records])
+            for own, record in zip(owned, records, strict=True)
+        ]
+
+    def tell_apart(keys: Sequence[str]) -> bool:
+        return len(set(texts(keys))) == len(records)
+
+    keys = differing(records)
+    if not keys or not tell_apart(keys):
+        return short_names([record.path for record in records])
+    for key in reversed(keys):  # drop the last keys first: choices come first and say most
+        if tell_apart([other for other in keys if other != key]):
+            keys.remove(key)
+    return texts(keys)
+
+
 def csv_text(rows: Sequence[Row]) -> str:
     """The rows as CSV, with a header."""
     text = io.StringIO()
@@ -220,16 +244,15 @@ def title_of(metric: str) -> str:
     return {"accuracy": "accuracy", "rmse": "rmse in the targets' units (lower is better)"}.get(metric, metric)
 
 
-def figure(rows: Sequence[Row], names: Sequence[str], unit: str, of_samples: str) -> Figure:
+def figure(rows: Sequence[Row], names: Sequence[str], labels: Sequence[str], unit: str, of_samples: str) -> Figure:
     """A panel for each test and norm: pruning and noise first, then attacks, a row for each ball."""
     found, metric = curves(rows), rows[0].metric
     lines = [[key for key in found if key[1] == norm] for norm in ("", *RADII)]
     lines = [line for line in lines if line]
     across = max(map(len, lines))
-    labels = [shortened(name) for name in names] if len(names) > 1 else []
-    width = max(3.1 * across, 4.6, 0.6 + 0.075 * max(map(len, labels), default=0))
-    columns = max(1, int(width / (0.6 + 0.075 * max(map(len, labels), default=0))))  # inches of a line and a name
-    legend = 0.2 * math.ceil(len(labels) / columns)
+    labels = labels if len(names) > 1 else []
+    width = max(3.1 * across, 4.6)
+    legend = look.LINE * look.lines_below(labels, width) if labels else 0.0
     shown = Figure(figsize=(width, 2.7 * len(lines) + 0.9 + legend), layout="constrained")
     panels = shown.subplots(len(lines), across, squeeze=False, sharey=True)
     runs = list(dict.fromkeys(row.run for row in rows))
@@ -242,15 +265,9 @@ def figure(rows: Sequence[Row], names: Sequence[str], unit: str, of_samples: str
     panels[0, 0].set_ylim(0, 1.02 if metric == "accuracy" else None)
     of_run = f" of {names[0]}" if len(names) == 1 else ""
     shown.suptitle(f"{title_of(metric)}{of_run}, {of_samples}", fontsize=11)
-    if len(names) > 1:
-        handles, _ = panels[0, 0].get_legend_handles_labels()
-        shown.legend(handles, labels, loc="outside lower center", ncols=min(len(names), columns), fontsize=9)
+    if labels:
+        look.legend_below(shown, panels[0, 0].get_legend_handles_labels()[0], labels)
     return shown
-
-
-def shortened(name: str) -> str:
-    """A name of bounded length with its beginning and end, where folders of a sweep often differ."""
-    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[1 - LONGEST // 2 :]}"
 
 
 def draw(axis: Axes, key: tuple[str, str], of_runs: Sequence[tuple[str, dict[float, float]]], unit: str) -> None:

@@ -110,7 +110,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     (name, draw, *given), notes = drawing_of(arguments)
     out = arguments.out or arguments.paths[0] / f"{name}.png"
-    write_out(out, rendered(draw, *given, kind=out.suffix[1:].lower(), dpi=look.DPI, look=look.LOOK))
+    write_out(out, rendered(draw, *given, kind=out.suffix[1:].lower(), dpi=look.DPI))
     tell(*(f"note     {note}" for note in notes), f"picture  {shown(out.absolute())}")
 
 
@@ -125,7 +125,7 @@ def figure_of(words: Sequence[str]) -> Figure:
     (_, draw, *given), notes = drawing_of(parser.parse_intermixed_args(words))
     for note in notes:
         warnings.warn(note, stacklevel=3)
-    return drawn(draw, *given, look=look.LOOK)
+    return drawn(draw, *given)
 
 
 def drawing_of(arguments: argparse.Namespace) -> tuple[Drawing, list[str]]:

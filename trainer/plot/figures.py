@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 
+from trainer.plot.look import LOOK
 from trainer.rundir.errors import Refused
 from trainer.rundir.files import write_whole
 from trainer.rundir.text import printable_lines
@@ -24,32 +25,26 @@ UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 FONTS = {"svg.fonttype": "none", "svg.hashsalt": "conga", "pdf.fonttype": 42}
 
 
-def rendered(
-    draw: Callable[..., Figure], *args: Any, kind: str = "png", dpi: int = 130, look: dict[str, Any] | None = None
-) -> bytes:
-    """The figure of ``draw(*args)`` as a file of this `kind`. Names are shown literally, without mathtext.
-
-    Args:
-        look: matplotlib's settings for it.
-    """
+def rendered(draw: Callable[..., Figure], *args: Any, kind: str = "png", dpi: int = 130) -> bytes:
+    """The figure of ``draw(*args)`` as a file of this `kind`. Names are shown literally, without mathtext."""
     file = io.BytesIO()
-    with drawing(look):
-        drawn(draw, *args, look=look).savefig(file, format=kind, dpi=dpi, metadata=UNDATED.get(kind))
+    with drawing():
+        drawn(draw, *args).savefig(file, format=kind, dpi=dpi, metadata=UNDATED.get(kind))
     return file.getvalue()
 
 
-def drawn(draw: Callable[..., Figure], *args: Any, look: dict[str, Any] | None = None) -> Figure:
+def drawn(draw: Callable[..., Figure], *args: Any) -> Figure:
     """The figure of ``draw(*args)``; names are shown literally, without mathtext."""
-    with drawing(look):
+    with drawing():
         figure = draw(*args)
         make_printable(figure)
     return figure
 
 
 @contextlib.contextmanager
-def drawing(look: dict[str, Any] | None) -> Iterator[None]:
-    """Inside, matplotlib has the settings for drawing, and no irrelevant warnings."""
-    settings: dict[Any, Any] = {"text.parse_math": False} | FONTS | (look or {})
+def drawing() -> Iterator[None]:
+    """Inside, matplotlib has the one look of all pictures, and no irrelevant warnings."""
+    settings: dict[Any, Any] = {"text.parse_math": False} | FONTS | LOOK
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the font lacks a script: boxes are shown
         warnings.filterwarnings("ignore", "constrained_layout not applied")  # the size is too small

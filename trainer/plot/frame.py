@@ -16,7 +16,7 @@ from trainer.rundir.errors import Refused
 LEGENDS = ("right", "below", "inside", "none")
 SHARE, SHARE_ASKED = 0.45, 0.2  # of a picture's width that a legend beside the plots may take, if the width is asked
 LEAST = 1.9  # inches of a height that follows from the width
-TITLE, LINE = 0.3, 0.15  # inches of a title, and of a line of the legend or caption
+TITLE = 0.3  # inches
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Frame:
         place = self._place(texts, width) if texts else "none"
         lines = look.lines_below(texts, width, head) if place == "below" else 0
         if self.size is None or self.size[1] is None:
-            figure.set_figheight(figure.get_figheight() + LINE * (lines + len(said) * (self.size is not None)))
+            figure.set_figheight(figure.get_figheight() + look.LINE * (lines + len(said) * (self.size is not None)))
         if place == "below":
-            look.legend_below(figure, handles, texts, head, above=LINE * len(said) / figure.get_figheight())
+            look.legend_below(figure, handles, texts, head, above=look.LINE * len(said) / figure.get_figheight())
         elif place != "none":
             (look.legend if place == "right" else look.legend_inside)(figure, handles, texts, head)
         look.heading(figure, self.title)

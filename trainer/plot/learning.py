@@ -33,7 +33,7 @@ def learning_picture(record: RunRecord, test: Mapping[str, float] | None = None)
     """
     if not panels(record):
         return None
-    return rendered(learning_figure, record, test or {}, dpi=look.DPI, look=look.LOOK)
+    return rendered(learning_figure, record, test or {}, dpi=look.DPI)
 
 
 def panels(record: RunRecord) -> dict[str, dict[str, Line]]:

@@ -19,6 +19,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from trainer.plot.scale import Scale, labels
 
 DPI = 200
+# Okabe and Ito's colours, without yellow, which is too pale on white.
+CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LOOK = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -37,9 +39,8 @@ LOOK = {
     "legend.fontsize": 8.5,
     "legend.title_fontsize": 8.5,
     "hatch.linewidth": 0.6,
+    "axes.prop_cycle": f"cycler('color', {list(CATEGORIES)})",
 }
-# Okabe and Ito's colours, without yellow, which is too pale on white.
-CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)))
 GREY, PALE = "0.55", "0.93"
 MAP, BRIGHTEST = "viridis", 0.84  # of lines: the end of the map is too pale on white
@@ -110,6 +111,7 @@ def heading(figure: Figure, title: str | None) -> None:
 
 
 CHARACTER = 0.075  # inches of a tick's character
+LINE = 0.15  # inches of a line of a legend below, or of a caption
 LONGEST = 36  # characters of a line of a legend
 
 
@@ -169,8 +171,9 @@ def decimal(axis: Axis) -> None:
     """Sets labels of a logarithmic axis without raised exponents: 0.01, 1e-3."""
 
     def written(value: float, _: int) -> str:
-        beside = [1e-3] if value < 0.1 else [max(axis.get_view_interval())]  # all small ones alike, and all large
-        return labels([float(f"{value:.6g}"), *beside])[0]
+        largest = max(axis.get_view_interval())
+        beside = 1e-3 if value < 0.1 else float(f"{largest:.1g}")  # all small ones alike, and all large ones
+        return labels([float(f"{value:.6g}"), beside])[0]
 
     axis.set_major_formatter(FuncFormatter(written))
 

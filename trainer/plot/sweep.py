@@ -37,7 +37,7 @@ def sweep_picture(
         kind: png, svg or pdf.
     """
     figure = rendering(records, swept, metrics)
-    return None if figure is None else rendered(*figure, kind=kind, dpi=look.DPI, look=look.LOOK)
+    return None if figure is None else rendered(*figure, kind=kind, dpi=look.DPI)
 
 
 def rendering(
