@@ -506,7 +506,13 @@ def test_words_of_ones_own(grid, tmp_path):
     assert not asked([runs, "--by=lr,momentum", "--legend=none"]).legends
 
 
-def test_an_axis_has_one_kind_of_number():
+def test_an_axis_has_one_kind_of_number(make, records):
+    make(loss=(418_923.0, 90_000.0, 30_000.0, 3_100.0))
+    figure = curves_figure(records(), "epoch", ["val/loss"])
+    figure.draw_without_rendering()
+    shown = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert "1e5" in shown
+    assert not any(text.endswith("000") for text in shown)
     assert labels([1000, 10_000, 300_000]) == ["1e3", "1e4", "3e5"]
     assert labels([100, 1000, 10_000]) == ["100", "1000", "10000"]
 
