@@ -164,6 +164,8 @@ def test_a_relative_place_is_that_of_the_start():
 @pytest.mark.parametrize(
     ("options", "line"),
     [
+        (["train.init_from=" + "n" * 300], r"train\.init_from=n+…?: no such file or folder; looked for /"),
+        (["train.init_from='~nobody_here'"], r"train\.init_from=~nobody_here: no such user; "),
         (["train.init_from=nowhere"], r"train.init_from=nowhere: no such file or folder; looked for /.*/nowhere$"),
         (["train.init_from=."], r"train.init_from=\.: must be the directory of a run that has a checkpoint, or a "),
         (["train.init_from=SOURCE/train.log"], r"train.init_from: .*train\.log: not a readable checkpoint"),

@@ -5,6 +5,7 @@ This module imports neither torch nor Hydra: ``--help`` imports it.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -49,7 +50,8 @@ def typed_path(text: str) -> Path:
 
 def looked_for(path: Path) -> str:
     """The end of a line about a path that does not exist: where it was looked for, if the line does not say."""
-    return "" if path.is_absolute() or path.exists() else f"; looked for {path.absolute()}"
+    # Path.exists raises for a name that is too long.
+    return "" if path.is_absolute() or os.path.exists(path) else f"; looked for {path.absolute()}"
 
 
 def check_count(name: str, value: int, low: int, high: int = 2**31) -> None:

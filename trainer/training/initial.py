@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from optim import matching
 from trainer.rundir.errors import Refused
-from trainer.rundir.typed import looked_for
+from trainer.rundir.typed import looked_for, typed_path
 from trainer.training import checkpoint
 
 KINDS = ("best", "last")  # the checkpoint of a run's directory: the first existing one
@@ -112,7 +112,10 @@ def checkpoint_in(init_from: str) -> Path:
     Raises:
         Refused: it does not exist.
     """
-    place = Path(init_from).expanduser()
+    try:
+        place = typed_path(init_from)
+    except Refused as error:
+        raise Refused(f"train.init_from={error}") from error
     if not os.path.exists(place):  # Path.exists raises for a name that is too long
         raise Refused(f"train.init_from={init_from}: no such file or folder{looked_for(place)}")
     if not place.is_dir():
