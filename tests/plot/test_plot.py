@@ -556,6 +556,7 @@ def test_short_names_of_metrics(grid, make, run_plot, tmp_path):
         ("--size=3x", "--size=3x: must be inches"),
         ("--label=foo=bar", "--label=foo=bar: the picture has no name foo"),
         ("--label=lr", "--label=lr: must be NAME=TEXT"),
+        ("--parallel --legend=below", "--legend: no option of --parallel; it takes --value"),
         ("--legend=left", "argument --legend: invalid choice: 'left'"),
         ("--size=0x9999", "--size=0x9999: must be inches"),
         ("--where=lr>5", "--where=lr>5: true for none of the 22 runs in runs"),

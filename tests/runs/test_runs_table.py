@@ -1,5 +1,6 @@
 """``python -m trainer runs``: which runs, in which order, averaged how, in which form; one line for a mistake."""
 
+import argparse
 import contextlib
 import csv
 import io
@@ -24,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.rundir.errors import Refused
+from trainer.runs import command as table_command
 from trainer.runs import find_runs
 from trainer.runs.columns import Names
 from trainer.runs.show import escape
@@ -433,3 +435,15 @@ def test_a_pipe_has_every_column_whole(tmp_path):
     text = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600).stdout
     assert cells(text)[1][:3] == [f"1_{name}", f"{'v' * 30}1", f"{'v' * 30}1"]
     assert "not shown" not in text
+
+
+def test_watching_shows_what_was_started_last_first(tmp_path):
+    """Also above runs of the evening before, and above those that have not started."""
+    for name, started in (("a", "2026-01-02T09:00:00+00:00"), ("b", "2026-01-03T08:00:00+00:00"), ("c", None)):
+        process = {"process": {"host": "h", "pid": 1, "started": started, "heartbeat": started}} if started else {}
+        write_run(tmp_path / name, **process)
+    for watched, names in ((True, ["b", "a", "c"]), (False, ["a", "b", "c"])):
+        parser = argparse.ArgumentParser()
+        table_command.add_arguments(parser)
+        arguments = parser.parse_args([str(tmp_path), *(["--watch"] if watched else [])])
+        assert [row["name"] for row in table_command.read(arguments).sheet.rows] == names

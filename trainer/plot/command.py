@@ -54,10 +54,10 @@ from trainer.runs.where import parse
 KINDS = ("png", "svg", "pdf")
 NOTED = 5  # of damaged runs
 OWN = {  # options of only some pictures
-    "curves": ("x", "y", "by", "band", "log_x", "log_y"),
+    "curves": ("x", "y", "by", "band", "log_x", "log_y", "legend"),
     "heatmap": ("value", "by"),
     "parallel": ("value",),
-    "sweep": ("value",),
+    "sweep": ("value", "legend"),
 }
 
 
