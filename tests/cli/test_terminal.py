@@ -11,6 +11,7 @@ import pytest
 from conftest import Job, summary
 from hand_made import write_run
 
+from trainer.cli.command import refuse
 from trainer.cli.lines import epoch_line, folded, metrics_by_split
 from trainer.sweep.board import LiveBoard
 
@@ -107,6 +108,16 @@ def test_a_command_is_not_broken():
         f"optim       {' '.join(['lr=0.1'] * 9)}",
         f"            {' '.join(['lr=0.1'] * 3)}",
     ]
+
+
+def test_a_refusal_breaks_between_words_on_a_terminal_only(capsys, monkeypatch):
+    line = "optim.lr=abc: must be a number, and a command is whole"
+    assert refuse(line) == 2
+    assert capsys.readouterr().err == f"conga: {line}\n"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    refuse(line)
+    assert capsys.readouterr().err == f"conga: {line[:31]}\n       {line[32:]}\n"
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130)])

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import shutil
 import sys
 import traceback
 import warnings
@@ -14,6 +15,7 @@ from typing import NoReturn
 
 from trainer.cli.begin import finish, signals_raise
 from trainer.cli.commands import COMMANDS
+from trainer.cli.lines import folded
 from trainer.cli.outcome import EXIT, outcome
 from trainer.cli.processes import other_process
 from trainer.rundir import trust
@@ -41,7 +43,11 @@ def report(error: BaseException, tracebacks: bool, overrides: Sequence[str], oth
 
 def refuse(line: str, code: int = EXIT["refused"]) -> int:
     """Prints the line that says what is wrong (several lines for the jobs of a sweep); returns the exit status."""
-    print(f"conga: {printable_lines(line)}", file=sys.stderr)
+    text = f"conga: {printable_lines(line)}"
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(folded(part, width, len("conga: ")) for part in text.split("\n"))
+    print(text, file=sys.stderr)
     return code
 
 

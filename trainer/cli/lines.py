@@ -11,11 +11,11 @@ STAR = "  *"  # of the best epoch so far
 INDENT = 12  # of a line's continuation: under the value of a name
 
 
-def folded(line: str, width: int) -> str:
+def folded(line: str, width: int, indent: int = INDENT) -> str:
     """A line broken between words; commands stay whole, so that they can be copied."""
     if len(line) <= width or "python -m trainer" in line:
         return line
-    how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": " " * INDENT}
+    how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": " " * indent}
     return textwrap.fill(line, width, **how)
 
 
