@@ -55,7 +55,7 @@ def after_epoch(t: Training) -> str | None:
     if t.progress.epoch != third or third < 2 or not t.world.main:
         return None
     _, y, *weights = t.dataset.splits["train"]
-    chance = None if weights else t.objective.chance(y)
+    chance = None if weights else t.objective.chance(y.cpu())  # on a GPU, a median may give other bits each time
     columns = table(t)
     if chance is None or not columns:
         return None

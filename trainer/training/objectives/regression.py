@@ -57,8 +57,7 @@ class Regression(Supervised):
         return f"has one value only of {', '.join(names)}" if names else None
 
     def chance(self, y: Tensor) -> float | None:
-        mean, std = self._on(y)
-        trained = (y - mean) / std
+        trained = (y - self.facts.target_mean.to(y.device)) / self.facts.target_std.to(y.device)
         return float(self.compare(self.constant(trained).expand(trained.shape), trained, "mean"))
 
     def constant(self, y_BK: Tensor) -> Tensor:
