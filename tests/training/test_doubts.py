@@ -107,6 +107,8 @@ def test_a_set_too_small_for_the_initial_weights_is_told_with_its_key(cli, tmp_p
     assert cli(*run, "constraint.radius=1e-4")[0] == 0
     (line,) = warnings_of(tmp_path)
     assert line.startswith("constraint.radius=0.0001: too small a set for net.1.weight, net.3.weight, net.5.weight: ")
+    assert cli(*run, "constraint=box", "constraint.low=0", "constraint.high=1e-5", "hydra.run.dir=box")[0] == 0
+    assert "warning     constraint.low=0 constraint.high=1e-05: too small" in (tmp_path / "box/train.log").read_text()
     assert cli(*run, "constraint.radius=0.01", "hydra.run.dir=wide")[0] == 0  # a tenth of the norm is left
     assert "warning  " not in (tmp_path / "wide" / "train.log").read_text()
 

@@ -41,9 +41,12 @@ def before_training(t: Training) -> list[str]:
 
 
 def size_of_set(t: Training) -> str:
-    """The key that gives the constraint its size, with its value."""
-    given = {k: v for k, v in t.config["constraint"].items() if k in ("radius", "diameter", "init_factor")}
-    return next((f"constraint.{k}={show(v)}" for k, v in given.items() if v is not None), "constraint.radius=1")
+    """The keys that give the constraint its size, with their values."""
+    config = t.config["constraint"]
+    sizes = {k: config[k] for k in ("radius", "diameter", "init_factor", "low", "high") if config.get(k) is not None}
+    if not sizes and "radius" in config:
+        sizes = {"radius": 1}  # its default
+    return " ".join(f"constraint.{k}={show(v)}" for k, v in sizes.items()) or "constraint"
 
 
 def after_epoch(t: Training) -> str | None:
