@@ -74,6 +74,8 @@ def help_page(*, _root_: DictConfig) -> str:
     Args:
         _root_: the composed configuration, which OmegaConf gives.
     """
+    if "hydra" not in _root_:  # somebody wrote ${help:} into a value
+        return HELP
     text = keys_page(_root_) or groups_page(folders_of(_root_))
     return text.replace("$", "$$")  # Hydra substitutes in it
 
