@@ -50,7 +50,8 @@ def test_every_cell_of_the_tutorial_runs(tmp_path):
 def test_interrupting_the_kernel_saves_the_run(tmp_path):
     kernel, client = manager.start_new_kernel(cwd=str(tmp_path))
     try:
-        asked = client.execute("import conga; conga.train('train.epochs=100000', 'hydra.run.dir=run')")
+        train = "import conga; conga.train('train.epochs=100000', 'hydra.run.dir=run')"
+        asked = client.execute(train, stop_on_error=False)  # else the kernel drops what comes soon after the error
         printed, bars, until = "", "", time.monotonic() + WAIT_S
         while not ("epoch      3/100000" in printed and "samples/s" in bars) and time.monotonic() < until:
             message = client.get_iopub_msg(timeout=WAIT_S)
