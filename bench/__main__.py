@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 import sys
 
+from trainer.__main__ import spin_briefly
 from trainer.cli.command import refuse
 from trainer.rundir.errors import Refused
 
 NAMES = (
     *("loop", "compiled", "models", "peers", "startup", "memory", "gpu"),
-    *("augment", "load", "optim", "read", "report", "sweep"),
+    *("augment", "load", "optim", "read", "report", "sweep", "threads"),
 )
 
 
 def main() -> None:
     """Runs the named benchmarks; one that lacks something says so, and the others run."""
+    spin_briefly(os.environ)
     wanted = NAMES if sys.argv[1:] == ["all"] else sys.argv[1:]
     modules = {name: importlib.import_module(f"bench.{name}") for name in NAMES}
     if not wanted or set(wanted) - set(NAMES):

@@ -21,6 +21,7 @@ class LayerSize:
     parameters: int
     trainable: int
     multiply_adds: int
+    rounds: int = 1  # that many equal parts of the work wait for each other: the steps of a recurrent layer
 
 
 def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSize]:
@@ -38,9 +39,9 @@ def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerS
             new = [p for p in layer.parameters() if id(layer) not in seen]
             seen.add(id(layer))
             parameters, trainable = sum(p.numel() for p in new), sum(p.numel() for p in new if p.requires_grad)
-            rows.append(
-                LayerSize(name, type(layer).__name__, shape, parameters, trainable, work(layer, inputs[0], shape))
-            )
+            rounds = inputs[0].shape[1] if isinstance(layer, nn.RNNBase) else 1
+            done = work(layer, inputs[0], shape), rounds
+            rows.append(LayerSize(name, type(layer).__name__, shape, parameters, trainable, *done))
 
         return hook
 
@@ -54,6 +55,11 @@ def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerS
         for hook in hooks:
             hook.remove()
     return rows
+
+
+def work_at_once(layers: list[LayerSize]) -> int:
+    """The multiply-adds of one sample that threads can share: of a recurrent layer those of one step."""
+    return sum(layer.multiply_adds // layer.rounds for layer in layers)
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from models.size import layer_sizes
 from optim import Held
 from optim.sets import ConstraintSet
 from trainer.cli.display import listed, number
@@ -37,12 +36,11 @@ def announce(t: Training, alone: bool) -> None:
     say(f"data        {facts.name}: {sizes}; input {' x '.join(map(str, facts.input_shape))}, {facts.task}")
     for note in facts.notes:
         say(f"note        {note}")
-    layers = layer_sizes(t.model, facts.input_shape)
-    frozen = sum(layer.parameters - layer.trainable for layer in layers)
+    frozen = sum(layer.parameters - layer.trainable for layer in t.layers)
     say(
         f"model       {model_name(t)}, {t.summary.data['parameters']:,} parameters"
         + (f" and {frozen:,} frozen ones" if frozen else "")
-        + f", {sum(layer.multiply_adds for layer in layers):,} multiply-adds a sample"
+        + f", {sum(layer.multiply_adds for layer in t.layers):,} multiply-adds a sample"
     )
     announce_weights(t)
     for group, target in choices.items():

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from data import Dataset, Source
-from models.size import trains_on_one
+from models.size import layer_sizes, trains_on_one, work_at_once
 from models.weights import learns, training_mode
 from optim import note_initial_norms
 from trainer.cli.display import Display, Silent, loading_progress, make_display
 from trainer.rundir.errors import Refused
 from trainer.rundir.summary import Summary
 from trainer.training.acceleration import accelerate
-from trainer.training.device import pick_device, set_threads
+from trainer.training.device import pick_device, pick_threads
 from trainer.training.distributed import World
 from trainer.training.initial import Taken, freeze, norms_taken, take_weights
 from trainer.training.loggers import guarded
@@ -65,7 +65,7 @@ def assemble(
         raise Refused("train.anomaly=true: looks at one process; leave out torchrun")
     loggers = {name: build(f"logger.{name}", node) for name, node in logger.items()}  # one may lack its package
     place = place_of(settings, summary, world)
-    threads = set_threads(settings.threads, summary.data.get("threads"))
+    torch.set_num_threads(1)  # for data and initial weights, whose bits should be those of any machine
     constraint_set = build("constraint", constraint)
     source = build("data", data)
     dataset = dataset_of(source, data, place, {} if kept is None else kept, stop)
@@ -75,6 +75,10 @@ def assemble(
     network = network_of(model, dataset, settings, place, seed)
     taken = begin_from(network, settings, the_objective, path, summary)
     check_fit(dataset, the_objective, network, settings, world)
+    layers = layer_sizes(network, dataset.facts.input_shape)
+    work = work_at_once(layers) * -(-dataset.batch_size // world.size)
+    threads = pick_threads(settings.threads, summary.data.get("threads"), work, place.device)
+    torch.set_num_threads(threads)
     norms: dict[str, float] = {}
     if constraint.get("init_factor") is not None:
         norms = note_norms(network, model, dataset, norms_taken(network, taken, path) if settings.init_from else {})
@@ -100,6 +104,7 @@ def assemble(
             stop=stop,
             world=world,
             source=source,
+            layers=layers,
             taken=taken,
             norms=norms,
         )

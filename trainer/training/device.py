@@ -9,7 +9,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,6 +19,9 @@ from trainer.training.settings import Precision, TrainSettings
 
 # Read before any run sets it, so that the jobs of a sweep in one process do not inherit it from each other.
 TORCH_THREADS = torch.get_num_threads()
+# Multiply-adds of a step's forward pass from which one more thread gains time. Measured (`python -m bench threads`):
+# below, starting a thread in each operation takes as long as it saves, and far longer beside a busy process.
+WORK_OF_A_THREAD = 450_000
 
 
 def pick_device(name: str, before: str | None, *, several: bool = False) -> torch.device:
@@ -59,14 +62,20 @@ def set_default_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def set_threads(wanted: int | str, before: int | None) -> int:
-    """Sets the CPU threads: `wanted`, or for `auto` as many as the run had `before`, else torch's choice.
+def pick_threads(wanted: int | Literal["auto"], before: int | None, work: int, device: torch.device) -> int:
+    """The CPU threads: `wanted`, or for `auto` as many as the run had `before`, else by the work of a step.
 
-    Sums are split over threads, so a resumed run needs the same number for the same bits.
+    Sums are split over threads, so a resumed run needs the same number for the same bits; and a rule over the
+    configuration gives it on every start, which a trial would not.
+
+    Args:
+        work: the multiply-adds of a step's forward pass that threads can share.
     """
-    threads = wanted if isinstance(wanted, int) else before or TORCH_THREADS
-    torch.set_num_threads(threads)
-    return threads
+    if isinstance(wanted, int):
+        return wanted
+    if before or device.type != "cpu":
+        return before or TORCH_THREADS
+    return min(TORCH_THREADS, max(1, work // WORK_OF_A_THREAD))
 
 
 def autocast(precision: Precision, device: torch.device) -> Callable[[], contextlib.AbstractContextManager]:

@@ -44,7 +44,8 @@ class TrainSettings:
         max_steps: ends the run after so many steps, if its epochs do not end earlier; at least 1.
         max_minutes: stops after so many minutes, with a checkpoint to resume from; more than 0.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; auto is a GPU if there is one.
-        threads: CPU threads, at least 1; ``auto``: as many as torch chooses on this machine.
+        threads: CPU threads, at least 1; ``auto``: one, unless a step has enough work for more
+            (see :func:`trainer.training.device.pick_threads`).
         monitor: the metric of the best epoch, a column of metrics.csv.
         monitor_mode: which values of it are better; ``auto``: max for accuracies and similar metrics, else min.
         early_stopping: see :class:`EarlyStopping`.

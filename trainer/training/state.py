@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data import Batch, Dataset, Source, augment_seed, epoch_order
+from models.size import LayerSize
 from optim import refresh_rates
 from trainer.cli.display import Display
 from trainer.rundir.summary import Summary
@@ -89,6 +90,7 @@ class Training:
     stop: StopRequest
     world: World = field(default_factory=World)
     progress: Progress = field(default_factory=Progress)
+    layers: list[LayerSize] = field(default_factory=list)  # of the model
     taken: Taken | None = None  # the weights from elsewhere that the run starts with
     norms: dict[str, float] = field(default_factory=dict)  # of them, by name, where radii go by these
     source: Source | None = None  # the source of the dataset; None: it was made in memory
