@@ -53,7 +53,7 @@ def replace_run() -> None:
     trainer.sweep.sweep.run_job = nothing
 
 
-def nothing(path: Path) -> int:
+def nothing(path: Path, _: object) -> int:
     """A job that has nothing to do."""
     from trainer.rundir.summary import Summary
 

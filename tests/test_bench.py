@@ -1,13 +1,17 @@
 """The benchmarks' own promises, without timing anything: who is compared, how ratios are taken, what is missing."""
 
 import itertools
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
+from conftest import summary
 
 import bench.others.fashion
 import bench.peers
-from bench import gpu, harness, memory
+from bench import gpu, harness, memory, sweep
 from bench.__main__ import NAMES, main
 from bench.contestants import Rows, assembled, by_hand, mlp, random_images, resnet18, standardized, steps
 from trainer.rundir.errors import Refused
@@ -148,3 +152,11 @@ def test_without_a_gpu_one_line(command):
     code, text = command(main, "gpu")
     assert code == 0
     assert text.splitlines()[-1] == "  there is no GPU here"
+
+
+@pytest.mark.slow
+def test_the_jobs_that_do_nothing_finish(tmp_path):
+    """As `bench sweep` times them."""
+    argv = [sys.executable, "-c", sweep.OURS, "-m", "optim=sgd,cgd"]
+    subprocess.run(argv, check=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(sweep.ROOT)})
+    assert [summary(path.parent)["status"] for path in tmp_path.rglob("summary.json")] == ["finished"] * 2
