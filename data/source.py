@@ -9,6 +9,7 @@ A dataset subclasses :class:`Source`, adds its own settings as fields and reads 
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 @dataclass(kw_only=True)
-class Source:
+class Source(abc.ABC):
     """The settings of every dataset.
 
     Args:
@@ -85,13 +86,13 @@ class Source:
             except ValueError as error:
                 raise ValueError(f"augment.{error}") from error
 
+    @abc.abstractmethod
     def read(self) -> Raw:
         """The dataset's arrays as on disk; :func:`data.gate.admit` checks them.
 
         Raises:
             ValueError, OSError: a file is missing or damaged; the text names it.
         """
-        raise NotImplementedError
 
     def load(self, progress: Progress = silent) -> Dataset:
         """Reads, splits and measures the training split.

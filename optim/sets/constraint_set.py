@@ -8,6 +8,7 @@ infinity gives NaN and raises nothing, so that a run sees that it has diverged.
 
 from __future__ import annotations
 
+import abc
 import fnmatch
 import inspect
 import math
@@ -27,16 +28,16 @@ SUMMING = 1e-12  # and what sums in double precision lose
 LARGEST_SIZE = 1e30  # of a set: single precision ends at 3e38
 
 
-class Constraint:
+class Constraint(abc.ABC):
     """What an optimizer takes: says for each parameter which set holds it."""
 
+    @abc.abstractmethod
     def assign(self, names: Sequence[str | None], xs: Sequence[Tensor]) -> list[ConstraintSet | None]:
         """The set of each parameter, fitted to it, or None where it is free.
 
         Raises:
             ValueError: no set can be fitted, as `name=value: what would be right`.
         """
-        raise NotImplementedError
 
     def remark(self, x: Tensor) -> str:
         """What was changed to fit the parameter x, for the log; empty if nothing worth saying."""
@@ -66,9 +67,9 @@ class ConstraintSet(Constraint):
         if isinstance(self.apply_to, list):  # hashable, like the rest
             object.__setattr__(self, "apply_to", tuple(self.apply_to))
 
+    @abc.abstractmethod
     def lmo(self, g: Tensor) -> Tensor:
         """argmin over C of <g, v>: a point of C of g's shape. At ties, and at g = 0, a fixed feasible one."""
-        raise NotImplementedError
 
     def project(self, x: Tensor) -> Tensor:
         """The point of C nearest to x in the Euclidean norm, of x's shape.
@@ -78,17 +79,17 @@ class ConstraintSet(Constraint):
         """
         raise ValueError(self.no_projection())
 
+    @abc.abstractmethod
     def excess(self, x: Tensor) -> Tensor:
         """By how much x is outside, relative to the set's size: 0-d, in double precision; <= 0 for x in C."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def diameter(self, shape: Sequence[int]) -> float:
         """The largest Euclidean distance between two points of C, for a parameter of `shape`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def boundary(self, x: Tensor) -> Tensor:
         """How much of x is at the boundary, 0-d: the share of the radius used, or of entries at a bound."""
-        raise NotImplementedError
 
     def measured(self, x: Tensor) -> dict[str, Tensor]:
         """What is worth knowing of x: `boundary`, and for matrices `effective_rank`."""
@@ -172,9 +173,9 @@ class Scaled(ConstraintSet):
             raise ValueError(f"{type(self).__name__}: its radius depends on the parameter x; take fitted(x)")
         return self.radius
 
+    @abc.abstractmethod
     def unit_diameter(self, shape: Sequence[int]) -> float:
         """The diameter of the set of radius 1, for a parameter of `shape`."""
-        raise NotImplementedError
 
     def diameter(self, shape: Sequence[int]) -> float:
         return self.r * self.unit_diameter(shape)
@@ -247,9 +248,9 @@ del Ball.diameter  # the argument's default, which would hide the method
 class NormBall(Ball):
     """{x : norm(x) <= radius}. Subclasses give the norm, the oracle and the diameter at radius 1."""
 
+    @abc.abstractmethod
     def norm(self, x: Tensor) -> Tensor:
         """The norm of x, which is in double precision: 0-d."""
-        raise NotImplementedError
 
     def gauge(self, x: Tensor) -> Tensor:
         """norm(x) / radius: x is in the set where it is at most 1."""

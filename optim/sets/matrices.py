@@ -14,6 +14,7 @@ Run: ``python -m trainer optim=sfw constraint=spectral constraint.apply_to=weigh
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,9 +73,9 @@ class MatrixBall(NormBall):
         s = singular_values(double(x))
         return {"boundary": self.norm_of(s) / self.r, "effective_rank": rank_of(s)}
 
+    @abc.abstractmethod
     def norm_of(self, s: Tensor) -> Tensor:
         """The norm as a function of the singular values, downwards."""
-        raise NotImplementedError
 
     def lmo(self, g: Tensor) -> Tensor:
         m, invalid = valid(matrix(wide(g)))
@@ -83,9 +84,9 @@ class MatrixBall(NormBall):
         v = self.by_svd(*decomposed(m, torch.finfo(g.dtype).eps)) if svd else self.by_products(m)
         return (v + invalid).to(g.dtype).view_as(g)
 
+    @abc.abstractmethod
     def by_svd(self, u: Tensor, s: Tensor, vt: Tensor) -> Tensor:
         """The vertex for a gradient U diag(s) V^T."""
-        raise NotImplementedError
 
     def by_products(self, m: Tensor) -> Tensor:
         """The vertex for a gradient m, with matrix products only."""

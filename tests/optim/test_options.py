@@ -1,6 +1,7 @@
 """How optimizers are written: options as lines in a class, the examples of the docs, a stack of models as one."""
 
 import inspect
+import math
 import os
 import subprocess
 import sys
@@ -131,6 +132,9 @@ class Stack(ConstraintSet):
 
     def boundary(self, x):
         return torch.func.vmap(self.each.boundary)(x).mean()
+
+    def diameter(self, shape):
+        return math.sqrt(shape[0]) * self.each.diameter(shape[1:])
 
 
 @pytest.mark.parametrize(

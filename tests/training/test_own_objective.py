@@ -30,6 +30,7 @@ def test_an_objective_of_ones_own_is_a_class_and_a_yaml(cli, tmp_path):
         ("nowhere.Focal", "nowhere"),
         ("users_own.Focl", "Focl"),
         ("trainer.training.objectives", "class"),
+        ("trainer.training.objectives.Objective", "must define __call__"),
     ],
 )
 def test_a_class_that_is_not_there_is_one_line(cli, target, words):

@@ -171,22 +171,8 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
     except Refused as error:  # a key of a run, but here an option
         raise Refused(str(error).replace("train.device", "--device", 1)) from error
     file = path / "checkpoints" / f"{kind}.pt"
-    if not file.exists():
-        there = ", ".join(sorted(p.stem for p in (path / "checkpoints").glob("*.pt")))
-        hint = f"there is --checkpoint={there}" if there else "the run has not finished an epoch"
-        raise Refused(f"{file}: no such checkpoint; {hint}")
-    frozen, summary = configuration.of_run(path), Summary.read(path).data
-    try:
-        state = checkpoint.load(file, kind.partition("_")[0], where)
-    except Refused as error:
-        others = ", ".join(sorted(p.stem for p in (path / "checkpoints").glob("*.pt") if p != file))
-        raise Refused(f"{error}" + (f"; there is also --checkpoint={others}" if others else "")) from error
-    with checkpoint.fitting(file):
-        other = checkpoint.other_run(state, frozen, summary)
-    if other:
-        raise Refused(f"{file}: a checkpoint of another run ({other})")
-    if kind not in ("best", "last", f"epoch_{state.get('epoch')}"):
-        raise Refused(f"{file}: holds epoch {state.get('epoch')}; it was renamed")
+    frozen = configuration.of_run(path)
+    state = state_of(file, frozen, Summary.read(path).data, where)
     if not trusted:
         check_own(path, frozen)
     config = configuration.effective(frozen, path)
@@ -216,6 +202,29 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         epoch, position = state["progress"]["epoch"], state["progress"]["position"]
     notes = checkpoint.notes(state)
     return Run(path, config, facts, model.eval(), objective, where, precision, epoch, position, notes, trusted)
+
+
+def state_of(file: Path, frozen: dict[str, Any], summary: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """What the checkpoint `file` of a run holds.
+
+    Raises:
+        Refused: it is missing, damaged, renamed, or of another run; the text names the others of the run, if any.
+    """
+    kind, others = file.stem, ", ".join(sorted(p.stem for p in file.parent.glob("*.pt") if p != file))
+    if not file.exists():
+        hint = f"there is --checkpoint={others}" if others else "the run has not finished an epoch"
+        raise Refused(f"{file}: no such checkpoint; {hint}")
+    try:
+        state = checkpoint.load(file, kind.partition("_")[0], device)
+    except Refused as error:
+        raise Refused(f"{error}" + (f"; there is also --checkpoint={others}" if others else "")) from error
+    with checkpoint.fitting(file):
+        other = checkpoint.other_run(state, frozen, summary)
+    if other:
+        raise Refused(f"{file}: a checkpoint of another run ({other})")
+    if kind not in ("best", "last", f"epoch_{state.get('epoch')}"):
+        raise Refused(f"{file}: holds epoch {state.get('epoch')}; it was renamed")
+    return state
 
 
 def check_own(path: Path, config: dict[str, Any]) -> None:

@@ -34,6 +34,7 @@ class Loader(ConfigLoaderImpl):
     """
 
     made: ClassVar[list[str]] = []  # collects the missing directories that Hydra will make for a run
+    known: tuple[list[str], DictConfig] | None = None  # overrides of a run, and its configuration, composed already
 
     def load_configuration(
         self,
@@ -44,6 +45,9 @@ class Loader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         how = (run_mode, from_shell, validate_sweep_overrides)
+        if self.known is not None and (run_mode, overrides) == (RunMode.RUN, self.known[0]):
+            (_, config), self.known = self.known, None
+            return config
         if any(override.startswith("train.resume=") for override in overrides):
             overrides = [f"++{o}" if o.partition("=")[0] in configuration.MOVABLE else o for o in overrides]
         if run_mode != RunMode.MULTIRUN:
@@ -101,6 +105,24 @@ class Program(Hydra):
 
     came: ClassVar[Any] = None  # what the sweeper returned
     may_sweep: ClassVar[bool] = True
+
+    def get_mode(self, config_name: str | None, overrides: list[str]) -> Any:
+        """Whether the configuration itself says that it is a run or a sweep; None if it does not.
+
+        Hydra composes a configuration for this answer, and again for the run. Ours keeps it for the run, which saves a
+        tenth of a second.
+        """
+        loader = cast(Loader, self.config_loader)
+        try:
+            config = loader.load_configuration(config_name, overrides, RunMode.RUN)
+        except Exception:  # swept keys, or a mistake, which composing the run or the sweep reports
+            return super().get_mode(config_name, overrides)
+        mode = config.hydra.mode
+        if mode is None:
+            config.hydra.mode = RunMode.RUN
+            config.hydra.overrides.hydra.append("hydra.mode=RUN")  # as Hydra adds it to the overrides of a run
+            loader.known = [*overrides, "hydra.mode=RUN"], config
+        return mode
 
     def multirun(self, *args: Any, **kwargs: Any) -> Any:
         if not self.may_sweep:

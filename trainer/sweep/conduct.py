@@ -132,10 +132,7 @@ def conduct(queue: Queue, pool: Pool | Elsewhere, board: Board, *, fail_fast: bo
             stopped = run_jobs(queue, pool, board, stop, fail_fast, after)
         except KeyboardInterrupt:  # the second
             stopped = signal.SIGINT
-            pool.tell(signal.SIGKILL)
-            while pool.busy:
-                for one in pool.ended(TICK_S):
-                    queue.ended(one.path, settle(one.path, one.code))
+            kill_jobs(queue, pool)
         except BaseException:  # a defect, or a full disk: no job continues unseen
             pool.tell(signal.SIGTERM)
             raise
@@ -144,6 +141,14 @@ def conduct(queue: Queue, pool: Pool | Elsewhere, board: Board, *, fail_fast: bo
     if stopped:
         return 128 + stopped
     return EXIT["failed"] if any(status in BAD for status in queue.results.values()) else 0
+
+
+def kill_jobs(queue: Queue, pool: Pool | Elsewhere) -> None:
+    """Kills the running jobs, and waits for their end."""
+    pool.tell(signal.SIGKILL)
+    while pool.busy:
+        for one in pool.ended(TICK_S):
+            queue.ended(one.path, settle(one.path, one.code))
 
 
 def run_jobs(

@@ -58,11 +58,7 @@ def assemble(
     Raises:
         Refused: a constructor does not take a value, or two parts do not fit.
     """
-    if not 0 <= seed < 2**63:
-        raise Refused(f"seed={seed}: must be at least 0 and less than 2**63")
-    settings = build("train", train)
-    if settings.anomaly and world.size > 1:
-        raise Refused("train.anomaly=true: looks at one process; leave out torchrun")
+    settings = settings_of(train, seed, world)
     loggers = {name: build(f"logger.{name}", node) for name, node in logger.items()}  # one may lack its package
     place = place_of(settings, summary, world)
     torch.set_num_threads(1)  # for data and initial weights, whose bits should be those of any machine
@@ -70,7 +66,6 @@ def assemble(
     source = build("data", data)
     dataset = dataset_of(source, data, place, {} if kept is None else kept, stop)
     dataset.share = world.rank, world.size
-    steps = steps_per_epoch(dataset, settings)
     the_objective = build("objective", objective, facts=dataset.facts)
     network = network_of(model, dataset, settings, place, seed)
     taken = begin_from(network, settings, the_objective, path, summary)
@@ -89,27 +84,40 @@ def assemble(
     optimizer = optimizer_of(optim, constraint_set, trainable)
     if hasattr(optimizer, "second_point"):
         refuse_second_point(optimizer, the_objective, settings)
+    steps = steps_per_epoch(dataset, settings)
     times = {"epochs": settings.epochs, "steps_per_epoch": steps, "max_steps": settings.max_steps}
     the_schedule = build("schedule", schedule, optimizer=optimizer, **times)
     parameters = sum(p.numel() for _, p in trainable)
     summary.data |= {"parameters": parameters, "device": str(place.device), "threads": threads, "seed": seed}
-    total = min(settings.epochs * steps, settings.max_steps or settings.epochs * steps)
-    display = ((show or make_display) if world.main else Silent)(path / "train.log", settings.epochs, total, steps)
+    display = display_of(show, world, path, settings, steps)
     with refusing("train"):
         training = Training(
             *(path, frozen, seed, settings, place.device, dataset, network, optimizer, the_schedule, the_objective),
-            loggers=guarded(loggers, display.say) if world.main else [],
-            summary=summary,
-            display=display,
-            stop=stop,
-            world=world,
-            source=source,
-            layers=layers,
-            taken=taken,
-            norms=norms,
+            *(guarded(loggers, display.say) if world.main else [], summary, display, stop, world),
+            **{"layers": layers, "taken": taken, "norms": norms, "source": source},
         )
         accelerate(training)
     return training
+
+
+def settings_of(train: dict, seed: int, world: World) -> TrainSettings:
+    """The settings of training.
+
+    Raises:
+        Refused: one is out of range, or the seed is.
+    """
+    if not 0 <= seed < 2**63:
+        raise Refused(f"seed={seed}: must be at least 0 and less than 2**63")
+    settings = build("train", train)
+    if settings.anomaly and world.size > 1:
+        raise Refused("train.anomaly=true: looks at one process; leave out torchrun")
+    return settings
+
+
+def display_of(show: type[Display] | None, world: World, path: Path, settings: TrainSettings, steps: int) -> Display:
+    """The display of a run with so many steps an epoch; only the first process shows something."""
+    total = min(settings.epochs * steps, settings.max_steps or settings.epochs * steps)
+    return ((show or make_display) if world.main else Silent)(path / "train.log", settings.epochs, total, steps)
 
 
 class Place(NamedTuple):

@@ -35,6 +35,10 @@ def build(group: str, node: dict, **given: Any) -> Any:
         return None
     # A partial, called here: Hydra would copy `given` into a config, and wrap the constructor's errors.
     make = hydra.utils.instantiate(node, _partial_=True, _convert_="all", _recursive_=False)
+    if missing := sorted(getattr(make.func, "__abstractmethods__", ())):
+        raise Refused(
+            f"{group}._target_={node['_target_']}: must define {', '.join(missing)}, which its base leaves open"
+        )
     for name in not_taken(make, given):
         if given[name] is not None:
             hint = "; use constraint=none" if name == "constraint" else f", which every {group} is given"

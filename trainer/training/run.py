@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,14 +73,21 @@ def train(cfg: DictConfig, caller: Caller) -> int:
         if world.size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise Refused(ONE_RUN)
         path = Path(world.of_main(HydraConfig.get().runtime.output_dir))
-        with lock.locked(path) if world.main else contextlib.nullcontext(True) as alone:
+        with held(path) if world.main else contextlib.nullcontext(True) as alone:
             try:
                 return start_or_resume(config, path, stop, world, caller, alone=alone)
             except (Interrupted, Lost, Refused) as error:
                 return not_begun(error, path, world)
-            finally:
-                if world.main:
-                    run_dir.remove_if_empty(path)
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Locks a run directory, as :func:`lock.locked`, and removes it afterwards if a run left nothing there."""
+    with lock.locked(path) as alone:
+        try:
+            yield alone
+        finally:
+            run_dir.remove_if_empty(path)
 
 
 def run_job(path: Path, judge_of: JudgeOf, asked: float = math.inf) -> int:

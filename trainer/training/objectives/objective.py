@@ -28,6 +28,7 @@ Shapes: B batch, K classes or outputs.
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -44,7 +45,7 @@ Sums = dict[str, Any]
 Reduction = Literal["mean", "none"]
 
 
-class Objective:
+class Objective(abc.ABC):
     """Base of all objectives. Subclasses name their task.
 
     Args:
@@ -73,8 +74,8 @@ class Objective:
         self.facts, self.l2, self.l1 = facts, l2, l1
         self._penalized: tuple[nn.Module | None, list[nn.Parameter]] = None, []  # a model, and its weights
 
-    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums]:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums]: ...
 
     def evaluate(self, model: nn.Module, batch: Batch) -> tuple[Sums, dict[str, Tensor]]:
         """The sums of a batch, and the tensors to keep; without gradients."""
@@ -114,9 +115,9 @@ class Objective:
 class Supervised(Objective):
     """Compares outputs with targets. A subclass defines the comparison and the counts."""
 
+    @abc.abstractmethod
     def compare(self, outputs: Any, y: Tensor, reduction: Reduction) -> Tensor:
         """The mean loss (), or the loss of each sample (B,) or (B, K)."""
-        raise NotImplementedError
 
     def count(self, outputs: Any, y: Tensor) -> Sums:
         """Sums for the metrics besides the loss."""
