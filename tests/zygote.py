@@ -33,7 +33,6 @@ import torchvision.models
 import torchvision.transforms.v2  # noqa: F401
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
-from hydra._internal.hydra import Hydra
 
 import trainer.__main__ as program
 import trainer.cli.display
@@ -48,17 +47,6 @@ from data import digits
 from models import layer_list, mlp  # noqa: F401
 from trainer.cli.begin import begin
 from trainer.rundir.trust import CONF
-
-
-def compose_once() -> None:
-    """Hydra composes each configuration twice, at first only to read hydra.mode, which few command lines can set."""
-    get_mode = Hydra.get_mode
-
-    def quick(self, config_name, overrides):
-        can = any(word in override for override in overrides for word in ("hydra.mode", "experiment"))
-        return get_mode(self, config_name, overrides) if can or "--config" in " ".join(sys.argv) else None
-
-    Hydra.get_mode = quick
 
 
 def parse_once() -> None:
@@ -190,7 +178,6 @@ def child(request: dict) -> None:
 
 def serve() -> None:
     """Answers requests until there are no more."""
-    compose_once()
     parse_once()
     warm_up()
     print(json.dumps("ready"), flush=True)
