@@ -81,7 +81,9 @@ def test_rates(capsys):
     [
         (["model.widths=[300,100]"], mlp, (1, 28, 28), 784 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10),
         (["model=lstm", "model.hidden_size=128"], Rows, (1, 28, 28), 4 * 128 * (28 + 128 + 2) + 128 * 10 + 10),
-        (["model=resnet18", "model.stem=small"], resnet18, (3, 32, 32), 11_173_962),  # kuangliu/pytorch-cifar's
+        pytest.param(  # kuangliu/pytorch-cifar's size
+            *(["model=resnet18", "model.stem=small"], resnet18, (3, 32, 32), 11_173_962), marks=pytest.mark.slow
+        ),
         (["model=cnn"], gpu.cnn, (1, 8, 8), 10 * 9 + 10 + 160 * 50 + 50 + 50 * 10 + 10),
     ],
 )

@@ -306,6 +306,7 @@ def test_reading_runs_does_not_import_torch(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_runs_that_do_not_compile_do_not_import_the_compiler(tmp_path):
     """It takes longer than all the rest of such a run. One process: what a run imports, the next would find there."""
     script = (

@@ -45,27 +45,29 @@ def run(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("program", ["trainer", "conga"])
+@pytest.mark.parametrize("program", [pytest.param("trainer", marks=pytest.mark.slow), "conga"])
 def test_files_beside_you_are_found_and_shadow_nothing(run, program):
     if program == "conga":  # `python -m trainer` would run it before anything of ours
         (run.folder / "trainer.py").write_text(FOREIGN)
     code, text = run(program, *OWN, "hydra.run.dir=run")
     assert code == 0, text
     assert summary(run.folder / "run")["status"] == "finished"
-    for trusted in ("--trust", "--config-dir=own"):
-        code, text = run(program, "predict", "run", "none.npz", trusted)
-        assert (code, text) == (2, f"conga: none.npz: no such file or folder; looked for {run.folder}/none.npz\n")
+    trusted = "--trust" if program == "trainer" else "--config-dir=own"
+    code, text = run(program, "predict", "run", "none.npz", trusted)
+    assert (code, text) == (2, f"conga: none.npz: no such file or folder; looked for {run.folder}/none.npz\n")
 
 
-def test_an_argument_that_the_yaml_lacks_is_told_with_its_file(run):
-    (run.folder / "own" / "model" / "net.yaml").write_text("_target_: mynet.Net\n")
-    code, text = run("trainer", *OWN, "model.width=4")
+def test_an_argument_that_the_yaml_lacks_is_told_with_its_file(cli, tmp_path):
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    (tmp_path / "own" / "model" / "net.yaml").write_text("_target_: mynet.Net\n")
+    (tmp_path / "mynet.py").write_text(NET)
+    code, text = cli(*OWN, "model.width=4")
     line = "model.width=4: own/model/net.yaml does not list it; write +model.width=4, or add the line `width: 8` there"
     assert (code, text) == (2, f"conga: {line}\n")
-    code, text = run("trainer", *OWN, "+model.width=4", "hydra.run.dir=run")
+    code, text = cli(*OWN, "+model.width=4", "hydra.run.dir=run")
     assert code == 0, text
-    assert summary(run.folder / "run")["parameters"] == 64 * 4 + 4 + 4 * 10 + 10
-    code, text = run("trainer", *OWN, "model.wdth=4")
+    assert summary(tmp_path / "run")["parameters"] == 64 * 4 + 4 + 4 * 10 + 10
+    code, text = cli(*OWN, "model.wdth=4")
     assert text == "conga: model.wdth=4: unknown key; did you mean model.width? model has width\n"
 
 

@@ -93,7 +93,7 @@ def test_names_that_are_not_utf_8_are_refused(tmp_path):
         (["trainer"], signal.SIGINT, 0.15),
         pytest.param(["trainer"], signal.SIGTERM, 0.4, marks=pytest.mark.slow),
         pytest.param(["trainer"], signal.SIGHUP, 0.8, marks=pytest.mark.slow),
-        (["trainer", "-m", "seed=0,1"], signal.SIGTERM, 0.6),
+        pytest.param(["trainer", "-m", "seed=0,1"], signal.SIGTERM, 0.6, marks=pytest.mark.slow),
         pytest.param(["trainer", "model-card"], signal.SIGINT, 0.5, marks=pytest.mark.slow),
     ],
 )

@@ -251,6 +251,7 @@ def test_resume_takes_what_may_change(trained, here):
         conga.resume("nowhere")
 
 
+@pytest.mark.slow
 def test_a_sweep_from_a_script_without_a_guard(here):
     """Its processes import the script in no case: it would sweep, and they would too."""
     (here / "script.py").write_text(
@@ -300,6 +301,7 @@ def jobs(path):
     return sorted(p.parent for p in Path(path).glob("*/summary.json"))
 
 
+@pytest.mark.slow
 def test_a_mistake_in_a_sweep_starts_nothing(command, here):
     words = ("optim=sgd,cgd", "optim.momentum=0.1,7")
     code, text = command("-m", *words)

@@ -19,7 +19,7 @@ from trainer.analysis.inputs import read_inputs
 pd = pytest.importorskip("pandas")
 SETTINGS = COMMON | {"test_fraction": 0.25, "val_fraction": 0.2, "normalize": "standard"}
 QUIET = settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 WORDS = [

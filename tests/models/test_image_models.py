@@ -31,7 +31,7 @@ def small(choice, shape, **more):
         ("resnet50", {"stem": "imagenet"}, (3, 64, 64)),
         ("resnet18", {"stem": "imagenet"}, (3, 64, 64)),
         pytest.param("vgg16", {}, (3, 32, 32), marks=pytest.mark.slow),
-        ("vgg11", {"batch_norm": True}, (3, 32, 32)),
+        pytest.param("vgg11", {"batch_norm": True}, (3, 32, 32), marks=pytest.mark.slow),
     ],
 )
 def test_torchvisions_weights_give_torchvisions_outputs(choice, changes, shape):

@@ -2,9 +2,6 @@
 
 import inspect
 import math
-import os
-import subprocess
-import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -72,17 +69,14 @@ def test_the_documented_set_is_one(documented):
         documented["RowBalls"](diameter=3.0).lmo(g)
 
 
-def test_the_documented_optimizer_trains_from_the_command_line(tmp_path):
+def test_the_documented_optimizer_trains_from_the_command_line(cli, tmp_path):
     (tmp_path / "mine.py").write_text("\n".join(blocks("python")))
     (tmp_path / "own" / "optim").mkdir(parents=True)
     (yaml,) = blocks("yaml")
     (tmp_path / "own" / "optim" / "sign.yaml").write_text(yaml)
     options = ["--config-dir=own", "optim=sign", "constraint=linf", "data=iris", "train.epochs=1", "hydra.run.dir=run"]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", "trainer", *options], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
+    code, text = cli(*options)
+    assert code == 0, text
     assert summary(tmp_path / "run")["status"] == "finished"
 
 
