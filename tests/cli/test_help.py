@@ -115,6 +115,15 @@ def test_pages_of_nested_listed_and_missing_keys(command):
     assert "train.epochs=3 a whole number: passes over" in flat
 
 
+def test_the_page_of_a_sweep_is_that_of_its_first_values(command):
+    first = command("optim=sfw", "optim.lr=0.25", "seed=3", "--help")[1]
+    swept = ["optim=sfw,cgd", "optim.lr=0.25,0.5", "seed=range(3,5)"]
+    code, text = command("-m", *swept, "--help")
+    assert code == 0
+    assert text == first + f"Of several values ({', '.join(swept)}) the first is shown.\n"
+    assert "optim.lr=0.25 " in command("-m", "optim.lr=interval(0.25,0.5)", "--help")[1]
+
+
 def test_the_page_of_all_groups_says_how_to_see_the_keys_of_one(command):
     for words in (["--help"], ["seed=3", "--help"]):
         text = command(*words)[1]

@@ -14,12 +14,13 @@ import hydra._internal.hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from trainer.cli.display import tell
 from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
 from trainer.rundir.typed import typed_path
@@ -93,6 +94,15 @@ def typed(override: Override) -> str:
     return override.input_line
 
 
+def first_of(override: Override) -> str:
+    """The override with the first of its values, if it has several."""
+    if not override.is_sweep_override():
+        return typed(override)
+    values = override.value()
+    value = values.start if isinstance(values, IntervalSweep) else next(override.sweep_string_iterator())
+    return f"{override.get_key_element()}={value}"
+
+
 def plain(config: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
     """A configuration as plain dicts, lists and values; enumerations by their names."""
     found = OmegaConf.to_container(config, resolve=resolve, enum_to_str=True)
@@ -123,6 +133,15 @@ class Program(Hydra):
             config.hydra.overrides.hydra.append("hydra.mode=RUN")  # as Hydra adds it to the overrides of a run
             loader.known = [*overrides, "hydra.mode=RUN"], config
         return mode
+
+    def app_help(self, config_name: str | None, args_parser: Any, args: Any) -> None:
+        """The help page; of keys with several values it shows the first."""
+        if args.multirun:
+            parsed = OverridesParser.create().parse_overrides(args.overrides)
+            args.overrides = [first_of(override) for override in parsed]
+        super().app_help(config_name, args_parser, args)
+        if args.multirun and (several := [typed(o) for o in parsed if o.is_sweep_override()]):
+            tell(f"Of several values ({', '.join(several)}) the first is shown.")
 
     def multirun(self, *args: Any, **kwargs: Any) -> Any:
         if not self.may_sweep:
