@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-from importlib.util import find_spec
 
 import pytest
 import yaml
@@ -100,8 +99,6 @@ def tiny_data(tmp_path_factory):
 @pytest.mark.parametrize("name", [name for name in LISTED if name not in (*CHEAP, "digits_grid")])
 def test_every_other_recipe_takes_a_step(cli, tmp_path, tiny_data, name):
     """By the command line, on files in the real formats; with as many parameters as were reported."""
-    if "fashion" in name and "mlp" in name and find_spec("tensorboard") is None:
-        pytest.skip("needs the extra tensorboard")
     more = shlex.split(FEW.get(name, ""))
     if "noise" in LISTED[name]:
         folder = tiny_data / ("signs" if name == "signs_cnn" else "imagenet")
@@ -136,8 +133,8 @@ def test_a_cheap_recipe_keeps_its_numbers(cli, tmp_path, name):
 
 @pytest.mark.slow
 def test_the_grid_of_the_digits(cli, tmp_path):
-    """In full: it learns where it should, what diverges is marked and stops nothing."""
-    code, text = cli("experiment=digits_grid", "hydra.sweep.dir=grid")
+    """A quarter of it: it learns where it should, what diverges is marked and stops nothing."""
+    code, text = cli("experiment=digits_grid", "train.epochs=25", "hydra.sweep.dir=grid")
     assert code == 0, text
     runs = {(r.config["optim.lr"], r.config["objective.l2"]): r for r in find_runs([tmp_path / "grid"])}
     assert len(runs) == 49
@@ -145,5 +142,5 @@ def test_the_grid_of_the_digits(cli, tmp_path):
         # A step multiplies a weight by 1 - 2 lr l2 besides what it learns: from -1 on it does not shrink any more.
         assert run.status == "diverged" or lr * l2 < 1.01, (lr, l2)
         assert run.status == "finished" or lr * l2 > 0.99, (lr, l2)
-    assert max(run.test["accuracy"] for run in runs.values() if run.test) > 0.94
+    assert max(run.test["accuracy"] for run in runs.values() if run.test) > 0.92
     assert (tmp_path / "grid" / "sweep.png").stat().st_size > 5000

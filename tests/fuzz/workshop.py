@@ -21,7 +21,7 @@ import numpy as np
 import trainer.__main__ as program
 from tests.fuzz.cases import READERS, Case
 from tests.fuzz.harm import harm
-from tests.zygote import compose_once, warm_up
+from tests.zygote import warm_up
 from trainer.cli.begin import begin
 from trainer.cli.commands import COMMANDS
 
@@ -52,7 +52,6 @@ class Workshop:
         self.root, self.count = root, 0
         self.made = root / "made"
         self.made.mkdir()
-        compose_once()
         warm_up()
         for name in MODULES:
             importlib.import_module(name)
