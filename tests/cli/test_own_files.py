@@ -57,17 +57,18 @@ def test_files_beside_you_are_found_and_shadow_nothing(run, program):
     assert (code, text) == (2, f"conga: none.npz: no such file or folder; looked for {run.folder}/none.npz\n")
 
 
-def test_an_argument_that_the_yaml_lacks_is_told_with_its_file(cli, tmp_path):
+def test_an_argument_that_the_yaml_lacks_is_told_with_its_file(command, tmp_path, monkeypatch):
     (tmp_path / "own" / "model").mkdir(parents=True)
     (tmp_path / "own" / "model" / "net.yaml").write_text("_target_: mynet.Net\n")
     (tmp_path / "mynet.py").write_text(NET)
-    code, text = cli(*OWN, "model.width=4")
+    monkeypatch.syspath_prepend(tmp_path)
+    code, text = command(*OWN, "model.width=4")
     line = "model.width=4: own/model/net.yaml does not list it; write +model.width=4, or add the line `width: 8` there"
     assert (code, text) == (2, f"conga: {line}\n")
-    code, text = cli(*OWN, "+model.width=4", "hydra.run.dir=run")
+    code, text = command(*OWN, "+model.width=4", "hydra.run.dir=run")
     assert code == 0, text
     assert summary(tmp_path / "run")["parameters"] == 64 * 4 + 4 + 4 * 10 + 10
-    code, text = cli(*OWN, "model.wdth=4")
+    code, text = command(*OWN, "model.wdth=4")
     assert text == "conga: model.wdth=4: unknown key; did you mean model.width? model has width\n"
 
 
