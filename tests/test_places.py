@@ -103,6 +103,7 @@ def test_the_same_words_in_another_folder_are_another_configuration(inside, fold
     assert "nothing to do" in inside("home", *CSV, "hydra.run.dir=../run")[1]
 
 
+@pytest.mark.slow
 def test_a_sweep_in_another_folder(inside, folders):
     sweep = ("-m", *CSV, "seed=1,2", "hydra.sweep.dir=../sweep", "sweep.workers=1")
     assert inside("home", *sweep)[0] == 0
@@ -112,6 +113,7 @@ def test_a_sweep_in_another_folder(inside, folders):
     assert len(list((folders / "sweep").glob("*/summary.json"))) == 4
 
 
+@pytest.mark.slow
 def test_a_search_in_another_folder(inside, folders):
     pytest.importorskip("optuna")
     search = (
@@ -142,6 +144,7 @@ def test_the_places_of_a_configuration(folders):
     assert configuration.located(config, run) == config
 
 
+@pytest.mark.slow
 def test_a_tilde_is_a_home_where_runs_go(inside, folders):
     home = {"HOME": str(folders / "empty")}
     assert inside("home", *CSV, 'hydra.run.dir="~/runs/first"', env=home)[0] == 0

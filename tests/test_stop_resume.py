@@ -157,6 +157,7 @@ def test_signal_mid_epoch_then_resume(trained, cli, tmp_path, signum, code):
     assert_same_run(trained(*TWO), broken)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_whole_sweep_which_then_goes_on(start, trained, cli, tmp_path):
     """The job under way is interrupted, later ones are not started; the same command finishes what is left."""
     few = [*TWO, "data.limit=400"]  # 18 batches of training and one of validation an epoch

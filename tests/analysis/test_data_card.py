@@ -47,6 +47,7 @@ def test_tables_and_series(card, tmp_path, data):
         assert "gender = 1" in text
 
 
+@pytest.mark.slow
 def test_every_kind_of_file(card, tmp_path):
     for choice, options in write_each(tmp_path).items():
         code, text = card(f"data={choice}", *options, f"--out={choice}.png")

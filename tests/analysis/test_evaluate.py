@@ -173,6 +173,7 @@ def test_the_surest_mistakes(run_evaluate, trained, tmp_path, drawn):
     assert [known[image.tobytes()] for image in images] == [m.truth for m in mistakes]
 
 
+@pytest.mark.slow
 def test_images_that_do_not_fit_into_memory(run_evaluate, trained, tmp_path_factory, tmp_path, drawn):
     folder = tmp_path_factory.mktemp("images")
     write_images(folder / "photos", {"cat": 6, "dog [$x$]": 5}, size=(10, 8))
@@ -226,6 +227,7 @@ def test_many_classes(run_evaluate, trained, tmp_path_factory, tmp_path):
     assert list(pd.read_csv(tmp_path / "out" / "predictions.csv")) == ["index", "truth", "prediction", "probability"]
 
 
+@pytest.mark.slow
 def test_while_it_trains(run_evaluate, start, tmp_path):
     run = tmp_path / "run"
     job = start("data=wine", *LINEAR, "train.epochs=100000", f"hydra.run.dir={run}")
@@ -246,6 +248,7 @@ def test_while_it_trains(run_evaluate, start, tmp_path):
     assert code == 0, text
 
 
+@pytest.mark.slow
 def test_killed_before_the_first_epoch_ended(run_evaluate, start, tmp_path):
     job = start(
         *("data=digits", *LINEAR, "train.checkpoint_steps=1", f"hydra.run.dir={tmp_path / 'run'}"),

@@ -28,6 +28,7 @@ def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_what_a_run_writes_at_its_end_is_what_the_command_writes(command, trained, tmp_path):
     run, said = tmp_path / "run", []
     shutil.copytree(trained("optim=cgd", "train.epochs=2"), run)

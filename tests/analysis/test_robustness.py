@@ -321,6 +321,7 @@ def test_sizes_are_of_pixels_whatever_the_normalization(trained):
             assert moved[(u0.flatten(1) > 0.4) & (u0.flatten(1) < 0.6)].std() == pytest.approx(level, rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_file_whatever_else_is_measured(robust, trained, tmp_path):
     options = [str(trained["cnn"]), "--limit=20"]
     texts = {}

@@ -178,6 +178,7 @@ def test_a_directory_of_something_else(cli, tmp_path):
     assert (tmp_path / "run" / "metrics.csv").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_disk_that_refuses(cli, tmp_path):
     """Beyond a size limit writes fail as on a full disk: one line, and what was written before is whole."""
     import torch

@@ -46,6 +46,7 @@ def test_the_page_shows_what_it_writes(written):
         assert (ROOT / "docs" / name).exists(), name
 
 
+@pytest.mark.slow
 def test_all_of_them_train_together(written):
     (words,) = (shlex.split(line)[3:] for line in COMMANDS if "logger=[csv,told]" in line and "model=tiny" in line)
     train(written, [*words, "train.epochs=1", "hydra.run.dir=run"])

@@ -56,6 +56,7 @@ def test_a_run_does_not_need_its_streams(tmp_path, streams):
         torch.load(tmp_path / "run" / "checkpoints" / f"{name}.pt", weights_only=True)
 
 
+@pytest.mark.slow
 def test_a_text_that_is_lost_is_a_failure(tmp_path):
     for command in ("conga --help", "conga --cfg job", "conga runs --help"):
         done = shell(f"{command} >/dev/full", tmp_path)

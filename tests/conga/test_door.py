@@ -210,6 +210,7 @@ def test_interrupted_before_the_first_step_leaves_nothing(monkeypatch, here):
     assert not [path for path in here.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_other_signals_end_the_process_once_the_run_is_saved(here):
     script = f"""
 import sys; sys.path += [{str(ROOT)!r}, {str(ROOT / "tests")!r}]

@@ -167,6 +167,7 @@ def test_streamed_images_are_those_in_memory(tmp_path, workers):
         streamed._loader = None  # a failure keeps this frame, and with it workers that pytest would wait for
 
 
+@pytest.mark.slow
 def test_a_program_that_streamed_images_ends(tmp_path):
     photos(tmp_path)
     settings = IMAGE | COMMON | {"path": str(tmp_path), "memory_gb": 0.0, "workers": 1}

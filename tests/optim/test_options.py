@@ -69,13 +69,14 @@ def test_the_documented_set_is_one(documented):
         documented["RowBalls"](diameter=3.0).lmo(g)
 
 
-def test_the_documented_optimizer_trains_from_the_command_line(cli, tmp_path):
+def test_the_documented_optimizer_trains_from_the_command_line(command, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text("\n".join(blocks("python")))
+    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own" / "optim").mkdir(parents=True)
     (yaml,) = blocks("yaml")
     (tmp_path / "own" / "optim" / "sign.yaml").write_text(yaml)
     options = ["--config-dir=own", "optim=sign", "constraint=linf", "data=iris", "train.epochs=1", "hydra.run.dir=run"]
-    code, text = cli(*options)
+    code, text = command(*options)
     assert code == 0, text
     assert summary(tmp_path / "run")["status"] == "finished"
 

@@ -379,6 +379,7 @@ def test_a_reader_that_has_gone(tmp_path):
         assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_watch_shows_what_is_new_until_ctrl_c(tmp_path):
     write_run(tmp_path / "outputs/first")
     main, end = pty.openpty()

@@ -98,6 +98,7 @@ def test_bad_input_is_one_line(cli, tmp_path, argv, line):
     assert text.startswith(line), text
 
 
+@pytest.mark.slow
 def test_files_edited_meanwhile_change_no_job(start, tmp_path):
     """Jobs are frozen when the sweep begins: a YAML that changes while the first trains is for the next sweep."""
     (tmp_path / "own" / "model").mkdir(parents=True)
@@ -202,6 +203,7 @@ def test_checkpoints_of_the_best_are_kept(cli, tmp_path):
     assert not list((tmp_path / "t").glob("*/checkpoints"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_the_jobs_that_meet_it(cli, tmp_path):
     """No file may be larger than a small network's checkpoint."""
     argv = ("-m", *SHORT, "model.widths=[2],[9000]", "hydra.sweep.dir=s", "sweep.workers=1")
@@ -213,6 +215,7 @@ def test_a_full_disk_costs_the_jobs_that_meet_it(cli, tmp_path):
     assert list(jobs(tmp_path / "s").values()) == ["finished"] * 2
 
 
+@pytest.mark.slow
 def test_two_sweeps_in_one_directory_do_no_failure_twice(start, tmp_path):
     argv = ("-m", *SHORT, *TROUBLE, "objective.what=raise,good", "seed=0,1", "hydra.sweep.dir=s")
     both = [start(*argv), start(*argv)]
@@ -264,6 +267,7 @@ def test_a_job_whose_watcher_has_gone_is_waited_for(tmp_path):
     assert settle(tmp_path, 255) == "failed"
 
 
+@pytest.mark.slow
 def test_two_sweeps_in_one_directory_share_the_jobs(start, tmp_path):
     argv = ("-m", *SHORT, "seed=range(0,4)", "train.epochs=10", "hydra.sweep.dir=s")
     both = [start(*argv), start(*argv)]
