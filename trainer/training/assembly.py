@@ -74,19 +74,15 @@ def assemble(
     work = work_at_once(layers) * -(-dataset.batch_size // world.size)
     threads = pick_threads(settings.threads, summary.data.get("threads"), work, place.device)
     torch.set_num_threads(threads)
-    norms: dict[str, float] = {}
-    if constraint.get("init_factor") is not None:
-        norms = note_norms(network, model, dataset, norms_taken(network, taken, path) if settings.init_from else {})
+    loaded = norms_taken(network, taken, path) if settings.init_from else {}
+    norms = {} if constraint.get("init_factor") is None else note_norms(network, model, dataset, loaded)
     if world.size > 1:
         network = with_shared_statistics(network, world)
         torch.manual_seed(seed + world.rank)  # dropout: each process draws for its own samples
     trainable = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    optimizer = optimizer_of(optim, constraint_set, trainable)
-    if hasattr(optimizer, "second_point"):
-        refuse_second_point(optimizer, the_objective, settings)
+    optimizer = optimizer_of(optim, constraint_set, trainable, the_objective, settings)
     steps = steps_per_epoch(dataset, settings)
-    times = {"epochs": settings.epochs, "steps_per_epoch": steps, "max_steps": settings.max_steps}
-    the_schedule = build("schedule", schedule, optimizer=optimizer, **times)
+    the_schedule = schedule_of(schedule, optimizer, settings, steps)
     parameters = sum(p.numel() for _, p in trainable)
     summary.data |= {"parameters": parameters, "device": str(place.device), "threads": threads, "seed": seed}
     display = display_of(show, world, path, settings, steps)
@@ -204,12 +200,33 @@ def note_norms(network: nn.Module, model: dict, dataset: Dataset, loaded: dict[s
     return loaded
 
 
-def optimizer_of(optim: dict, constraint: Any, trainable: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-    """The optimizer of the trainable parameters, over the constraint if any."""
+def optimizer_of(
+    optim: dict,
+    constraint: Any,
+    trainable: list[tuple[str, nn.Parameter]],
+    objective: Objective,
+    settings: TrainSettings,
+) -> torch.optim.Optimizer:
+    """The optimizer of the trainable parameters, over the constraint if any.
+
+    Raises:
+        Refused: a value is out of its range, or the optimizer and a setting do not fit.
+    """
     if constraint is not None:
         with refusing("constraint"):  # first, so that an error about a parameter names the right group
             constraint.assign(*zip(*trainable, strict=True))
-    return build("optim", optim, params=trainable, constraint=constraint)
+    optimizer = build("optim", optim, params=trainable, constraint=constraint)
+    if hasattr(optimizer, "second_point"):
+        refuse_second_point(optimizer, objective, settings)
+    return optimizer
+
+
+def schedule_of(
+    schedule: dict, optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int
+) -> torch.optim.lr_scheduler.LambdaLR | None:
+    """The schedule of a run with so many steps an epoch, if any."""
+    times = {"epochs": settings.epochs, "steps_per_epoch": steps, "max_steps": settings.max_steps}
+    return build("schedule", schedule, optimizer=optimizer, **times)
 
 
 def check_fit(dataset: Dataset, objective: Objective, model: nn.Module, settings: TrainSettings, world: World) -> None:
