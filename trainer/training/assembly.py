@@ -74,8 +74,9 @@ def assemble(
     work = work_at_once(layers) * -(-dataset.batch_size // world.size)
     threads = pick_threads(settings.threads, summary.data.get("threads"), work, place.device)
     torch.set_num_threads(threads)
-    loaded = norms_taken(network, taken, path) if settings.init_from else {}
-    norms = {} if constraint.get("init_factor") is None else note_norms(network, model, dataset, loaded)
+    norms: dict[str, float] = {}
+    if constraint.get("init_factor") is not None:
+        norms = note_norms(network, model, dataset, norms_taken(network, taken, path) if settings.init_from else {})
     if world.size > 1:
         network = with_shared_statistics(network, world)
         torch.manual_seed(seed + world.rank)  # dropout: each process draws for its own samples
