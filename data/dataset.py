@@ -118,6 +118,7 @@ class Dataset:
         self._target_mean, self._target_scale = facts.target_mean, 1.0 / facts.target_std
         self._generator: torch.Generator | None = None
         self._dtype: torch.dtype | None = None
+        self.device = torch.device("cpu")
         self._layout: torch.memory_format | None = None
         self.takes_index = not self.augment.active  # whether batch() is only torch operations on an index
         self.share = (0, 1)  # (rank, number of processes); each process takes its share of every batch
@@ -133,7 +134,7 @@ class Dataset:
         self._mean, self._scale = self._mean.to(device, dtype), self._scale.to(device, dtype)
         self._target_mean = self._target_mean.to(device, dtype)
         self._target_scale = self._target_scale.to(device, dtype)
-        self._dtype, self._generator = dtype, None
+        self._dtype, self._generator, self.device = dtype, None, device
         self._layout = torch.channels_last if channels_last and len(self.facts.input_shape) == 3 else None
         return self
 

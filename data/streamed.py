@@ -48,7 +48,7 @@ class StreamedDataset(Dataset):
         numbered: dict[str, Batch] = {name: (x, y) for name, x, y in zip(splits, numbers, targets, strict=True)}
         super().__init__(numbered, facts, batch_size, augment)
         self.takes_index = False
-        self.workers, self.device = workers, torch.device("cpu")
+        self.workers = workers
         self.files = np.concatenate(files)
         self._files = _Files(self.files, torch.cat(targets), decode)
         self._asked = _Indices()
@@ -58,7 +58,7 @@ class StreamedDataset(Dataset):
         """Sets the `device` of batches; the files stay on disk."""
         splits, self.splits = self.splits, {}
         super().to(device, dtype, channels_last=channels_last)
-        self.splits, self.device = splits, device
+        self.splits = splits
         return self
 
     def batches(self, split: str, indices: Sequence[Index], seed: int | None = None, start: int = 0) -> Iterator[Batch]:

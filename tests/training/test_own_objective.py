@@ -1,7 +1,10 @@
 """An objective of a user's own (tests/users_own.py)."""
 
+import json
+
 import numpy as np
 import pytest
+import torch
 from conftest import linear_outputs, softmax, summary
 from sklearn.datasets import load_iris
 
@@ -38,3 +41,15 @@ def test_a_class_that_is_not_there_is_one_line(cli, target, words):
     assert (code, text.count("\n")) == (2, 1), text
     assert text.startswith(f"conga: objective._target_={target}: ")
     assert words in text.partition(f"{target}: ")[2].replace(f"'{target}'", "")
+
+
+def test_an_evaluation_that_draws_finds_the_numbers_of_the_run_and_changes_no_training(cli, tmp_path):
+    run = ["objective._target_=users_own.Noisy", "data=iris", "model=linear", "train.epochs=4"]
+    for name, every in (("often", 1), ("seldom", 4)):
+        code, text = cli(*run, f"train.eval_every={every}", f"hydra.run.dir={name}")
+        assert code == 0, text
+    often, seldom = (torch.load(tmp_path / name / "checkpoints/last.pt")["model"] for name in ("often", "seldom"))
+    assert all(torch.equal(often[name], seldom[name]) for name in often)
+    assert cli("evaluate", "often", "--trust")[0] == 0
+    found = json.loads((tmp_path / "often/evaluation/report.json").read_text())["metrics"]
+    assert found["loss"] == summary(tmp_path / "often")["test"]["loss"]

@@ -177,8 +177,9 @@ def evaluate_split(run: Run, checkpoint: str, split: str) -> Evaluation:
         Refused: the data cannot be read, or the objective cannot predict.
     """
     run.must_predict()
-    metrics = measure(run.model, run.objective, run.dataset, split, cast=run.cast)
-    predictions, truth = predict_split(run.model, run.objective, run.dataset, split, cast=run.cast)
+    how: dict[str, Any] = {"seed": run.config["seed"], "cast": run.cast}
+    metrics = measure(run.model, run.objective, run.dataset, split, **how)
+    predictions, truth = predict_split(run.model, run.objective, run.dataset, split, **how)
     return Evaluation(run, checkpoint, split, metrics, scores(run.facts, predictions, truth), predictions, truth)
 
 

@@ -113,7 +113,8 @@ def forecast(run: Run, split: str) -> Forecast | None:
     stretches = {}
     for name, (start, end) in steps.items():
         if start < end:
-            said, truth = predict_split(run.model, run.objective, run.dataset, name, cast=run.cast)
+            how = {"seed": run.config["seed"], "cast": run.cast}
+            said, truth = predict_split(run.model, run.objective, run.dataset, name, **how)
             given = run.dataset.splits[name][0][0].flatten().cpu().numpy()
             stretches[name] = Stretch(start, given, truth[: end - start, 0], said[: end - start, 0])
     n = len(stretches[split].truth)

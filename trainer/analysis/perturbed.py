@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from data import Batch, Facts
 from trainer.analysis import attacks, compression
 from trainer.analysis.load import Run
+from trainer.training.device import drawing
 from trainer.training.evaluation import added, evaluation_batches, to_numbers
 from trainer.training.objectives import Objective, Sums
 
@@ -107,9 +108,9 @@ def curve(s: Subject, test: str, norm: str, levels: Sequence[float]) -> Iterator
 def score(s: Subject, model: nn.Module, batches: Iterable[Batch]) -> float:
     """The metric over the batches, which may be made on demand."""
     totals: Sums = {}
-    for batch in batches:
+    for number, batch in enumerate(batches):
         with torch.no_grad():
-            with s.cast():
+            with s.cast(), drawing(batch[0].device, s.seed, number):  # the same numbers at every level
                 sums, _ = s.objective.evaluate(model, batch)
             totals = added(totals, sums)
     return s.objective.finish(to_numbers(totals))[metric_of(s.objective)]

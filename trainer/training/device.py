@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from trainer.cli.processes import local_rank
@@ -148,6 +149,18 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
     elif device.type == "mps" and "mps" in state:
         torch.mps.set_rng_state(state["mps"].cpu())
+
+
+@contextlib.contextmanager
+def drawing(device: torch.device, *seeds: int | str) -> Iterator[None]:
+    """Inside, random numbers are a function of `seeds`; the random state is restored afterwards."""
+    before = random_state(device)
+    words = np.frombuffer(repr(seeds).encode(), np.uint8)
+    torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]) >> 1)
+    try:
+        yield
+    finally:
+        set_random_state(before, device)
 
 
 def wait_for(device: torch.device) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from data import Dataset
+from trainer.training.device import drawing
 from trainer.training.objectives import Objective, Sums
 
 EVALUATED = 2**22  # input numbers in a batch of evaluation, if the training batch is not larger
@@ -35,13 +36,18 @@ def measure(
     dataset: Dataset,
     split: str,
     *,
+    seed: int,
     cast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
     check: Callable[[], None] = lambda: None,
     gathered: Callable[[Any], list[Any]] = lambda value: [value],
 ) -> dict[str, float]:
     """The objective's metrics over a split.
 
+    What the model or the objective draws at random is a function of (seed, split), and the random state of training
+    does not change. So a later evaluation on the same kind of device finds the same numbers.
+
     Args:
+        seed: the run's.
         cast: a context for each batch, such as autocast.
         check: called after each batch, and may raise.
         gathered: the results of this process -> those of all processes, each with its share of the split.
@@ -49,15 +55,16 @@ def measure(
     model.eval()
     totals: Sums = {}
     kept: dict[str, list[Tensor]] = {}
-    for batch in dataset.batches(split, evaluation_batches(dataset, split)):
-        if not len(batch[1]):  # fewer samples than processes
-            continue
-        with cast():
-            sums, keep = objective.evaluate(model, batch)
-        totals = added(totals, sums)
-        for name, values in keep.items():
-            kept.setdefault(name, []).append(values)
-        check()
+    with drawing(dataset.device, seed, split, dataset.share[0]):
+        for batch in dataset.batches(split, evaluation_batches(dataset, split)):
+            if not len(batch[1]):  # fewer samples than processes
+                continue
+            with cast():
+                sums, keep = objective.evaluate(model, batch)
+            totals = added(totals, sums)
+            for name, values in keep.items():
+                kept.setdefault(name, []).append(values)
+            check()
     found = to_numbers(totals), {k: to_host(torch.cat(v)) for k, v in kept.items()}
     all_sums, all_kept = zip(*(one for one in gathered(found) if one[0]), strict=True)
     sums = functools.reduce(added, all_sums)
@@ -71,10 +78,11 @@ def predict_split(
     dataset: Dataset,
     split: str,
     *,
+    seed: int,
     cast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
     check: Callable[[], None] = lambda: None,
 ) -> tuple[Any, np.ndarray]:
-    """The objective's predictions over a split, in its order, and the truth; `cast` and `check` as above.
+    """The objective's predictions over a split, in its order, and the truth; `seed`, `cast` and `check` as above.
 
     Returns:
         predictions: (N, K), or head -> (N, K) for several heads; see ``predict`` of the objective's class.
@@ -82,11 +90,12 @@ def predict_split(
     """
     model.eval()
     parts, truth = [], []
-    for x, y, *_ in dataset.batches(split, evaluation_batches(dataset, split)):
-        with cast():
-            parts.append(objective.predict(model, x))
-        truth.append(to_host(objective.truth(y)))
-        check()
+    with drawing(dataset.device, seed, split):
+        for x, y, *_ in dataset.batches(split, evaluation_batches(dataset, split)):
+            with cast():
+                parts.append(objective.predict(model, x))
+            truth.append(to_host(objective.truth(y)))
+            check()
     return joined(parts), np.concatenate(truth)
 
 

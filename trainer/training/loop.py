@@ -23,7 +23,7 @@ from trainer.training import coefficients, doubts
 from trainer.training.anomaly import NotFinite
 from trainer.training.best import decide
 from trainer.training.compiled import compile_alone
-from trainer.training.device import random_state, set_random_state, wait_for
+from trainer.training.device import wait_for
 from trainer.training.evaluation import added, measure, predict_split, to_numbers
 from trainer.training.loggers import Predicted, Row
 from trainer.training.profile import profiled
@@ -82,9 +82,7 @@ def measure_untrained(t: Training) -> None:
     Raises:
         Interrupted: something asked to stop; the next start repeats it.
     """
-    before = random_state(t.device)
     found = {f"{s}/{k}": v for s in ("train", "val") if s in t.dataset.splits for k, v in measure_split(t, s).items()}
-    set_random_state(before, t.device)  # a model or an objective may draw random numbers in evaluation, too
     t.progress.untrained = found | coefficients.values(t.model, t.dataset.facts)
     t.display.say(untrained_line(t.progress.untrained, t.objective.metrics))
     record(t)
@@ -183,9 +181,8 @@ def measure_split(t: Training, split: str, model: nn.Module | None = None) -> di
     Raises:
         Interrupted: something asked to stop.
     """
-    return measure(
-        model or t.model, t.objective, t.dataset, split, cast=t.cast, check=t.check, gathered=t.world.gathered
-    )
+    how: dict[str, Any] = {"seed": t.seed, "cast": t.cast, "check": t.check, "gathered": t.world.gathered}
+    return measure(model or t.model, t.objective, t.dataset, split, **how)
 
 
 def measure_test(t: Training) -> dict[str, float] | None:
@@ -209,7 +206,7 @@ def end_loggers(t: Training, check: Callable[[], None] = lambda: None, **changes
             return None
         t.dataset.share = (0, 1)  # only the main process is left
         t.model.load_state_dict(load_best(t, best)["model"])
-        found = predict_split(t.model, t.objective, t.dataset, split, cast=t.cast, check=check)
+        found = predict_split(t.model, t.objective, t.dataset, split, seed=t.seed, cast=t.cast, check=check)
         return Predicted(split, t.dataset.facts, *found)
 
     t.display.stop()  # a logger may show its own bars
