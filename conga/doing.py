@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from conga.run import Run
-from conga.spelled import Setting, place, words_of
+from conga.spelled import Setting, as_arguments, place, words_of
 from trainer.rundir.errors import Refused
 
 if TYPE_CHECKING:
@@ -64,14 +64,16 @@ def resume(path: str | os.PathLike[str], *settings: Setting, quiet: bool = False
 
     words, folder = words_of(settings, "a sweep is resumed without it"), place(path)
     if not is_sweep(folder):
-        return _train([*going_on(folder), *words], quiet, trust)
+        with as_arguments():
+            return _train([*going_on(folder), *words], quiet, trust)
     from trainer.sweep.resume import resume as go_on
 
     def do() -> Path:
         go_on(folder, words, trust)
         return folder
 
-    return _swept(do, words, quiet)
+    with as_arguments():
+        return _swept(do, words, quiet)
 
 
 def sweep(*settings: Setting, quiet: bool = False) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from conga.run import Run
 from conga.spelled import place
+from trainer.rundir.errors import Refused
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +77,8 @@ def plot(*paths: PathLike, **options: Any) -> Figure:
     Raises:
         Refused: no runs, or a wrong option; the line names it as on the command line.
     """
+    if "out" in options:
+        raise Refused("out: conga.plot returns a figure; conga.plot(…).savefig('curves.pdf') writes it")
     from conga.picture import Picture
     from trainer.plot.command import figure_of
 

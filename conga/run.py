@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conga.spelled import as_arguments
 from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.summary import Summary
@@ -128,7 +129,8 @@ class Run:
     def _loaded(self) -> Loaded:
         from trainer.analysis.load import load_run
 
-        return load_run(self.path, self._checkpoint, self._device, trusted=self._trust)
+        with as_arguments():
+            return load_run(self.path, self._checkpoint, self._device, trusted=self._trust)
 
     @property
     def _record(self) -> RunRecord:

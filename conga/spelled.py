@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,4 +58,16 @@ def place(path: str | os.PathLike[str]) -> Path:
     Raises:
         Refused: there is no such user.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"a path is a str or a Path, and several are given one after the other; given {path!r}")
     return typed_path(os.fspath(path))
+
+
+@contextlib.contextmanager
+def as_arguments() -> Iterator[None]:
+    """Spells the options in a refusal of the command line as arguments of a function: ``trust=True``."""
+    try:
+        yield
+    except Refused as error:
+        text = re.sub(r"--([a-z_]+)=([\w:]+)", r"\1='\2'", str(error).replace("--trust", "trust=True"))
+        raise Refused(text) from error

@@ -20,16 +20,20 @@ TIMEOUT_S = 30.0  # without an answer from a server
 NETWORK_ERRORS = (OSError, RuntimeError, http.client.HTTPException)  # the second is torchvision's for a wrong checksum
 
 
+class Missing(ValueError):
+    """A file or folder that a setting names does not exist."""
+
+
 def expand(name: str, path: str) -> Path:
     """The existing path of setting `name`, with ~ expanded.
 
     Raises:
-        ValueError: it does not exist.
+        Missing: it does not exist.
     """
     found = home(name, path)
     if not found.exists():
         tried = "" if found.is_absolute() and str(found) == path else f"; looked for {found.absolute()}"
-        raise ValueError(one_line(f"{name}={path}: no such file or folder{tried}"))
+        raise Missing(one_line(f"{name}={path}: no such file or folder{tried}"))
     return found
 
 

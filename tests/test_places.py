@@ -83,7 +83,9 @@ def test_data_of_a_finished_run_that_moved(inside, folders, command):
     (folders / "home").rename(folders / "moved")
     code, text = command("evaluate", str(folders / "run"))
     assert (code, text.count("\n")) == (2, 1)
-    assert f"data.path={folders}/home/table.csv: no such file" in text
+    moved = f"data.path={folders}/home/table.csv: no such file or folder; if the data moved, add data.path=NEW_PLACE\n"
+    assert text == f"conga: {moved}"
+    assert inside("moved", "train.resume=../run", "train.epochs=2") == (2, f"conga: {moved}")
     code, text = inside("moved", "train.resume=../run", "data.path=table.csv")
     assert code == 0, text
     assert "nothing to do" in text

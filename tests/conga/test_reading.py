@@ -134,7 +134,7 @@ def test_what_cannot_be_predicted_is_refused(trained, x, line):
 def test_no_run_is_refused(tmp_path, trained):
     with pytest.raises(conga.Refused, match="none: must be the directory of a run"):
         conga.load("none")
-    with pytest.raises(conga.Refused, match=r"epoch_9\.pt: no such checkpoint"):
+    with pytest.raises(conga.Refused, match=r"epoch_9\.pt: no such checkpoint; there is checkpoint='best'"):
         conga.load(trained(*CNN), checkpoint="epoch_9").model  # noqa: B018
 
 
@@ -142,7 +142,7 @@ def test_a_class_of_somebodys_is_not_run_untrusted(trained):
     path = trained("model._target_=users_own.Mine", "train.epochs=1")
     run = conga.load(path)
     assert run.status == "finished"  # reading is no danger
-    with pytest.raises(conga.Refused, match=r"users_own\.Mine"):
+    with pytest.raises(conga.Refused, match=r"users_own\.Mine is not part of conga; trust=True runs it"):
         run.model  # noqa: B018
     assert type(conga.load(path, trust=True).network).__name__ == "Mine"
 
@@ -160,7 +160,11 @@ def test_many_runs_as_frames_and_figures(trained, tmp_path):
     assert [axis.get_ylabel() for axis in figure.axes if axis.axison] == ["validation loss", "validation accuracy"]
     assert tuple(figure.get_size_inches()) == (5, 3)
     figure.savefig(tmp_path / "curves.pdf")
-    with pytest.raises(conga.Refused, match="--y=val/lss: no run has that column"):
+    with pytest.raises(conga.Refused, match=r"--y=val/lss: did you mean val/loss\? no run has that column"):
         conga.plot(*paths, y="val/lss")
     with pytest.raises(conga.Refused, match="unrecognized arguments: --colour=red"):
         conga.plot(*paths, colour="red")
+    with pytest.raises(conga.Refused, match=r"out: conga\.plot returns a figure"):
+        conga.plot(*paths, out="curves.pdf")
+    with pytest.raises(TypeError, match="several are given one after the other"):
+        conga.curves(paths)

@@ -533,12 +533,18 @@ def test_short_names_of_metrics(grid, make, run_plot, tmp_path):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ("--y=val/los", "--y=val/los: no run has that column; there are epoch, step, train/loss, train/accuracy, val/"),
+        (
+            "--y=val/los",
+            "--y=val/los: did you mean val/loss? no run has that column; there are epoch, step, train/loss, train/accuracy, val/",
+        ),
         ("--x=time", "--x=time: no run has that column"),
         ("--y=loss", "--y=loss: loss could be train/loss, val/loss; say which"),
         ("--parallel --value=accuracy", "--value=accuracy: accuracy could be test/accuracy, train/accuracy"),
-        ("--by=optimizer", "--by=optimizer: no run has a key optimizer; the runs differ in optim.lr, optim.momentum"),
-        ("--band=sed", "--band=sed: no run has a key sed"),
+        (
+            "--by=optimizer",
+            "--by=optimizer: did you mean optim? no run has a key optimizer; the runs differ in optim.lr, optim.momentum",
+        ),
+        ("--band=sed", "--band=sed: did you mean seed? no run has a key sed"),
         ("--by=seed --band=seed", "--band=seed: --by=seed separates"),
         ("--heatmap=optim,lr", "--heatmap=optim,lr: optim is sgd in all runs; they differ in optim.lr, optim.momentum"),
         ("--heatmap=lr", "--heatmap=lr: must be two keys"),

@@ -22,6 +22,7 @@ from trainer.rundir import configuration, trust
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.summary import Summary
 from trainer.training import checkpoint
+from trainer.training.assembly import saying_where_to_look
 from trainer.training.device import autocast, pick_device
 from trainer.training.objectives import Objective
 from trainer.training.parts import build, refusing
@@ -65,7 +66,7 @@ class Run:
             Refused: it cannot be read, or has changed since training.
         """
         source = self.source
-        with refusing("data"), loading_progress(lambda: None) as progress:
+        with saying_where_to_look(), refusing("data"), loading_progress(lambda: None) as progress:
             if self.new_data:
                 return source.load_like(self.facts, progress).to(self.device, self.dtype)
             dataset = source.load(progress)

@@ -165,10 +165,12 @@ def _parses(key: str, value: str) -> bool:
 def _say_several(override: str) -> str:
     """The line about commas in the value of a single run."""
     key, _, value = override.partition("=")
-    if re.fullmatch(r"[+-]?\d+,\d+", value):
-        point = value.replace(",", ".")
-        return f"{override}: {value} means two values; write {key}={point}, or add -m to try each of them"
     as_list, as_text = shlex.quote(f"{key}=[{value}]"), argument(key, value)
+    if re.fullmatch(r"[+-]?\d+,\d+", value):
+        point = f"{key}={value.replace(',', '.')}"
+        return (
+            f"{override}: {value} means two values; write {point}, {as_list} for a list, or add -m to try each of them"
+        )
     return (
         f"{override}: several values; add -m to try each of them, or write {as_list} for a list, {as_text} for a text"
     )

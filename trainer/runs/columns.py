@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -77,7 +78,15 @@ def only(name: str, found: Sequence[str], option: str, unknown: str) -> str:
 
 def full_name(name: str, among: Sequence[str], option: str, unknown: str) -> str:
     """The typed name if it is a full one, else the only one that ends in it."""
-    return name if name in among else only(name, ending(name, among), option, unknown)
+    return name if name in among else only(name, ending(name, among), option, did_you_mean(name, among) + unknown)
+
+
+def did_you_mean(name: str, among: Iterable[str]) -> str:
+    """A question about the nearest name, or about the last one whose last part is near; empty if there is none."""
+    ends = {re.split(r"[./]", full)[-1]: full for full in among}
+    close = difflib.get_close_matches(name, among, n=1, cutoff=0.7)
+    close = close or [ends[end] for end in difflib.get_close_matches(name, ends, n=1, cutoff=0.75)]
+    return f"did you mean {close[0]}? " if close else ""
 
 
 class Names:
@@ -104,12 +113,10 @@ class Names:
         return only(name, ends, option, f"no column {name!r}; {self._hint(name)}")
 
     def _hint(self, name: str) -> str:
-        close = difflib.get_close_matches(name, [*self.known, "best", "test"], n=1, cutoff=0.6)
-        by_end = difflib.get_close_matches(name, [full.rpartition(".")[2] for full in self.keys], n=1, cutoff=0.75)
-        close = close or [full for full in self.known if by_end and full.endswith(f".{by_end[0]}")][:1]
         shown = [*differing(self.records), *(column for column in self.known if column not in self.keys)]
-        return (f"did you mean {close[0]}? " if close else "") + (
-            f"there are {', '.join(shown)}, and every key of the configuration, such as train.epochs"
+        return (
+            did_you_mean(name, [*self.known, "best", "test", *self.keys])
+            + f"there are {', '.join(shown)}, and every key of the configuration, such as train.epochs"
         )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ import torch
 from torch import nn
 
 from data import Dataset, Source
+from data.storage import Missing
 from models.size import layer_sizes, trains_on_one, work_at_once
 from models.weights import learns, training_mode
 from optim import note_initial_norms
@@ -115,6 +118,18 @@ def display_of(show: type[Display] | None, world: World, path: Path, settings: T
     """The display of a run with so many steps an epoch; only the first process shows something."""
     total = min(settings.epochs * steps, settings.max_steps or settings.epochs * steps)
     return ((show or make_display) if world.main else Silent)(path / "train.log", settings.epochs, total, steps)
+
+
+@contextlib.contextmanager
+def saying_where_to_look() -> Iterator[None]:
+    """Adds what to type to a refusal of the data of an existing run: they may have moved."""
+    try:
+        yield
+    except Refused as error:
+        if not isinstance(error.__cause__, Missing):
+            raise
+        key = str(error).partition("=")[0]
+        raise Refused(f"{error}; if the data moved, add {key}=NEW_PLACE") from error
 
 
 class Place(NamedTuple):

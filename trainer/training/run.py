@@ -27,7 +27,7 @@ from trainer.rundir.provenance import git_facts, process_facts, versions
 from trainer.rundir.summary import Summary
 from trainer.rundir.text import counted
 from trainer.training.announce import announce, closing_facts
-from trainer.training.assembly import assemble
+from trainer.training.assembly import assemble, saying_where_to_look
 from trainer.training.device import switches
 from trainer.training.distributed import World, joined
 from trainer.training.loop import end_loggers, fit
@@ -182,7 +182,8 @@ def start_or_resume(config: dict, path: Path, stop: StopRequest, world: World, c
         return EXIT[summary.data["status"]]
 
     given: dict[str, Any] = {"path": path, "summary": summary, "stop": stop, "world": world, "show": caller.show}
-    training = assemble(**effective, frozen=frozen or config, **given)
+    with saying_where_to_look() if frozen else contextlib.nullcontext():
+        training = assemble(**effective, frozen=frozen or config, **given)
     training.judge = caller.judge_of(path, training.display.note) if world.size == 1 else None
     stop.check()
     with switches(training.settings, training.device):
