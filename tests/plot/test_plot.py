@@ -535,14 +535,14 @@ def test_short_names_of_metrics(grid, make, run_plot, tmp_path):
     [
         (
             "--y=val/los",
-            "--y=val/los: did you mean val/loss? no run has that column; there are epoch, step, train/loss, train/accuracy, val/",
+            "--y=val/los: did you mean val/loss? no run has that column; there are epoch, step, train/",
         ),
         ("--x=time", "--x=time: no run has that column"),
         ("--y=loss", "--y=loss: loss could be train/loss, val/loss; say which"),
         ("--parallel --value=accuracy", "--value=accuracy: accuracy could be test/accuracy, train/accuracy"),
         (
             "--by=optimizer",
-            "--by=optimizer: did you mean optim? no run has a key optimizer; the runs differ in optim.lr, optim.momentum",
+            "--by=optimizer: did you mean optim? no run has a key optimizer; the runs differ in optim.lr",
         ),
         ("--band=sed", "--band=sed: did you mean seed? no run has a key sed"),
         ("--by=seed --band=seed", "--band=seed: --by=seed separates"),
