@@ -74,7 +74,7 @@ class Run:
         """
         from trainer.analysis.raw_model import Model
 
-        return Model(self._loaded.model, self._loaded.facts, self._loaded.precision).eval()
+        return Model(self._loaded.model, self._loaded.objective, self._loaded.precision).eval()
 
     @property
     def network(self) -> nn.Module:
@@ -123,7 +123,7 @@ class Run:
         for line in (*run.notes, *inputs.notes, *(f"not predicted: {line}" for line in inputs.unread)):
             warnings.warn(line, stacklevel=2)
         index = pd.Index(inputs.names, name=inputs.kind)
-        return pd.DataFrame(as_columns(run.facts, predictions), index=index)
+        return pd.DataFrame(as_columns(run.objective, predictions), index=index)
 
     @cached_property
     def _loaded(self) -> Loaded:

@@ -36,7 +36,7 @@ class Facts:
     """
 
     name: str
-    task: str  # classification | binary | multilabel | multitask | regression
+    task: str  # classification | binary | multilabel | multitask | regression | sequence
     input_shape: tuple[int, ...]
     num_outputs: Outputs  # binary: 1; multitask: a mapping head -> size
     class_names: tuple[str, ...] | None
@@ -56,12 +56,17 @@ class Facts:
     kinds: Mapping[str, Kind] | None = None  # of the columns of a table
     units: Mapping[str, str] | None = None  # column of numbers of a table -> its unit, "" if none
     fill: Tensor | None = None  # of input_shape: values for missing ones, if these are filled in
+    # Of tokens, whole numbers that are never normalized: the words of the inputs; those of the targets are class_names.
+    vocabulary: tuple[str, ...] | None = None
+    pad: int = 0  # fills a sequence up
+    start: int = 1  # comes before the first token of a target,
+    end: int = 2  # and this after the last
     fingerprint: Mapping[str, object] | None = None  # of the samples, see data.fingerprint; {} of generated data
     notes: tuple[str, ...] = ()  # notes about loading
 
     def __post_init__(self) -> None:
         """Brings names of earlier versions to the Unicode form in which files are read."""
-        for name in ("class_names", "column_names", "target_names"):
+        for name in ("class_names", "column_names", "target_names", "vocabulary"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(map(nfc, value)))
         encoders = {nfc(column): tuple(map(nfc, texts)) for column, texts in self.encoders.items()}
@@ -208,6 +213,8 @@ class Dataset:
 
     def _made(self, x: Tensor, draws: Tensor | None) -> Tensor:
         """Raw inputs -> inputs of a model, each changed by its column of `draws`."""
+        if self.facts.vocabulary is not None:
+            return x.long()
         if draws is not None:
             x = self.augment.move(x, draws)
         if self._dtype is not None:

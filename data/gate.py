@@ -27,7 +27,8 @@ class Raw:
 
     ``parts`` are the published splits, or everything under ``train``: inputs (N, *input_shape) in their raw dtype (or
     names of files, which the source decodes later), and targets: class numbers (N,) for classification and binary,
-    0 and 1 (N, labels) for multilabel, class numbers (N, heads) for multitask, numbers (N, targets) for regression;
+    0 and 1 (N, labels) for multilabel, class numbers (N, heads) for multitask, numbers (N, targets) for regression,
+    tokens (N, T) for sequence, below ``num_outputs``; with a ``vocabulary`` inputs are tokens (N, T), too;
     and optionally a weight of each sample (N,). ``num_outputs`` None: by the targets. ``normalize=scale`` maps
     ``value_range`` to 0..1; None: the range of each column.
     """
@@ -47,6 +48,10 @@ class Raw:
     fixed: np.ndarray | None = None  # (features,) columns without normalization
     groups: np.ndarray | None = None  # (N,) of the training part: samples of one group stay in one split
     where: Callable[[str, str], str] | None = None  # part, x | y | w -> name of these arrays in errors
+    vocabulary: tuple[str, ...] | None = None  # of inputs that are tokens, and of their marks: see data.Facts
+    pad: int = 0
+    start: int = 1
+    end: int = 2
     fill: Any = None  # values for missing ones: see data.Facts
     fingerprint: dict[str, Any] | None = None  # see data.fingerprint
     notes: tuple[str, ...] = ()
@@ -76,11 +81,20 @@ def admit(raw: Raw, missing: Missing = "refuse") -> Raw:
     for part, (x, y, *weights) in raw.parts.items():
         if y.ndim == 0 or len(x) != len(y):
             raise ValueError(f"{raw.called(part, 'y')}: {y.size:,} targets for {len(x):,} samples")
-        if x.dtype != object:
+        if raw.vocabulary is not None:
+            x = as_tokens(x, len(raw.vocabulary), raw.called(part, "x"))
+        elif x.dtype != object:
             hint = f"{DROP}, data.missing=mean fills in the mean"
             own, x = x, as_inputs(x, raw.entry, raw.called(part, "x"), may_miss=missing == "mean", hint=hint)
             notes += rounded(own, raw.entry)
         raw.parts[part] = x, y, *(as_weights(w, raw.called(part, "w")) for w in weights)
+    if raw.task == "sequence":
+        if not isinstance(raw.num_outputs, int):
+            raise ValueError(f"{raw.name}: num_outputs={raw.num_outputs}: must be the number of tokens of the targets")
+        for part, (x, y, *w) in raw.parts.items():
+            raw.parts[part] = x, as_tokens(y, raw.num_outputs, raw.called(part, "y")), *w
+        raw.notes = (*raw.notes, *notes)
+        return raw
     targets = {part: y for part, (_, y, *_) in raw.parts.items()}
     columns = {1 if y.ndim == 1 else y.shape[1] for y in targets.values()}
     names = raw.target_names or ()
@@ -90,6 +104,20 @@ def admit(raw: Raw, missing: Missing = "refuse") -> Raw:
     raw.parts = {part: (x, checked[part], *w) for part, (x, _, *w) in raw.parts.items()}
     raw.num_outputs, raw.notes = outputs, (*raw.notes, *notes)
     return raw
+
+
+def as_tokens(x: np.ndarray, words: int, where: str) -> np.ndarray:
+    """Tokens (N, T) as int64.
+
+    Raises:
+        ValueError: they are no whole numbers from 0 to `words` - 1.
+    """
+    if x.dtype.kind not in "ui" or x.ndim != 2 or 0 in x.shape:
+        raise ValueError(f"{where} is {x.dtype} {x.shape}; tokens are whole numbers (N, T)")
+    if x.min() < 0 or x.max() >= words:
+        wrong = x[(x < 0) | (x >= words)][0]
+        raise ValueError(f"{where}: {wrong} is no token; there are {words:,}: 0 to {words - 1}")
+    return x.astype(np.int64)
 
 
 def as_inputs(

@@ -198,7 +198,8 @@ class Source(abc.ABC):
                 raise ValueError(f"{raw.name}: the training split has no sample of class {absent[0]!r}")
             if absent:
                 raw.notes += (f"data.limit={self.limit}: {len(absent):,} classes have no training sample",)
-        mean, std = normalization(moments, self.normalize, raw.value_range, raw.fixed)
+        normalize = "none" if raw.vocabulary is not None else self.normalize
+        mean, std = normalization(moments, normalize, raw.value_range, raw.fixed)
         target_mean, target_std = torch.tensor(0.0), torch.tensor(1.0)
         if self.normalize == "standard" and raw.task == "regression":
             target_mean, target_std = normalization(Moments().add(train[1]), "standard", None)

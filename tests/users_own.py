@@ -1,6 +1,7 @@
 """Classes of a user, which configurations of the tests name."""
 
 import json
+import math
 import os
 import signal
 import sys
@@ -83,3 +84,22 @@ class Trouble(CrossEntropy):
                 os.environ["CONGA_LEAK"] = "1"
         assert self.what != "look" or (torch.get_default_dtype() == torch.float32 and "CONGA_LEAK" not in os.environ)
         return super().compare(logits_BK, y, reduction)
+
+
+class TinyAutoencoder(torch.nn.Module):
+    """A linear encoder and decoder; `variational`: the encoder gives mean and log variance."""
+
+    def __init__(self, input_shape, num_outputs, *, latent: int, variational: bool = False):
+        super().__init__()
+        n = math.prod(input_shape)
+        self.variational = variational
+        self.encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(n, latent * (1 + variational)))
+        self.decoder = torch.nn.Sequential(torch.nn.Linear(latent, n), torch.nn.Unflatten(1, input_shape))
+
+    def encode(self, x):
+        code = self.encoder(x)
+        return code.chunk(2, 1) if self.variational else code
+
+    def forward(self, x):
+        code = self.encode(x)
+        return self.decoder(code[0] if self.variational else code)

@@ -7,6 +7,7 @@
         confusion_matrix.png  per_label.png  residuals.png  series.png     by task
         line.png  coefficients.png   the path of a linear model's coefficients
         free_running.png      a series, with the model's own predictions as inputs
+        reconstructions.png   images, and what an autoencoder makes of them
         most_wrong.png        the wrong predictions with the highest probability
         curves.png            loss and main metric over the epochs, the best epoch, and the test
         weights.png           the first layer, if inputs are images
@@ -37,7 +38,9 @@ from trainer.analysis import linear_fit as line
 from trainer.analysis import pictures as draw
 from trainer.analysis.first_layer import weights_picture
 from trainer.analysis.forecast import Forecast, forecast, free_running_picture, series_picture
+from trainer.analysis.inputs import Inputs
 from trainer.analysis.load import Run, data_settings, load_run
+from trainer.analysis.predict import predict
 from trainer.cli.display import screen
 from trainer.plot.learning import learning_picture
 from trainer.rundir.errors import Refused
@@ -45,23 +48,28 @@ from trainer.rundir.files import write_json, write_whole
 from trainer.rundir.records import find_runs
 from trainer.rundir.run_dir import inside, shown
 from trainer.training.evaluation import measure, predict_split
-from trainer.training.predictions import Mistake, Rows, as_columns, scores, worst_mistakes
+from trainer.training.objectives import TABLED
+from trainer.training.predictions import Rows, as_columns, scores, worst_mistakes
 
 LISTED = 24  # classes in the printed table; the file has all
 WORST = 25  # images
+RECONSTRUCTED = 12  # images
 PROBABILITIES = 100  # with at most so many classes, predictions have all probabilities
 REPORT = "report.json"
 # All other files of an evaluation; those of an earlier one that are not written again are removed.
 FILES = (
     *("per_class.csv", "per_target.csv", "predictions.parquet", "predictions.csv", "confusion_matrix.png"),
     *("per_label.png", "most_wrong.png", "residuals.png", "line.png", "coefficients.png", "series.png"),
-    *("free_running.png", "curves.png", "weights.png"),
+    *("free_running.png", "curves.png", "weights.png", "reconstructions.png"),
 )
 
 
 @dataclass
 class Evaluation:
-    """A run's model on a split; `predictions` and `truth` are those of ``evaluation.predict_split``."""
+    """A run's model on a split; `predictions` and `truth` are those of ``evaluation.predict_split``.
+
+    Both are None if the objective says nothing, or images, which no table holds.
+    """
 
     run: Run
     checkpoint: str
@@ -69,13 +77,18 @@ class Evaluation:
     metrics: dict[str, float]
     scores: Rows
     predictions: Any
-    truth: np.ndarray
+    truth: Any
+
+    @property
+    def samples(self) -> int:
+        """How many."""
+        return self.run.dataset.facts.sizes[self.split]
 
     @property
     def title(self) -> str:
         """The evaluation in one line."""
         facts = self.run.dataset.facts
-        samples = f"{len(self.truth):,} samples of {facts.name}"
+        samples = f"{self.samples:,} samples of {facts.name}"
         return f"{samples}, {self.split} split; {self.checkpoint} checkpoint, {self.run.moment}"
 
     @property
@@ -85,8 +98,8 @@ class Evaluation:
 
     @cached_property
     def forecast(self) -> Forecast | None:
-        """The model on a series in time, and free running on the split; None for other data."""
-        return forecast(self.run, self.split)
+        """The model on a series in time, and free running on the split; None for other data and predictions."""
+        return forecast(self.run, self.split) if self.run.objective.says == "numbers" else None
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -174,13 +187,14 @@ def evaluate_split(run: Run, checkpoint: str, split: str) -> Evaluation:
     """Metrics and predictions of the run's model on a split of its data.
 
     Raises:
-        Refused: the data cannot be read, or the objective cannot predict.
+        Refused: the data cannot be read.
     """
-    run.must_predict()
     how: dict[str, Any] = {"seed": run.config["seed"], "cast": run.cast}
     metrics = measure(run.model, run.objective, run.dataset, split, **how)
+    if run.objective.says not in TABLED:
+        return Evaluation(run, checkpoint, split, metrics, [], None, None)
     predictions, truth = predict_split(run.model, run.objective, run.dataset, split, **how)
-    return Evaluation(run, checkpoint, split, metrics, scores(run.facts, predictions, truth), predictions, truth)
+    return Evaluation(run, checkpoint, split, metrics, scores(run.objective, predictions, truth), predictions, truth)
 
 
 def tables(evaluation: Evaluation) -> list[Table]:
@@ -219,18 +233,19 @@ def write(evaluation: Evaluation, out: Path, files: dict[str, bytes]) -> None:
     for name in FILES:
         if name not in files:
             (out / name).unlink(missing_ok=True)
-    run, facts = evaluation.run, evaluation.run.facts
+    run = evaluation.run
     report = {
         "run": str(run.path.resolve()),
         "data": run.dataset.facts.name,
         **({"new_data": run.given} if run.new_data else {}),
-        "task": facts.task,
+        "task": run.facts.task,
+        "says": run.objective.says,
         "checkpoint": evaluation.checkpoint,
         "epoch": run.epoch,
         "split": evaluation.split,
-        "samples": len(evaluation.truth),
+        "samples": evaluation.samples,
         "metrics": evaluation.metrics,
-        "per_target" if facts.task == "regression" else "per_class": evaluation.scores,
+        "per_target" if run.objective.says == "numbers" else "per_class": evaluation.scores,
         **({"series": evaluation.forecast.numbers()} if evaluation.forecast else {}),
         "device": str(run.device),
         "files": list(files),
@@ -242,11 +257,16 @@ def contents(evaluation: Evaluation, kind: str) -> Iterator[tuple[str, bytes]]:
     """Name and content of each file besides the report."""
     import pandas as pd
 
-    facts = evaluation.run.facts
-    name = "per_target.csv" if facts.task == "regression" else "per_class.csv"
-    yield name, pd.DataFrame(evaluation.scores).to_csv(index=False).encode()
-    columns = as_columns(facts, evaluation.predictions, evaluation.truth, PROBABILITIES)
-    first: dict[str, Any] = {"index": range(len(evaluation.truth))}
+    objective = evaluation.run.objective
+    if evaluation.scores:
+        name = "per_target.csv" if objective.says == "numbers" else "per_class.csv"
+        yield name, pd.DataFrame(evaluation.scores).to_csv(index=False).encode()
+    yield from pictures(evaluation)
+    yield from objective.pictures(evaluation.run, evaluation.split)
+    if objective.says not in TABLED:
+        return
+    columns = as_columns(objective, evaluation.predictions, evaluation.truth, PROBABILITIES)
+    first: dict[str, Any] = {"index": range(evaluation.samples)}
     if names := evaluation.names:
         first["image"] = names
     frame = pd.DataFrame(first | columns)
@@ -256,36 +276,48 @@ def contents(evaluation: Evaluation, kind: str) -> Iterator[tuple[str, bytes]]:
         yield "predictions.parquet", file.getvalue()
     else:
         yield "predictions.csv", frame.to_csv(index=False).encode()
-    yield from pictures(evaluation)
 
 
 def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each picture of the task."""
-    facts, predictions, truth = evaluation.run.facts, evaluation.predictions, evaluation.truth
+    """Name and content of each picture of what the objective says."""
+    objective, predictions, truth = evaluation.run.objective, evaluation.predictions, evaluation.truth
+    facts = objective.facts
     title = evaluation.title.replace("; ", "\n")
     if evaluation.forecast:
         yield "series.png", draw.png(series_picture, title, evaluation.forecast)
         yield "free_running.png", draw.png(free_running_picture, title, evaluation.forecast)
         return
-    if facts.task == "regression":
+    if objective.says == "numbers":
         name, figure = ("series", draw.series) if len(facts.input_shape) == 2 else ("residuals", draw.residuals)
         yield f"{name}.png", draw.png(figure, title, facts.output_names[""], predictions, truth)
         if not evaluation.run.new_data:  # these show its training
             yield from line.pictures(evaluation.run, evaluation.checkpoint)
         return
-    if facts.task == "multilabel":
+    if objective.says == "labels":
         yield "per_label.png", draw.png(draw.label_bars, title, evaluation.scores)
-    matrices = draw.confusion_picture(title, facts, predictions, truth)
+    matrices = draw.confusion_picture(title, objective, predictions, truth)
     if matrices:
         yield "confusion_matrix.png", matrices
-    if len(facts.input_shape) == 3 and facts.input_shape[0] in (1, 3):
-        mistakes = worst_mistakes(facts, predictions, truth, WORST)
+    if facts.input_shape[0] not in (1, 3) or len(facts.input_shape) != 3:
+        return
+    if objective.says == "images":
+        yield "reconstructions.png", reconstructions(evaluation, title)
+    if objective.says in TABLED:
+        mistakes = worst_mistakes(objective, predictions, truth, WORST)
         if mistakes:
             count = f"the {len(mistakes)} worst mistakes among " if len(mistakes) > 1 else "the only mistake among "
-            images, value_range = raw_images(evaluation, mistakes)
+            images, value_range = raw_images(evaluation, [mistake.index for mistake in mistakes])
             names = evaluation.names or [f"sample {i:,}" for i in range(len(truth))]
             called = [names[mistake.index] for mistake in mistakes]
             yield "most_wrong.png", draw.png(draw.mistaken_images, count + title, images, mistakes, value_range, called)
+
+
+def reconstructions(evaluation: Evaluation, title: str) -> bytes:
+    """The first images of the split above what the model makes of them."""
+    run, index = evaluation.run, list(range(min(evaluation.samples, RECONSTRUCTED)))
+    images, value_range = raw_images(evaluation, index)
+    said = predict(run, Inputs("sample", [], iter([images])))
+    return draw.png(draw.image_rows, title, {"input": images, "output": said}, value_range)
 
 
 def run_pictures(evaluation: Evaluation, summary: Mapping[str, Any] | None) -> Iterator[tuple[str, bytes]]:
@@ -301,9 +333,9 @@ def run_pictures(evaluation: Evaluation, summary: Mapping[str, Any] | None) -> I
         yield "weights.png", weights
 
 
-def raw_images(evaluation: Evaluation, mistakes: list[Mistake]) -> tuple[np.ndarray, tuple[float, float]]:
+def raw_images(evaluation: Evaluation, index: list[int]) -> tuple[np.ndarray, tuple[float, float]]:
     """The images before normalization (N, C, H, W), and the values of black and white."""
-    images = evaluation.run.raw_inputs(evaluation.split, torch.tensor([mistake.index for mistake in mistakes]))
+    images = evaluation.run.raw_inputs(evaluation.split, torch.tensor(index))
     limits = evaluation.run.dataset.facts.value_range
     if limits is None or limits[1] > 255:  # cameras use only a part of 16 bits
         limits = images.min().item(), images.max().item()

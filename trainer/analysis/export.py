@@ -30,6 +30,7 @@ from trainer.rundir.errors import Refused
 from trainer.rundir.files import write_json, write_whole
 from trainer.rundir.provenance import versions
 from trainer.rundir.run_dir import inside, shown
+from trainer.training.objectives import Objective
 
 SAMPLES = 100
 TOLERANCE = 1e-4  # of a probability, or of the largest value
@@ -41,7 +42,9 @@ def main(arguments: argparse.Namespace) -> None:
     FORMATS[name].check_packages(name)
     run = load_run(arguments.run, arguments.checkpoint, "cpu", trusted=arguments.trusted, full=True)
     run.given = data_settings(arguments.settings, new_data=False)
-    run.must_predict()
+    if run.objective.says not in ("choices", "labels", "numbers"):
+        name_of, says = type(run.objective).__name__, run.objective.says
+        raise Refused(f"{run.path}: {name_of} says {says}; export takes choices, labels and numbers")
     if out is None:
         out = run.path / "export" / f"model{FORMATS[name].ending}"
         if not inside(run.path, out.parent):
@@ -105,20 +108,20 @@ def card_of(run: Run, name: str, checkpoint: str) -> dict[str, Any]:
             for output, names in zip(output_names(run), facts.output_names.values(), strict=True)
         ],
         "model": run.config["model"] if weights_only else None,
-        "normalization": normalization(facts, inside=not weights_only),
+        "normalization": normalization(run.objective, inside=not weights_only),
         "versions": versions(),
     }
 
 
 def outputs_in_words(run: Run, name: str) -> str:
     """The outputs in words."""
-    task = run.facts.task
+    says = run.objective.says
     if name == "safetensors":  # the network alone
-        then = "" if task == "regression" else f", of which {type(run.objective).__name__} makes probabilities"
+        then = "" if says == "numbers" else f", of which {type(run.objective).__name__} makes probabilities"
         return f"the network's outputs{then}:"
-    if task == "regression":
+    if says == "numbers":
         return "values in their own units:"
-    return "the probability of each label:" if task == "multilabel" else "the probability of each class:"
+    return "the probability of each label:" if says == "labels" else "the probability of each class:"
 
 
 def inputs_in_words(facts: Facts) -> str:
@@ -132,12 +135,13 @@ def inputs_in_words(facts: Facts) -> str:
     return f"the columns in their own units, a text as 0/1 columns{missing}" if facts.column_names else "raw numbers"
 
 
-def normalization(facts: Facts, *, inside: bool) -> dict[str, Any]:
+def normalization(objective: Objective, *, inside: bool) -> dict[str, Any]:
     """The constants of the normalization, as nested lists."""
+    facts, in_units = objective.facts, objective.says == "numbers"
     constants = {"mean": facts.mean, "std": facts.std, "fill": facts.fill}
-    if facts.task == "regression":
+    if in_units:
         constants |= {"target_mean": facts.target_mean, "target_std": facts.target_std}
-    targets = "; outputs * target_std + target_mean" if facts.task == "regression" else ""
+    targets = "; outputs * target_std + target_mean" if in_units else ""
     return {
         "inside": inside,
         "formula": f"(input - mean) / std{targets}",

@@ -37,12 +37,11 @@ class Predicting(nn.Module):
 
     def __init__(self, run: Run):
         super().__init__()
-        self.model = Model(run.model, run.facts, run.precision)
-        self.in_units = run.facts.task == "regression"  # Model does this by itself
+        self.model = Model(run.model, run.objective, run.precision)
         self.objective = run.objective
 
     def forward(self, x: Tensor) -> Any:
-        return self.model(x) if self.in_units else self.objective.predict(self.model, x)
+        return self.model(x) if self.model.in_units else self.objective.predict(self.model, x)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Format:
 
 def output_names(run: Run) -> list[str]:
     """The name of each output: of each head, if there are several."""
-    what = "values" if run.facts.task == "regression" else "probabilities"
+    what = "values" if run.objective.says == "numbers" else "probabilities"
     heads = run.facts.heads
     return [f"{what}_{head}" for head in heads] if heads else [what]
 

@@ -6,7 +6,7 @@ Shapes: N samples, K classes or labels or targets; images (C, H, W).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from data import Facts
 from trainer.plot.figures import rendered
 from trainer.plot.look import CATEGORIES, GREY
+from trainer.training.objectives import Objective
 from trainer.training.predictions import MEASURES, Mistake, Rows, confusion, heads, percent
 
 MOST_CLASSES = 1000  # in a confusion matrix
@@ -37,12 +37,12 @@ def png(draw: Callable[..., Figure], *args: object) -> bytes:
     return rendered(draw, *args)
 
 
-def confusion_picture(title: str, facts: Facts, predictions: Any, truth: np.ndarray) -> bytes | None:
+def confusion_picture(title: str, objective: Objective, predictions: Any, truth: np.ndarray) -> bytes | None:
     """The confusion matrix of each head as a PNG; None without classes, or with too many.
 
     Predictions and truth are those of ``trainer.training.evaluation.predict_split``.
     """
-    choices = [head for head in heads(facts, predictions, truth) if len(head.classes) <= MOST_CLASSES]
+    choices = [head for head in heads(objective, predictions, truth) if len(head.classes) <= MOST_CLASSES]
     panels = [(head.name, head.classes, confusion(head)) for head in choices]
     return png(confusion_matrices, title, panels) if panels else None
 
@@ -153,6 +153,22 @@ def mistaken_images(
     for axis in figure.axes[len(mistakes) :]:
         axis.axis("off")
     figure.suptitle(title, y=1 - 0.15 / size[1], va="top")
+    return figure
+
+
+def image_rows(title: str, rows: Mapping[str, np.ndarray], value_range: tuple[float, float]) -> Figure:
+    """Rows of images (N, C, H, W), as many in each, on one scale; the name of each row is at its left."""
+    across = max(map(len, rows.values()))
+    low, high = value_range
+    figure = Figure(figsize=(0.8 * across + 0.8, 0.8 * len(rows) + 0.9), layout="constrained")
+    for axes, (name, images) in zip(figure.subplots(len(rows), across, squeeze=False), rows.items(), strict=True):
+        for axis, image in zip(axes, images, strict=False):
+            shown = np.clip((image.astype(np.float64) - low) / ((high - low) or 1), 0, 1).transpose(1, 2, 0)
+            axis.imshow(shown.squeeze(-1) if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=1)
+        for axis in axes:
+            axis.set(xticks=[], yticks=[])
+        axes[0].set_ylabel(name, fontsize=8)
+    figure.suptitle(title, fontsize=9)
     return figure
 
 

@@ -32,7 +32,8 @@ from trainer.cli.outcome import EXIT
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.text import printable
 from trainer.training.evaluation import EVALUATED, joined
-from trainer.training.predictions import as_columns, heads, percent
+from trainer.training.objectives import Objective
+from trainer.training.predictions import as_columns, heads, percent, words
 
 NEXT = 2  # classes after the first in the table
 
@@ -49,9 +50,9 @@ def main(arguments: argparse.Namespace) -> None:
     for note in (*run.notes, *inputs.notes):
         print(f"note: {printable(note)}", file=sys.stderr)
     if arguments.csv:
-        write_csv(run.facts, inputs, predictions)
+        write_csv(run.objective, inputs, predictions)
     else:
-        screen().print(as_table(run.facts, inputs, predictions))
+        screen().print(as_table(run.objective, inputs, predictions))
     for line in inputs.unread:
         refuse(f"not predicted: {line}")
     if inputs.unread:
@@ -71,42 +72,50 @@ def predict(run: Run, inputs: Inputs) -> Any:
         return joined([run.objective.predict(run.model, ready.inputs(part)) for part in x])
 
 
-def write_csv(facts: Facts, inputs: Inputs, predictions: Any) -> None:
+def write_csv(objective: Objective, inputs: Inputs, predictions: Any) -> None:
     """Comma-separated values on standard output."""
     import pandas as pd
 
-    pd.DataFrame({inputs.kind: inputs.names} | as_columns(facts, predictions)).to_csv(sys.stdout, index=False)
+    pd.DataFrame({inputs.kind: inputs.names} | as_columns(objective, predictions)).to_csv(sys.stdout, index=False)
 
 
-def as_table(facts: Facts, inputs: Inputs, predictions: Any) -> Table:
-    """A row per input (and head): its class with probability and the next two classes; or labels; or values."""
-    table, names = Table(), facts.output_names
-    choices = list(heads(facts, predictions))
+def as_table(objective: Objective, inputs: Inputs, predictions: Any) -> Table:
+    """A row per input (and head): its class with probability and the next two classes; or labels, values, words."""
+    table, names, says = Table(), objective.facts.output_names, objective.says
+    choices = list(heads(objective, predictions))
     table.add_column(inputs.kind, overflow="fold")
-    if facts.task == "multitask":
+    if objective.facts.heads and choices:
         table.add_column("head", overflow="fold")
     if choices:
         table.add_column("class", overflow="fold")
         table.add_column("probability", justify="right")
         for place in ("second", "third")[: max(map(len, names.values())) - 1]:
             table.add_column(place, overflow="fold")
-    elif facts.task == "multilabel":
+    elif says == "labels":
         table.add_column("labels", overflow="fold")
         table.add_column("next", overflow="fold")
-    else:
+    elif says == "numbers":
         for name in names[""]:
             table.add_column(escape(name), justify="right", overflow="fold")
+    else:
+        for name in ("prediction",) if says == "tokens" else ("least", "mean", "greatest"):
+            table.add_column(name, overflow="fold")
     for i, name in enumerate(map(str, inputs.names)):
         for head in choices:
             first, *rest = most_probable(head.classes, head.probabilities_NK[i], 1 + NEXT)
             of_head = [escape(head.name)] if head.name else []
             table.add_row(escape(name), *of_head, *first, *map(" ".join, rest))
-        if facts.task == "multilabel":
+        if says == "labels":
             has = int((predictions[i] > 0.5).sum())
             texts = list(map(" ".join, most_probable(names[""], predictions[i], has + NEXT)))
             table.add_row(escape(name), ", ".join(texts[:has]) or "none", ", ".join(texts[has:]))
-        elif facts.task == "regression":
+        elif says == "numbers":
             table.add_row(escape(name), *(f"{value:.6g}" for value in predictions[i]))
+        elif says == "tokens":
+            table.add_row(escape(name), escape(words(objective.facts, predictions[i : i + 1])[0]))
+        elif says == "images":
+            pixels = predictions[i]
+            table.add_row(escape(name), *(f"{value:.4g}" for value in (pixels.min(), pixels.mean(), pixels.max())))
     return table
 
 

@@ -7,25 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data import Facts, normalized
+from data import normalized
 from trainer.training.device import autocast
+from trainer.training.objectives import Objective
 from trainer.training.settings import Precision
 
 
 class Model(nn.Module):
     """Takes raw inputs (B, *input_shape) as the data files have them: pixels of 0 to 255, columns in their own units.
 
-    It returns logits (B, K), or head -> logits; for a regression values (B, targets) in the targets' units. Missing
-    values (NaN) are filled in if the run's data were. Attributes of the network, such as ``encoder``, are reached
-    through it; ``model.network`` takes normalized inputs.
+    It returns the network's outputs, such as logits (B, K), or head -> logits; for an objective that says numbers, they
+    are in the targets' units, (B, targets). Missing values (NaN) are filled in if the run's data were. Attributes of
+    the network, such as ``encoder``, are reached through it; ``model.network`` takes normalized inputs.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, network: nn.Module, facts: Facts, precision: Precision):
+    def __init__(self, network: nn.Module, objective: Objective, precision: Precision):
         super().__init__()
+        facts = objective.facts
         self.network, self.facts, self.precision = network, facts, precision
+        self.in_units = objective.says == "numbers"
         like = next(network.parameters(), torch.empty(()))
         dtype = torch.float64 if precision == "float64" else torch.float32
         constants = {"mean": facts.mean, "scale": 1.0 / facts.std, "fill": facts.fill}
@@ -42,7 +45,7 @@ class Model(nn.Module):
         x = normalized(x, self.mean, self.scale)
         with autocast(self.precision, self.mean.device)():
             outputs = self.network(x)
-        if self.facts.task == "regression":
+        if self.in_units:
             outputs = outputs * self.target_std + self.target_mean
         return outputs
 

@@ -273,7 +273,7 @@ def with_numbers(records: Sequence[RunRecord], names: Sequence[str]) -> list[str
 
 def monitored(records: Sequence[RunRecord], known: Sequence[str]) -> str:
     """The known column that most runs monitor, or another one."""
-    counts = Counter(str(record.config.get("train.monitor")) for record in records)
+    counts = Counter(str((record.best or {}).get("metric")) for record in records)
     names = [name for name, _ in counts.most_common() if name in known]
     return next(iter(names), next((name for name in known if name.endswith("loss")), known[-1]))
 

@@ -41,7 +41,7 @@ def panels(record: RunRecord) -> dict[str, dict[str, Line]]:
     monitored = str((record.best or {}).get("metric", "")).partition("/")[2]
     main = next((m for m in MAIN if any(f"{split}/{m}" in record.curves for split in SPLITS)), monitored)
     found = {}
-    for metric in dict.fromkeys(["loss", main, monitored]):
+    for metric in dict.fromkeys(["loss", main, monitored]):  # "" without a metric: nothing is found
         lines = {split: run_line(record, "epoch", f"{split}/{metric}") for split in SPLITS}
         lines = {split: line for split, line in lines.items() if len(line.x)}
         if lines:

@@ -18,7 +18,7 @@ from models.size import layer_sizes, trains_on_one, work_at_once
 from models.weights import learns, training_mode
 from optim import note_initial_norms
 from trainer.cli.display import Display, Silent, loading_progress, make_display
-from trainer.rundir.errors import Refused
+from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.summary import Summary
 from trainer.training.acceleration import accelerate
 from trainer.training.device import pick_device, pick_threads
@@ -26,7 +26,7 @@ from trainer.training.distributed import World
 from trainer.training.initial import Taken, freeze, norms_taken, take_weights
 from trainer.training.loggers import guarded
 from trainer.training.objectives import Objective
-from trainer.training.parts import build, refusing
+from trainer.training.parts import build, chosen, refusing
 from trainer.training.settings import TrainSettings
 from trainer.training.shared_norm import with_shared_statistics
 from trainer.training.state import Training, steps_per_epoch
@@ -71,6 +71,7 @@ def assemble(
     dataset.share = world.rank, world.size
     the_objective = build("objective", objective, facts=dataset.facts)
     network = network_of(model, dataset, settings, place, seed)
+    check_model(network, the_objective)
     taken = begin_from(network, settings, the_objective, path, summary)
     check_fit(dataset, the_objective, network, settings, world)
     layers = layer_sizes(network, dataset.facts.input_shape)
@@ -180,6 +181,14 @@ def network_of(model: dict, dataset: Dataset, settings: TrainSettings, place: Pl
     network = build("model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs)
     network.to(place.device, place.dtype, memory_format=torch.channels_last if place.channels_last else None)
     return network
+
+
+def check_model(network: nn.Module, objective: Objective) -> None:
+    """Raises Refused if the objective cannot use the model."""
+    try:
+        objective.check(network)
+    except ValueError as error:
+        raise Refused(f"{chosen('model', 'objective')}: {one_line(error)}") from error
 
 
 def begin_from(

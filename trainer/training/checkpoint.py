@@ -23,7 +23,11 @@ from trainer.rundir.stored import opened
 
 FORMAT = "conga checkpoint 2"
 UNSEALED = "conga checkpoint 1"  # of earlier versions: read, with a note
-LATER = ("steps", "kinds", "units", "fill", "fingerprint")  # facts that checkpoints of earlier versions lack
+# Facts that checkpoints of earlier versions lack.
+LATER = (
+    *("steps", "kinds", "units", "fill", "fingerprint"),
+    *("vocabulary", "pad", "start", "end"),
+)
 
 
 def save(path: Path, kind: str, state: dict[str, Any], *, settle: bool = True) -> None:

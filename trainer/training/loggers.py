@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from data import Facts
 from trainer.rundir.errors import Interrupted, Refused, one_line
 from trainer.rundir.files import append_line, write_whole
 from trainer.rundir.stored import MOST_TABLE, read_bytes
+from trainer.training.objectives import Objective
 
 Row = dict[str, Any]
 
@@ -24,7 +24,7 @@ class Predicted(NamedTuple):
     """A split as the run's best checkpoint predicts it; see :func:`trainer.training.evaluation.predict_split`."""
 
     split: str
-    facts: Facts
+    objective: Objective
     predictions: Any
     truth: np.ndarray
 

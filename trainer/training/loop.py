@@ -26,6 +26,7 @@ from trainer.training.compiled import compile_alone
 from trainer.training.device import wait_for
 from trainer.training.evaluation import added, measure, predict_split, to_numbers
 from trainer.training.loggers import Predicted, Row
+from trainer.training.objectives import TABLED
 from trainer.training.profile import profiled
 from trainer.training.saving import keep_epoch, load_best, record, save_best, save_last
 from trainer.training.second_point import TwoPointSteps
@@ -202,12 +203,12 @@ def end_loggers(t: Training, check: Callable[[], None] = lambda: None, **changes
     def predicted() -> Predicted | None:
         split = next((s for s in ("test", "val") if s in t.dataset.splits), None)
         best = t.progress.best
-        if split is None or best is None:
+        if split is None or best is None or t.objective.says not in TABLED:
             return None
         t.dataset.share = (0, 1)  # only the main process is left
         t.model.load_state_dict(load_best(t, best)["model"])
         found = predict_split(t.model, t.objective, t.dataset, split, seed=t.seed, cast=t.cast, check=check)
-        return Predicted(split, t.dataset.facts, *found)
+        return Predicted(split, t.objective, *found)
 
     t.display.stop()  # a logger may show its own bars
     for logger in t.loggers:

@@ -59,6 +59,12 @@ def not_taken(make: Callable[..., Any], given: Iterable[str]) -> list[str]:
     return [name for name in given if name not in parameters]
 
 
+def chosen(*groups: str) -> str:
+    """The choices of groups, such as ``model=mlp objective=elbo``; the names of the groups if nothing is composed."""
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    return " ".join(f"{group}={choices[group]}" if group in choices else group for group in groups)
+
+
 @contextlib.contextmanager
 def refusing(group: str) -> Iterator[None]:
     """Turns a ValueError `name=value: …` from a part of `group` into a refusal that names the whole key."""
@@ -77,9 +83,8 @@ def refusing(group: str) -> Iterator[None]:
         name = text.partition("=")[0]
         given = name in GIVEN.get(group, ())  # an argument of the runner, from another choice
         if given and HydraConfig.initialized():
-            choices = HydraConfig.get().runtime.choices
-            pair = f"{group}={choices[group]}" + (f" data={choices['data']}" if group in ("model", "objective") else "")
-            raise Refused(f"{pair}: {text}") from error
+            groups = (group, "data") if group in ("model", "objective") else (group,)
+            raise Refused(f"{chosen(*groups)}: {text}") from error
         is_key = not given and re.fullmatch(
             r"[a-z_]\w*(\.\w+|\[\d+\])*", name
         )  # such as augment.crop or layers[2].kernel

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data import Facts
-from trainer.training.objectives import r_squared
+from trainer.training.objectives import Objective, r_squared
 
 Rows = list[dict[str, Any]]
 
-CHOOSING = ("classification", "binary", "multitask")  # tasks whose outputs choose between classes
 MEASURES = ("precision", "recall", "f1")
 
 
@@ -36,29 +35,34 @@ class Head(NamedTuple):
         return self.probabilities_NK.argmax(1)
 
 
-def heads(facts: Facts, predictions: Any, truth: np.ndarray | None = None) -> Iterator[Head]:
-    """The heads of classification, binary and multitask; [] for other tasks."""
-    if facts.task == "multitask":
-        for k, (name, classes) in enumerate(facts.output_names.items()):
-            yield Head(name, classes, predictions[name], None if truth is None else truth[:, k])
-    elif facts.task in ("classification", "binary"):
-        yield Head("", facts.output_names[""], predictions, truth)
+def heads(objective: Objective, predictions: Any, truth: np.ndarray | None = None) -> Iterator[Head]:
+    """The choices between classes: of each head, or one; none for an objective that says something else."""
+    if objective.says != "choices":
+        return
+    names = objective.facts.output_names
+    if not objective.facts.heads:
+        yield Head("", names[""], predictions, truth)
+        return
+    for k, (name, classes) in enumerate(names.items()):
+        yield Head(name, classes, predictions[name], None if truth is None else truth[:, k])
 
 
 def as_columns(
-    facts: Facts, predictions: Any, truth: np.ndarray | None = None, most: int | None = None
+    objective: Objective, predictions: Any, truth: np.ndarray | None = None, most: int | None = None
 ) -> dict[str, np.ndarray]:
     """Column name -> N values, as texts or numbers.
 
     ``truth``, ``prediction``, ``probability`` (of the prediction) and ``probability_CLASS``; with several
-    heads, targets or labels followed by ``_NAME``.
+    heads, targets or labels followed by ``_NAME``. Tokens are words with spaces between
+    them; an image is ``pixel_0`` and so on, channels, rows, columns.
 
     Args:
         truth: None leaves its columns out.
         most: with more classes than this, only the probability of the prediction is given.
     """
     columns: dict[str, np.ndarray] = {}
-    for head in heads(facts, predictions, truth):
+    facts, says = objective.facts, objective.says
+    for head in heads(objective, predictions, truth):
         end, names = f"_{head.name}" if head.name else "", np.array(head.classes, dtype=object)
         if head.truth_N is not None:
             columns[f"truth{end}"] = names[head.truth_N]
@@ -67,13 +71,18 @@ def as_columns(
         if most is None or len(names) <= most:
             for k, name in enumerate(names):
                 columns[f"probability{end}{'=' if end else '_'}{name}"] = head.probabilities_NK[:, k]
-    if facts.task in ("multilabel", "regression"):
+    if says == "tokens":
+        told = {"truth": truth, "prediction": predictions}
+        columns |= {name: words(facts, tokens) for name, tokens in told.items() if tokens is not None}
+    if says == "images":
+        columns |= {f"pixel_{k}": values for k, values in enumerate(predictions.reshape(len(predictions), -1).T)}
+    if says in ("labels", "numbers"):
         outputs = facts.output_names[""]
         for k, name in enumerate(outputs):
-            end = "" if facts.task == "regression" and len(outputs) == 1 else f"_{name}"
+            end = "" if says == "numbers" and len(outputs) == 1 else f"_{name}"
             if truth is not None:
                 columns[f"truth{end}"] = truth[:, k]
-            if facts.task == "regression":
+            if says == "numbers":
                 columns[f"prediction{end}"] = predictions[:, k]
             else:
                 columns[f"prediction{end}"] = (predictions[:, k] > 0.5).astype(np.uint8)
@@ -81,9 +90,20 @@ def as_columns(
     return columns
 
 
-def scores(facts: Facts, predictions: Any, truth: np.ndarray) -> Rows:
+def words(facts: Facts, tokens_NT: np.ndarray) -> np.ndarray:
+    """The words of each sequence up to its end, with spaces between them; (N,) texts."""
+    names = facts.output_names[""]
+    lines = []
+    for tokens in tokens_NT.tolist():
+        told = tokens[: tokens.index(facts.end)] if facts.end in tokens else tokens
+        lines.append(" ".join(names[k] for k in told if k not in (facts.pad, facts.start)))
+    return np.array(lines, dtype=object)
+
+
+def scores(objective: Objective, predictions: Any, truth: np.ndarray) -> Rows:
     """Precision, recall, F1 and counts of each class (of each head) or label; MAE, RMSE and R^2 of each target."""
-    if facts.task == "regression":
+    facts = objective.facts
+    if objective.says == "numbers":
         error = predictions.astype(np.float64) - truth
         return [
             {
@@ -96,7 +116,7 @@ def scores(facts: Facts, predictions: Any, truth: np.ndarray) -> Rows:
         ]
     from sklearn.metrics import precision_recall_fscore_support
 
-    if facts.task == "multilabel":
+    if objective.says == "labels":
         names, chosen = facts.output_names[""], (predictions > 0.5).astype(np.uint8)
         rows = []
         for k, name in enumerate(names):  # one by one: scikit-learn would take a single label as two classes
@@ -105,7 +125,7 @@ def scores(facts: Facts, predictions: Any, truth: np.ndarray) -> Rows:
             rows.append({"label": name} | dict(zip(MEASURES, map(float, numbers[:3]), strict=True)) | counts)
         return rows
     rows = []
-    for head in heads(facts, predictions, truth):
+    for head in heads(objective, predictions, truth):
         K = len(head.classes)
         numbers = precision_recall_fscore_support(head.truth_N, head.chosen_N, labels=range(K), zero_division=0)
         predicted, of_head = np.bincount(head.chosen_N, minlength=K), {"head": head.name} if head.name else {}
@@ -133,13 +153,13 @@ class Mistake:
     probability: float
 
 
-def worst_mistakes(facts: Facts, predictions: Any, truth: np.ndarray, most: int) -> list[Mistake]:
+def worst_mistakes(objective: Objective, predictions: Any, truth: np.ndarray, most: int) -> list[Mistake]:
     """The wrong predictions of highest probability, in descending order; of each sample, the most probable."""
-    choices, truth_ND = list(heads(facts, predictions)), truth.reshape(len(truth), -1)
+    facts, choices, truth_ND = objective.facts, list(heads(objective, predictions)), truth.reshape(len(truth), -1)
     if choices:
         wrong_ND = np.stack([head.chosen_N for head in choices], 1) != truth_ND
         sure_ND = np.stack([head.probabilities_NK.max(1) for head in choices], 1)
-    elif facts.task == "multilabel":
+    elif objective.says == "labels":
         wrong_ND = (predictions > 0.5) != (truth > 0)
         sure_ND = np.maximum(predictions, 1 - predictions)
     else:

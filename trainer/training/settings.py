@@ -46,7 +46,8 @@ class TrainSettings:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; auto is a GPU if there is one.
         threads: CPU threads, at least 1; ``auto``: one, unless a step has enough work for more
             (see :func:`trainer.training.device.pick_threads`).
-        monitor: the metric of the best epoch, a column of metrics.csv.
+        monitor: the metric of the best epoch, a column of metrics.csv; ``epoch``: the last epoch is the best;
+            ``auto``: the objective's, mostly val/loss.
         monitor_mode: which values of it are better; ``auto``: max for accuracies and similar metrics, else min.
         early_stopping: see :class:`EarlyStopping`.
         eval_every: epochs between two evaluations, at least 1; the last epoch has one.

@@ -108,7 +108,8 @@ class Training:
         self.compiles_alone: str | None = None  # why only the model is compiled
         self.watch = Watch(self.model, gradients=self.scaler is None) if s.anomaly else None
         columns, has_val = self.columns(), "val" in self.dataset.splits
-        self.monitor = resolve_metric("monitor", s.monitor, columns, has_val)
+        wanted = self.objective.monitor if s.monitor == "auto" else s.monitor
+        self.monitor = resolve_metric("monitor", wanted, columns, has_val)
         self.maximize = self.is_better_high(self.monitor, s.monitor_mode)
         early = s.early_stopping
         self.stopper = resolve_metric("early_stopping.metric", early.metric or self.monitor, columns, has_val)
@@ -117,7 +118,8 @@ class Training:
 
     def is_better_high(self, column: str, mode: Mode) -> bool:
         """Whether higher numbers of a column are better."""
-        return mode == "max" or (mode == "auto" and column.rpartition("/")[2] in self.objective.higher_is_better)
+        higher = ("epoch", *self.objective.higher_is_better)
+        return mode == "max" or (mode == "auto" and column.rpartition("/")[2] in higher)
 
     @property
     def seconds(self) -> float:
@@ -253,7 +255,7 @@ def resolve_metric(key: str, given: str, columns: list[str], has_val: bool) -> s
         ValueError: no such column.
     """
     measured = ("train/", "val/", "ema/") if has_val else ("train/",)
-    known = [c for c in columns if c.startswith(measured)]
+    known = [c for c in columns if c.startswith(measured) or c == "epoch"]
     name = given
     if not has_val and name.startswith(("val/", "ema/")):
         name = "train/" + name.partition("/")[2]

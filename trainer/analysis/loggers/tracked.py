@@ -29,8 +29,8 @@ def confusion(predicted: AskPredicted) -> Image.Image | None:
     found = predicted()
     if found is None:
         return None
-    title = f"{found.facts.name}, {found.split} split"
-    picture = confusion_picture(title, found.facts, found.predictions, found.truth)
+    title = f"{found.objective.facts.name}, {found.split} split"
+    picture = confusion_picture(title, found.objective, found.predictions, found.truth)
     return None if picture is None else opened(picture)
 
 

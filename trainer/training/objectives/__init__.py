@@ -9,27 +9,34 @@ from trainer.training.objectives.classification import (
     MultiLabel,
     MultiTask,
 )
-from trainer.training.objectives.objective import Objective, Sums, Supervised
+from trainer.training.objectives.objective import TABLED, Objective, Says, Sums, Supervised
+from trainer.training.objectives.reconstruction import Elbo, Reconstruction
 from trainer.training.objectives.regression import Huber, MeanAbsoluteError, MeanSquaredError, r_squared
+from trainer.training.objectives.sequence import NextToken
 
 __all__ = [
+    "TABLED",
     "BinaryCrossEntropy",
     "Brier",
     "CrossEntropy",
+    "Elbo",
     "Hinge",
     "Huber",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "MultiLabel",
     "MultiTask",
+    "NextToken",
     "Objective",
+    "Reconstruction",
+    "Says",
     "Sums",
     "Supervised",
     "for_task",
     "r_squared",
 ]
 
-OF_TASK = {o.task: o for o in (CrossEntropy, BinaryCrossEntropy, MultiLabel, MultiTask, MeanSquaredError)}
+OF_TASK = {o.task: o for o in (CrossEntropy, BinaryCrossEntropy, MultiLabel, MultiTask, MeanSquaredError, NextToken)}
 
 
 def for_task(facts: Facts, *, l2: float = 0.0, l1: float = 0.0) -> Objective:

@@ -12,7 +12,20 @@ An objective is built with the dataset's facts and has
   ``higher_is_better``: those that `train.monitor` maximizes.
 - ``turns``: see below.
 - ``why_undefined(metric, y)``: why a metric is NaN on a split's targets, for a note.
-- ``predict(model, x)``: predictions for a user; ``truth(y)``: targets in the same form.
+- ``predict(model, x)``: predictions for a user; ``truth(y)``: targets in the same form; ``says``: what these are. All
+  readers of a run go by it:
+
+    choices  probabilities (B, K) of classes, or head -> probabilities
+    labels   probabilities (B, K) of labels
+    numbers  (B, K) in the targets' units
+    images   (B, *input_shape), with values as in the files
+    tokens   (B, T) whole numbers, as in the data
+    nothing  no prediction: an evaluation has the metrics only
+
+  The default is that of the data's task, or nothing without a method ``predict``.
+- ``needs``: names that the model must have, such as ``encode``; ``check(model)`` refuses a model for other reasons.
+- ``monitor``: the column of metrics.csv that ``train.monitor=auto`` means; with ``epoch`` the last epoch is the best.
+- ``pictures(run, split)``: further pictures of an evaluation.
 
 It gets the model and the whole batch, so a step need not compare outputs with targets: an autoencoder compares with its
 input, a sequence model may read the targets. Losses that are minimized in turn over different parameters, such as those
@@ -30,7 +43,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +56,17 @@ from trainer.training.objectives.penalty import Penalty
 
 Sums = dict[str, Any]
 Reduction = Literal["mean", "none"]
+Says = Literal["choices", "labels", "numbers", "images", "tokens", "nothing"]
+
+SAYS: dict[str, Says] = {
+    "classification": "choices",
+    "binary": "choices",
+    "multitask": "choices",
+    "multilabel": "labels",
+    "regression": "numbers",
+    "sequence": "tokens",
+}
+TABLED = ("choices", "labels", "numbers", "tokens")  # predictions that are columns of a table
 
 
 class Objective(abc.ABC):
@@ -63,6 +87,9 @@ class Objective(abc.ABC):
     evaluated: tuple[str, ...] = ()
     higher_is_better: tuple[str, ...] = ()
     turns: tuple[str | None, ...] = (None,)
+    says: Says
+    needs: tuple[str, ...] = ()
+    monitor = "val/loss"
     takes_mixed_labels = False  # probabilities instead of class numbers, as mixup makes them
 
     def __init__(self, facts: Facts, *, l2: float = 0.0, l1: float = 0.0):
@@ -72,6 +99,8 @@ class Objective(abc.ABC):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name}={value}: must be at least 0, and finite")
         self.facts, self.l2, self.l1 = facts, l2, l1
+        if not hasattr(self, "says"):
+            self.says = "nothing" if type(self).predict is Objective.predict else SAYS[facts.task]
         self._penalized: tuple[nn.Module | None, list[nn.Parameter]] = None, []  # a model, and its weights
 
     @abc.abstractmethod
@@ -101,6 +130,27 @@ class Objective(abc.ABC):
     def truth(self, y: Tensor) -> Tensor:
         """Targets as trained on -> in the form of :meth:`predict`."""
         return y
+
+    def check(self, model: nn.Module) -> None:
+        """Refuses a model that does not fit.
+
+        Raises:
+            ValueError: in words that follow those of the choices, such as ``model=mlp objective=elbo``.
+        """
+        named = (*self.needs, *(turn for turn in dict.fromkeys(self.turns) if turn is not None))
+        missing = [name for name in named if not hasattr(model, name)]
+        if missing:
+            us, it = type(self).__name__, type(model).__name__
+            raise ValueError(f"{us} needs a model with {' and '.join(missing)}, which {it} lacks")
+
+    def pictures(self, run: Any, split: str) -> Iterator[tuple[str, bytes]]:
+        """Name and content of each further picture (PNG) of an evaluation.
+
+        Args:
+            run: has ``model``, ``dataset``, ``facts`` and ``device``; see :class:`trainer.analysis.load.Run`.
+            split: of ``run.dataset``.
+        """
+        return iter(())
 
     def penalty(self, model: nn.Module) -> Tensor | float:
         """l2 * the sum of w^2 + l1 * the sum of |w| over the model's weights, a part of the loss."""
