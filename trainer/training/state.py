@@ -255,7 +255,7 @@ def resolve_metric(key: str, given: str, columns: list[str], has_val: bool) -> s
         ValueError: no such column.
     """
     measured = ("train/", "val/", "ema/") if has_val else ("train/",)
-    known = [c for c in columns if c.startswith(measured) or c == "epoch"]
+    known = [*(c for c in columns if c.startswith(measured)), "epoch"]
     name = given
     if not has_val and name.startswith(("val/", "ema/")):
         name = "train/" + name.partition("/")[2]
