@@ -32,7 +32,7 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
         (["train.resume=nowhere"], "train.resume=nowhere: must be the directory of a run"),
         (["hydra.run.dir=/dev/null/x"], "/dev/null/x: Not a directory; choose a writable place for the run"),
         (["optim.lr=[1,"], "optim.lr=[1,: cannot be parsed as KEY=VALUE"),
-        (["optim.lr=1,2"], "optim.lr=1,2: 1,2 means two values; write optim.lr=1.2, 'optim.lr=[1,2]' for a list, or add "),
+        (["optim.lr=1,2"], "optim.lr=1,2: 1,2 means two values; write optim.lr=1.2, 'optim.lr=[1,2]' for a list"),
         (["-m", "optim.lr=0,01"], "optim.lr=0,01: 0,01 means two values; write 0.01"),
         (["data.root=a,b"], "several values; add -m to try each of them, or write 'data.root=[a,b]' for a list, "),
         (["epochs=3"], "epochs=3: unknown key; did you mean train.epochs?"),
