@@ -36,7 +36,7 @@ function renderMeans() {
     const settings = settingKeys.map((key) => cell(setting(valueOf(group.runs[0], key))));
     const values = found[g].map(({ n, mean, sd }, i) => {
       const fewer = n && n < group.runs.filter(isGood).length ? ` (n = ${n})` : "";
-      const text = measured(mean, judged[i]) + (sd === null ? "" : ` ± ${measured(sd, judged[i])}`) + fewer;
+      const text = measured(mean, judged[i]) + (sd === null ? "" : ` ± ${beside(mean, sd, judged[i])}`) + fewer;
       return cell(text, mean !== null && mean === best[i] ? "number best" : "number");
     });
     const bad = group.runs.length - group.runs.filter(isGood).length;
@@ -44,6 +44,13 @@ function renderMeans() {
   });
   const heads = [...settingKeys, "n", ...judged].map((key) => heading(titleOf(key)));
   byId("means").replaceChildren(element("thead", null, row(...heads)), element("tbody", null, ...lines));
+}
+
+// A deviation with as many decimals as its mean, unless nothing would be left of it.
+function beside(mean, sd, key) {
+  const places = /^-?\d+\.(\d+)$/.exec(measured(mean, key));
+  const text = places && sd.toFixed(places[1].length);
+  return text && (sd === 0 || Number(text) > 0) ? text : measured(sd, key);
 }
 
 // The mean curve of each group at each epoch, over the runs that have it; other runs are curves of their own.
