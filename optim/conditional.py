@@ -13,6 +13,7 @@ Run: ``python -m trainer model=cnn optim=cgd``, ``python -m trainer model=cnn op
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from optim.constrained import Constrained, Group, check_constraint
 from optim.lean import Stepping
-from optim.measure import KEY, NOTHING, Sample, counted, on, row, totals
+from optim.measure import KEY, NOTHING, Sample, Sums, counted, due, due_within, loaded, row, totals
 from optim.options import at_least_0, below_1, check_range, option
 from optim.sets import Constraint, ConstraintSet
 from optim.vertex import Scratch, Vertex, norm
@@ -42,8 +43,8 @@ class ConditionalGradient(Constrained, Stepping):
         free_lr: learning rate of SGD for the parameters that no set holds.
         free_momentum: momentum of SGD for the parameters that no set holds.
         gap_every: steps between two measurements, such as the Frank-Wolfe gap; 0: never; None: 20, or 100 for sets of
-            matrices, since a gap mostly takes an oracle call of its own. The first step after :meth:`pop_measurements`
-            is measured.
+            matrices, since a gap mostly takes an oracle call of its own. Each parameter counts its own steps, those
+            with a gradient; its first step after :meth:`pop_measurements` is measured.
     """
 
     constraint: Constraint = option(kw_only=False)
@@ -90,7 +91,7 @@ class ConditionalGradient(Constrained, Stepping):
                 names = ", ".join(sorted(missing))
                 raise ValueError(f"state_dict: its group {i} has no {names}: not a state of {type(self).__name__}")
         super().load_state_dict(state_dict)
-        self.state[KEY] = on(self.device, self.state.get(KEY, NOTHING))
+        self.state[KEY] = loaded(self.state.get(KEY, NOTHING), self.device, len(self.place))
 
     def accept(self, C: ConstraintSet | None, options: Group) -> None:
         if C is not None and self.takes_share(options):
@@ -109,16 +110,17 @@ class ConditionalGradient(Constrained, Stepping):
 
     def advance(self) -> None:
         """The step itself, from the gradients that are there."""
-        self.sample = Sample(len(self.place)) if self.measures_next else None
+        moving = self.moving()
+        self.sample = self.next_sample()
         with torch.autocast(self.device.type, enabled=False):  # an oracle's matrix products are in full precision
-            for x, g, C, group in self.moving():
+            for x, g, C, group in moving:
                 if group["weight_decay"] != 0:
                     g = g.add(x, alpha=group["weight_decay"])
                 if C is None:
                     self.free_move(x, g, group)
                 else:
                     self.move(x, g, C, group)
-        self.count(self.sample)
+        self.count([x for x, _, C, _ in moving if C is not None], self.sample)
 
     def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
         """d, whose vertex argmin_{v in C} <d, v> the step goes to, given the gradient g at x."""
@@ -168,19 +170,32 @@ class ConditionalGradient(Constrained, Stepping):
         return state["momentum_buffer"].lerp_(g, 1 - rho)
 
     @property
-    def measures_next(self) -> bool:
-        """Whether the next step is one that is measured."""
-        # at 0 the state is not even read, for which torch would compile each step anew
-        return self.gap_every != 0 and self.state.get(KEY, NOTHING)[0] % self.gap_every == 0
+    def sums(self) -> Sums:
+        """What was measured since the last call of :meth:`pop_measurements`."""
+        return self.state.get(KEY, NOTHING)
 
-    def count(self, sample: Sample | None = None) -> None:
-        """Counts a step, with what was measured in it."""
+    def next_sample(self) -> Sample | None:
+        """What the next step measures; None if nothing."""
+        if not self.gap_every:
+            return None  # the state is not even read, for which torch would compile each step anew
+        which = due(self.sums, self.gap_every, len(self.place))
+        return Sample(which) if any(which) else None
+
+    def measures_within(self, steps: int) -> bool:
+        """Whether one of the next steps of a parameter is one that is measured."""
+        every = self.gap_every
+        return due_within(steps, self.sums, every) if every else False
+
+    def count(self, xs: Iterable[Tensor], sample: Sample | None = None) -> None:
+        """Counts a step of the parameters xs, each for itself, with what was measured in it."""
         if self.gap_every != 0:
-            self.state[KEY] = counted(self.state.get(KEY, NOTHING), sample)
+            self.state[KEY] = counted(self.sums, [self.place[x] for x in xs], sample, len(self.place))
 
-    def replayed(self) -> None:
-        """Counts a step that a recording, such as a CUDA graph, has taken; it is not measured."""
-        self.count()
+    def replayed(self, xs: Iterable[Tensor]) -> None:
+        """Counts a step of the parameters xs that a recording, such as a CUDA graph, has taken; it is not measured."""
+        if self.gap_every != 0:
+            steps = self.sums[0]  # those without a gradient have none
+            self.count(x for x in xs if self.place[x] < len(steps) and steps[self.place[x]])
 
     def pop_measurements(self) -> dict[str, Tensor]:
         """Means over the steps measured since the last call, and what can be read from the parameters as they are.
@@ -193,7 +208,7 @@ class ConditionalGradient(Constrained, Stepping):
     @torch.no_grad()
     def pop_group_measurements(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
         """As :meth:`pop_measurements`, and a row of the same for each parameter that a set holds."""
-        sums = self.state.get(KEY, NOTHING)
+        sums = self.sums
         self.state[KEY] = NOTHING
         places = ((x, self.place[x]) for group in self.param_groups for x in group["params"])
         held = [(x, i) for x, i in places if self.held[i].constraint is not None]

@@ -25,50 +25,77 @@ from optim.vertex import Vertex, norm
 
 KEY = "measured"  # in the optimizer's `state`, so that a state dict carries it
 Each = list[Tensor | None]  # an entry for each parameter, None if it was not measured
-Sums = tuple[int, int, Each | None, Each | None]  # steps, those that were sampled, the sums of their gaps and lengths
-NOTHING: Sums = (0, 0, None, None)
+# For each parameter: steps, those that were sampled, the sums of their gaps and of their lengths. Shorter lists have
+# nothing of the parameters that they lack.
+Sums = tuple[list[int], list[int], Each, Each]
+NOTHING: Sums = ([], [], [], [])
 
 
 class Sample:
-    """The gaps and lengths of one step of `n` parameters."""
+    """The gaps and lengths of one step; `due` says which of the parameters are measured in it."""
 
-    def __init__(self, n: int):
-        self.gaps: Each = [None] * n
-        self.lengths: Each = [None] * n
+    def __init__(self, due: list[bool]):
+        self.due = due
+        self.gaps: Each = [None] * len(due)
+        self.lengths: Each = [None] * len(due)
 
     def toward(self, i: int, v: Vertex, gamma: float | Tensor, g: Tensor) -> None:
         """The i-th parameter x, of gradient g, is about to go the share gamma of the way to v."""
+        if not self.due[i]:
+            return
         self.gaps[i] = -torch.sum(g * v.to_go()) if v.m is g else v.C.gap(g, v.x)
         self.lengths[i] = norm(v.to_go()) * gamma
 
     def to(self, i: int, x: Tensor, y: Tensor, g: Tensor, C: ConstraintSet) -> None:
         """The i-th parameter x, of gradient g, is about to go to y."""
+        if not self.due[i]:
+            return
         self.gaps[i], self.lengths[i] = C.gap(g, x), norm(y - x)
 
 
-def counted(sums: Sums, sample: Sample | None) -> Sums:
-    """With one step more. A new tuple: a saved state dict must not change with it."""
-    steps, count, gaps, lengths = sums
+def counted(sums: Sums, moved: list[int], sample: Sample | None, n: int) -> Sums:
+    """With one step more of the `moved` among `n` parameters. New lists: a saved state dict must not change."""
+    steps, counts, gaps, lengths = sums
+    steps = steps + [0] * (n - len(steps))
+    for i in moved:
+        steps[i] += 1
     if sample is None:
-        return steps + 1, count, gaps, lengths
-    return steps + 1, count + 1, added(gaps, sample.gaps), added(lengths, sample.lengths)
+        return steps, counts, gaps, lengths
+    counts = counts + [0] * (n - len(counts))
+    for i, gap in enumerate(sample.gaps):
+        counts[i] += gap is not None
+    return steps, counts, added(gaps, sample.gaps), added(lengths, sample.lengths)
 
 
-def on(device: torch.device, sums: Sums) -> Sums:
-    """The sums on the parameters' device; a loaded state may be on another."""
-    steps, count, *each = sums
-    gaps, lengths = (total and [None if n is None else n.to(device) for n in total] for total in each)
-    return steps, count, gaps, lengths
+def due(sums: Sums, every: int, n: int) -> list[bool]:
+    """Which of `n` parameters are measured in their next step: every so many steps, from their first on."""
+    steps = sums[0]
+    return [k % every == 0 for k in steps] + [True] * (n - len(steps))
+
+
+def due_within(ahead: int, sums: Sums, every: int) -> bool:
+    """Whether one of the parameters that move is measured in one of its next steps, `ahead` of them."""
+    moving = [k for k in sums[0] if k]
+    return not moving or any(-k % every < ahead for k in moving)
+
+
+def loaded(sums: Any, device: torch.device, n: int) -> Sums:
+    """The sums of a state dict, of `n` parameters on `device`; earlier versions had one count for all."""
+    steps, counts, *each = sums
+    if isinstance(steps, int):
+        steps, counts = [steps] * n, [counts] * n
+    gaps, lengths = ([None if x is None else x.to(device) for x in total or []] for total in each)
+    return steps, counts, gaps, lengths
 
 
 def row(x: Tensor, held: Held, names: tuple[str, ...], i: int, sums: Sums) -> dict[str, Any]:
     """The numbers of the i-th parameter x: means over the sampled steps, and those that depend on x alone."""
-    _, count, gaps, lengths = sums
+    _, counts, gaps, lengths = sums
     assert held.constraint is not None
     nan = torch.full((), torch.nan, device=x.device)
     known: dict[str, Any] = {"parameter": held.name, "set": type(held.constraint).__name__} | dict.fromkeys(names, nan)
     if "fw_gap" in names:
-        known |= {"fw_gap": mean(gaps, i, count, nan), "step_norm": mean(lengths, i, count, nan)}
+        known |= {"fw_gap": mean(gaps, i, counts, nan), "step_norm": mean(lengths, i, counts, nan)}
     return known | {"sparsity": sparse_share(x)} | held.constraint.measured(x)
 
 
@@ -96,15 +123,13 @@ def sparse_share(x: Tensor) -> Tensor:
     return share(a <= 1e-3 * largest) + 0 * largest
 
 
-def mean(totals: Each | None, i: int, count: int, nan: Tensor) -> Tensor:
-    """The i-th total over `count` steps; NaN if missing."""
-    total = totals[i] if totals and i < len(totals) else None
-    return nan if total is None else total / count
+def mean(totals: Each, i: int, counts: list[int], nan: Tensor) -> Tensor:
+    """The i-th total over its number of steps; NaN if missing."""
+    total = totals[i] if i < len(totals) else None
+    return nan if total is None else total / counts[i]
 
 
-def added(totals: Each | None, values: Each) -> Each:
+def added(totals: Each, values: Each) -> Each:
     """Sums, entry by entry; None counts as 0."""
-    if totals is None:
-        return values
     pairs = itertools.zip_longest(totals, values)  # longer, once a group was added
     return [b if a is None else a if b is None else a + b for a, b in pairs]

@@ -464,6 +464,34 @@ def test_gap_every_spaces_the_measurements():
     assert optimizer.pop_measurements()["fw_gap"].item() == 7
 
 
+def test_a_parameter_that_moves_in_turn_is_measured_every_so_many_of_its_own_steps():
+    """Three steps of one, then one of the other: with one count for all, only one of them would ever be measured."""
+    x, y = parameter([0.0]), parameter([0.0])
+    optimizer = CGD([x, y], LInf(1.0), lr=0.0, gap_every=4)
+    for t in range(32):
+        x.grad, y.grad = (None, parameter([1.0 + t]).detach()) if t % 4 == 3 else (parameter([1.0 + t]).detach(), None)
+        optimizer.step()
+    own = {0: [1 + t for t in range(32) if t % 4 != 3], 1: [1 + t for t in range(32) if t % 4 == 3]}
+    assert optimizer.measures_within(4)
+    assert not optimizer.measures_within(0)
+    total, rows = optimizer.pop_group_measurements()
+    for i, row in enumerate(rows):
+        assert row["fw_gap"].item() == np.mean(own[i][::4])
+    assert total["fw_gap"].item() == sum(np.mean(own[i][::4]) for i in own)
+
+
+def test_measurements_of_a_checkpoint_of_an_earlier_version_go_on():
+    x = parameter([0.0])
+    optimizer = CGD([x], LInf(1.0), lr=0.0, gap_every=3)
+    state = optimizer.state_dict()
+    state["state"]["measured"] = (4, 2, [torch.tensor(6.0)], [torch.tensor(0.0)])  # one count of steps for all
+    optimizer.load_state_dict(state)
+    for t in (1.0, 2.0, 3.0):  # of these the third is measured
+        x.grad = parameter([t]).detach()
+        optimizer.step()
+    assert optimizer.pop_measurements()["fw_gap"].item() == (6 + 3) / 3
+
+
 # Bad values
 
 unconstrained = partial(Scion, constrained=False)

@@ -167,6 +167,37 @@ def test_gaps_are_measured_in_the_same_steps():
         torch.testing.assert_close(value, other[name])
 
 
+class Halves(nn.Module):
+    """Two halves, each with a loss of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)) for _ in range(2))
+
+
+class InTurn(CrossEntropy):
+    """Two steps of the first half for one of the second."""
+
+    turns = ("first", "first", "second")
+
+    def __call__(self, model, batch, turn):
+        loss, sums = super().__call__(model.get_submodule(turn), batch)
+        return loss, {"weight": sums["weight"], "samples": sums["samples"], f"loss_{turn}": sums["loss"]}
+
+
+def test_gaps_of_losses_in_turn_are_measured_in_the_same_steps():
+    def make(xs):
+        return optim.SFW(xs, optim.LInf(1.0), lr=0.1, gap_every=5)
+
+    plain, again = (run(make, Halves, objective=InTurn, recorded=how) for how in (None, LISTED))
+    assert again[0].recorded.replay is not None
+    assert_same(plain, again)
+    (_, rows), (_, others) = (t.optimizer.pop_group_measurements() for t in (plain[0], again[0]))
+    for row, other in zip(rows, others, strict=True):
+        assert math.isfinite(row["fw_gap"])
+        torch.testing.assert_close(row["fw_gap"], other["fw_gap"])
+
+
 @pytest.mark.slow
 def test_compiled_into_one_graph_it_is_the_step():
     plain, again = (run(OPTIMIZERS["adam"], recorded=how) for how in (None, {"compiled": True, "captured": False}))

@@ -24,7 +24,7 @@ from trainer.training.device import random_state, set_random_state
 from trainer.training.evaluation import added
 from trainer.training.objectives import Sums
 from trainer.training.state import Training
-from trainer.training.step import move, take_step
+from trainer.training.step import move, own_parameters, take_step
 
 TRIAL = 1e-2  # the learning rate for comparing a recording with the plain step; a warm-up's would be too small
 CLOSE, TINY = 1e-2, 1e-5  # rounding tolerance: share of a step's length and of the parameters' norm
@@ -51,6 +51,8 @@ class Recorded:
         self.totals: dict[str, Tensor] = {}  # of the epoch, added up within the recording
         self.replay: Callable[..., None] | None = None
         self.failed = False
+        # The parameters that each optimizer step of one of these steps moves.
+        self.moved = [t.parameters if turn is None else own_parameters(t, turn) for turn in t.objective.turns]
 
     def inputs(self, parts: list[Tensor], start: int) -> Iterator[Batch]:
         """The input of a step for each batch from number `start` on: sample indices, or the batch itself."""
@@ -76,7 +78,8 @@ class Recorded:
         self.write(sums)
         self.replay(*tensors)
         if hasattr(t.optimizer, "replayed"):
-            t.optimizer.replayed()
+            for xs in self.moved:
+                t.optimizer.replayed(xs)
         if t.ema is not None:
             t.ema.update_parameters(t.model)
         return {k: sums.get(k, 0) + v for k, v in self.numbers.items()} | self.totals
@@ -85,7 +88,11 @@ class Recorded:
         """Whether a step is like the recorded one."""
         t, full = self.t, self.t.dataset.batch_size
         alike = len(given) == t.settings.accumulate and all(len(one[0]) == full for one in given)
-        return alike and t.progress.step > 0 and not getattr(t.optimizer, "measures_next", False) and not self.failed
+        if not alike or t.progress.step == 0 or self.failed:
+            return False
+        turns = t.objective.turns  # a parameter moves as often as its turn comes
+        measures = getattr(t.optimizer, "measures_within", None)
+        return measures is None or not measures(max(map(turns.count, turns)))
 
     def batch(self, given: Batch) -> Batch:
         """A batch ready for the model."""

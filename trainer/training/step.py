@@ -84,7 +84,7 @@ def differentiate(t: Training, batches: Sequence[Batch], turn: str | None) -> Su
     Every process has its share of each batch. A batch counts by the weight of its samples, so the gradient is that of
     one large batch, however it is divided.
     """
-    of = None if turn is None else [p for p in t.model.get_submodule(turn).parameters() if p.requires_grad]
+    of = None if turn is None else own_parameters(t, turn)
     alone = len(batches) == 1 and t.world.size == 1
     total: Sums = {}
     for batch in batches:
@@ -98,6 +98,11 @@ def differentiate(t: Training, batches: Sequence[Batch], turn: str | None) -> Su
     if not alone:
         put_together(t, [p.grad for p in of or t.parameters if p.grad is not None], total)
     return total
+
+
+def own_parameters(t: Training, turn: str) -> list[nn.Parameter]:
+    """The parameters that a turn trains."""
+    return [p for p in t.model.get_submodule(turn).parameters() if p.requires_grad]
 
 
 def loss_of(t: Training, batch: Batch, turn: str | None) -> tuple[Tensor, Sums]:
