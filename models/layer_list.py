@@ -131,6 +131,46 @@ class Builder:
         self.layers.append(nn.Conv2d(c, filters, kernel, stride, pad, bias=bias))
         self.shape = (filters, *self.slid("conv", kernel, stride, pad))
 
+    def conv_transpose(
+        self, filters: Any, kernel: Any = 3, stride: Any = 1, padding: Any = "same", bias: bool = True
+    ) -> None:
+        c, h, w = self.image("conv_transpose")
+        bias = self.flag("bias", bias)
+        filters, kernel, stride = (
+            self.whole("conv_transpose", filters, 1),
+            self.pair("kernel", kernel),
+            self.pair("stride", stride),
+        )
+        if padding not in ("same", "valid"):
+            raise ValueError(f"{self.where}.padding={padding}: must be same or valid")
+        # It mirrors the convolution that makes an image of this size of its output: what that one pads, it cuts off.
+        cut = [max(k - s, 0) if padding == "same" else 0 for k, s in zip(kernel, stride, strict=True)]
+        before = (cut[0] // 2, cut[1] // 2)
+        more = [max(s - k, 0) if padding == "same" else 0 for k, s in zip(kernel, stride, strict=True)]
+        self.layers.append(nn.ConvTranspose2d(c, filters, kernel, stride, before, (more[0], more[1]), bias=bias))
+        if any(odd := [missing % 2 for missing in cut]):  # one more at the bottom and the right
+            self.layers.append(nn.ZeroPad2d((0, -odd[1], 0, -odd[0])))
+        each = zip((h, w), kernel, stride, cut, more, strict=True)
+        self.shape = (filters, *((side - 1) * s + k - less + extra for side, k, s, less, extra in each))
+
+    def upsample(self, factor: Any, mode: Any = "nearest") -> None:
+        c, h, w = self.image("upsample")
+        vertical, horizontal = self.pair("upsample", factor)
+        if mode not in ("nearest", "bilinear"):
+            raise ValueError(f"{self.where}.mode={mode}: must be nearest or bilinear")
+        self.layers.append(nn.Upsample(scale_factor=(vertical, horizontal), mode=mode))
+        self.shape = (c, h * vertical, w * horizontal)
+
+    def reshape(self, shape: Any) -> None:
+        given = shape if isinstance(shape, list) else [shape]
+        sides = tuple(self.whole("reshape", side, 1) for side in given)
+        if not sides or math.prod(sides) != math.prod(self.shape):
+            raise ValueError(f"{self.where}.reshape={shape}: must have {math.prod(self.shape)} entries, as comes in")
+        if len(self.shape) > 1:
+            self.flatten(None)
+        self.layers.append(nn.Unflatten(1, sides))
+        self.shape = sides
+
     def pool(self, how: Any, kernel: Any = 2, stride: Any = None) -> None:
         c, _, _ = self.image("pool")
         if how not in ("max", "average"):
@@ -187,7 +227,10 @@ class Builder:
 
 KINDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "conv": (Builder.conv, ("kernel", "stride", "padding", "bias")),
+    "conv_transpose": (Builder.conv_transpose, ("kernel", "stride", "padding", "bias")),
     "pool": (Builder.pool, ("kernel", "stride")),
+    "upsample": (Builder.upsample, ("mode",)),
+    "reshape": (Builder.reshape, ()),
     "norm": (Builder.norm, ()),
     "activation": (Builder.activation, ("slope", "prelu")),
     "dropout": (Builder.dropout, ()),
@@ -205,6 +248,12 @@ class LayerList(nn.Module):
     ==============  ===============================================================================================
     ``conv: n``     `n` filters; ``kernel`` (3), ``stride`` (1): one number, or [vertical, horizontal]; ``padding``:
                     ``same`` (output ceil(input / stride)), ``valid`` or pixels; ``bias`` (true)
+    ``conv_transpose: n``
+                    the transposed convolution; ``kernel``, ``stride``, ``bias`` as above; ``padding``: ``same`` (output
+                    input * stride) or ``valid``
+    ``upsample: n`` each pixel `n` times in both directions, or [vertical, horizontal]; ``mode``: ``nearest`` or
+                    ``bilinear``
+    ``reshape: s``  the shape of a sample, such as [8, 7, 7]
     ``pool: max``   or ``average``; ``kernel`` (2), ``stride`` (that of the kernel)
     ``norm: batch`` or ``layer``
     ``activation``  or ``activation: name``, ``slope``, ``prelu``; without a name, that of the model

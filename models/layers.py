@@ -118,7 +118,7 @@ def initialize(network: nn.Module, init: str) -> None:
     if init not in INITS:
         raise ValueError(f"init={init}: must be one of default, {', '.join(INITS)}")
     for layer in network.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             INITS[init](layer.weight)
             if layer.bias is not None:
                 layer.bias.zero_()

@@ -96,6 +96,8 @@ def work(layer: nn.Module, x: Tensor, shape: tuple[int, ...]) -> int:
     """Multiply-adds of a layer for one sample `x` (1, ...)."""
     if isinstance(layer, nn.Conv2d):
         return math.prod(shape) * layer.weight[0].numel()
+    if isinstance(layer, nn.ConvTranspose2d):  # each input is multiplied by the kernel of every output channel
+        return math.prod(x.shape[1:]) * layer.weight[0].numel()
     if isinstance(layer, nn.Linear):
         return math.prod(shape) * layer.in_features
     if isinstance(layer, nn.RNNBase):  # each step multiplies by every weight matrix once

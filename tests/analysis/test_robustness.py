@@ -97,6 +97,14 @@ def test_equal_weights_are_pruned_everywhere():
         assert (w == 0).float().mean() == pytest.approx(0.7, abs=0.06)
 
 
+def test_transposed_convolutions_are_no_filters_and_no_norms():
+    entries = [{"conv": 5}, {"conv_transpose": 3, "stride": 2}, {"conv": 4}]
+    network = LayerList((2, 6, 6), 3, layers=entries)
+    (smaller,) = compression.without_filters(network, [40], torch.zeros(1, 2, 6, 6))
+    changed = [not torch.equal(p, q) for p, q in zip(network.parameters(), smaller.parameters(), strict=True)]
+    assert changed == [True, True, False, False, True, True, False, False]
+
+
 @pytest.mark.parametrize("percent", [0, 30, 70])
 def test_filters_are_torchs(cnn, percent):
     (ours,) = compression.without_filters(cnn, [percent], torch.zeros(1, 2, 6, 6))

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from models.layers import ACTIVATIONS, INITS
 from models.mlp import MLP
+from models.size import layer_sizes
 
 
 def make(choice, shape, k, **changes):
@@ -220,6 +221,39 @@ def test_convolutions_are_sums_over_windows(padding, kernel, stride, size):
     torch.testing.assert_close(model(x), y.flatten(1) @ w_out.T + b_out)
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (2, 1), ([4, 4], [2, 3]), ([7, 1], 1), ([1, 5], [3, 2])])
+def test_a_transposed_convolution_is_the_adjoint_of_the_convolution(padding, kernel, stride):
+    """<K x, y> = <x, K* y> with the same weights."""
+    how = {"kernel": kernel, "stride": stride, "padding": padding, "bias": False}
+    x = torch.randn(4, 2, 12, 18, dtype=torch.float64)
+    conv = layers((2, 12, 18), {"conv": 3, **how}).double().net[:-2]
+    y = torch.randn_like(conv(x))
+    back = layers(tuple(y.shape[1:]), {"conv_transpose": 2, **how}).double().net[:-2]
+    [weight], [transposed] = conv.parameters(), back.parameters()
+    transposed.data = weight.data
+    z = back(y)
+    if padding == "same":
+        assert z.shape == x.shape
+    else:  # the last rows and columns that no window reaches
+        z = F.pad(z, (0, 18 - z.shape[3], 0, 12 - z.shape[2]))
+    torch.testing.assert_close((conv(x) * y).sum((1, 2, 3)), (x * z).sum((1, 2, 3)))
+
+
+def test_the_shapes_of_a_decoder():
+    decoder = [{"dense": 24}, {"reshape": [6, 2, 2]}, {"conv_transpose": 4, "stride": 2}, {"upsample": [2, 3]}]
+    model, z = layers((5,), *decoder, k=7), torch.randn(3, 5)
+    dense, _, back, _, _, _, out = model.net
+    images = back(dense(z).view(3, 6, 2, 2))[:, :, :4, :4]  # `same` cuts off the fifth row and column
+    larger = images.repeat_interleave(2, 2).repeat_interleave(3, 3)
+    torch.testing.assert_close(model(z), out(larger.flatten(1)))
+    assert out.in_features == 4 * 8 * 12
+    sizes = {row.kind: row.multiply_adds for row in layer_sizes(model, (5,))}
+    assert sizes["ConvTranspose2d"] == 2 * 2 * 6 * 4 * 9  # positions and channels that come in, filters, kernel
+    zeros = layers((5,), *decoder, k=7, init="keras_he_normal")
+    assert (zeros.net[2].bias == 0).all()
+
+
 @pytest.mark.parametrize("how", ["max", "average"])
 @pytest.mark.parametrize(("kernel", "stride"), [(2, None), (3, 1), ([2, 3], [1, 2])])
 def test_pools_are_over_windows(how, kernel, stride):
@@ -275,8 +309,12 @@ def test_several_heads():
             r"layers\[0\].stride=\[1, 2, 3\]: must be one",
         ),
         (lambda: layers((1, 4, 4), {"pool": "min"}), r"layers\[0\].pool=min: must be max or average"),
+        (lambda: layers((1, 4, 4), {"upsample": 0}), r"layers\[0\].upsample=0: must be a whole number, at least 1"),
+        (lambda: layers((1, 4, 4), {"upsample": 2, "mode": "x"}), r"layers\[0\].mode=x: must be nearest or bilinear"),
+        (lambda: layers((1, 4, 4), {"reshape": [2, 7]}), r"layers\[0\].reshape=\[2, 7\]: must have 16 entries"),
+        (lambda: layers((1, 4, 4), {"conv_transpose": 2, "padding": 1}), r"layers\[0\].padding=1: must be same or val"),
         (lambda: layers((1, 4, 4), {"norm": "group"}), r"layers\[0\].norm=group: must be batch or layer"),
-        (lambda: layers((1, 4, 4), "relu"), r"layers\[0\]=relu: must be one of conv, pool"),
+        (lambda: layers((1, 4, 4), "relu"), r"layers\[0\]=relu: must be one of conv, conv_tr"),
         (lambda: layers((1, 4, 4), "flatten", {"conv": 2}), r"layers\[1\]=conv: takes images, .* and \(16,\) comes in"),
         (lambda: layers((1, 4, 4), {"dropout": 1.0}), r"layers\[0\].dropout=1.0: must be in \[0, 1\)"),
         (lambda: layers((4,), {"activation": "rleu"}), r"layers\[0\].activation=rleu: must be one of identity"),

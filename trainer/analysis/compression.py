@@ -114,7 +114,7 @@ def hidden_layers(model: nn.Module, x: Tensor) -> dict[str, list[str]]:
     def note(module: nn.Module, given: tuple, output: Any) -> None:
         if isinstance(module, LAYERS) and not getattr(module, "transposed", False):
             made[names[module]] = output
-        else:
+        elif isinstance(module, NORMS):
             read[names[module]] = given[0]
 
     hooks = [m.register_forward_hook(note) for m in names if isinstance(m, LAYERS + NORMS)]
