@@ -60,7 +60,20 @@ class Constrained(Options, Lean):
         self.constraints: list[ConstraintSet | None] = []  # of each group
         self.held: list[Held] = []
         self.place: dict[Tensor, int] = {}
-        super().__init__(options.pop("params"), **options)
+        self.assigned: dict[Tensor, ConstraintSet | None] = {}
+        params = options.pop("params")
+        if not isinstance(params, Tensor):
+            params = list(params)
+            self.assigned = self.assign_together([group for group in params if isinstance(group, dict)])
+        super().__init__(params, **options)
+
+    def assign_together(self, groups: list[Group]) -> dict[Tensor, ConstraintSet | None]:
+        """The sets of all parameters of groups without a constraint of their own, so that patterns see all of them."""
+        given = [entry for group in groups if "constraint" not in group for entry in entries(group)]
+        if self.constraint is None or not given:
+            return {}
+        xs = list(map(tensor, given))
+        return dict(zip(xs, self.constraint.assign(list(map(name_of, given)), xs), strict=True))
 
     @property
     def shifted(self) -> list[str]:
@@ -79,10 +92,11 @@ class Constrained(Options, Lean):
         check_constraint(type(self).__name__, constraint, optional=True)
         freed = constraint is None and "constraint" in param_group  # then the group's own options hold
         given = entries(group)
-        names = [entry[0] if isinstance(entry, tuple) else None for entry in given]
-        xs = [tensor(entry) for entry in given]
+        names, xs = list(map(name_of, given)), list(map(tensor, given))
         sets: list[ConstraintSet | None] = [None] * len(xs)
-        if constraint is not None:
+        if constraint is self.constraint and self.assigned.keys() >= set(xs):
+            sets = [self.assigned[x] for x in xs]
+        elif constraint is not None:
             sets = constraint.assign(names, xs)
         kinds = dict.fromkeys(sets or [None])  # an empty group is one of free parameters
         for C in kinds:
@@ -150,7 +164,7 @@ class Constrained(Options, Lean):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: torch's own keeps only defaults, state and groups."""
-        own = ("constraint", "constraints", "held", "place")
+        own = ("constraint", "constraints", "held", "place", "assigned")
         return super().__getstate__() | {name: getattr(self, name) for name in own}
 
 
@@ -167,6 +181,11 @@ def with_gradients(group: Group) -> list[tuple[Tensor, Tensor]]:
 def tensor(entry: tuple[str, Tensor] | Tensor) -> Tensor:
     """A parameter without its name."""
     return entry[1] if isinstance(entry, tuple) else entry
+
+
+def name_of(entry: tuple[str, Tensor] | Tensor) -> str | None:
+    """The name of a parameter, if it has one."""
+    return entry[0] if isinstance(entry, tuple) else None
 
 
 def check_constraint(optimizer: str, constraint: Any, *, optional: bool = False) -> None:

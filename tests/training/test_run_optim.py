@@ -8,6 +8,7 @@ import torch
 from conftest import summary, training_of
 from torch import nn
 
+import conga
 from data import Dataset, Facts, augment_seed, epoch_order
 from optim import ORGFW, SVRF, LInf
 from trainer.training.objectives import CrossEntropy
@@ -111,6 +112,64 @@ def test_a_plateau_lowers_the_rate(cli, tmp_path):
     assert rates == pytest.approx([1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.125])
 
 
+# Settings by part
+
+HALVES = "optim.of={net.1:{lr:0.02,momentum:0.5},net.5:{lr:0.03}}"
+
+
+@pytest.mark.parametrize("constraint", ["none", "linf"])
+def test_settings_of_parts_are_those_of_torchs_groups(cli, tmp_path, constraint):
+    """Two steps on the whole data; patterns of the constraint may name parameters of several parts."""
+    held = ["constraint=linf", "constraint.radius=0.1", "constraint.apply_to=[net.1.weight,net.3.weight]"]
+    options = ["optim=sgd", "optim.lr=0.01", "optim.momentum=0", HALVES, "data.batch_size=2000", "data.val_fraction=0"]
+    options += ["train.epochs=2", "train.keep=all", "train.threads=1", "train.device=cpu"]
+    for name, epochs in (("start", 1), ("run", 2)):
+        rate = [] if name == "run" else ["optim.lr=0", HALVES.replace("0.02", "0").replace("0.03", "0")]
+        shape = held if constraint == "linf" else []
+        code, text = cli(*options, *shape, *rate, f"train.epochs={epochs}", f"hydra.run.dir={name}")
+        assert code == 0, text
+    weights = torch.load(tmp_path / "start/checkpoints/last.pt")["model"]
+    loaded = conga.load(tmp_path / "start")
+    model, (x, y, *_) = loaded.network, loaded.dataset.batch("train", torch.arange(loaded.dataset.facts.sizes["train"]))
+    model.load_state_dict(weights)
+    parts = {"net.1": [], "net.5": [], "": []}
+    for name, p in model.named_parameters():
+        parts[name.rpartition(".")[0] if name.startswith(("net.1", "net.5")) else ""].append(p)
+    rates = {"net.1": {"lr": 0.02, "momentum": 0.5}, "net.5": {"lr": 0.03}, "": {}}
+    theirs = torch.optim.SGD([{"params": parts[part]} | rates[part] for part in parts], lr=0.01)
+    for _ in range(2):
+        theirs.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        theirs.step()
+        if constraint == "linf":
+            for name in ("net.1.weight", "net.3.weight"):
+                model.get_parameter(name).data.clamp_(-0.1, 0.1)
+    ours = torch.load(tmp_path / "run/checkpoints/last.pt")["model"]
+    for name, p in model.state_dict().items():
+        torch.testing.assert_close(ours[name], p, rtol=1e-4, atol=1e-6)
+    last = frame(tmp_path / "run").iloc[-1]
+    assert [last[f"optim/{name}"] for name in ("lr", "lr_net.1", "lr_net.5")] == [0.01, 0.02, 0.03]
+
+
+@pytest.mark.parametrize(
+    ("of", "line"),
+    [
+        ("3", "optim.of=3: must be a mapping, such as"),
+        ("{net:3}", "optim.of.net=3: must be a mapping, such as"),
+        ("{nat:{lr:1}}", "optim.of.nat: no trainable parameter begins so; there are net"),
+        ("{net:{la:1}}", "optim.of.net.la=1: unknown key"),
+        ("{net:{lr:a}}", "optim.of.net.lr=a: must be a number"),
+        ("{net:{lr:-1}}", "optim.of.net.lr=-1: must be in [0, 1]"),
+        ("{net:{gap_every:3}}", "optim.of.net.gap_every=3: CGD has one gap_every for all parameters"),
+    ],
+)
+def test_a_mistake_in_a_setting_of_a_part_names_it(cli, tmp_path, of, line):
+    code, text = cli("optim=cgd", f"optim.of={of}", "hydra.run.dir=run")
+    assert (code, text.count("\n")) == (2, 1), text
+    assert text.startswith(f"conga: {line}")
+    assert not (tmp_path / "run").exists()
+
+
 # Kill and resume
 
 
@@ -122,6 +181,7 @@ EVERY_KIND = [
     ["optim=sfw", "constraint=group_l1", "constraint.init_factor=3"],
     ["optim=muon", "schedule=exponential"],
     ["optim=adagrad", "optim.momentum=0.9", "constraint=l2"],
+    ["optim=cgd", "optim.of={net.1:{lr:0.01},net.9:{lr:1e-3}}", "constraint.apply_to=[net.1.*]", "schedule=cosine"],
 ]
 
 

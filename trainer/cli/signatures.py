@@ -38,8 +38,30 @@ def check_config(config: Mapping[str, Any], root: Callable[..., Any], given: Map
     """
     check_call("", config, root, given[""])
     for group, node in config.items():
-        if isinstance(node, Mapping):
+        if isinstance(node, Mapping) and group == "optim":
+            check_optim(node, given.get(group, ()))
+        elif isinstance(node, Mapping):
             check_node(group, node, given.get(group, ()))
+
+
+def check_optim(node: Mapping[str, Any], given: Sequence[str]) -> None:
+    """Checks the group of the optimizer. Its key ``of`` has settings for parts of the model: ``training/by_part.py``.
+
+    Raises:
+        Refused: the first key that is unknown or missing, or whose value has the wrong type.
+    """
+    values = {key: value for key, value in node.items() if key != "of"}
+    check_node("optim", values, given)
+    of = node.get("of")
+    if of is None:
+        return
+    hint = "must be a mapping, such as 'optim.of={critic:{lr:1e-4}}'"
+    if not isinstance(of, Mapping):
+        raise Refused(f"optim.of={show(of)}: {hint}")
+    for part, options in of.items():
+        if not isinstance(options, Mapping):
+            raise Refused(f"optim.of.{part}={show(options)}: {hint}")
+        check_node(f"optim.of.{part}", {**values, **options}, given)
 
 
 def check_node(key: str, node: Mapping[str, Any], given: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from optim import note_initial_norms
 from trainer.cli.display import Display, Silent, loading_progress, make_display
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.summary import Summary
+from trainer.training import by_part
 from trainer.training.acceleration import accelerate
 from trainer.training.device import pick_device, pick_threads
 from trainer.training.distributed import World
@@ -240,7 +241,12 @@ def optimizer_of(
     if constraint is not None:
         with refusing("constraint"):  # first, so that an error about a parameter names the right group
             constraint.assign(*zip(*trainable, strict=True))
-    optimizer = build("optim", optim, params=trainable, constraint=constraint)
+    of = optim.get("of") or {}
+    node = {key: value for key, value in optim.items() if key != "of"}
+    params = by_part.groups_of(of, trainable, constraint) if of else trainable
+    with by_part.naming_part(of):
+        optimizer = build("optim", node, params=params, constraint=constraint)
+    by_part.check_taken(optimizer, of)
     if hasattr(optimizer, "second_point"):
         refuse_second_point(optimizer, objective, settings)
     return optimizer

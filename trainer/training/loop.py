@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from models.weights import training_mode
 from trainer.cli.lines import untrained_line
 from trainer.rundir.errors import Diverged, Interrupted
-from trainer.training import coefficients, doubts
+from trainer.training import by_part, coefficients, doubts
 from trainer.training.anomaly import NotFinite
 from trainer.training.best import decide
 from trainer.training.compiled import compile_alone
@@ -91,11 +91,11 @@ def measure_untrained(t: Training) -> None:
 
 def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
     """Trains the rest of one epoch: a step for every `accumulate` batches; sums of metrics stay on the device."""
-    p, s, optimizer, schedule, stop = t.progress, t.settings, t.optimizer, t.schedule, t.stop
+    p, s, schedule, stop = t.progress, t.settings, t.schedule, t.stop
     every = s.checkpoint_steps or 0
     parts = t.epoch_parts()
     if p.position == 0:
-        p.lr = optimizer.param_groups[0]["lr"]
+        note_rates(t)
     training_mode(t.model)
     t.display.start_epoch(p.epoch, p.step, p.position)
     started, before = time.perf_counter(), p.epoch_s
@@ -106,7 +106,7 @@ def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
     while p.step < last and (together := list(itertools.islice(batches, s.accumulate))):
         p.sums = stepper.step(together, p.sums)
         if schedule is not None:
-            p.lr = optimizer.param_groups[0]["lr"]
+            note_rates(t)
             schedule.step()
 
         p.step += 1
@@ -126,6 +126,12 @@ def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
             stop.obey(reason)
     wait_for(t.device)
     p.epoch_s = before + time.perf_counter() - started
+
+
+def note_rates(t: Training) -> None:
+    """Notes the learning rates of the next step."""
+    t.progress.lr = t.optimizer.param_groups[0]["lr"]
+    t.progress.rates = by_part.rates(t.optimizer)
 
 
 def stepper_of(t: Training) -> Stepper:
@@ -150,6 +156,7 @@ def measure_epoch(t: Training) -> tuple[Row, list[Row]]:
             row |= {f"ema/{k}": v for k, v in measure_split(t, "val", t.ema.module).items()}
     check_finite(t, *(v for k, v in row.items() if k.endswith("/loss")))
     row["optim/lr"] = float(p.lr)
+    row |= {f"optim/{name}": float(rate) for name, rate in p.rates.items()}
     groups: list[dict[str, Any]] = []
     if isinstance(t.optimizer, Measuring):
         totals, groups = t.optimizer.pop_group_measurements()

@@ -19,7 +19,7 @@ from models.size import LayerSize
 from optim import refresh_rates
 from trainer.cli.display import Display
 from trainer.rundir.summary import Summary
-from trainer.training import coefficients
+from trainer.training import by_part, coefficients
 from trainer.training.anomaly import Watch
 from trainer.training.device import autocast, random_state, set_random_state
 from trainer.training.distributed import World
@@ -60,6 +60,7 @@ class Progress:
     position: int = 0  # of these, in the current epoch
     sums: dict[str, Tensor | int] = field(default_factory=dict)  # of the metrics of the current epoch
     lr: float = 0.0  # of the last step
+    rates: dict[str, float] = field(default_factory=dict)  # lr_PART -> that of each part with settings of its own
     epoch_s: float = 0.0  # spent training in the current epoch
     seconds: float = 0.0  # spent in earlier processes
     best: dict[str, Any] | None = None  # {metric, value, epoch, mode: min or max}, or see best.py
@@ -183,7 +184,7 @@ class Training:
             *("epoch", "step"),
             *(f"train/{metric}" for metric in self.objective.metrics),
             *(f"{split}/{metric}" for split in ("val", *(["ema"] if self.ema else [])) for metric in measured),
-            *("optim/lr", *(f"optim/{name}" for name in self.measures)),
+            *("optim/lr", *(f"optim/{name}" for name in (*by_part.rates(self.optimizer), *self.measures))),
             *coefficients.columns(self.model, self.dataset.facts),
             *("time/epoch_s", "time/samples_per_s"),
         ]
