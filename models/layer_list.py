@@ -240,6 +240,22 @@ KINDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
 }
 
 
+def built(name: str, entries: list, shape: Shape, defaults: dict[str, Any]) -> Builder:
+    """The layers of a list, for samples of `shape`.
+
+    Args:
+        name: that of the list, for errors.
+        defaults: of layers that do not say otherwise: activation, slope, prelu, dropout.
+
+    Raises:
+        ValueError: `name[i]…: what would be right`.
+    """
+    builder = Builder(shape, defaults)
+    for i, entry in enumerate(entries):
+        builder.add(f"{name}[{i}]", entry)
+    return builder
+
+
 class LayerList(nn.Module):
     """The layers of a list, one after the other, flattened at the latest before the output layer, which is added.
 
@@ -292,9 +308,7 @@ class LayerList(nn.Module):
         super().__init__()
         check_probability("dropout", dropout)
         defaults = {"activation": activation, "slope": slope, "prelu": prelu, "dropout": dropout}
-        builder = Builder(tuple(input_shape), defaults)
-        for i, entry in enumerate(layers):
-            builder.add(f"layers[{i}]", entry)
+        builder = built("layers", layers, tuple(input_shape), defaults)
         d_out = builder.flat()
         self.net = nn.Sequential(*builder.layers, output_layer(d_out, num_outputs))
         initialize(self, init)

@@ -275,6 +275,7 @@ CHOICES = [
     if f.parent.name != "experiment" or f.stem == "digits_cnn_cgd"  # the others have tests/test_recipes.py
     if not re.fullmatch(r"vgg1[369]|resnet\d\d+", f.stem) or f.stem == "resnet18"  # test_models has the large
     if f.stem not in ("tensorboard", "wandb", "mlflow")  # tests/training/test_trackers.py
+    and f.stem != "next_token"  # tests/training/test_generative.py: it needs a model and data of one's own
 ]
 SETS = [c for c in CHOICES if c[0] == "constraint"]
 
@@ -311,6 +312,10 @@ def test_every_choice_of_every_group_trains(cli, tmp_path, choices):
     needed |= {
         ("constraint", name): ["optim=cgd", "data.limit=100"] for group, name in choices if group == "constraint"
     }
+    coded = ["model=autoencoder", "data.normalize=scale"]
+    needed["model", "autoencoder"] = needed["objective", "reconstruction"] = [*coded, "objective=reconstruction"]
+    needed["objective", "elbo"] = [*coded, "model.variational=true"]
+    needed["model", "vae_conv"] = ["data=mnist", *files["mnist"], *few, "objective=elbo", "data.normalize=scale"]
     needed["constraint", "none"] = []
     square = ["model.widths=[64]", "constraint.apply_to=*.1.weight"]  # 64 x 64
     needed["constraint", "birkhoff"] = ["optim=cgd", "data.limit=100", *square]
