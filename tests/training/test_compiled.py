@@ -185,11 +185,18 @@ class InTurn(CrossEntropy):
         return loss, {"weight": sums["weight"], "samples": sums["samples"], f"loss_{turn}": sums["loss"]}
 
 
-def test_gaps_of_losses_in_turn_are_measured_in_the_same_steps():
+class FreshInTurn(InTurn):
+    """Each on a batch of its own."""
+
+    fresh = True
+
+
+@pytest.mark.parametrize("objective", [InTurn, FreshInTurn])
+def test_gaps_of_losses_in_turn_are_measured_in_the_same_steps(objective):
     def make(xs):
         return optim.SFW(xs, optim.LInf(1.0), lr=0.1, gap_every=5)
 
-    plain, again = (run(make, Halves, objective=InTurn, recorded=how) for how in (None, LISTED))
+    plain, again = (run(make, Halves, objective=objective, epochs=5, recorded=how) for how in (None, LISTED))
     assert again[0].recorded.replay is not None
     assert_same(plain, again)
     (_, rows), (_, others) = (t.optimizer.pop_group_measurements() for t in (plain[0], again[0]))

@@ -14,7 +14,7 @@ from optim import ORGFW, LInf
 from trainer.training.anomaly import NotFinite
 from trainer.training.objectives import CrossEntropy, MeanSquaredError, Objective
 from trainer.training.second_point import SecondPoint
-from trainer.training.state import Training
+from trainer.training.state import Training, steps_per_epoch
 from trainer.training.step import take_step
 
 N = 50
@@ -129,6 +129,36 @@ def test_losses_in_turn_are_two_optimizers():
         of_g.zero_grad()
         pair_losses(theirs, x, x[:, :2])[0].backward()
         of_g.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+class Fresh(Adversarial):
+    """Two steps of the discriminator for one of the generator, each on a batch of its own."""
+
+    turns = ("discriminator", "discriminator", "generator")
+    fresh = True
+
+
+def test_turns_with_batches_of_their_own():
+    """Of 50 samples in batches of 10: a step of three batches, and one of two, whose first comes again."""
+    ours, theirs = Pair(), Pair()
+    dataset = Dataset({"train": (torch.randn(N, 6), torch.zeros(N, dtype=torch.long))}, facts(), 10)
+    t = training_of(ours, dataset, Fresh(facts()), torch.optim.SGD(ours.parameters(), lr=0.1))
+    assert steps_per_epoch(dataset, t.settings, t.objective) == 2
+    batches = list(t.batches(t.epoch_parts(), 0))
+    of = {name: torch.optim.SGD(part.parameters(), lr=0.1) for name, part in theirs.named_children()}
+    for given, used in ((batches[:3], (0, 1, 2)), (batches[3:], (3, 4, 3))):
+        sums, told = take_step(t, given, None), {}
+        for turn, i in zip(Fresh.turns, used, strict=True):
+            x = batches[i][0]
+            of[turn].zero_grad()
+            loss = pair_losses(theirs, x, x[:, :2])[turn == "discriminator"]
+            loss.backward()
+            of[turn].step()
+            told["loss" if turn == "generator" else "loss_discriminator"] = loss.item()
+        assert sums["samples"] == 30
+        assert t.objective.finish({k: float(v) for k, v in sums.items()}) == pytest.approx(told)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b)
 

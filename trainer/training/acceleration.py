@@ -50,7 +50,7 @@ def why_not(t: Training) -> str | None:
         return f"{type(t.optimizer).__name__} needs its learning rate as a number"
     if t.device.type == "cpu" and any(isinstance(module, nn.RNNBase) for module in t.model.modules()):
         return "torch's recurrent layers cannot be recorded on a CPU"
-    if t.full_batches < t.settings.accumulate:
+    if t.full_batches < t.per_step:
         return "no step has full batches"
     if t.watch is not None:
         return "train.anomaly checks each layer"

@@ -87,7 +87,7 @@ def assemble(
         torch.manual_seed(seed + world.rank)  # dropout: each process draws for its own samples
     trainable = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     optimizer = optimizer_of(optim, constraint_set, trainable, the_objective, settings)
-    steps = steps_per_epoch(dataset, settings)
+    steps = steps_per_epoch(dataset, settings, the_objective)
     the_schedule = schedule_of(schedule, optimizer, settings, steps)
     parameters = sum(p.numel() for _, p in trainable)
     summary.data |= {"parameters": parameters, "device": str(place.device), "threads": threads, "seed": seed}

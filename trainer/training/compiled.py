@@ -87,7 +87,7 @@ class Recorded:
     def fits(self, given: Sequence[Batch]) -> bool:
         """Whether a step is like the recorded one."""
         t, full = self.t, self.t.dataset.batch_size
-        alike = len(given) == t.settings.accumulate and all(len(one[0]) == full for one in given)
+        alike = len(given) == t.per_step and all(len(one[0]) == full for one in given)
         if not alike or t.progress.step == 0 or self.failed:
             return False
         turns = t.objective.turns  # a parameter moves as often as its turn comes

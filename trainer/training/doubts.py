@@ -51,7 +51,7 @@ def size_of_set(t: Training) -> str:
 
 def after_epoch(t: Training) -> str | None:
     """The doubt about a loss that is at chance, or worse, from the start until a third of the epochs is over."""
-    per_epoch = steps_per_epoch(t.dataset, t.settings)
+    per_epoch = steps_per_epoch(t.dataset, t.settings, t.objective)
     steps = t.settings.epochs * per_epoch
     planned = math.ceil(min(steps, t.settings.max_steps or steps) / per_epoch)
     third = math.ceil(planned / 3)

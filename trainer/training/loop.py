@@ -90,7 +90,7 @@ def measure_untrained(t: Training) -> None:
 
 
 def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
-    """Trains the rest of one epoch: a step for every `accumulate` batches; sums of metrics stay on the device."""
+    """Trains the rest of one epoch: a step for every few batches; sums of metrics stay on the device."""
     p, s, schedule, stop = t.progress, t.settings, t.schedule, t.stop
     every = s.checkpoint_steps or 0
     parts = t.epoch_parts()
@@ -101,9 +101,9 @@ def train_epoch(t: Training, profiler: torch.profiler.profile | None) -> None:
     started, before = time.perf_counter(), p.epoch_s
 
     stepper = stepper_of(t)
-    batches = stepper.inputs(parts, p.position * s.accumulate)
+    batches = stepper.inputs(parts, p.position * t.per_step)
     last = math.inf if s.max_steps is None else s.max_steps
-    while p.step < last and (together := list(itertools.islice(batches, s.accumulate))):
+    while p.step < last and (together := list(itertools.islice(batches, t.per_step))):
         p.sums = stepper.step(together, p.sums)
         if schedule is not None:
             note_rates(t)

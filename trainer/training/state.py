@@ -162,6 +162,11 @@ class Training:
         return list(order.to(self.device, non_blocking=True).split(size))
 
     @property
+    def per_step(self) -> int:
+        """Batches of a full step."""
+        return batches_per_step(self.settings, self.objective)
+
+    @property
     def full_batches(self) -> int:
         """The number of full batches in an epoch."""
         full = self.dataset.facts.sizes["train"] // self.dataset.batch_size
@@ -243,10 +248,15 @@ class Training:
             self.progress.sums = on_device(functools.reduce(added, (one["sums"] for one in processes)), self.device)
 
 
-def steps_per_epoch(dataset: Dataset, settings: TrainSettings) -> int:
-    """Optimizer steps in an epoch of `dataset`."""
+def batches_per_step(settings: TrainSettings, objective: Objective) -> int:
+    """Batches of a full step."""
+    return settings.accumulate * (len(objective.turns) if objective.fresh else 1)
+
+
+def steps_per_epoch(dataset: Dataset, settings: TrainSettings, objective: Objective) -> int:
+    """Optimizer steps in an epoch of `dataset`; losses in turn are one step."""
     batches = math.ceil(dataset.facts.sizes["train"] / dataset.batch_size)
-    return math.ceil(min(batches, settings.overfit_batches or batches) / settings.accumulate)
+    return math.ceil(min(batches, settings.overfit_batches or batches) / batches_per_step(settings, objective))
 
 
 def resolve_metric(key: str, given: str, columns: list[str], has_val: bool) -> str:

@@ -57,11 +57,11 @@ def move(t: Training, batches: Sequence[Batch], again: Again | None) -> Sums:
     """Forward, backward and the optimizer's step; :mod:`trainer.training.compiled` records this."""
     optimizer, scaler = t.optimizer, t.scaler
     total: Sums = {}
-    for turn in t.objective.turns:
+    for turn, own in zip(t.objective.turns, dealt(t, batches), strict=True):
         if again:
             again.remember()
         optimizer.zero_grad()
-        total = total | differentiate(t, batches, turn)
+        total = joined(total, differentiate(t, own, turn), fresh=t.objective.fresh)
         if scaler is not None:
             scaler.unscale_(optimizer)
         if t.watch is not None:
@@ -72,10 +72,31 @@ def move(t: Training, batches: Sequence[Batch], again: Again | None) -> Sums:
             scaler.step(optimizer)
             scaler.update()
         elif again:
-            again.step(batches)
+            again.step(own)
         else:
             optimizer.step()
     return total
+
+
+def dealt(t: Training, batches: Sequence[Batch]) -> list[Sequence[Batch]]:
+    """The batches of each turn: all of them, or its own; if they are too few at an epoch's end, some come again."""
+    turns, n = len(t.objective.turns), t.settings.accumulate
+    if not t.objective.fresh:
+        return [batches] * turns
+    parts = [batches[i : i + n] for i in range(0, len(batches), n)]
+    return [parts[i % len(parts)] for i in range(turns)]
+
+
+def joined(total: Sums, sums: Sums, *, fresh: bool) -> Sums:
+    """The sums of the turns of a step so far, with those of another one; of a turn that comes again, the last.
+
+    If turns have batches of their own, each is scaled to all samples of the step, so that its means stay.
+    """
+    if not fresh or not total:
+        return total | sums
+    samples = total["samples"] + sums["samples"]
+    before, now = ({k: v * (samples / part["samples"]) for k, v in part.items()} for part in (total, sums))
+    return before | now | {"samples": samples}
 
 
 def differentiate(t: Training, batches: Sequence[Batch], turn: str | None) -> Sums:

@@ -29,9 +29,11 @@ An objective is built with the dataset's facts and has
 
 It gets the model and the whole batch, so a step need not compare outputs with targets: an autoencoder compares with its
 input, a sequence model may read the targets. Losses that are minimized in turn over different parameters, such as those
-of a generator and a discriminator, are ``turns``: names of submodules. The loop calls ``objective(model, batch, turn)``
-for each turn, differentiates by that submodule's parameters, and steps only these; each turn returns ``weight``,
-``samples`` and sums with names of its own. Without a turn, as in an evaluation, it returns all.
+of a generator and a discriminator, are ``turns``: names of submodules; one that comes three times takes three steps for
+one of the other. All of a step have the same batches, or each its own with ``fresh``. The loop calls
+``objective(model, batch, turn)`` for each turn, differentiates by that submodule's parameters, and steps only these;
+each turn returns ``weight``, ``samples`` and sums with names of its own. Without a turn, as in an evaluation, it
+returns all.
 
 Your own objective is a class over :class:`Objective`, or over :class:`Supervised` if outputs are compared with targets,
 and a YAML in ``conf/objective/``.
@@ -87,6 +89,7 @@ class Objective(abc.ABC):
     evaluated: tuple[str, ...] = ()
     higher_is_better: tuple[str, ...] = ()
     turns: tuple[str | None, ...] = (None,)
+    fresh = False  # whether each turn has batches of its own
     says: Says
     needs: tuple[str, ...] = ()
     monitor = "val/loss"
