@@ -192,7 +192,7 @@ def stopped_at(values, *, has_value=lambda epoch: True, **early):
     dataset = types.SimpleNamespace(
         splits={"train": 0, "val": 0}, facts=types.SimpleNamespace(sizes={"train": 4}, plain=dict), batch_size=4
     )
-    objective = types.SimpleNamespace(metrics=("loss", "accuracy"), evaluated=(), higher_is_better=("accuracy",))
+    objective = types.SimpleNamespace(metrics=("loss", "accuracy"), evaluated=(), higher_is_better=("accuracy",), turns=(None,), fresh=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     t = training_of(model, dataset, objective, optimizer, early_stopping=early, epochs=len(values) + 1)
     t.world = types.SimpleNamespace(main=False, size=2, gathered=lambda value: [value])  # writes nothing
