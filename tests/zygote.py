@@ -122,8 +122,9 @@ def lay_tripwire(where: str, n: int | None, what: int | str) -> None:
     elif where == "build":
         digits.Digits.load = trip(digits.Digits.load)
     else:
-        objective = trainer.training.objectives.Supervised
-        objective.loss_and_outputs = trip(objective.loss_and_outputs)
+        objectives = trainer.training.objectives
+        objectives.Supervised.loss_and_outputs = trip(objectives.Supervised.loss_and_outputs)
+        objectives.Reconstruction.mean = trip(objectives.Reconstruction.mean)
 
 
 def stub(path, asked: float) -> int:

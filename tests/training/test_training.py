@@ -27,6 +27,8 @@ FEATURES = {
                      "model.dropout=0.3"],
     "images": ["train.precision=bf16", "train.channels_last=true", "model=cnn", "optim=adam", "train.profile=2",
                "train.overfit_batches=2", "data.augment.crop=1"],
+    "variational": ["model=autoencoder", "model.variational=true", "objective=elbo", "data.normalize=scale", "optim=adam",
+                    "optim.of={decoder:{lr:0.01}}", "train.eval_every=2"],
     "watched": ["train.precision=float64", "train.anomaly=true", "train.deterministic=true", "optim.lr=0.5",
                 "train.early_stopping.patience=1", "train.epochs=9", *NORMED],
     "compiled": ["train.compile=true", "model.dropout=0.3", "train.eval_every=3", "schedule=plateau",
@@ -192,7 +194,9 @@ def stopped_at(values, *, has_value=lambda epoch: True, **early):
     dataset = types.SimpleNamespace(
         splits={"train": 0, "val": 0}, facts=types.SimpleNamespace(sizes={"train": 4}, plain=dict), batch_size=4
     )
-    objective = types.SimpleNamespace(metrics=("loss", "accuracy"), evaluated=(), higher_is_better=("accuracy",), turns=(None,), fresh=False)
+    objective = types.SimpleNamespace(
+        metrics=("loss", "accuracy"), evaluated=(), higher_is_better=("accuracy",), turns=(None,), fresh=False
+    )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     t = training_of(model, dataset, objective, optimizer, early_stopping=early, epochs=len(values) + 1)
     t.world = types.SimpleNamespace(main=False, size=2, gathered=lambda value: [value])  # writes nothing
