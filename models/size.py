@@ -24,11 +24,14 @@ class LayerSize:
     rounds: int = 1  # that many equal parts of the work wait for each other: the steps of a recurrent layer
 
 
-def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSize]:
+def layer_sizes(network: nn.Module, input_shape: tuple[int, ...], *, tokens: bool = False) -> list[LayerSize]:
     """The layers that one sample goes through, in their order.
 
     A layer that is called again has no parameters the second time. Multiply-adds are those of convolutions, dense and
     recurrent layers; norms, activations and pools, a few operations for each number, are not counted.
+
+    Args:
+        tokens: whether inputs are tokens, whole numbers.
     """
     rows: list[LayerSize] = []
     seen: set[int] = set()
@@ -49,7 +52,7 @@ def layer_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerS
     hooks = [layer.register_forward_hook(record(name)) for name, layer in leaves.items()]
     training = network.training
     try:
-        send_one(network.eval(), input_shape)
+        send_one(network.eval(), input_shape, tokens=tokens)
     finally:
         network.train(training)
         for hook in hooks:
@@ -63,7 +66,7 @@ def work_at_once(layers: list[LayerSize]) -> int:
 
 
 @torch.no_grad()
-def send_one(network: nn.Module, input_shape: tuple[int, ...]) -> None:
+def send_one(network: nn.Module, input_shape: tuple[int, ...], *, tokens: bool = False) -> None:
     """Sends a sample of zeros through the network, which stays as it was; so do the random generators.
 
     Tensors without data (``meta``) would do, but their operations import torch's compiler, which takes longer.
@@ -71,15 +74,15 @@ def send_one(network: nn.Module, input_shape: tuple[int, ...]) -> None:
     buffers = {name: value.clone() for name, value in network.named_buffers()}
     values = [*network.parameters(), *buffers.values()]
     like = next((value for value in values if value.is_floating_point()), torch.empty(0))
-    x = torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype)
+    x = torch.zeros(1, *input_shape, device=like.device, dtype=torch.long if tokens else like.dtype)
     with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
         torch.func.functional_call(network, buffers, (x,))
 
 
-def trains_on_one(network: nn.Module, input_shape: tuple[int, ...]) -> bool:
+def trains_on_one(network: nn.Module, input_shape: tuple[int, ...], *, tokens: bool = False) -> bool:
     """Whether a training batch may have a single sample: batch normalization needs two values of each channel."""
     try:
-        send_one(network, input_shape)
+        send_one(network, input_shape, tokens=tokens)
     except ValueError:  # torch's "Expected more than 1 value per channel when training"
         return False
     return True

@@ -5,10 +5,13 @@ import math
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from data import Raw, Source
 from models.mlp import MLP
 from trainer.training.objectives import CrossEntropy
 
@@ -103,3 +106,32 @@ class TinyAutoencoder(torch.nn.Module):
     def forward(self, x):
         code = self.encode(x)
         return self.decoder(code[0] if self.variational else code)
+
+
+@dataclass(kw_only=True)
+class Copies(Source):
+    """Words to be written again; each sequence ends after one to four of them."""
+
+    def read(self) -> Raw:
+        rng = np.random.default_rng(0)
+        lengths, words = rng.integers(1, 5, 200), rng.integers(3, 6, (200, 5))
+        at = np.arange(5)
+        y = np.where(at < lengths[:, None], words, 0)
+        y[at == lengths[:, None]] = 2
+        names = ("_", "<", ">", "a", "b", "c")
+        shared = {"num_outputs": 6, "class_names": names, "vocabulary": names}
+        return Raw(name="copies", task="sequence", parts={"train": (np.where(y == 2, 0, y), y)}, **shared)
+
+
+class Copying(torch.nn.Module):
+    """Says each token by the word at its place, and the end where there is none."""
+
+    def __init__(self, input_shape, num_outputs):
+        super().__init__()
+        self.table = torch.nn.Embedding(num_outputs, num_outputs)
+
+    def forward(self, x, before=None):
+        return self.table(x)
+
+    def generate(self, x):
+        return self.table(x).argmax(2)

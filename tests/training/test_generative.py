@@ -12,7 +12,8 @@ from sklearn.decomposition import PCA
 from torch import distributions as d
 from users_own import TinyAutoencoder
 
-from data import Facts
+from data import Facts, Raw
+from data.gate import admit
 from trainer.training.objectives import Elbo, NextToken, Reconstruction, for_task
 
 IMAGES = Facts("images", "classification", (1, 3, 3), 10, None, None, {"train": 4}, torch.zeros(1), torch.ones(1))
@@ -140,3 +141,35 @@ def test_noise_is_added_to_what_is_given_only():
     assert sums["mse"].item() / 100 == 1  # against the input without noise
     assert seen[0].std().item() == pytest.approx(0.5, rel=0.1)
     assert math.isclose(seen[0].mean().item(), 1, abs_tol=0.1)
+
+
+def test_tokens_from_the_data_to_words(cli, tmp_path):
+    """They are not normalized; objective=auto; all but the pads of a source are told by a table of words."""
+    (tmp_path / "own/data").mkdir()
+    (tmp_path / "own/data/copies.yaml").write_text("_target_: users_own.Copies\n")
+    (tmp_path / "own/model/copying.yaml").write_text("_target_: users_own.Copying\n")
+    run = ["--config-dir=own", "data=copies", "model=copying", "optim=adam", "optim.lr=0.1", "train.epochs=8"]
+    code, text = cli(*run, "hydra.run.dir=run")
+    assert code == 0, text
+    assert summary(tmp_path / "run")["test"]["exact_match"] == 1
+    assert cli("evaluate", "run", "--trust", "--format=csv")[0] == 0
+    report = json.loads((tmp_path / "run/evaluation/report.json").read_text())
+    assert report["metrics"] == summary(tmp_path / "run")["test"]
+    told = [line.split(",")[1:] for line in (tmp_path / "run/evaluation/predictions.csv").read_text().splitlines()[1:]]
+    assert {truth == said for truth, said in told} == {True}
+    assert {len(truth.split()) for truth, _ in told} == {1, 2, 3, 4}
+    np.savez(tmp_path / "x.npz", x=np.array([[3, 5, 4, 0, 0]]))
+    code, text = cli("predict", "run", "x.npz", "--trust")
+    assert code == 0, text
+    assert "a c b" in text
+    code, text = cli("robustness", "run", "--trust")
+    assert (code, text.count("\n")) == (2, 1), text
+    assert "tokens" in text
+
+
+@pytest.mark.parametrize(("token", "line"), [(6, "6 is no token; there are 6: 0 to 5"), (-1, "-1 is no token")])
+def test_a_number_that_is_no_token_is_refused(token, line):
+    x = np.array([[3, token]])
+    raw = Raw(name="words", task="sequence", parts={"train": (x, x)}, num_outputs=9, vocabulary=tuple("_<>abc"))
+    with pytest.raises(ValueError, match=line):
+        admit(raw)

@@ -24,11 +24,11 @@ def main(arguments: argparse.Namespace) -> None:
     config = composed(arguments.overrides, arguments.config_dir)
     if arguments.input is None:
         facts = load(config).facts
-        shape, outputs = facts.input_shape, facts.num_outputs
+        shape, outputs, tokens = facts.input_shape, facts.num_outputs, facts.vocabulary is not None
     else:
         HydraConfig.instance().cfg = None  # then errors do not name the data
-        shape, outputs = sides(arguments.input), arguments.outputs
-    screen().print(summary_table(config["model"], shape, outputs), markup=False)
+        shape, outputs, tokens = sides(arguments.input), arguments.outputs, False
+    screen().print(summary_table(config["model"], shape, outputs, tokens=tokens), markup=False)
 
 
 def sides(text: str) -> tuple[int, ...]:
@@ -43,10 +43,12 @@ def sides(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def summary_table(model: dict, input_shape: tuple[int, ...], num_outputs: int | dict[str, int]) -> Table:
+def summary_table(
+    model: dict, input_shape: tuple[int, ...], num_outputs: int | dict[str, int], *, tokens: bool = False
+) -> Table:
     """The layers of the network that `model` describes, and the totals."""
     network = build("model", model, input_shape=input_shape, num_outputs=num_outputs)
-    rows = layer_sizes(network, input_shape)
+    rows = layer_sizes(network, input_shape, tokens=tokens)
     shape = " x ".join(map(str, input_shape))
     table = Table(title=f"{type(network).__name__} for {shape}", title_justify="left", show_footer=True)
     trainable = sum(row.trainable for row in rows)

@@ -75,7 +75,7 @@ def assemble(
     check_model(network, the_objective)
     taken = begin_from(network, settings, the_objective, path, summary)
     check_fit(dataset, the_objective, network, settings, world)
-    layers = layer_sizes(network, dataset.facts.input_shape)
+    layers = layer_sizes(network, dataset.facts.input_shape, tokens=dataset.facts.vocabulary is not None)
     work = work_at_once(layers) * -(-dataset.batch_size // world.size)
     threads = pick_threads(settings.threads, summary.data.get("threads"), work, place.device)
     torch.set_num_threads(threads)
@@ -270,7 +270,9 @@ def check_fit(dataset: Dataset, objective: Objective, model: nn.Module, settings
             f"data.batch_size={size}: leaves {last} of {n:,} training samples for the last batch, fewer than there are "
             f"processes ({world.size}); choose another"
         )
-    if last == 1 and not trains_on_one(training_mode(model), dataset.facts.input_shape):
+    facts = dataset.facts
+    tokens = facts.vocabulary is not None
+    if last == 1 and not trains_on_one(training_mode(model), facts.input_shape, tokens=tokens):
         raise Refused(
             f"data.batch_size={size}: leaves one of {n:,} training samples for the last batch, and this model's batch "
             "normalization needs more; choose another"
