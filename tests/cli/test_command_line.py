@@ -19,7 +19,7 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["model=cmn"], "model=cmn: no such choice; did you mean cnn? model can be cnn, cnn_asymmetric"),
+        (["model=cmn"], "model=cmn: no such choice; did you mean cnn? model can be autoencoder, cnn, cnn_asymmetric"),
         (["experiment=digits"], "experiment=digits: no such choice;"),
         (["modle=cnn"], "modle=cnn: unknown key; did you mean model?"),
         (["+optim.lrr=0.1"], "optim.lrr=0.1: unknown key; did you mean optim.lr?"),

@@ -60,12 +60,15 @@ def naming_part(of: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
     try:
         yield
     except Refused as error:
-        text = str(error)
-        for part, options in of.items():
-            for name, value in options.items():
-                if text.startswith(f"optim.{name}={value}:"):
-                    raise Refused(text.replace("optim.", f"optim.of.{part}.", 1)) from error
-        raise
+        at_fault = (part for part, options in of.items() for item in options.items() if says(error, *item))
+        if (part := next(at_fault, None)) is None:
+            raise
+        raise Refused(str(error).replace("optim.", f"optim.of.{part}.", 1)) from error
+
+
+def says(error: Refused, name: str, value: Any) -> bool:
+    """Whether the error is about the optimizer's setting `name` with this value."""
+    return str(error).startswith(f"optim.{name}={value}:")
 
 
 def rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
