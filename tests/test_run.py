@@ -241,6 +241,7 @@ def test_another_configuration_in_a_used_directory(cli, tmp_path):
     assert {p: p.read_bytes() for p in before} == before
 
 
+@pytest.mark.slow
 def test_runs_that_start_together_get_directories_of_their_own(start, tmp_path):
     jobs = [start("train.epochs=1", "train.threads=1", "data=iris") for _ in range(6)]
     results = [job.wait() for job in jobs]
@@ -372,6 +373,7 @@ def test_hydras_own_sweeper_goes_on_after_a_mistake(cli):
     assert text.count("status      finished") == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_of_one_job_is_a_sweep(cli):
     assert cli("-m", "optim.lr=1e12", "train.epochs=1")[0] == 0
     assert cli("-m", "optim.lr=abc")[0] == 2

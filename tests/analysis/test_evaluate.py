@@ -215,6 +215,7 @@ def test_without_a_test_split(run_evaluate, trained, val, split):
     assert report(run / "evaluation")["split"] == split
 
 
+@pytest.mark.slow
 def test_many_classes(run_evaluate, trained, tmp_path_factory, tmp_path):
     """The screen has the worst, the files have all; of more than a hundred only the prediction's probability."""
     folder, rng, y = tmp_path_factory.mktemp("arrays"), np.random.default_rng(0), np.arange(606) % 101

@@ -21,6 +21,7 @@ def test_layers_and_totals(model_card):
     assert row(text, "total")[2:] == ["8,660", "14,260"]
 
 
+@pytest.mark.slow
 def test_totals_are_whole_on_a_narrow_terminal(model_card, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     code, text = model_card("model=vgg16", "--input", "3x224x224", "--outputs", "1000")

@@ -387,6 +387,7 @@ def test_a_saturated_loss_is_told(trained):
     assert trials.without_direction(trials.subject(run, "test", 50, 0)) > 0
 
 
+@pytest.mark.slow
 def test_a_run_that_is_still_writing(robust, start, tmp_path):
     job = start("train.epochs=100000", "hydra.run.dir=run", "train.device=cpu")
     until = time.monotonic() + 600

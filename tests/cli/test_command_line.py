@@ -349,6 +349,7 @@ def test_shell_completion_without_torch():
     assert offered("conga evaluate ") == ""
 
 
+@pytest.mark.slow
 def test_from_any_folder_and_nothing_in_it_shadows(tmp_path):
     """`models`, `data` and `optim` are common names: a user's own folders of files do not get in the way."""
     for name in ("data", "models", "optim", "conf"):

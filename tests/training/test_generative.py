@@ -53,6 +53,7 @@ def test_elbo_is_the_one_of_torchs_distributions():
     assert found["mse"] == pytest.approx((logits.sigmoid() - x).square().mean().item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_linear_autoencoder_finds_the_plane_of_pca(cli, tmp_path):
     run = [*TINY, "objective=reconstruction", "data.batch_size=256", "optim.lr=0.02"]
     run += ["data.val_fraction=0", "data.test_fraction=0", "schedule=cosine", "train.epochs=150", "hydra.run.dir=run"]
