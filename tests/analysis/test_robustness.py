@@ -18,9 +18,10 @@ from models.layer_list import LayerList
 from models.mlp import MLP, Linear
 from models.recurrent import Recurrent
 from models.resnet import ResNet
-from trainer.analysis import attacks, compression, robustness
+from trainer.analysis import compression, robustness
 from trainer.analysis import perturbed as trials
 from trainer.analysis.load import load_run
+from trainer.training import attacks
 from trainer.training.evaluation import measure
 
 PERCENTS = (0, 50, 70, 99)
@@ -178,11 +179,12 @@ def test_the_worst_of_a_linear_model_is_found(norm):
 
     for x in (
         attacks.fgsm(loss, x0, ball, None),
-        attacks.pgd(loss, x0, ball, None, generator=None),
+        attacks.pgd(loss, x0, ball, None, x0),
         attacks.frank_wolfe(loss, x0, ball, None),
     ):
         torch.testing.assert_close(x, worst, atol=1e-6, rtol=1e-6)
-    x = attacks.pgd(loss, x0, ball, None, drawn(3))  # from anywhere in the l2 ball it comes close in twenty steps
+    start = attacks.anywhere(ball, x0, None, drawn(3))
+    x = attacks.pgd(loss, x0, ball, None, start)  # from anywhere in the l2 ball it comes close in twenty steps
     assert (loss(x) - loss(x0)) > (0.999999 if norm == "linf" else 0.95) * (loss(worst) - loss(x0))
 
 
@@ -200,7 +202,7 @@ def test_attacks_stay_in_the_ball_and_in_the_range(seed, norm, eps, clipped):
     assert_in = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
     for x in (
         attacks.fgsm(loss, x0, ball, box),
-        attacks.pgd(loss, x0, ball, box, generator),
+        attacks.pgd(loss, x0, ball, box, attacks.anywhere(ball, x0, box, generator)),
         attacks.frank_wolfe(loss, x0, ball, box),
     ):
         moved = (x - x0).flatten(1)

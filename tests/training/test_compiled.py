@@ -16,6 +16,7 @@ from data import Dataset, Facts
 from data.augment import Augment
 from trainer.rundir.errors import Refused
 from trainer.training.acceleration import accelerate
+from trainer.training.adversary import Adversary
 from trainer.training.compiled import Recorded
 from trainer.training.loop import train_epoch
 from trainer.training.objectives import CrossEntropy
@@ -132,11 +133,19 @@ class Rows(nn.Module):
         return self.out(self.cells(x.squeeze(1))[0][:, -1])
 
 
+def attacked(facts, **penalty):
+    """An objective with an adversary, which starts anywhere."""
+    objective = CrossEntropy(facts, **penalty)
+    objective.against(Adversary(facts, adversary="pgd", adversary_norm="l2", adversary_radius=0.5, adversary_steps=2))
+    return objective
+
+
 FEATURES = {
     "recurrent": {"model": Rows},
     "accumulation": {"accumulate": 2},
     "clipping": {"clip_norm": 0.1},
     "averages": {"ema": 0.9},
+    "an adversary": {"objective": attacked},
 }
 
 

@@ -22,17 +22,18 @@ NORMED = ["model.norm=batch", "model.dropout=0.3"]
 # Sets of features that go together, with what shows that they did something.
 FEATURES = {
     "averages": ["train.ema=0.8", "train.monitor=ema/loss", "train.accumulate=2", "train.clip_norm=0.5", *NORMED,
-                 "train.keep=2"],
+                 "train.keep=2", "objective.adversary=pgd", "objective.adversary_steps=2"],
     "second point": ["optim=svrf", "optim.lr=0.01", "train.accumulate=2", "train.max_steps=7", "schedule=cosine",
-                     "model.dropout=0.3"],
+                     "model.dropout=0.3", "objective.adversary=pgd", "objective.adversary_norm=l2"],
     "images": ["train.precision=bf16", "train.channels_last=true", "model=cnn", "optim=adam", "train.profile=2",
-               "train.overfit_batches=2", "data.augment.crop=1"],
+               "train.overfit_batches=2", "data.augment.crop=1", "objective.adversary=fw"],
     "variational": ["model=autoencoder", "model.variational=true", "objective=elbo", "data.normalize=scale",
-                    "optim=adam", "optim.of={decoder:{lr:0.01}}", "train.eval_every=2"],
+                    "optim=adam", "optim.of={decoder:{lr:0.01}}", "train.eval_every=2", "objective.adversary=fgsm"],
     "watched": ["train.precision=float64", "train.anomaly=true", "train.deterministic=true", "optim.lr=0.5",
                 "train.early_stopping.patience=1", "train.epochs=9", *NORMED],
     "compiled": ["train.compile=true", "model.dropout=0.3", "train.eval_every=3", "schedule=plateau",
-                 "objective=hinge", "objective.class_weights=balanced", "objective.l2=1e-3", "objective.l1=1e-4"],
+                 "objective=hinge", "objective.class_weights=balanced", "objective.l2=1e-3", "objective.l1=1e-4",
+                 "objective.adversary=pgd"],
 }  # fmt: skip
 STOPPED = {"second point": "train.max_steps=7", "watched": "train.early_stopping.patience=1: val/loss was best"}
 

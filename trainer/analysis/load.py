@@ -22,7 +22,7 @@ from trainer.rundir import configuration, trust
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.summary import Summary
 from trainer.training import checkpoint
-from trainer.training.assembly import saying_where_to_look
+from trainer.training.assembly import objective_of, saying_where_to_look
 from trainer.training.device import autocast, pick_device
 from trainer.training.objectives import Objective
 from trainer.training.parts import build, refusing
@@ -184,7 +184,7 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs)
         model = model.to(where, torch.float64 if precision == "float64" else None)
         autocast(precision, where)
-        objective = build("objective", config["objective"], facts=facts)
+        objective = objective_of(config["objective"], facts)
         model.load_state_dict(state["model"])
     except RuntimeError as error:
         raise Refused(f"{file}: does not fit the model of {configuration.CONFIG} ({one_line(error)})") from error

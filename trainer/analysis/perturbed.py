@@ -18,38 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from data import Batch, Facts
-from trainer.analysis import attacks, compression
+from trainer.analysis import compression
 from trainer.analysis.load import Run
+from trainer.training import attacks
+from trainer.training.adversary import Units, attacked_loss
 from trainer.training.device import drawing
 from trainer.training.evaluation import added, evaluation_batches, to_numbers
-from trainer.training.objectives import Objective, Sums
+from trainer.training.objectives import MAIN, Objective, Sums
 
 ATTACKS: dict[str, Callable[..., Tensor]] = {"fgsm": attacks.fgsm, "pgd": attacks.pgd, "fw": attacks.frank_wolfe}
-METRICS = ("accuracy", "rmse", "loss")  # the first one of the objective is measured
-
-
-@dataclass
-class Units:
-    """Inputs of a model as x = scale * u + shift; u in `box` if there is one."""
-
-    scale: Tensor
-    shift: Tensor
-    box: attacks.Range
-
-    @classmethod
-    def of(cls, facts: Facts, device: torch.device) -> Units:
-        """The units of a dataset: u = (raw - low) / (high - low) for pixels, else u = x."""
-        if facts.value_range is None:
-            return cls(torch.tensor(1.0, device=device), torch.tensor(0.0, device=device), None)
-        low, high = facts.value_range
-        mean, std = facts.mean.to(device), facts.std.to(device)
-        return cls((high - low) / std, (low - mean) / std, (0.0, 1.0))
-
-    def enter(self, x: Tensor) -> Tensor:
-        return attacks.within((x - self.shift) / self.scale, self.box)
-
-    def leave(self, u: Tensor) -> Tensor:
-        return u * self.scale + self.shift
 
 
 @dataclass
@@ -80,7 +57,7 @@ def subject(run: Run, split: str, limit: int, seed: int) -> Subject:
 
 def metric_of(objective: Objective) -> str:
     """The measured metric: accuracy, or the rmse in the targets' units."""
-    return next(name for name in METRICS if name in objective.metrics)
+    return next(name for name in MAIN if name in objective.metrics)
 
 
 def unit_of(facts: Facts) -> str:
@@ -120,30 +97,23 @@ def changed(s: Subject, test: str, norm: str, level: float) -> Iterator[Batch]:
     """The batches with noise of deviation `level`, or attacked within a ball of that radius."""
     generator = torch.Generator().manual_seed(s.seed)  # the same numbers at every level and in every order of tests
     for x, y, *weights in s.batches:
-        u0, loss = s.units.enter(x), attacked_loss(s, y)
+        u0, loss = s.units.enter(x), loss_of(s, y)
         if test == "noise":
             u = u0 + level * torch.randn(u0.shape, generator=generator).to(u0)
             u = attacks.within(u, s.units.box)
         else:
             ball = attacks.BALLS[norm](radius=level)
-            how = ATTACKS[test]
-            u = how(loss, u0, ball, s.units.box, **({"generator": generator} if test == "pgd" else {}))
+            start = {"start": attacks.anywhere(ball, u0, s.units.box, generator)} if test == "pgd" else {}
+            u = ATTACKS[test](loss, u0, ball, s.units.box, **start)
         yield s.units.leave(u), y, *weights
 
 
-def attacked_loss(s: Subject, y: Tensor) -> attacks.Loss:
+def loss_of(s: Subject, y: Tensor) -> attacks.Loss:
     """The objective's loss, summed over samples, as a function of inputs u."""
-    recurrent = y.is_cuda and any(isinstance(module, nn.RNNBase) for module in s.model.modules())
-
-    def loss(u: Tensor) -> Tensor:
-        # cuDNN differentiates its recurrent layers in training mode only.
-        with torch.backends.cudnn.flags(enabled=False) if recurrent else contextlib.nullcontext(), s.cast():
-            return s.objective(s.model, (s.units.leave(u), y))[0] * len(u)
-
-    return loss
+    return attacked_loss(s.objective, s.model, y, s.units, s.cast)
 
 
 def without_direction(s: Subject) -> int:
     """The number of samples without a gradient, as of a saturated softmax, where attacks fail for no good reason."""
-    found = [attacks.gradient(attacked_loss(s, y), s.units.enter(x)) for x, y, *_ in s.batches]
+    found = [attacks.gradient(loss_of(s, y), s.units.enter(x)) for x, y, *_ in s.batches]
     return sum(int((g.flatten(1) == 0).all(1).sum()) for g in found)

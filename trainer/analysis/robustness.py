@@ -123,10 +123,8 @@ def load(paths: Sequence[Path], split: str, checkpoint: str, device: str, truste
     runs = [load_run(path, checkpoint, device, trusted=trusted) for path in {p.resolve(): p for p in paths}.values()]
     kinds = [f"{perturbed.metric_of(run.objective)}, over changes in units {input_unit(run)}" for run in runs]
     for run, kind in zip(runs, kinds, strict=True):
-        if run.objective.says == "tokens":
-            raise Refused(f"{run.path}: its inputs are tokens, which have no noise and no nearby points")
-        if len(run.objective.turns) > 1:
-            raise Refused(f"{run.path}: {type(run.objective).__name__} has losses in turn, and none to attack")
+        if why := run.objective.unattackable:
+            raise Refused(f"{run.path}: {why}")
         run.has_split(split)
         if kind != kinds[0]:
             raise Refused(f"{run.path}: cannot be compared with {runs[0].path}: it has {kind}, and that {kinds[0]}")

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from trainer.cli import source
 from trainer.cli.commands import COMMANDS
 from trainer.cli.composing import plain
-from trainer.cli.signatures import MISSING, describe, show
+from trainer.cli.signatures import BESIDE, MISSING, describe, show
 from trainer.cli.source import Argument
 from trainer.rundir.stored import parse_yaml
 from trainer.rundir.trust import CONF
@@ -97,7 +97,7 @@ def keys_page(config: DictConfig) -> str:
         node = plain(config[group])
         several = {name: (f"{group}.{name}", child) for name, child in node.items()} if group == "logger" else None
         for choice, (key, own) in (several or {choices[group]: (group, node)}).items():
-            rows = list(described(key, own, arguments_of(own), comments(file_of(group, choice, folders))))
+            rows = list(described(key, own, arguments_of(group, own), comments(file_of(group, choice, folders))))
             parts.append(titled(group, choice, folders) + (rows or [("", f"{key} has no keys")]))
     others = [f"{group}={choice}" for group, choice in choices.items() if group not in shown and choice is not None]
     parts.append([("", f"Not shown: {', '.join(others)}. Name a group to see its keys, and none to see all choices.")])
@@ -128,10 +128,11 @@ def comments(text: str) -> dict[str, str]:
     return dict(re.findall(r"^(\w+):.*? # *(.+?)\s*$", text, re.MULTILINE))
 
 
-def arguments_of(node: Mapping[str, Any]) -> dict[str, Argument]:
-    """The arguments of the constructor that gets the keys of a node."""
+def arguments_of(group: str, node: Mapping[str, Any]) -> dict[str, Argument]:
+    """The arguments of the constructors that get the keys of a node."""
     target = node.get("_target_")
-    return source.arguments_of(target) if isinstance(target, str) else {}
+    own = source.arguments_of(target) if isinstance(target, str) else {}
+    return own | (source.arguments_of(BESIDE[group][1]) if group in BESIDE else {})
 
 
 def described(

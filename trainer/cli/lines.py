@@ -32,6 +32,7 @@ def epoch_line(row: dict[str, Any], epochs: int, improved: bool, width: int | No
     """
     head = f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
     shown = [k.partition("/")[2] for k in row if k.startswith("train/")]  # the others are in metrics.csv
+    shown += [k.partition("/")[2] for k in row if k.startswith("val/robust_") and k != "val/robust_loss"]
     more = [f"{k.partition('/')[2]} {row[k]:.4g}" for k in ("optim/lr", "optim/fw_gap") if k in row]
     more += [*coefficients(row), f"{row['time/samples_per_s']:,.0f} samples/s"]
     train, *others = metrics_by_split(row, shown)

@@ -23,6 +23,8 @@ from trainer.rundir.errors import Refused
 from trainer.rundir.text import cut
 
 MISSING = "???"  # OmegaConf's mark of a value that must be given
+# Group -> the beginning of keys that all its choices have, and what takes these; the constructor gets the others.
+BESIDE = {"objective": ("adversary", "trainer.training.adversary.Adversary")}
 
 
 def check_config(config: Mapping[str, Any], root: Callable[..., Any], given: Mapping[str, Sequence[str]]) -> None:
@@ -38,10 +40,22 @@ def check_config(config: Mapping[str, Any], root: Callable[..., Any], given: Map
     """
     check_call("", config, root, given[""])
     for group, node in config.items():
-        if isinstance(node, Mapping) and group == "optim":
-            check_optim(node, given.get(group, ()))
-        elif isinstance(node, Mapping):
-            check_node(group, node, given.get(group, ()))
+        if not isinstance(node, Mapping):
+            continue
+        own, beside = apart(group, node)
+        if beside:
+            check_call(group, beside, _locate(BESIDE[group][1]), given.get(group, ()))
+        if group == "optim":
+            check_optim(own, given.get(group, ()))
+        else:
+            check_node(group, own, given.get(group, ()))
+
+
+def apart(group: str, node: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keys of a group that its choice's constructor gets, and those of :data:`BESIDE`."""
+    first = BESIDE[group][0] if group in BESIDE else None
+    beside = {key: value for key, value in node.items() if first is not None and key.startswith(first)}
+    return {key: value for key, value in node.items() if key not in beside}, beside
 
 
 def check_optim(node: Mapping[str, Any], given: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from optim import Held
 from optim.sets import ConstraintSet
 from trainer.cli.display import listed, number
-from trainer.cli.signatures import show
+from trainer.cli.signatures import apart, show
 from trainer.rundir import configuration, run_dir
 from trainer.rundir.errors import Refused
 from trainer.rundir.text import counted
@@ -44,7 +44,9 @@ def announce(t: Training, alone: bool) -> None:
     )
     announce_weights(t)
     for group, target in choices.items():
-        given = {k: v for k, v in t.config[group].items() if k != "_target_" and v is not None}
+        own, beside = apart(group, t.config[group])
+        node = own if t.objective.adversary is None else own | beside
+        given = {k: v for k, v in node.items() if k != "_target_" and v is not None}
         values = " ".join(f"{k}={show(v)}" for k, v in given.items())
         say(f"{group:<11} {(target or 'none').rpartition('.')[2]} {values}".rstrip())
     place = {name: i for i, (name, _) in enumerate(t.model.named_parameters())}

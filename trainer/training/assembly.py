@@ -12,16 +12,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from data import Dataset, Source
+from data import Dataset, Facts, Source
 from data.storage import Missing
 from models.size import layer_sizes, trains_on_one, work_at_once
 from models.weights import learns, training_mode
 from optim import note_initial_norms
 from trainer.cli.display import Display, Silent, loading_progress, make_display
+from trainer.cli.signatures import apart
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.summary import Summary
 from trainer.training import by_part
 from trainer.training.acceleration import accelerate
+from trainer.training.adversary import Adversary
 from trainer.training.device import pick_device, pick_threads
 from trainer.training.distributed import World
 from trainer.training.initial import Taken, freeze, norms_taken, take_weights
@@ -70,7 +72,7 @@ def assemble(
     source = build("data", data)
     dataset = dataset_of(source, data, place, {} if kept is None else kept, stop)
     dataset.share = world.rank, world.size
-    the_objective = build("objective", objective, facts=dataset.facts)
+    the_objective = objective_of(objective, dataset.facts)
     network = network_of(model, dataset, settings, place, seed)
     check_model(network, the_objective)
     taken = begin_from(network, settings, the_objective, path, summary)
@@ -182,6 +184,21 @@ def network_of(model: dict, dataset: Dataset, settings: TrainSettings, place: Pl
     network = build("model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs)
     network.to(place.device, place.dtype, memory_format=torch.channels_last if place.channels_last else None)
     return network
+
+
+def objective_of(node: dict, facts: Facts) -> Objective:
+    """The objective of a configuration, with its adversary if it has one.
+
+    Raises:
+        Refused: a value is out of its range, or the objective or its adversary cannot use the data.
+    """
+    own, beside = apart("objective", node)
+    objective = build("objective", own, facts=facts)
+    with refusing("objective"):
+        adversary = Adversary(facts, **beside)
+        if adversary.kind != "none":
+            objective.against(adversary)
+    return objective
 
 
 def check_model(network: nn.Module, objective: Objective) -> None:

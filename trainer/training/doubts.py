@@ -87,6 +87,8 @@ def likely_cause(t: Training, chance: float, losses: np.ndarray) -> str:
     penalties = [(v, k) for k, v in t.config["objective"].items() if k in ("l1", "l2") and v]
     small = [h for h in getattr(t.optimizer, "held", ()) if h.constraint is not None and h.kept < 0.1]
     rate = t.config["optim"].get("lr")
+    if t.objective.adversary is not None:
+        return f"objective.adversary_radius={show(t.objective.adversary.ball.r)} may be too large"
     if penalties and max(penalties)[0] >= HEAVY:
         factor, name = max(penalties)
         return f"objective.{name}={show(factor)} may be too large"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data import Dataset
+from data import Batch, Dataset
 from trainer.training.device import drawing
 from trainer.training.objectives import Objective, Sums
 
@@ -44,7 +44,8 @@ def measure(
     """The objective's metrics over a split.
 
     What the model or the objective draws at random is a function of (seed, split), and the random state of training
-    does not change. So a later evaluation on the same kind of device finds the same numbers.
+    does not change. So a later evaluation on the same kind of device finds the same numbers. An objective with an
+    adversary is measured a second time, on inputs that it changed: ``robust_…``.
 
     Args:
         seed: the run's.
@@ -52,11 +53,32 @@ def measure(
         check: called after each batch, and may raise.
         gathered: the results of this process -> those of all processes, each with its share of the split.
     """
+    how = (dataset, split, seed, cast, check, gathered)
+    metrics = measured(model, objective, lambda batch: batch, *how)
+    if objective.adversary is not None:
+        attack = objective.adversary.test
+        changed = measured(model, objective, lambda batch: attack(objective, model, batch, cast), *how)
+        metrics |= {f"robust_{name}": changed[name] for name in objective.robust}
+    return metrics
+
+
+def measured(
+    model: nn.Module,
+    objective: Objective,
+    change: Callable[[Batch], Batch],
+    dataset: Dataset,
+    split: str,
+    seed: int,
+    cast: Callable[[], contextlib.AbstractContextManager],
+    check: Callable[[], None],
+    gathered: Callable[[Any], list[Any]],
+) -> dict[str, float]:
+    """The objective's metrics over the changed batches of a split; see :func:`measure`."""
     model.eval()
     totals: Sums = {}
     kept: dict[str, list[Tensor]] = {}
     with drawing(dataset.device, seed, split, dataset.share[0]):
-        for batch in dataset.batches(split, evaluation_batches(dataset, split)):
+        for batch in map(change, dataset.batches(split, evaluation_batches(dataset, split))):
             if not len(batch[1]):  # fewer samples than processes
                 continue
             with cast():

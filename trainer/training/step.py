@@ -127,7 +127,9 @@ def own_parameters(t: Training, turn: str) -> list[nn.Parameter]:
 
 
 def loss_of(t: Training, batch: Batch, turn: str | None) -> tuple[Tensor, Sums]:
-    """The objective's loss and sums, in the run's precision."""
+    """The objective's loss and sums, in the run's precision, on inputs that its adversary changed if it has one."""
+    if t.objective.adversary is not None:
+        batch = t.objective.adversary.train(t.objective, t.model, batch, t.cast)
     with t.cast():
         loss: Callable[..., tuple[Tensor, Sums]] = t.objective  # with turns, it is told which
         return loss(t.model, batch) if turn is None else loss(t.model, batch, turn)

@@ -9,12 +9,13 @@ from trainer.training.objectives.classification import (
     MultiLabel,
     MultiTask,
 )
-from trainer.training.objectives.objective import TABLED, Objective, Says, Sums, Supervised
+from trainer.training.objectives.objective import MAIN, TABLED, Objective, Says, Sums, Supervised
 from trainer.training.objectives.reconstruction import Elbo, Reconstruction
 from trainer.training.objectives.regression import Huber, MeanAbsoluteError, MeanSquaredError, r_squared
 from trainer.training.objectives.sequence import NextToken
 
 __all__ = [
+    "MAIN",
     "TABLED",
     "BinaryCrossEntropy",
     "Brier",

@@ -54,6 +54,7 @@ from torch import Tensor, nn
 
 from data import Batch, Facts
 from models.weights import weights
+from trainer.training.adversary import Adversary
 from trainer.training.objectives.penalty import Penalty
 
 Sums = dict[str, Any]
@@ -69,6 +70,7 @@ SAYS: dict[str, Says] = {
     "sequence": "tokens",
 }
 TABLED = ("choices", "labels", "numbers", "tokens")  # predictions that are columns of a table
+MAIN = ("accuracy", "rmse", "loss")  # the first of these that an objective has says most
 
 
 class Objective(abc.ABC):
@@ -94,6 +96,7 @@ class Objective(abc.ABC):
     needs: tuple[str, ...] = ()
     monitor = "val/loss"
     takes_mixed_labels = False  # probabilities instead of class numbers, as mixup makes them
+    adversary: Adversary | None = None  # who changes inputs; see against()
 
     def __init__(self, facts: Facts, *, l2: float = 0.0, l1: float = 0.0):
         if self.task is not None and facts.task != self.task:
@@ -145,6 +148,34 @@ class Objective(abc.ABC):
         if missing:
             us, it = type(self).__name__, type(model).__name__
             raise ValueError(f"{us} needs a model with {' and '.join(missing)}, which {it} lacks")
+
+    @property
+    def unattackable(self) -> str | None:
+        """Why no adversary can change the inputs so that the loss rises, in words; None if one can."""
+        if self.facts.vocabulary is not None:
+            return "its inputs are tokens, which have no nearby points"
+        if len(self.turns) > 1:
+            return f"{type(self).__name__} has losses in turn, and none to attack"
+        return None
+
+    def against(self, adversary: Adversary) -> None:
+        """Lets an adversary change the inputs of training; evaluations have ``robust_…`` metrics, too.
+
+        These are the loss and the accuracy (for numbers the rmse) on inputs that it changed.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        if why := self.unattackable:
+            raise ValueError(f"adversary={adversary.kind}: {why}; use none")
+        self.adversary = adversary
+        self.evaluated += tuple(f"robust_{name}" for name in self.robust)
+        self.higher_is_better += tuple(f"robust_{name}" for name in self.robust if name in self.higher_is_better)
+
+    @property
+    def robust(self) -> tuple[str, ...]:
+        """The metrics that are measured on changed inputs, too."""
+        return tuple(dict.fromkeys((next(name for name in MAIN if name in self.metrics), "loss")))
 
     def pictures(self, run: Any, split: str) -> Iterator[tuple[str, bytes]]:
         """Name and content of each further picture (PNG) of an evaluation.

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,16 +37,14 @@ def fgsm(loss: Loss, x0: Tensor, ball: NormBall, box: Range) -> Tensor:
     return within(x0 + each(ball.lmo, -gradient(loss, x0)), box)
 
 
-def pgd(
-    loss: Loss, x0: Tensor, ball: NormBall, box: Range, generator: torch.Generator | None, steps: int = STEPS
-) -> Tensor:
-    """Projected gradient ascent in `steps` steps of 2.5 radius / steps, from a random point of the ball.
+def pgd(loss: Loss, x0: Tensor, ball: NormBall, box: Range, start: Tensor, steps: int = STEPS) -> Tensor:
+    """Projected gradient ascent in `steps` steps of 2.5 radius / steps.
 
     Args:
-        generator: on the CPU; None starts at x0.
+        start: the first point: x0, or a random one of the ball, see :func:`anywhere`.
     """
     step = ball.with_radius(2.5 * ball.r / steps)
-    x = x0 if generator is None else within(x0 + uniform(ball, x0, generator), box)
+    x = start
     for _ in range(steps):
         x = x + each(step.lmo, -gradient(loss, x))
         x = within(x0 + each(ball.project, x - x0), box)
@@ -88,10 +87,24 @@ def within(x: Tensor, box: Range) -> Tensor:
     return x if box is None else x.clamp(*box)
 
 
-def uniform(ball: NormBall, like: Tensor, generator: torch.Generator) -> Tensor:
-    """A point of the ball for each sample, drawn uniformly."""
+def anywhere(ball: NormBall, x0: Tensor, box: Range, generator: torch.Generator | None = None) -> Tensor:
+    """A random point of the ball about each sample, clipped to the range.
+
+    Args:
+        generator: see :func:`uniform`.
+    """
+    return within(x0 + uniform(ball, x0, generator), box)
+
+
+def uniform(ball: NormBall, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """A point of the ball for each sample, drawn uniformly.
+
+    Args:
+        generator: on the CPU, so that every device has the same numbers; None: that of the device, which need not wait.
+    """
+    how: dict[str, Any] = {"generator": generator, "device": like.device if generator is None else "cpu"}
     if isinstance(ball, LInf):
-        return ball.r * (2 * torch.rand(like.shape, generator=generator) - 1).to(like)
-    z = torch.randn(like.shape, generator=generator).flatten(1)
-    length = torch.rand(len(z), 1, generator=generator).pow(1 / math.prod(like.shape[1:]))
+        return ball.r * (2 * torch.rand(like.shape, **how) - 1).to(like)
+    z = torch.randn(like.shape, **how).flatten(1)
+    length = torch.rand(len(z), 1, **how).pow(1 / math.prod(like.shape[1:]))
     return (ball.r * length * z / z.norm(dim=1, keepdim=True)).view(like.shape).to(like)
