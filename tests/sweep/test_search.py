@@ -1,5 +1,6 @@
 """Searches: where they look, what they find, what they prune, by what is asked of Optuna and answered."""
 
+import dataclasses
 import json
 import math
 
@@ -119,16 +120,18 @@ def composer():
     return Composer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN))
 
 
-def queue(folder, composer, lines, *, n, sampler=TPE, maximize=False, impossible=lambda job: None, suspects=()):
+def queue(
+    folder, composer, lines, *, n, sampler=TPE, maximize=False, impossible=lambda job: None, suspects=(), seeds=1
+):
     dimensions, constants = space_of(parsed(*lines))
     if not (folder / "search.json").exists():
         bases = compose_bases(composer, dimensions, constants)
-        Plan(dimensions, constants, "val/loss", maximize, 30, [list(s) for s in suspects], bases).write(folder)
+        Plan(dimensions, constants, "val/loss", maximize, 30, [list(s) for s in suspects], bases, seeds).write(folder)
         (folder / "sweep.json").write_text('{"swept": [], "config": {}}')
     plan = Plan.read(folder)
     settings = SweepSettings(
         workers=1, jobs_per_gpu=1, fail_fast=False, retries=0, rerun_failed=False, keep_checkpoints="all",
-        metric="val/loss", direction="maximize" if maximize else "minimize",
+        metric="val/loss", direction="maximize" if maximize else "minimize", seeds=seeds,
     )  # fmt: skip
     return Proposed(folder, plan, Asked(n, sampler, NONE, None), settings, impossible, None)
 
@@ -364,3 +367,71 @@ def test_a_judgement_survives_a_kill_just_before_it(tmp_path, composer, cut):
     last = max(i for i, line in enumerate(log) if b'"pruned"' in line)
     (tmp_path / "study.log").write_bytes(b"".join(log[: last - (cut == "the value")]))
     assert judge_of(path, print)({"epoch": 1, "val/loss": 2.0}) == why
+
+
+# ---- trials of several seeds
+
+
+def noisy(config):
+    """`bowl` and an error that depends on the seed: -1, 0 or 1 for three in a row."""
+    return bowl(config) + config["seed"] % 3 - 1
+
+
+def test_a_trial_of_several_seeds_is_worth_their_mean(tmp_path, composer):
+    """Errors that cancel over three seeds leave the trials of a search without errors."""
+    for name in ("one", "three"):
+        (tmp_path / name).mkdir()
+    conduct(queue(tmp_path / "one", composer, (*SPACE, "seed=7"), n=15), bowl)
+    for _ in range(4):  # stopped in the midst of a trial
+        conduct(queue(tmp_path / "three", composer, (*SPACE, "seed=7"), n=15, seeds=3), noisy, stop_after=10)
+    one = queue(tmp_path / "three", composer, (*SPACE, "seed=7"), n=15, seeds=3)
+    assert (one.before, one.ahead) == (40, 5)
+    conduct(one, noisy)
+    a, b = trials(tmp_path / "one"), trials(tmp_path / "three")
+    assert [t.params for t in a] == [t.params for t in b]
+    assert [t.value for t in b] == pytest.approx([t.value for t in a])
+    made = [config_of(run.parent.parent) for run in (tmp_path / "three").glob("*/.hydra/config.yaml")]
+    assert sorted(config["seed"] for config in made) == [7] * 15 + [8] * 15 + [9] * 15
+    words = [text for line in one.closing_lines() for text in line.split()]
+    assert {"'seed=range(7,10)'", "'seed=range(10,13)'"} <= set(words)
+    assert "seed=7" not in words
+    best = min(b, key=lambda t: t.value)
+    assert f"optim.lr={best.params['optim.lr']}" in words
+    from trainer.runs import find_runs
+    from trainer.sweep.results import keep_best, ranked
+
+    first, *_ = ranked(find_runs([tmp_path / "three"]), one.settings)
+    assert (first.mean, len(first.values)) == (pytest.approx(best.value), 3)
+    assert first.words() == f"val/loss {best.value:.4f} ± 1.0000 over 3 seeds"
+    for run in (tmp_path / "three").glob("*/.hydra"):
+        (run.parent / "checkpoints").mkdir()
+        (run.parent / "checkpoints" / "best.pt").touch()
+    keep_best(tmp_path / "three", dataclasses.replace(one.settings, keep_checkpoints=2))
+    kept = {int(file.parent.parent.name.partition("_")[0]) for file in (tmp_path / "three").glob("*/checkpoints/*.pt")}
+    assert len(kept) == 2
+    assert best.number in kept
+    assert len(list((tmp_path / "three").glob("*/checkpoints/*.pt"))) == 6
+
+
+def test_a_seed_that_fails_ends_its_trial(tmp_path, composer):
+    """No further seed is trained; several workers train different trials."""
+    ends = {"0.1": ["diverged"], "0.2": [0.5, "failed"], "0.3": [1.0, 2.0, 6.0]}
+    one = queue(tmp_path, composer, ("optim.lr=0.1,0.2,0.3",), n=12, sampler=RANDOM, seeds=3)
+    conduct(one, lambda config: ends[str(config["optim"]["lr"])][config["seed"]], workers=2)
+    done = trials(tmp_path)
+    assert len(done) == 12
+    told = {lr: {(t.state.name, t.value) for t in done if t.params["optim.lr"] == lr} for lr in ends}
+    assert told == {"0.1": {("PRUNED", None)}, "0.2": {("FAIL", None)}, "0.3": {("COMPLETE", 3.0)}}
+    assert len(list(tmp_path.glob("*/.hydra/config.yaml"))) == 1 + 2 + 3
+    assert one.over
+
+
+def test_the_first_seed_alone_is_judged_by_the_pruner(tmp_path, composer):
+    one = queue(tmp_path, composer, ("optim.lr=interval(0,1)",), n=1, seeds=2)
+    median = {"_target_": "trainer.sweep.study.median", "startup": 1, "warmup": 0}
+    one.asked = Asked(1, RANDOM, median, None)
+    conduct(one, lambda config: 1.0)
+    first, second = sorted(tmp_path.glob("0_*"))
+    assert (Trial.read(first).pruner, Trial.read(second).pruner) == (median, NONE)
+    assert judge_of(first, print) is not None
+    assert judge_of(second, print) is None

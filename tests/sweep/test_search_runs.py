@@ -38,6 +38,10 @@ def test_mistakes_are_one_line_and_leave_nothing(cli, tmp_path):
     assert "optim=sdg: no such choice; did you mean sgd?" in line("optim=sgd,sdg")
     assert "no such class" in line(lr, "hydra.sweeper.sampler._target_=optuna.samplers.Nope")
     assert "sweep.metric=null: the runs have different metrics" in line("train.monitor=val/loss,val/accuracy")
+    assert "sweep.seeds=3: the search chooses seed; leave one of them out" in line("seed=1,2", "sweep.seeds=3")
+    assert "sweep.seeds=0: must be at least 1" in line(lr, "sweep.seeds=0")
+    code, text = cli("-m", "optim.lr=0.1,0.2", "sweep.seeds=3")
+    assert text == "conga: sweep.seeds=3: is for hydra/sweeper=optuna; in a grid write 'seed=range(0,3)'\n"
     code, text = cli("-m", lr)
     assert (code, "hydra/sweeper=optuna" in text) == (2, True)
 
@@ -150,19 +154,21 @@ def test_a_damaged_run_costs_itself(cli, tmp_path):
     assert [summary(runs(tmp_path / "s")[n])["status"] for n in (1, 2, 3, 4)] == ["finished"] * 4
 
 
-def test_a_lost_plan_is_made_again_by_the_same_command_only(cli, tmp_path):
-    space = (*SEARCH, "optim.lr=interval(0.01,0.1)", "hydra.sweep.dir=s")
-    assert cli(*space, "train.epochs=1", "hydra.sweeper.n_trials=2")[0] == 0
+@pytest.mark.parametrize(("seeds", "other"), [(1, "train.epochs=2"), (2, "seed=3"), (2, "sweep.seeds=1")])
+def test_a_lost_plan_is_made_again_by_the_same_command_only(cli, tmp_path, seeds, other):
+    space = (*SEARCH, "optim.lr=interval(0.01,0.1)", "hydra.sweep.dir=s", "train.epochs=1", f"sweep.seeds={seeds}")
+    assert cli(*space, "hydra.sweeper.n_trials=2")[0] == 0
     plan = Plan.read(tmp_path / "s")
     for name in ("search.json", "sweep.json"):
         (tmp_path / "s" / name).unlink()
-    code, text = cli(*space, "train.epochs=2", "hydra.sweeper.n_trials=2")
+    code, text = cli(*space, "hydra.sweeper.n_trials=2", other)
     assert (code, text.count("\n")) == (2, 1), text
     assert "s: search.json is gone, and 0_" in text
-    code, text = cli(*space, "train.epochs=1", "hydra.sweeper.n_trials=3")
+    code, text = cli(*space, "hydra.sweeper.n_trials=3")
     assert code == 0, text
     again = Plan.read(tmp_path / "s")
     assert (again.dimensions, again.constants, again.metric) == (plan.dimensions, plan.constants, plan.metric)
+    assert again.seeds == plan.seeds == seeds
     assert [t.state for t in trials(tmp_path / "s")] == [TrialState.COMPLETE] * 3
 
 

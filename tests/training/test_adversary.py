@@ -145,7 +145,7 @@ def test_what_cannot_be_attacked_is_refused():
 @pytest.mark.parametrize(
     ("word", "line"),
     [
-        ("objective.adversary=pdg", "objective.adversary=pdg: must be one of none, fgsm, pgd, fw"),
+        ("objective.adversary=pdg", "objective.adversary=pdg: must be one of none, fgsm, pgd, fw, evaluation"),
         ("objective.adversary_norm=l1", "objective.adversary_norm=l1: must be one of linf, l2"),
         ("objective.adversary_radius=0", "objective.adversary_radius=0: must be greater than 0, and finite"),
         ("objective.adversary_steps=0", "objective.adversary_steps=0: must be at least 1"),

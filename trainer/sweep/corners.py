@@ -8,7 +8,7 @@ from trainer.cli.display import loading_progress, tell
 from trainer.rundir.errors import Refused
 from trainer.sweep.check import survey
 from trainer.sweep.grid import Composer
-from trainer.sweep.plan import Plan, compose_bases
+from trainer.sweep.plan import SEED, Plan, compose_bases
 from trainer.sweep.space import Dimension, corners, every_combination
 from trainer.sweep.sweep import Sweep
 
@@ -19,6 +19,8 @@ def make_plan(sweep: Sweep, dimensions: list[Dimension], constants: list[str]) -
     Raises:
         Refused: none of them can run, or they have different metrics.
     """
+    if sweep.settings.seeds > 1 and any(d.key == SEED for d in dimensions):
+        raise Refused(f"sweep.seeds={sweep.settings.seeds}: the search chooses {SEED}; leave one of them out")
     sweep.pool.warm()
     composer = Composer(sweep.context.config_loader, sweep.config)
     bases = compose_bases(composer, dimensions, constants)
@@ -52,7 +54,7 @@ def make_plan(sweep: Sweep, dimensions: list[Dimension], constants: list[str]) -
     keys = {d.key for d in dimensions if d.choices}
     suspects = [[o for o in point if o.partition("=")[0] in keys] for point in bad]
     epochs = max(job.config["train"]["epochs"] for job in good)
-    return Plan(dimensions, constants, metric, maximize, epochs, suspects, bases)
+    return Plan(dimensions, constants, metric, maximize, epochs, suspects, bases, sweep.settings.seeds)
 
 
 def refuse_corners(

@@ -24,9 +24,11 @@ from trainer.rundir.files import to_yaml, write_whole
 from trainer.rundir.moved import up_to_date
 from trainer.rundir.run_dir import shown
 from trainer.rundir.stored import MOST_YAML, as_mapping, parse_yaml, read_object, read_text
-from trainer.sweep.folder import SEARCH, jobs_of, resume_command
+from trainer.sweep.folder import SEARCH, jobs_of, number_of, resume_command
 from trainer.sweep.grid import Composer
 from trainer.sweep.space import Dimension
+
+SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Plan:
         epochs: of its longest run.
         suspects: combinations of choices that cannot run with some or all numbers.
         bases: the composed configuration of each combination of group choices.
+        seeds: runs of each trial.
     """
 
     dimensions: list[Dimension]
@@ -59,6 +62,7 @@ class Plan:
     epochs: int
     suspects: list[list[str]]
     bases: list[Base]
+    seeds: int = 1
 
     def write(self, folder: Path) -> None:
         """Writes it to the search's directory."""
@@ -115,10 +119,17 @@ class Plan:
 
     def check_jobs(self, folder: Path) -> None:
         """Raises Refused if the plan is missing and the directory has runs of another search."""
+        trials: dict[int, list[Path]] = {}
         for path in jobs_of(folder):
-            missing = set(self.constants) - set(overrides_of(path))
-            if missing or len(overrides_of(path)) != len(self.constants) + len(self.dimensions):
-                raise Refused(f"{shown(folder)}: {SEARCH} is gone, and {path.name} is a run of another search")
+            trials.setdefault(number_of(path), []).append(path)
+        for runs in trials.values():
+            first = any(self.is_of_ours(overrides_of(run)) for run in runs)
+            if not first or len(runs) > self.seeds:
+                raise Refused(f"{shown(folder)}: {SEARCH} is gone, and {runs[0].name} is a run of another search")
+
+    def is_of_ours(self, words: Sequence[str]) -> bool:
+        """Whether these may be the overrides of a trial's first run."""
+        return set(self.constants) <= set(words) and len(words) == len(self.constants) + len(self.dimensions)
 
     def check_place(self, folder: Path) -> None:
         """Raises Refused if relative paths of its runs would be other files from this working directory."""
@@ -135,6 +146,11 @@ class Plan:
         """The overrides of a trial in which the trials differ."""
         return [d.override(params[d.key]) for d in self.dimensions]
 
+    def words(self, params: dict[str, Any], seed: int | None = None) -> list[str]:
+        """All overrides of a run of a trial; `seed` None: the first one, with the search's own."""
+        constants = self.constants if seed is None else [*seedless(self.constants), f"{SEED}={seed}"]
+        return [*constants, *self.overrides(params)]
+
     def choices(self, params: dict[str, Any]) -> list[str]:
         """The values of a trial that are no numbers."""
         return [d.override(params[d.key]) for d in self.dimensions if d.choices]
@@ -142,6 +158,11 @@ class Plan:
     def composer(self) -> Composer:
         """A composer from the kept bases, which does not read YAML files."""
         return Kept(self.bases)
+
+
+def seedless(words: Sequence[str]) -> list[str]:
+    """Overrides without that of the seed."""
+    return [word for word in words if word.partition("=")[0] != SEED]
 
 
 def overrides_of(run: Path) -> list[str]:

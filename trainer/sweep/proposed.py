@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from trainer.rundir import configuration, run_dir, trust
@@ -20,8 +21,8 @@ from trainer.sweep import results, study
 from trainer.sweep.board import Board
 from trainer.sweep.conduct import Planned
 from trainer.sweep.grid import Job
-from trainer.sweep.plan import Plan, overrides_of
-from trainer.sweep.pruning import PRUNED, Trial
+from trainer.sweep.plan import SEED, Plan, overrides_of, seedless
+from trainer.sweep.pruning import Trial, is_pruned
 from trainer.sweep.settings import SweepSettings
 
 
@@ -61,18 +62,20 @@ class Proposed(Planned):
         if self.numbers and not study.is_there(folder):
             raise Damaged(f"{folder / study.LOG}: gone or empty; {study.MEND}")
         self.study = study.open_study(folder, study.make_pruner(asked.pruner, plan.epochs), maximize=plan.maximize)
-        self.known: dict[str, Path] = {}  # by their configurations
-        for path in self.numbers:
+        self.trials: dict[int, list[Path]] = {}  # number -> its runs, that of the first seed first
+        self.known: dict[str, int] = {}  # configuration -> number of its trial
+        for path, number in self.numbers.items():
+            self.trials.setdefault(number, []).append(path)
             with contextlib.suppress(Refused):  # a damaged trial fails by itself, and equals no other
-                self.known[sweep_folder.identity(configuration.of_run(path))] = path
+                self.known[sweep_folder.identity(configuration.of_run(path))] = number
         self.check_study()
-        self.twin: tuple[int, Path] | None = None  # a trial that waits for an equal one
-        self.told: set[Path] = set()
+        self.twin: tuple[int, int] | None = None  # a trial that waits for an equal one
+        self.told = {t.number for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()}
         self.board: Board | None = None
         super().__init__(list(self.numbers), settings.retries, settings.rerun_failed)
         self.recover()
-        for path in self.results:
-            self.tell(path)
+        for number in list(self.trials):
+            self.tell(number)
 
     def check_study(self) -> None:
         """Raises Damaged if the study does not know the trial of a run."""
@@ -101,11 +104,13 @@ class Proposed(Planned):
 
     @property
     def before(self) -> int:
-        return self.counted - len(self.lost) - len(self.todo)
+        trials = self.study.get_trials(deepcopy=False)
+        over = {t.number for t in trials if t.state.is_finished() and t.params.keys() == self.distributions.keys()}
+        return self.plan.seeds * len(over) + sum(self.numbers[path] not in over for path in self.results)
 
     @property
     def ahead(self) -> int:
-        return max(0, self.asked.n_trials - self.before)
+        return max(0, self.plan.seeds * self.asked.n_trials - self.before)
 
     @property
     def over(self) -> bool:
@@ -116,9 +121,11 @@ class Proposed(Planned):
 
     def next(self) -> Path | None:
         path = super().next()
-        for one in self.results:  # perhaps a run that another process ended
-            if one not in self.running and one not in self.todo:  # else it is repeated
-                self.tell(one)
+        for number in sorted(self.trials.keys() - self.told):  # perhaps another process ended its run
+            self.tell(number)
+        self.settle_twin()
+        if path is None:
+            path = super().next()
         while path is None and self.twin is None:
             if self.lost:
                 number, params = self.lost.pop(0)
@@ -132,7 +139,8 @@ class Proposed(Planned):
     def ended(self, path: Path, status: str) -> bool:
         again = super().ended(path, status)
         if not again:
-            self.tell(path)
+            self.tell(self.numbers[path])
+            self.settle_twin()
         return again
 
     def ask(self) -> tuple[int, dict[str, Any]]:
@@ -143,14 +151,10 @@ class Proposed(Planned):
         return trial.number, trial.params
 
     def place(self, number: int, params: dict[str, Any]) -> Path | None:
-        """The directory of a trial; None if it cannot or need not run."""
-        p = self.plan
-        name = job_name(number, [d.short(params[d.key]) for d in p.dimensions])
-        line = None
+        """The directory of a trial's first run; None if it cannot or need not run."""
+        p, line = self.plan, None
         try:
-            job = self.composer.job([*p.constants, *p.overrides(params)], p.overrides(params))
-            if self.named is not None:
-                trust.check(self.folder / sweep_folder.SEARCH, "", job.config, self.named)
+            job = self.job(params)
             line = self.impossible(job) if p.choices(params) in p.suspects else None
         except trust.Untrusted:
             raise
@@ -158,34 +162,87 @@ class Proposed(Planned):
             line = str(error)
         if line is not None:  # pruned, as samplers learn nothing from failed trials
             self.say(number, "PRUNED")
-            self.note(name, f"cannot run: {line}")
+            self.note(self.name(number, params), f"cannot run: {line}", p.seeds)
             return None
-        key = sweep_folder.identity(job.config)
-        if (same := self.known.get(key)) is not None:
+        if (same := self.known.get(sweep_folder.identity(job.config))) is not None:
             self.twin = number, same
-            self.note(name, f"is the same as {same.name}")
-            if same in self.results:
-                self.tell(same)
+            self.note(self.name(number, params), f"is the same as {self.trials[same][0].name}", p.seeds)
+            self.settle_twin()
             return None
-        path = self.folder / name
-        Trial(number, p.metric, p.maximize, self.asked.pruner, p.epochs).write(path)
-        sweep_folder.refuse_links(self.folder, [path])
-        configuration.freeze(path, job.config, job.hydra, list(job.overrides))
-        self.known[key], self.numbers[path] = path, number
+        path = self.freeze(number, params, job, self.asked.pruner)
         self.running.add(path)
         return path
 
-    def tell(self, path: Path) -> None:
-        """Tells the study the result of a run and of equal trials; nothing about a run that continues later."""
-        outcome = None if path in self.told else self.outcome(path)
-        if outcome is not None:
-            self.told.add(path)
-            self.say(self.numbers[path], *outcome)
-        if self.twin is not None and self.twin[1] == path:
-            self.say(self.twin[0], *(self.outcome(path) or ("FAIL", None)))
+    def place_next(self, number: int) -> None:
+        """Puts a trial's run with its next seed into the queue. The first run alone is judged by the pruner."""
+        runs = self.trials[number]
+        params = self.study.get_trials(deepcopy=False)[number].params
+        job = self.job(params, first_seed(runs) + len(runs))
+        self.todo.append(self.freeze(number, params, job, {"_target_": None}))
+
+    def job(self, params: dict[str, Any], seed: int | None = None) -> Job:
+        """A run of a trial.
+
+        Raises:
+            Refused: it cannot be composed, or names something that the directory may not name.
+        """
+        job = self.composer.job(self.plan.words(params, seed), self.plan.overrides(params))
+        if self.named is not None:
+            trust.check(self.folder / sweep_folder.SEARCH, "", job.config, self.named)
+        return job
+
+    def name(self, number: int, params: dict[str, Any], seed: int | None = None) -> str:
+        """The name of a run of a trial."""
+        own = [] if seed is None else [f"{SEED}={seed}"]
+        return job_name(number, [*own, *(d.short(params[d.key]) for d in self.plan.dimensions)])
+
+    def freeze(self, number: int, params: dict[str, Any], job: Job, pruner: dict[str, Any]) -> Path:
+        """The new directory of a run of a trial."""
+        p = self.plan
+        path = self.folder / self.name(number, params, job.config[SEED] if p.seeds > 1 else None)
+        Trial(number, p.metric, p.maximize, pruner, p.epochs).write(path)
+        sweep_folder.refuse_links(self.folder, [path])
+        configuration.freeze(path, job.config, job.hydra, list(job.overrides))
+        self.known[sweep_folder.identity(job.config)], self.numbers[path] = number, number
+        self.trials.setdefault(number, []).append(path)
+        return path
+
+    def goes_on(self, number: int) -> bool:
+        """Whether a run of a trial is queued or running, here or in another process."""
+        runs = self.trials[number]
+        return any(path not in self.results or path in self.todo or path in self.running for path in runs)
+
+    def tell(self, number: int) -> None:
+        """Tells the study the result of a trial whose runs have ended, or queues the next one.
+
+        Nothing about a trial with a run that continues later.
+        """
+        if number in self.told or self.goes_on(number):
+            return
+        found = self.outcome(number)
+        if found is not None:
+            self.told.add(number)
+            self.say(number, *found)
+            self.skip(self.plan.seeds - len(self.trials[number]))
+        elif len(self.trials[number]) < self.plan.seeds and None not in map(self.result, self.trials[number]):
+            self.place_next(number)
+
+    def settle_twin(self) -> None:
+        """Tells the study the result of a trial that waited for an equal one."""
+        if self.twin is not None and not self.goes_on(self.twin[1]):
+            self.say(self.twin[0], *(self.outcome(self.twin[1]) or ("FAIL", None)))
+            self.told.add(self.twin[0])
             self.twin = None
 
-    def outcome(self, path: Path) -> tuple[str, float | None] | None:
+    def outcome(self, number: int) -> tuple[str, float | None] | None:
+        """The Optuna state and the value of a trial, the mean over its seeds; None if it is not over."""
+        found = [self.result(path) for path in self.trials[number]]
+        if bad := next((one for one in found if one is not None and one[0] != "COMPLETE"), None):
+            return bad
+        values = [one[1] for one in found if one is not None and one[1] is not None]
+        return ("COMPLETE", fmean(values)) if len(values) == self.plan.seeds else None
+
+    def result(self, path: Path) -> tuple[str, float | None] | None:
         """The Optuna state and the value of a run; None if it has not ended."""
         status = self.results[path]
         if status == "diverged":  # not failed: samplers learn nothing from failed trials
@@ -195,7 +252,7 @@ class Proposed(Planned):
         if status != "finished":
             return None
         [record] = find_runs([path])
-        if (record.summary.get("stopped") or "").startswith(PRUNED):
+        if is_pruned(record):
             return "PRUNED", None
         found = results.value(record, self.settings)
         return ("FAIL", None) if found is None else ("COMPLETE", found[1])
@@ -207,18 +264,24 @@ class Proposed(Planned):
         with study.quiet():
             self.study.tell(number, value, TrialState[state], skip_if_finished=True)
 
-    def note(self, name: str, line: str) -> None:
-        """Shows the result of a trial without its own run."""
+    def note(self, name: str, line: str, runs: int) -> None:
+        """Shows the result of a trial without runs of its own."""
+        self.skip(runs)
         if self.board is not None:
-            self.board.before += 1
             self.board.say(f"{name}  {line}")
 
+    def skip(self, runs: int) -> None:
+        """Counts runs that are not needed."""
+        if self.board is not None:
+            self.board.before += runs
+
     def closing_lines(self) -> list[str]:
-        """The number of pruned runs, and the command that repeats the best."""
-        records = find_runs([self.folder])
-        pruned = sum((record.summary.get("stopped") or "").startswith(PRUNED) for record in records)
+        """The number of pruned runs, and the commands that repeat the best, with fresh seeds, too."""
+        records, n = find_runs([self.folder]), self.plan.seeds
+        pruned = sum(map(is_pruned, records))
         lines = [f"{'pruned':<11} {pruned} of {len(records)} runs"] if pruned else []
-        for record, *_ in results.ranked(records, self.settings)[:1]:
+        for best in results.ranked(records, self.settings)[:1]:
+            record = best.records[0]
             with contextlib.suppress(Refused, KeyError, TypeError):  # damaged after its end; its numbers are shown
                 hydra = read_mapping(record.path / configuration.HYDRA) or {}
                 sources = hydra["hydra"]["runtime"]["config_sources"]
@@ -227,5 +290,21 @@ class Proposed(Planned):
                 if self.named is None or all(
                     re.match(r"(?!hydra\.)\w[^=]*(?<!_target_)=", word) for word in words
                 ):  # names from the directory are not put into a command to paste
-                    lines.append(f"{'repeat':<11} python -m trainer {shlex.join(words)}")
+                    lines += repeating(words, n, first_seed([one.path for one in best.records]))
         return lines
+
+
+def first_seed(runs: Sequence[Path]) -> int:
+    """The lowest seed of runs."""
+    return min(configuration.of_run(run)[SEED] for run in runs)
+
+
+def repeating(words: list[str], n: int, seed: int) -> list[str]:
+    """The commands that train a run again, and with `n` seeds from `seed` on also with as many that are new."""
+    if n == 1:
+        return [f"{'repeat':<11} python -m trainer {shlex.join(words)}"]
+    command = shlex.join(["-m", *seedless(words)])
+    return [
+        f"{name:<11} python -m trainer {command} 'seed=range({first},{first + n})'"
+        for name, first in (("repeat", seed), ("new seeds", seed + n))
+    ]

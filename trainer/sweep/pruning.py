@@ -15,11 +15,17 @@ from typing import Any
 from trainer.cli.signatures import check_call
 from trainer.rundir.errors import Damaged, Refused
 from trainer.rundir.files import write_json
+from trainer.rundir.records import RunRecord
 from trainer.rundir.run_dir import TRIAL
 from trainer.rundir.stored import read_object
 from trainer.sweep import study as studies
 
 PRUNED = "pruned in epoch"  # the beginning of `stopped` in summary.json
+
+
+def is_pruned(record: RunRecord) -> bool:
+    """Whether a search ended a run."""
+    return (record.summary.get("stopped") or "").startswith(PRUNED)
 
 
 @dataclass(frozen=True)

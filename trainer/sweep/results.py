@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from pathlib import Path
+from statistics import fmean, stdev
+from typing import NamedTuple
 
 from trainer.cli.display import listed, number, tell
 from trainer.rundir import trust
@@ -13,7 +15,8 @@ from trainer.rundir.records import maximized, objective
 from trainer.rundir.run_dir import shown
 from trainer.runs import RunRecord, find_runs
 from trainer.runs.sweep import write_csv
-from trainer.sweep.folder import ASKED, asked, drop_checkpoints
+from trainer.sweep.folder import ASKED, asked, drop_checkpoints, number_of
+from trainer.sweep.pruning import is_pruned
 from trainer.sweep.settings import SweepSettings
 from trainer.training.parts import build
 
@@ -32,12 +35,44 @@ def value(record: RunRecord, settings: SweepSettings) -> tuple[str, float] | Non
     return None if found is None else (metric, found)
 
 
-def ranked(records: list[RunRecord], settings: SweepSettings) -> list[tuple[RunRecord, str, float]]:
-    """The finished runs with the metric, the best first; leaves out runs with another metric than the first."""
-    judged = [(record, *found) for record in records if (found := value(record, settings))]
-    judged = [one for one in judged if one[1] == judged[0][1]]
-    sign = -1 if judged and maximized(judged[0][1], judged[0][0], settings.direction) else 1
-    return sorted(judged, key=lambda one: sign * one[2])
+class Judged(NamedTuple):
+    """A finished run, or those of a trial with `sweep.seeds`, with the metric and the value of each."""
+
+    records: list[RunRecord]
+    metric: str
+    values: list[float]
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.values)
+
+    def words(self) -> str:
+        """``val/loss 0.0724``, or ``val/loss 0.0724 ± 0.0031 over 3 seeds``."""
+        n = len(self.values)
+        spread = f" ± {number(stdev(self.values))} over {n} seeds" if n > 1 else ""
+        return f"{self.metric} {number(self.mean)}{spread}"
+
+
+def together(records: list[RunRecord], settings: SweepSettings) -> list[list[RunRecord]]:
+    """The runs of each trial of a search with `sweep.seeds`; else each run alone."""
+    if settings.seeds == 1:
+        return [[record] for record in records]
+    trials: dict[int, list[RunRecord]] = {}
+    for record in records:
+        trials.setdefault(number_of(record.path), []).append(record)
+    return list(trials.values())
+
+
+def ranked(records: list[RunRecord], settings: SweepSettings) -> list[Judged]:
+    """The finished runs (or trials) with the metric, the best first; leaves out another metric than the first's."""
+    judged = []
+    for runs in together(records, settings):
+        found = [one for record in runs if (one := value(record, settings))]
+        if len(found) == settings.seeds and len({metric for metric, _ in found}) == 1:
+            judged.append(Judged(runs, found[0][0], [v for _, v in found]))
+    judged = [one for one in judged if one.metric == judged[0].metric]
+    sign = -1 if judged and maximized(judged[0].metric, judged[0].records[0], settings.direction) else 1
+    return sorted(judged, key=lambda one: sign * one.mean)
 
 
 def keep_best(folder: Path, settings: SweepSettings) -> list[RunRecord]:
@@ -49,8 +84,10 @@ def keep_best(folder: Path, settings: SweepSettings) -> list[RunRecord]:
     if settings.keep_checkpoints == "all":
         return []
     finished = [record for record in find_runs([folder]) if record.status in ("finished", "diverged")]
-    beyond = [record for record, *_ in ranked(finished, settings)[settings.keep_checkpoints :]]
-    beyond += [record for record in finished if record.status == "diverged"]
+    beyond = [record for one in ranked(finished, settings)[settings.keep_checkpoints :] for record in one.records]
+    for runs in together(finished, settings):  # a trial that is over before all its seeds are trained
+        if any(record.status == "diverged" for record in runs) or (settings.seeds > 1 and any(map(is_pruned, runs))):
+            beyond += runs
     return [record for record in beyond if not drop_checkpoints(folder, record.path)]
 
 
@@ -94,8 +131,9 @@ def closing_lines(folder: Path, records: list[RunRecord], settings: SweepSetting
             f"{'unranked':<11} {listed([record.name for record in without])}: {', '.join(metrics)} is not a number"
         )
     if best := ranked(records, settings)[:1]:
-        [(record, metric, found)] = best
-        lines.append(f"{'best':<11} {metric} {number(found)}: {shown(record.path)}")
+        first, *others = best[0].records
+        more = f" and {len(others)} more" if others else ""
+        lines.append(f"{'best':<11} {best[0].words()}: {shown(first.path)}{more}")
     files = [shown(folder / name) for name in ("sweep.csv", "sweep.png") if (folder / name).exists()]
     return [
         *lines,

@@ -26,7 +26,7 @@ from trainer.sweep import study
 from trainer.sweep.check import survey
 from trainer.sweep.corners import make_plan
 from trainer.sweep.grid import Composer, Job, parse
-from trainer.sweep.plan import Plan, compose_bases
+from trainer.sweep.plan import SEED, Plan, compose_bases
 from trainer.sweep.proposed import Asked, Proposed
 from trainer.sweep.settings import Direction
 from trainer.sweep.space import Dimension, space_of
@@ -62,7 +62,8 @@ def search(sweep: Sweep, asked: Asked, arguments: Sequence[str]) -> None:
         else:
             plan.check_jobs(sweep.folder)
         settle_metric(sweep, plan)
-        sweep_folder.ask(sweep.folder, [d.key for d in dimensions], sweep.plain())
+        swept = [*(d.key for d in dimensions), *([SEED] if plan.seeds > 1 else [])]
+        sweep_folder.ask(sweep.folder, swept, sweep.plain())
         if not there.exists():
             plan.write(sweep.folder)
         run_search(sweep, asked, plan, named)
@@ -129,14 +130,15 @@ def run_search(sweep: Sweep, asked: Asked, plan: Plan, named: Collection[str] | 
 
 
 def settle_metric(sweep: Sweep, plan: Plan) -> None:
-    """Sets the metric and its direction to those of the study.
+    """Sets the metric and its direction to those of the study, whose number of seeds stays, too.
 
     Raises:
         Refused: the command gives others.
     """
     direction: Direction = "maximize" if plan.maximize else "minimize"
-    given = sweep.settings
-    for name, value, known in (("metric", given.metric, plan.metric), ("direction", given.direction, direction)):
+    given, settled = sweep.settings, {"metric": plan.metric, "direction": direction, "seeds": plan.seeds}
+    for name, known in settled.items():
+        value = getattr(given, name)
         if value not in (None, "auto", known):
             raise Refused(f"sweep.{name}={value}: the search in {run_dir.shown(sweep.folder)} has {known}")
     sweep.settings = replace(sweep.settings, metric=plan.metric, direction=direction)

@@ -24,6 +24,7 @@ class SweepSettings:
             removed.
         metric: metric of the best run: a column of metrics.csv, or test/NAME; None: train.monitor.
         direction: which values of it are better; ``auto``: maximize for accuracies and similar metrics.
+        seeds: of a search: runs of each trial, whose value is their mean, at least 1; their seeds follow `seed`.
 
     Raises:
         ValueError: `name=value: what would be right`.
@@ -37,9 +38,10 @@ class SweepSettings:
     keep_checkpoints: int | Literal["all"]
     metric: str | None
     direction: Direction
+    seeds: int = 1  # it has a default: sweeps of earlier versions lack it
 
     def __post_init__(self) -> None:
-        for name, least in (("workers", 1), ("jobs_per_gpu", 1), ("retries", 0), ("keep_checkpoints", 0)):
+        for name, least in (("workers", 1), ("jobs_per_gpu", 1), ("retries", 0), ("keep_checkpoints", 0), ("seeds", 1)):
             value = getattr(self, name)
             if isinstance(value, int):
                 check_count(name, value, least)

@@ -82,6 +82,9 @@ class Sweep:
             Refused: some jobs cannot run; then none was started.
             Ended: a job failed, or the sweep was stopped.
         """
+        if self.settings.seeds != 1:
+            n = self.settings.seeds
+            raise Refused(f"sweep.seeds={n}: is for hydra/sweeper=optuna; in a grid write 'seed=range(0,{n})'")
         grid = expand(parse(self.context.config_loader, params, arguments), params or ())
         if not (self.folder / sweep_folder.ASKED).exists():  # otherwise there may be nothing to do
             self.pool.warm()

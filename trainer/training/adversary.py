@@ -60,7 +60,8 @@ class Adversary:
     Args:
         facts: of the dataset.
         adversary: who changes the inputs of each batch in training: ``none``; ``fgsm``: one step to a vertex of the
-            ball; ``pgd``: projected gradients from a random point; ``fw``: Frank-Wolfe.
+            ball; ``pgd``: projected gradients from a random point; ``fw``: Frank-Wolfe; ``evaluation``: nobody, but
+            evaluations measure how robust the model is.
         adversary_norm: of the ball of changes.
         adversary_radius: of the ball, greater than 0; in units of the range of pixels, else of the normalized inputs.
         adversary_steps: gradients that ``pgd`` and ``fw`` take for a step of training, at least 1.
@@ -73,7 +74,7 @@ class Adversary:
         self,
         facts: Facts,
         *,
-        adversary: Literal["none", "fgsm", "pgd", "fw"] = "none",
+        adversary: Literal["none", "fgsm", "pgd", "fw", "evaluation"] = "none",
         adversary_norm: Literal["linf", "l2"] = "linf",
         adversary_radius: float = 0.1,
         adversary_steps: int = 7,
@@ -88,6 +89,8 @@ class Adversary:
     def train(self, loss: Loss, model: nn.Module, batch: Batch, cast: Cast) -> Batch:
         """The batch that the model trains on."""
         ball, steps = self.ball, self.steps
+        if self.kind == "evaluation":
+            return batch
 
         def attack(value: attacks.Loss, u0: Tensor, box: attacks.Range) -> Tensor:
             if self.kind == "fgsm":
