@@ -61,6 +61,8 @@ class Facts:
     pad: int = 0  # fills a sequence up
     start: int = 1  # comes before the first token of a target,
     end: int = 2  # and this after the last
+    between: str = " "  # between the words of a text
+    target_shape: tuple[int, ...] = ()  # of one sample's target: (T,) tokens; else ()
     fingerprint: Mapping[str, object] | None = None  # of the samples, see data.fingerprint; {} of generated data
     notes: tuple[str, ...] = ()  # notes about loading
 

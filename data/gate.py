@@ -52,6 +52,7 @@ class Raw:
     pad: int = 0
     start: int = 1
     end: int = 2
+    between: str = " "
     fill: Any = None  # values for missing ones: see data.Facts
     fingerprint: dict[str, Any] | None = None  # see data.fingerprint
     notes: tuple[str, ...] = ()

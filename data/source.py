@@ -207,6 +207,7 @@ class Source(abc.ABC):
         return Facts(
             **{name: getattr(raw, name) for name in shared},
             input_shape=shape,
+            target_shape=tuple(train[1].shape[1:]) if raw.task == "sequence" else (),
             sizes=sizes,
             class_counts=counts,
             mean=mean,

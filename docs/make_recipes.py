@@ -11,6 +11,7 @@ Runs go to outputs/recipes/NAME; what is finished there is only read again. MNIS
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import statistics
 import subprocess
@@ -63,7 +64,7 @@ def parts(recipe: Recipe) -> list[Recipe]:
 
 def command(recipe: Recipe, part: Recipe) -> list[str]:
     """What records a part: the recipe over its seeds, or a sweep of its own."""
-    over = part.get("sweep", "seed=0" if "noise" in recipe else "seed=range(0,5)")
+    over = part.get("sweep", "seed=0" if {"noise", "sentences"} & set(recipe) else "seed=range(0,5)")
     return ["-m", f"experiment={recipe['name']}", *shlex.split(over)]
 
 
@@ -86,6 +87,15 @@ def noise(classes: int, size: int, channels: int) -> list[str]:
     return [f"data.path={place}", *one]
 
 
+def sentences(pairs: int) -> list[str]:
+    """Overrides for one training step on a file of pairs of sentences of drawn words; makes the file."""
+    file, random = RUNS / f"sentences_{pairs}.txt", np.random.default_rng(0)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    drawn = random.integers(0, 500, (pairs, 2, 8)).tolist()
+    file.write_text("".join("\t".join(" ".join(f"w{k}" for k in side) for side in pair) + "\n" for pair in drawn))
+    return [f"data.path={file}", "train.max_steps=1", "logger=csv"]
+
+
 def record(recipe: Recipe) -> None:
     """Runs what is not there yet, and keeps its numbers and pictures."""
     if not recipe.get("recorded", True):
@@ -95,6 +105,7 @@ def record(recipe: Recipe) -> None:
     for part in parts(recipe):
         place = folder(recipe, part)
         given = noise(**recipe["noise"]) if "noise" in recipe else []
+        given += sentences(recipe["sentences"]) if "sentences" in recipe else []
         run("-m", "trainer", *command(recipe, part), *given, f"hydra.sweep.dir={place}")
         records = [r for r in find_runs([place]) if r.status in ("finished", "diverged")]
         found[part["name"]] = measured(part, records)
@@ -133,9 +144,21 @@ def measured(part: Recipe, records: list[RunRecord]) -> dict[str, Any]:
     for r in records:
         groups.setdefault(str(row(r)[by]) if by else "", []).append(r)
     return {
-        group: {number["what"]: [value(r, number["column"]) for r in runs] for number in part["numbers"]}
+        group: {
+            number["what"]: [card(number["card"])] if "card" in number else [value(r, number["column"]) for r in runs]
+            for number in part["numbers"]
+        }
         for group, runs in groups.items()
     }
+
+
+def card(arguments: str) -> int:
+    """The parameters in a model's card."""
+    command = [sys.executable, "-m", "trainer", "model-card", *shlex.split(arguments)]
+    print("$", shlex.join(command), flush=True)
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    [total] = re.findall(r"total[^\d]*([\d,]+)", text)
+    return int(total.replace(",", ""))
 
 
 def value(record: RunRecord, column: str) -> float | None:
@@ -201,7 +224,10 @@ def section(recipe: Recipe, recorded: dict[str, Any] | None, data: dict[str, str
         groups = recorded["parts"][part["name"]] if recorded else None
         lines += table(part, groups)
         if recorded and part is recipe and part.get("sweep") != "":
-            lines += ["", f"Measured by `python -m trainer {shlex.join(command(recipe, part))}`."]
+            cards = [number["card"] for number in part["numbers"] if "card" in number]
+            if len(cards) < len(part["numbers"]):
+                lines += ["", f"Measured by `python -m trainer {shlex.join(command(recipe, part))}`."]
+            lines += [line for one in cards for line in ("", f"Parameters by `python -m trainer model-card {one}`.")]
         for picture in part.get("pictures", []):
             if recorded:
                 if "command" in picture:

@@ -125,6 +125,7 @@ def lay_tripwire(where: str, n: int | None, what: int | str) -> None:
         objectives = trainer.training.objectives
         objectives.Supervised.loss_and_outputs = trip(objectives.Supervised.loss_and_outputs)
         objectives.Reconstruction.mean = trip(objectives.Reconstruction.mean)
+        objectives.NextToken.__call__ = trip(objectives.NextToken.__call__)
 
 
 def stub(path, asked: float) -> int:

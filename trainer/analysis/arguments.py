@@ -37,8 +37,13 @@ def predict(parser: argparse.ArgumentParser) -> None:
         "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
     )
     parser.add_argument(
-        "input", type=typed_path, metavar="INPUT", help="an image, a folder of images, .csv, .parquet or .npz"
+        "input",
+        nargs="?",
+        type=typed_path,
+        metavar="INPUT",
+        help="an image, a folder of images, .csv, .parquet, .npz, or a text file with an input in each line",
     )
+    parser.add_argument("--text", metavar="TEXT", help="the text itself, of a run whose inputs are texts")
     parser.add_argument("--csv", action="store_true", help="print comma-separated values with all probabilities")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N; default: best")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")

@@ -56,11 +56,12 @@ def main(arguments: argparse.Namespace) -> None:
     tell(f"picture  {out}")
 
 
-def composed(overrides: list[str], own: Path | None) -> dict[str, Any]:
+def composed(overrides: list[str], own: Path | None, data: bool = True) -> dict[str, Any]:
     """The configuration of a run with `overrides`, checked.
 
     Args:
         own: where choices of a person's own are, ``--config-dir``.
+        data: whether the dataset is needed, whose file may not be given.
     """
     if own is not None:
         overrides = [*overrides, f"hydra.searchpath=[{quoted(f'file://{own.absolute()}')}]"]
@@ -72,6 +73,8 @@ def composed(overrides: list[str], own: Path | None) -> dict[str, Any]:
         for key in ("hydra", "sweep"):  # of no run, but of the program, or of all runs together
             cfg.pop(key, None)
     config = plain(cfg)
+    if not data:
+        config["data"] = {"_target_": None}
     check_config(config, assemble, GIVEN)
     return config
 
@@ -93,8 +96,11 @@ def tables(dataset: Dataset) -> list[Table]:
     about.add_row("input", " x ".join(map(str, facts.input_shape)))
     about.add_row("outputs", escape(outputs) or str(facts.num_outputs))
     about.add_row("samples", ", ".join(f"{n:,} {split}" for split, n in facts.sizes.items()))
-    about.add_row("values", f"{numbers(x.min(), x.max())}{seen}")
-    about.add_row("normalization", normalization(facts.mean, facts.std))
+    if facts.vocabulary is not None:
+        about.add_row("words", f"{len(facts.vocabulary):,} of inputs, {facts.num_classes:,} of targets")
+    else:
+        about.add_row("values", f"{numbers(x.min(), x.max())}{seen}")
+        about.add_row("normalization", normalization(facts.mean, facts.std))
     if facts.task == "regression":
         about.add_row("of the targets", normalization(facts.target_mean, facts.target_std))
     return [about, balance(dataset), *([columns(dataset)] if facts.column_names else [])]
@@ -116,7 +122,10 @@ def numbers(*values: Any) -> str:
 
 
 def balance(dataset: Dataset) -> Table:
-    """The number of samples of each class in each split; for numbers, their range, mean and deviation."""
+    """The number of samples of each class in each split; for numbers, their range, mean and deviation.
+
+    Of sequences, how often each word is written, and its share of all words.
+    """
     facts = dataset.facts
     table = Table(title="targets", title_justify="left")
     if facts.task == "regression":
@@ -127,12 +136,14 @@ def balance(dataset: Dataset) -> Table:
                 v = y[:, k].double()
                 table.add_row(escape(name), split, *map(numbers, (v.min(), v.max(), v.mean(), v.std(correction=0))))
         return table
-    table.add_column("class")
+    table.add_column("word" if facts.task == "sequence" else "class")
     for split in facts.sizes:
         table.add_column(split, justify="right")
-    rows = class_counts(dataset)
+    rows, sizes = class_counts(dataset), list(facts.sizes.values())
+    if facts.task == "sequence":
+        sizes = [int((y != facts.pad).sum()) for _, y, *_ in dataset.splits.values()]
     for name, counts in rows[:LISTED]:
-        shares = (f"{n:,}  {n / size:6.1%}" for n, size in zip(counts, facts.sizes.values(), strict=True))
+        shares = (f"{n:,}  {n / size:6.1%}" for n, size in zip(counts, sizes, strict=True))
         table.add_row(escape(name), *shares)
     if len(rows) > LISTED:
         table.add_row(f"… {len(rows) - LISTED} more")
@@ -150,7 +161,10 @@ def class_counts(dataset: Dataset) -> list[tuple[str, list[int]]]:
             for k, (head, names) in enumerate(facts.output_names.items())
             for c, name in enumerate(names)
         ]
-    return [(name, [int((y == c).sum()) for y in targets]) for c, name in enumerate(facts.output_names[""])]
+    said = list(enumerate(facts.output_names[""]))
+    if facts.task == "sequence":
+        said = [(c, name) for c, name in said if c not in (facts.pad, facts.start)]
+    return [(name, [int((y == c).sum()) for y in targets]) for c, name in said]
 
 
 def columns(dataset: Dataset) -> Table:
@@ -237,7 +251,10 @@ def series(dataset: Dataset) -> Figure:
 
 
 def histograms(dataset: Dataset) -> Figure:
-    """A histogram of each column, by class if there are classes, and of the targets if they are numbers."""
+    """A histogram of each column, by class if there are classes, and of the targets if they are numbers.
+
+    Of sequences, the lengths of both.
+    """
     import numpy as np
 
     facts, (inputs, y, *_) = dataset.facts, dataset.splits["train"]
@@ -245,6 +262,10 @@ def histograms(dataset: Dataset) -> Figure:
     names = facts.column_names or tuple(f"entry {k}" for k in range(x.shape[1]))
     panels = [(name, x[:, k]) for k, name in enumerate(names[:PICTURED])]
     classes = facts.class_names if facts.task in ("classification", "binary") else None
+    if facts.task == "sequence":
+        names = "tokens of an input", "tokens of a target, with its end"
+        both = (x, y.numpy()) if facts.vocabulary is not None else (y.numpy(),)
+        panels = [(name, (part != facts.pad).sum(1)) for name, part in zip(names[-len(both) :], both, strict=True)]
     if facts.task == "regression":
         panels += [(f"target {name}", y[:, k].numpy()) for k, name in enumerate(facts.output_names[""][:PICTURED])]
     across = min(4, len(panels))

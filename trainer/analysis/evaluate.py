@@ -8,6 +8,7 @@
         line.png  coefficients.png   the path of a linear model's coefficients
         free_running.png      a series, with the model's own predictions as inputs
         reconstructions.png   images, and what an autoencoder makes of them
+        attention.png         what a Transformer looks at while it writes
         most_wrong.png        the wrong predictions with the highest probability
         curves.png            loss and main metric over the epochs, the best epoch, and the test
         weights.png           the first layer, if inputs are images
@@ -36,6 +37,7 @@ from rich.table import Table
 
 from trainer.analysis import linear_fit as line
 from trainer.analysis import pictures as draw
+from trainer.analysis.attention import attention_picture
 from trainer.analysis.first_layer import weights_picture
 from trainer.analysis.forecast import Forecast, forecast, free_running_picture, series_picture
 from trainer.analysis.inputs import Inputs
@@ -60,7 +62,7 @@ REPORT = "report.json"
 FILES = (
     *("per_class.csv", "per_target.csv", "predictions.parquet", "predictions.csv", "confusion_matrix.png"),
     *("per_label.png", "most_wrong.png", "residuals.png", "line.png", "coefficients.png", "series.png"),
-    *("free_running.png", "curves.png", "weights.png", "reconstructions.png"),
+    *("free_running.png", "curves.png", "weights.png", "reconstructions.png", "attention.png"),
 )
 
 
@@ -293,6 +295,8 @@ def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
         if not evaluation.run.new_data:  # these show its training
             yield from line.pictures(evaluation.run, evaluation.checkpoint)
         return
+    if objective.says == "tokens" and (maps := attention_picture(evaluation.run, evaluation.split, title)):
+        yield "attention.png", maps
     if objective.says == "labels":
         yield "per_label.png", draw.png(draw.label_bars, title, evaluation.scores)
     matrices = draw.confusion_picture(title, objective, predictions, truth)

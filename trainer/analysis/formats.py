@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from trainer.analysis.load import Run
 from trainer.analysis.raw_model import Model
 from trainer.rundir.errors import Refused, one_line
+from trainer.training.assembly import shapes
 from trainer.training.parts import build
 
 INPUT = "input"
@@ -142,7 +143,7 @@ def run_safetensors(content: bytes, run: Run, x: Tensor) -> Outputs:
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     constants = json.loads(header["__metadata__"]["card"])["normalization"]
     facts = run.facts
-    network = build("model", run.config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs)
+    network = build("model", run.config["model"], **shapes(facts))
     network.to(x.dtype).eval().load_state_dict(load(content))
     x = (x - torch.tensor(constants["mean"], dtype=x.dtype)) / torch.tensor(constants["std"], dtype=x.dtype)
     return named(run, run.objective.predict(network, x))

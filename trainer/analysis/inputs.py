@@ -28,6 +28,7 @@ from data.precision import to_float32
 from data.read_table import Notation, column_names, is_parquet, plain_table, read_table
 from data.storage import one_line
 from data.table_file import TableFile
+from data.text import UNKNOWN, TextSource, as_rows, lines_of
 from trainer.rundir.errors import Refused
 from trainer.rundir.typed import looked_for, typed_path
 
@@ -45,7 +46,7 @@ class Inputs:
     After all have been read, `names` are those of the readable inputs, and `unread` says what was left out.
     """
 
-    kind: str  # image, row or sample
+    kind: str  # image, row, text or sample
     names: list[Any]  # of each
     parts: Iterator[np.ndarray]
     notes: tuple[str, ...] = ()  # notes for the user
@@ -71,6 +72,9 @@ def read_inputs(path: Path, facts: Facts, source: Callable[[], Any], batch: int)
         return array_inputs(path, facts, source, batch)
     if len(facts.input_shape) == 3 and (path.is_dir() or path.suffix.lower() in ENDINGS):
         return image_inputs(path, facts, source())
+    if facts.vocabulary is not None and path.is_file():
+        texts = [line.partition("\t")[0] for line in lines_of(path) if line.strip()]
+        return text_inputs(texts, path, facts, source(), batch)
     is_table = len(facts.input_shape) == 1 and facts.column_names
     if is_table and path.suffix.lower() not in ENDINGS and (is_parquet(path) or not path.is_dir()):
         return table_inputs(path, facts, source(), batch)
@@ -82,7 +86,7 @@ def inputs_of(x: Any, facts: Facts, source: Callable[[], Any], batch: int) -> In
     """Inputs in memory, or those in a file as in :func:`read_inputs`.
 
     Args:
-        x: an array, tensor or nested list of (N, *input_shape), or one input; a data frame; or a path.
+        x: an array, tensor or nested list of (N, *input_shape), or one input; a data frame; a list of texts; or a path.
 
     Raises:
         Refused, ValueError: as in :func:`read_inputs`.
@@ -93,6 +97,8 @@ def inputs_of(x: Any, facts: Facts, source: Callable[[], Any], batch: int) -> In
         texts = [name for name, kind in kinds_of(facts).items() if kind == "text"]
         table = x.reset_index(drop=True).set_axis(column_names(FRAME, list(x.columns)), axis=1)
         return rows(plain_table(FRAME, table, notation_of(source()), texts), FRAME, facts, source(), batch)
+    if facts.vocabulary is not None and isinstance(x, list | tuple) and all(isinstance(text, str) for text in x):
+        return text_inputs(list(x), Path("x"), facts, source(), batch)
     if hasattr(x, "detach"):  # a tensor, on whatever device
         x = x.detach().cpu()
     try:
@@ -106,12 +112,19 @@ def inputs_of(x: Any, facts: Facts, source: Callable[[], Any], batch: int) -> In
 
 def expected(facts: Facts) -> str:
     """The inputs that a model trained on such data takes, in words."""
-    arrays = f"an .npz file with an array x of {shape('N', *facts.input_shape)}"
+    arrays = in_npz(facts)
     if len(facts.input_shape) == 3 and facts.value_range is not None and facts.input_shape[0] in (1, 3):
         return f"an image ({READ}), a folder of images, or {arrays}"
     if len(facts.input_shape) == 1 and facts.column_names:
         return f"a table (.csv, .parquet) with the columns {listed(facts.column_names)}, or {arrays}"
+    if facts.vocabulary is not None:
+        return f"a text file with an input in each line, or {arrays}"
     return arrays
+
+
+def in_npz(facts: Facts) -> str:
+    """The arrays that a model trained on such data takes, in words."""
+    return f"an .npz file with an array x of {shape('N', *facts.input_shape)}"
 
 
 def shape(*sides: Any) -> str:
@@ -203,6 +216,32 @@ def ready(x: np.ndarray, facts: Facts, entry: Callable[[int], str], where: str) 
         notes.append(f"missing inputs are the mean of the run's training split: {n:,}")
         x = np.where(np.isnan(x), facts.fill.numpy(force=True), x)
     return x, tuple(notes)
+
+
+def text_inputs(texts: list[str], path: Path, facts: Facts, source: Any, batch: int) -> Inputs:
+    """The tokens of each text; texts that are too long, empty, or hold a token unknown to the run are left out.
+
+    Raises:
+        Refused: the run's inputs are no texts, or every text is left out.
+    """
+    if not isinstance(source, TextSource):
+        raise Refused(f"{path}: {type(source).__name__} has no texts; expected {in_npz(facts)}")
+    words, (length,) = facts.vocabulary or (), facts.input_shape
+    rows, names, unread = [], [], []
+    for i, text in enumerate(texts, 1):
+        pieces = source.pieces(text)
+        try:
+            rows.append(as_rows([pieces], words, length, end=False))
+            names.append(one_line(text.strip()))
+        except ValueError as error:
+            unread.append(one_line(f"{path}: text {i:,} {error}"))
+    if not rows:
+        more = f", and {len(unread) - 1:,} more" if len(unread) > 1 else ""
+        raise Refused(f"{unread[0]}{more}" if unread else f"{path}: holds no text")
+    x = np.concatenate(rows)
+    n = int((x == words.index(UNKNOWN)).sum()) if UNKNOWN in words else 0
+    notes = (f"{n:,} words that the run's training split lacks are {UNKNOWN}",) if n else ()
+    return Inputs("text", names, split(x, batch), notes, unread)
 
 
 def image_inputs(path: Path, facts: Facts, source: Any) -> Inputs:

@@ -22,7 +22,7 @@ from trainer.rundir import configuration, trust
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.summary import Summary
 from trainer.training import checkpoint
-from trainer.training.assembly import objective_of, saying_where_to_look
+from trainer.training.assembly import objective_of, saying_where_to_look, shapes
 from trainer.training.device import autocast, pick_device
 from trainer.training.objectives import Objective
 from trainer.training.parts import build, refusing
@@ -181,7 +181,7 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         facts, precision = Facts(**state["facts"]), config["train"]["precision"]
         if full and precision != "float64":
             precision = "float32"
-        model = build("model", config["model"], input_shape=facts.input_shape, num_outputs=facts.num_outputs)
+        model = build("model", config["model"], **shapes(facts))
         model = model.to(where, torch.float64 if precision == "float64" else None)
         autocast(precision, where)
         objective = objective_of(config["objective"], facts)

@@ -10,10 +10,12 @@ import argparse
 from hydra.core.hydra_config import HydraConfig
 from rich.table import Table
 
+from data import Facts
 from models.size import layer_sizes
 from trainer.analysis.data_card import composed, load
 from trainer.cli.display import screen
 from trainer.rundir.errors import Refused
+from trainer.training.assembly import shapes
 from trainer.training.parts import build
 
 
@@ -21,14 +23,14 @@ def main(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     if arguments.outputs < 1:
         raise Refused(f"--outputs={arguments.outputs}: must be at least 1")
-    config = composed(arguments.overrides, arguments.config_dir)
+    config = composed(arguments.overrides, arguments.config_dir, data=arguments.input is None)
     if arguments.input is None:
         facts = load(config).facts
-        shape, outputs, tokens = facts.input_shape, facts.num_outputs, facts.vocabulary is not None
+        given = shapes(facts)
     else:
         HydraConfig.instance().cfg = None  # then errors do not name the data
-        shape, outputs, tokens = sides(arguments.input), arguments.outputs, False
-    screen().print(summary_table(config["model"], shape, outputs, tokens=tokens), markup=False)
+        given = {"input_shape": sides(arguments.input), "num_outputs": arguments.outputs}
+    screen().print(summary_table(config["model"], **given), markup=False)
 
 
 def sides(text: str) -> tuple[int, ...]:
@@ -44,10 +46,15 @@ def sides(text: str) -> tuple[int, ...]:
 
 
 def summary_table(
-    model: dict, input_shape: tuple[int, ...], num_outputs: int | dict[str, int], *, tokens: bool = False
+    model: dict, input_shape: tuple[int, ...], num_outputs: int | dict[str, int], facts: Facts | None = None
 ) -> Table:
-    """The layers of the network that `model` describes, and the totals."""
-    network = build("model", model, input_shape=input_shape, num_outputs=num_outputs)
+    """The layers of the network that `model` describes, and the totals.
+
+    Args:
+        facts: of the dataset; without them, a network that writes tokens (``generate``) takes tokens.
+    """
+    network = build("model", model, input_shape=input_shape, num_outputs=num_outputs, facts=facts)
+    tokens = hasattr(network, "generate") if facts is None else facts.vocabulary is not None
     rows = layer_sizes(network, input_shape, tokens=tokens)
     shape = " x ".join(map(str, input_shape))
     table = Table(title=f"{type(network).__name__} for {shape}", title_justify="left", show_footer=True)

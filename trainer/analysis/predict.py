@@ -5,6 +5,7 @@ INPUT is prepared like the run's data, which are not needed. It may be
     photo.jpg, photos/   for models of images: resized to the run's size; a folder at any depth
     rows.csv, .parquet   for models of tables: columns are found by name and read as in training, others are
                          ignored
+    lines.txt            for models of texts: an input in each line, up to a tab; --text "12+988" gives one
     arrays.npz           for all: the array x (or the only one, or x_test), (N, *shape of one input), before
                          normalization; series come this way only
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from data import Dataset, Facts
-from trainer.analysis.inputs import Inputs, read_inputs
+from trainer.analysis.inputs import Inputs, inputs_of
 from trainer.analysis.load import Run, load_run
 from trainer.cli.command import refuse
 from trainer.cli.display import screen
@@ -43,7 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
     run = load_run(arguments.run, arguments.checkpoint, arguments.device, trusted=arguments.trusted)
     run.must_predict()
     try:
-        inputs = read_inputs(arguments.input, run.facts, lambda: run.source, batch_size(run.facts))
+        inputs = inputs_of(given(arguments), run.facts, lambda: run.source, batch_size(run.facts))
         predictions = predict(run, inputs)
     except (ValueError, OSError) as error:  # errors of the data's readers name the file
         raise Refused(one_line(error)) from error
@@ -57,6 +59,17 @@ def main(arguments: argparse.Namespace) -> None:
         refuse(f"not predicted: {line}")
     if inputs.unread:
         sys.exit(EXIT["failed"])
+
+
+def given(arguments: argparse.Namespace) -> Path | list[str]:
+    """INPUT, or the text of ``--text``.
+
+    Raises:
+        Refused: both, or none.
+    """
+    if (arguments.input is None) == (arguments.text is None):
+        raise Refused("predict: takes either INPUT, a file or a folder, or --text TEXT")
+    return arguments.input if arguments.text is None else [arguments.text]
 
 
 def batch_size(facts: Facts) -> int:

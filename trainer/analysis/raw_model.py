@@ -42,7 +42,7 @@ class Model(nn.Module):
             x = x.to(self.mean.dtype)
             if self.fill is not None:
                 x = torch.where(x.isnan(), self.fill, x)
-        x = normalized(x, self.mean, self.scale)
+        x = x.long() if self.facts.vocabulary is not None else normalized(x, self.mean, self.scale)
         with autocast(self.precision, self.mean.device)():
             outputs = self.network(x)
         if self.in_units:

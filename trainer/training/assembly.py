@@ -181,9 +181,14 @@ def network_of(model: dict, dataset: Dataset, settings: TrainSettings, place: Pl
         raise Refused(f"train.init_from={settings.init_from}: model.pretrained gives weights, too; choose one")
     facts = dataset.facts
     torch.manual_seed(seed)
-    network = build("model", model, input_shape=facts.input_shape, num_outputs=facts.num_outputs)
+    network = build("model", model, **shapes(facts))
     network.to(place.device, place.dtype, memory_format=torch.channels_last if place.channels_last else None)
     return network
+
+
+def shapes(facts: Facts) -> dict[str, Any]:
+    """The arguments of every model's constructor; ``facts`` only of those that name it."""
+    return {"input_shape": facts.input_shape, "num_outputs": facts.num_outputs, "facts": facts}
 
 
 def objective_of(node: dict, facts: Facts) -> Objective:
@@ -237,8 +242,7 @@ def note_norms(network: nn.Module, model: dict, dataset: Dataset, loaded: dict[s
     Args:
         loaded: the norms of those that were not drawn, by name; it is returned.
     """
-    shapes = {"input_shape": dataset.facts.input_shape, "num_outputs": dataset.facts.num_outputs}
-    make = functools.partial(build, "model", model, **shapes)
+    make = functools.partial(build, "model", model, **shapes(dataset.facts))
     note_initial_norms(network, make, loaded=loaded)
     return loaded
 

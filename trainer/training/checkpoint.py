@@ -26,7 +26,7 @@ UNSEALED = "conga checkpoint 1"  # of earlier versions: read, with a note
 # Facts that checkpoints of earlier versions lack.
 LATER = (
     *("steps", "kinds", "units", "fill", "fingerprint"),
-    *("vocabulary", "pad", "start", "end"),
+    *("vocabulary", "pad", "start", "end", "between", "target_shape"),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import hydra
@@ -16,11 +16,14 @@ from trainer.rundir.errors import Refused, one_line
 # Arguments that the runner adds to those of the YAML: of assemble(), and of each group's constructor.
 GIVEN = {
     "": ("frozen", "path", "summary", "stop", "world", "show", "kept"),
-    "model": ("input_shape", "num_outputs"),
+    "model": ("input_shape", "num_outputs", "facts"),
     "optim": ("params", "constraint"),
     "schedule": ("optimizer", "epochs", "steps_per_epoch", "max_steps"),
     "objective": ("facts", "task"),  # the second is a fact, and an error may name it
 }
+
+
+OFFERED = {"model": ("facts",)}  # those that few constructors name, and others are not given
 
 
 def build(group: str, node: dict, **given: Any) -> Any:
@@ -39,6 +42,9 @@ def build(group: str, node: dict, **given: Any) -> Any:
         raise Refused(
             f"{group}._target_={node['_target_']}: must define {', '.join(missing)}, which its base leaves open"
         )
+    for name in OFFERED.get(group, ()):
+        if name in given and name not in parameters_of(make):
+            del given[name]
     for name in not_taken(make, given):
         if given[name] is not None:
             hint = "; use constraint=none" if name == "constraint" else f", which every {group} is given"
@@ -50,13 +56,18 @@ def build(group: str, node: dict, **given: Any) -> Any:
 
 def not_taken(make: Callable[..., Any], given: Iterable[str]) -> list[str]:
     """Which of the arguments a class or function does not take; none if it does not say."""
-    try:
-        parameters = inspect.signature(make).parameters
-    except (TypeError, ValueError):
-        return []
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    parameters = parameters_of(make)
+    if not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return []
     return [name for name in given if name not in parameters]
+
+
+def parameters_of(make: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a class or function; none if it does not say."""
+    try:
+        return inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def chosen(*groups: str) -> str:

@@ -53,8 +53,8 @@ def as_columns(
     """Column name -> N values, as texts or numbers.
 
     ``truth``, ``prediction``, ``probability`` (of the prediction) and ``probability_CLASS``; with several
-    heads, targets or labels followed by ``_NAME``. Tokens are words with spaces between
-    them; an image is ``pixel_0`` and so on, channels, rows, columns.
+    heads, targets or labels followed by ``_NAME``. Tokens are a text; an image is ``pixel_0`` and so on, channels,
+    rows, columns.
 
     Args:
         truth: None leaves its columns out.
@@ -91,12 +91,12 @@ def as_columns(
 
 
 def words(facts: Facts, tokens_NT: np.ndarray) -> np.ndarray:
-    """The words of each sequence up to its end, with spaces between them; (N,) texts."""
+    """The words of each sequence up to its end, as one text; (N,) texts."""
     names = facts.output_names[""]
     lines = []
     for tokens in tokens_NT.tolist():
         told = tokens[: tokens.index(facts.end)] if facts.end in tokens else tokens
-        lines.append(" ".join(names[k] for k in told if k not in (facts.pad, facts.start)))
+        lines.append(facts.between.join(names[k] for k in told if k not in (facts.pad, facts.start)))
     return np.array(lines, dtype=object)
 
 
