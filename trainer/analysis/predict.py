@@ -42,10 +42,11 @@ NEXT = 2  # classes after the first in the table
 
 def main(arguments: argparse.Namespace) -> None:
     """Runs the command."""
+    x = given(arguments)
     run = load_run(arguments.run, arguments.checkpoint, arguments.device, trusted=arguments.trusted)
     run.must_predict()
     try:
-        inputs = inputs_of(given(arguments), run.facts, lambda: run.source, batch_size(run.facts))
+        inputs = inputs_of(x, run.facts, lambda: run.source, batch_size(run.facts))
         predictions = predict(run, inputs)
     except (ValueError, OSError) as error:  # errors of the data's readers name the file
         raise Refused(one_line(error)) from error
@@ -67,8 +68,10 @@ def given(arguments: argparse.Namespace) -> Path | list[str]:
     Raises:
         Refused: both, or none.
     """
-    if (arguments.input is None) == (arguments.text is None):
-        raise Refused("predict: takes either INPUT, a file or a folder, or --text TEXT")
+    if arguments.input is None and arguments.text is None:
+        raise Refused("missing: INPUT; --help lists what there is")
+    if arguments.input is not None and arguments.text is not None:
+        raise Refused(f"--text={arguments.text}: stands in place of INPUT; leave one out")
     return arguments.input if arguments.text is None else [arguments.text]
 
 
