@@ -61,6 +61,15 @@ def export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N; default: best")
     parser.add_argument("--out", type=typed_path, metavar="FILE", help="default: RUN_DIR/export/model.ENDING")
     parser.add_argument("--random", action="store_true", help="check on random inputs, without reading the data")
+    parser.add_argument(
+        "--pruned",
+        type=float,
+        metavar="PERCENT",
+        help="without so many of each hidden layer's filters: a smaller network",
+    )
+    parser.add_argument(
+        "--finetune", type=int, metavar="EPOCHS", help="with --pruned: after so many epochs of training what is left"
+    )
     add_trust(parser)
 
 
@@ -69,6 +78,12 @@ def robustness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="the split of the samples (test)")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N (best)")
     parser.add_argument("--tests", default=",".join(TESTS), help=f"some of {','.join(TESTS)} (all)")
+    parser.add_argument(
+        "--finetune",
+        type=int,
+        metavar="EPOCHS",
+        help="measures compressed networks also after so many epochs of training",
+    )
     parser.add_argument("--limit", type=int, default=1000, help="number of samples, drawn by the seed (1000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the samples, noise, and random starts (0)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,7 +51,9 @@ def pruned(model: nn.Module, percents: Sequence[float], generator: torch.Generat
 
 
 @torch.no_grad()
-def without_filters(model: nn.Module, percents: Sequence[float], x: Tensor) -> Iterator[nn.Module]:
+def without_filters(
+    model: nn.Module, percents: Sequence[float], x: Tensor, layers: Mapping[str, list[str]] | None = None
+) -> Iterator[nn.Module]:
     """With a share of each convolution's output filters set to zero: those of least l2 norm, with their biases.
 
     In a network without convolutions, the neurons of each hidden layer: rows of dense weights, and of recurrent ones
@@ -60,11 +62,12 @@ def without_filters(model: nn.Module, percents: Sequence[float], x: Tensor) -> I
 
     Args:
         x: a batch of inputs, which shows the order of the layers.
+        layers: those to prune, with the norms that read them; None: :func:`hidden_layers`.
 
     Yields:
         nothing for a network without hidden layers.
     """
-    layers = hidden_layers(model, x)
+    layers = hidden_layers(model, x) if layers is None else layers
     smaller = copy.deepcopy(model)
     for percent in percents if layers else ():
         smaller.load_state_dict(model.state_dict())
@@ -141,6 +144,36 @@ def low_rank(model: nn.Module, percents: Sequence[float]) -> Iterator[nn.Module]
     factors = [torch.linalg.svd(w.flatten(1), full_matrices=False) for w in weights(model)]
     for percent in percents:
         for w, whole, (U, s, Vh) in zip(weights(smaller), weights(model), factors, strict=True):
-            k = math.ceil(round(percent / 100 * len(s), 9))  # 0.07 * 100 is 7.000000000000001
+            k = rank(percent, len(s))
             w.copy_(((U[:, :k] * s[:k]) @ Vh[:k]).view_as(w) if k < len(s) else whole)
         yield smaller
+
+
+def rank(percent: float, full: int) -> int:
+    """A share of the full rank."""
+    return math.ceil(round(percent / 100 * full, 9))  # 0.07 * 100 is 7.000000000000001
+
+
+def keep_rank(percent: float) -> Callable[[nn.Module], None]:
+    """A function that truncates the weights of a model as :func:`low_rank` does."""
+
+    @torch.no_grad()
+    def keep(model: nn.Module) -> None:
+        for w in weights(model) if percent < 100 else ():
+            U, s, Vh = torch.linalg.svd(w.flatten(1), full_matrices=False)
+            k = rank(percent, len(s))
+            w.copy_(((U[:, :k] * s[:k]) @ Vh[:k]).view_as(w))
+
+    return keep
+
+
+def keep_zeros(model: nn.Module) -> Callable[[nn.Module], None]:
+    """A function that sets to zero what is zero in `model`, in a model of the same parameters."""
+    zeros = {name: p == 0 for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def keep(other: nn.Module) -> None:
+        for name, p in other.named_parameters():
+            p.masked_fill_(zeros[name], 0)
+
+    return keep

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data import Facts
+from data import Dataset, Facts
+from trainer.analysis import smaller
 from trainer.analysis.evaluate import writing
 from trainer.analysis.formats import FORMATS, INPUT, content_of, named, output_names
 from trainer.analysis.inputs import Inputs
@@ -39,6 +40,7 @@ TOLERANCE = 1e-4  # of a probability, or of the largest value
 def main(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     name, out = arguments.format, arguments.out
+    check_arguments(arguments)
     FORMATS[name].check_packages(name)
     run = load_run(arguments.run, arguments.checkpoint, "cpu", trusted=arguments.trusted, full=True)
     run.given = data_settings(arguments.settings, new_data=False)
@@ -50,14 +52,35 @@ def main(arguments: argparse.Namespace) -> None:
         if not inside(run.path, out.parent):
             raise Refused(f"{out.parent}: is a link out of the run directory; --out=FILE writes elsewhere")
     card = card_of(run, name, arguments.checkpoint)
+    if arguments.pruned is not None:
+        before = len(content_of(name, run, card))
+        card["pruned"] = pruned(run, arguments)
     content = content_of(name, run, card)
     card["check"] = check(name, content, run, random=arguments.random)
+    if arguments.pruned is not None:
+        card["check"]["bytes"] = [before, len(content)]
     with writing(out):
         write_whole(out, content)
         write_json(out.with_name(f"{out.name}.json"), card)
     for note in run.notes:
         tell(f"note     {note}")
     tell(*summary_lines(card, out, len(content)))
+
+
+def pruned(run: Run, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Replaces the run's model by a smaller one; see :func:`trainer.analysis.smaller.prune`."""
+    x = Dataset({}, run.facts, 1).to(run.device, run.dtype).inputs(samples(run, random=arguments.random)[0])
+    return smaller.prune(run, arguments.pruned, arguments.finetune or 0, x)
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Raises Refused for values out of their ranges."""
+    if arguments.pruned is not None and not 0 < arguments.pruned < 100:
+        raise Refused(f"--pruned={arguments.pruned:g}: must be greater than 0 and less than 100, percent")
+    if arguments.finetune is not None and arguments.pruned is None:
+        raise Refused(f"--finetune={arguments.finetune}: goes with --pruned")
+    if arguments.finetune is not None and arguments.finetune < 1:
+        raise Refused(f"--finetune={arguments.finetune}: must be at least 1")
 
 
 def summary_lines(card: dict[str, Any], out: Path, size: int) -> list[str]:
@@ -73,6 +96,7 @@ def summary_lines(card: dict[str, Any], out: Path, size: int) -> list[str]:
         f"input    {card['input']['name']} {dims(card['input']['shape'])} {card['input']['dtype']}: "
         + card["input"]["what"],
         *outputs,
+        *(smaller.lines(card["pruned"], found["bytes"]) if "pruned" in card else []),
         *([] if found["why"] is None else [f"note     checked on random inputs: {found['why']}"]),
         f"check    {found['samples']} samples ({found['of']}): largest difference {found['largest_difference']:.2g}",
     ]

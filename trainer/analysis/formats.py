@@ -10,6 +10,7 @@ The first two take raw inputs and give what ``predict`` says; the batch may have
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -137,13 +138,13 @@ def safetensors_bytes(run: Run, x: Tensor, card: dict[str, Any]) -> bytes:
 
 
 def run_safetensors(content: bytes, run: Run, x: Tensor) -> Outputs:
-    """Outputs of a network made anew with these weights, between the constants of the metadata."""
+    """Outputs of a network made anew (if pruned, copied) with these weights, between the constants of the card."""
     from safetensors.torch import load
 
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    constants = json.loads(header["__metadata__"]["card"])["normalization"]
-    facts = run.facts
-    network = build("model", run.config["model"], **shapes(facts))
+    card = json.loads(header["__metadata__"]["card"])
+    constants = card["normalization"]
+    network = copy.deepcopy(run.model) if "pruned" in card else build("model", run.config["model"], **shapes(run.facts))
     network.to(x.dtype).eval().load_state_dict(load(content))
     x = (x - torch.tensor(constants["mean"], dtype=x.dtype)) / torch.tensor(constants["std"], dtype=x.dtype)
     return named(run, run.objective.predict(network, x))

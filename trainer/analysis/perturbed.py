@@ -11,6 +11,7 @@ Shapes: B batch, the rest that of a sample.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from data import Batch, Facts
 from trainer.analysis import compression
+from trainer.analysis.finetune import Finetuner
 from trainer.analysis.load import Run
 from trainer.training import attacks
 from trainer.training.adversary import Units, attacked_loss
@@ -26,6 +28,7 @@ from trainer.training.device import drawing
 from trainer.training.evaluation import added, evaluation_batches, to_numbers
 from trainer.training.objectives import MAIN, Objective, Sums
 
+TUNED = "_finetuned"  # the end of a test's name: the compressed network is trained before it is measured
 ATTACKS: dict[str, Callable[..., Tensor]] = {"fgsm": attacks.fgsm, "pgd": attacks.pgd, "fw": attacks.frank_wolfe}
 
 
@@ -39,6 +42,7 @@ class Subject:
     units: Units
     cast: Callable[[], contextlib.AbstractContextManager]
     seed: int
+    finetune: Finetuner | None = None
 
     @property
     def samples(self) -> int:
@@ -68,18 +72,24 @@ def unit_of(facts: Facts) -> str:
 def curve(s: Subject, test: str, norm: str, levels: Sequence[float]) -> Iterator[float]:
     """The metric at each level of one test; nothing if the model has nothing that the test could change."""
     generator = torch.Generator().manual_seed(s.seed)
-    if test == "prune":
+    kind = test.removesuffix(TUNED)
+    if kind == "prune":
         models = compression.pruned(s.model, levels, generator)
-    elif test == "filters":
+    elif kind == "filters":
         models = compression.without_filters(s.model, levels, s.batches[0][0][:1])
-    elif test == "low_rank":
+    elif kind == "low_rank":
         models = compression.low_rank(s.model, levels)
     else:
         for level in levels:
             yield score(s, s.model, changed(s, test, norm, level) if level else s.batches)
         return
-    for model in models:
-        yield score(s, model, s.batches)
+    for level, model in zip(levels, models, strict=False):  # there may be no models
+        finite = True
+        if kind != test:
+            assert s.finetune is not None
+            keep = compression.keep_rank(level) if kind == "low_rank" else compression.keep_zeros(model)
+            finite = s.finetune(model, keep)
+        yield score(s, model, s.batches) if finite else math.nan
 
 
 def score(s: Subject, model: nn.Module, batches: Iterable[Batch]) -> float:

@@ -12,6 +12,7 @@ import argparse
 import csv
 import difflib
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +24,9 @@ from rich.table import Table
 
 from trainer.analysis import perturbed
 from trainer.analysis.arguments import TESTS
+from trainer.analysis.finetune import Finetuner
 from trainer.analysis.load import Run, load_run
-from trainer.cli.display import loading_progress, screen, tell
+from trainer.cli.display import listed, loading_progress, screen, tell
 from trainer.plot import look
 from trainer.plot.figures import check_picture, rendered, write_out
 from trainer.plot.values import named, settings
@@ -32,16 +34,19 @@ from trainer.rundir.errors import Refused
 from trainer.rundir.records import RunRecord, differing, find_runs
 from trainer.rundir.run_dir import inside
 
+TUNED = perturbed.TUNED
 RADII = {"linf": (0, 0.01, 0.02, 0.05, 0.1, 0.2), "l2": (0, 0.25, 0.5, 1, 2)}
 ATTACKS = {"fgsm": "FGSM", "pgd": "PGD", "fw": "Frank-Wolfe"}
+COMPRESSIONS: dict[str, Sequence[float]] = {
+    "prune": (0, 50, 70, 80, 90, 95, 99),  # percent set to zero
+    "filters": (0, 10, 20, 30, 40, 50, 60, 70),
+    "low_rank": (100, 75, 50, 25, 10, 5, 2),  # percent of the full rank kept
+}
 LEVELS: dict[tuple[str, str], Sequence[float]] = {  # (test, norm)
-    ("prune", ""): (0, 50, 70, 80, 90, 95, 99),  # percent set to zero
-    ("filters", ""): (0, 10, 20, 30, 40, 50, 60, 70),
-    ("low_rank", ""): (100, 75, 50, 25, 10, 5, 2),  # percent of the full rank kept
+    **{(f"{test}{tuned}", ""): levels for tuned in ("", TUNED) for test, levels in COMPRESSIONS.items()},
     ("noise", ""): (0, 0.05, 0.1, 0.2, 0.3, 0.5),  # standard deviation
     **{(attack, norm): radii for norm, radii in RADII.items() for attack in ATTACKS},
 }
-COMPRESSIONS = ("prune", "filters", "low_rank")
 AXES = {
     "prune": ("weights pruned", "% of all weights set to zero"),
     "filters": ("filters or neurons pruned", "% of each hidden layer set to zero"),
@@ -65,7 +70,9 @@ class Row(NamedTuple):
 
 def main(arguments: argparse.Namespace) -> None:
     """Measures the runs, writes their files, prints the table."""
-    tests = wanted(arguments.tests)
+    if arguments.finetune is not None and arguments.finetune < 1:
+        raise Refused(f"--finetune={arguments.finetune}: must be at least 1")
+    tests = wanted(arguments.tests, tuned=arguments.finetune is not None)
     if arguments.limit < 1:
         raise Refused(f"--limit={arguments.limit}: must be at least 1")
     if not 0 <= arguments.seed < 2**63:
@@ -81,7 +88,8 @@ def main(arguments: argparse.Namespace) -> None:
     notes: list[str] = []
     for name in names:
         run = runs.pop(0)  # to free its data
-        of_run, said = measure(run, name, tests, arguments.split, arguments.limit, arguments.seed)
+        finetune = Finetuner(run, arguments.finetune) if arguments.finetune else None
+        of_run, said = measure(run, name, tests, arguments.split, arguments.limit, arguments.seed, finetune)
         if several:
             write_out(own_folder(run) / "robustness.csv", csv_text(of_run).encode())
         rows, notes = rows + of_run, notes + said
@@ -99,11 +107,14 @@ def main(arguments: argparse.Namespace) -> None:
     tell(f"table    {out.with_suffix('.csv')}", f"picture  {out}")
 
 
-def wanted(text: str) -> list[tuple[str, str]]:
+def wanted(text: str, *, tuned: bool = False) -> list[tuple[str, str]]:
     """The tests, with their norms, in a text such as prune,fw.
 
+    Args:
+        tuned: whether those that compress are also done with fine-tuning.
+
     Raises:
-        Refused: a test does not exist.
+        Refused: a test does not exist, or none can be done with fine-tuning.
     """
     given = [part.strip() for part in text.split(",")]
     for test in given:
@@ -111,6 +122,9 @@ def wanted(text: str) -> list[tuple[str, str]]:
             near = difflib.get_close_matches(test, TESTS, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise Refused(f"--tests={text}: no such test: {test!r}; {hint}there are {', '.join(TESTS)}")
+    if tuned and not set(given) & set(COMPRESSIONS):
+        raise Refused(f"--finetune: nothing to fine-tune in --tests={text}; there are {', '.join(COMPRESSIONS)}")
+    given += [f"{test}{TUNED}" for test in given if tuned]
     return [(test, norm) for test, norm in LEVELS if test in given]
 
 
@@ -137,10 +151,17 @@ def input_unit(run: Run) -> str:
 
 
 def measure(
-    run: Run, name: str, tests: Sequence[tuple[str, str]], split: str, limit: int, seed: int
+    run: Run,
+    name: str,
+    tests: Sequence[tuple[str, str]],
+    split: str,
+    limit: int,
+    seed: int,
+    finetune: Finetuner | None = None,
 ) -> tuple[list[Row], list[str]]:
     """The run's numbers, and notes about them."""
     s = perturbed.subject(run, split, limit, seed)
+    s.finetune = finetune
     metric = perturbed.metric_of(run.objective)
     rows: list[Row] = []
     notes: list[str] = []
@@ -155,6 +176,9 @@ def measure(
                 progress(f"measuring {name}", len(rows), total)
             if len(rows) == before:
                 notes.append(f"{name}: its model has no hidden layer with {test} to prune")
+    diverged = [f"{row.test} {row.level:g} %" for row in rows if math.isnan(row.value)]
+    if diverged:
+        notes.append(f"{name}: training diverged after {listed(diverged)}")
     blind = perturbed.without_direction(s) if any(test in ATTACKS for test, _ in tests) else 0
     if blind:
         notes.append(
@@ -235,7 +259,7 @@ def table(rows: Sequence[Row], names: Sequence[str]) -> Table:
         for level in LEVELS[test, norm]:
             values = (of_test.get(run, {}).get(level) for run in runs)
             cells = ("" if v is None else f"{v:.4f}" if metric == "accuracy" else f"{v:.4g}" for v in values)
-            percent = " %" if test in COMPRESSIONS else ""
+            percent = " %" if test.removesuffix(TUNED) in COMPRESSIONS else ""
             shown.add_row(f"{test} {norm}".strip(), f"{level:g}{percent}", *cells)
         shown.add_section()
     return shown
@@ -275,8 +299,11 @@ def figure(rows: Sequence[Row], names: Sequence[str], labels: Sequence[str], uni
 def draw(axis: Axes, key: tuple[str, str], of_runs: Sequence[tuple[str, dict[float, float]]], unit: str) -> None:
     """Draws one test's curves; larger changes are at the right."""
     test, norm = key
-    title, label = AXES[test] if test in AXES else (f"{ATTACKS[test]}, {BALLS[norm]}", "radius")
-    if test not in COMPRESSIONS:
+    plain = test.removesuffix(TUNED)
+    title, label = AXES[plain] if plain in AXES else (f"{ATTACKS[test]}, {BALLS[norm]}", "radius")
+    if plain != test:
+        title = f"{title}, fine-tuned"
+    if plain not in COMPRESSIONS:
         label = f"{label}, in units {unit}"
     for number, (name, values) in enumerate(of_runs):
         axis.plot(
@@ -287,7 +314,7 @@ def draw(axis: Axes, key: tuple[str, str], of_runs: Sequence[tuple[str, dict[flo
     axis.set_xlabel(label, fontsize=8)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
-    if test == "low_rank":
+    if plain == "low_rank":
         axis.set_xscale("log")
         axis.set_xlim(125, 1.6)
         ticks = [level for level in LEVELS[key] if level != 75]  # its label would overlap that of 100
