@@ -65,7 +65,8 @@ def parts(recipe: Recipe) -> list[Recipe]:
 def command(recipe: Recipe, part: Recipe) -> list[str]:
     """What records a part: the recipe over its seeds, or a sweep of its own."""
     over = part.get("sweep", "seed=0" if {"noise", "sentences"} & set(recipe) else "seed=range(0,5)")
-    return ["-m", f"experiment={recipe['name']}", *shlex.split(over)]
+    given = shlex.split(recipe["options"]) if "before" in recipe else []
+    return ["-m", f"experiment={recipe['name']}", *given, *shlex.split(over)]
 
 
 def folder(recipe: Recipe, part: Recipe) -> Path:
@@ -104,6 +105,8 @@ def record(recipe: Recipe) -> None:
     found = {}
     for part in parts(recipe):
         place = folder(recipe, part)
+        for first in recipe.get("before", []):
+            run("-m", "trainer", *shlex.split(first))  # what is finished is only told
         given = noise(**recipe["noise"]) if "noise" in recipe else []
         given += sentences(recipe["sentences"]) if "sentences" in recipe else []
         run("-m", "trainer", *command(recipe, part), *given, f"hydra.sweep.dir={place}")
@@ -212,6 +215,7 @@ def short(recipe: Recipe, number: Recipe, groups: dict[str, Any]) -> str:
 def section(recipe: Recipe, recorded: dict[str, Any] | None, data: dict[str, str]) -> list[str]:
     """The section of one recipe."""
     lines = ["", f"## {recipe['name']}", "", recipe["about"].strip(), "", "```sh"]
+    lines += [f"python -m trainer {first}" for first in recipe.get("before", [])]
     lines += [f"python -m trainer experiment={recipe['name']}" + recipe.get("options", ""), "```", ""]
     if "data" in recipe:
         lines += [f"Data: {data[recipe['data']].strip()}", ""]

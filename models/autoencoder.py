@@ -8,11 +8,9 @@ Shapes: B batch, L numbers of a code.
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor, nn
 
-from models.layer_list import built
+from models.layer_list import built, built_to
 from models.layers import check_probability, initialize
 
 
@@ -59,12 +57,8 @@ class Autoencoder(nn.Module):
         self.latent, self.variational = latent, variational
         there = built("encoder", encoder, tuple(input_shape), defaults)
         there.layers.append(nn.Linear(there.flat(), (2 if variational else 1) * latent))
-        back = built("decoder", decoder, (latent,), defaults)
-        if back.shape != tuple(input_shape):
-            back.layers.append(nn.Linear(back.flat(), math.prod(input_shape)))
-            if len(input_shape) > 1:
-                back.layers.append(nn.Unflatten(1, tuple(input_shape)))
-        self.encoder, self.decoder = nn.Sequential(*there.layers), nn.Sequential(*back.layers)
+        self.encoder = nn.Sequential(*there.layers)
+        self.decoder = built_to("decoder", decoder, (latent,), tuple(input_shape), defaults)
         initialize(self, init)
 
     def encode(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:

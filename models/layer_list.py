@@ -161,6 +161,12 @@ class Builder:
         self.layers.append(nn.Upsample(scale_factor=(vertical, horizontal), mode=mode))
         self.shape = (c, h * vertical, w * horizontal)
 
+    def pad(self, pixels: Any) -> None:
+        c, h, w = self.image("pad")
+        top, left = self.pair("pad", pixels, -(min(h, w) - 1) // 2)
+        self.layers.append(nn.ZeroPad2d((left, left, top, top)))
+        self.shape = (c, h + 2 * top, w + 2 * left)
+
     def reshape(self, shape: Any) -> None:
         given = shape if isinstance(shape, list) else [shape]
         sides = tuple(self.whole("reshape", side, 1) for side in given)
@@ -230,6 +236,7 @@ KINDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "conv_transpose": (Builder.conv_transpose, ("kernel", "stride", "padding", "bias")),
     "pool": (Builder.pool, ("kernel", "stride")),
     "upsample": (Builder.upsample, ("mode",)),
+    "pad": (Builder.pad, ()),
     "reshape": (Builder.reshape, ()),
     "norm": (Builder.norm, ()),
     "activation": (Builder.activation, ("slope", "prelu")),
@@ -256,6 +263,16 @@ def built(name: str, entries: list, shape: Shape, defaults: dict[str, Any]) -> B
     return builder
 
 
+def built_to(name: str, entries: list, shape: Shape, end: Shape, defaults: dict[str, Any]) -> nn.Sequential:
+    """The layers of a list, and a dense one to the shape `end` unless they end in it; see :func:`built`."""
+    builder = built(name, entries, shape, defaults)
+    if builder.shape != end:
+        builder.layers.append(nn.Linear(builder.flat(), math.prod(end)))
+        if len(end) > 1:
+            builder.layers.append(nn.Unflatten(1, end))
+    return nn.Sequential(*builder.layers)
+
+
 class LayerList(nn.Module):
     """The layers of a list, one after the other, flattened at the latest before the output layer, which is added.
 
@@ -269,6 +286,7 @@ class LayerList(nn.Module):
                     input * stride) or ``valid``
     ``upsample: n`` each pixel `n` times in both directions, or [vertical, horizontal]; ``mode``: ``nearest`` or
                     ``bilinear``
+    ``pad: n``      `n` pixels of zeros at each side, or [vertical, horizontal]; negative: cut off
     ``reshape: s``  the shape of a sample, such as [8, 7, 7]
     ``pool: max``   or ``average``; ``kernel`` (2), ``stride`` (that of the kernel)
     ``norm: batch`` or ``layer``

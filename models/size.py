@@ -69,6 +69,8 @@ def work_at_once(layers: list[LayerSize]) -> int:
 def send_one(network: nn.Module, input_shape: tuple[int, ...], *, tokens: bool = False) -> None:
     """Sends a sample of zeros through the network, which stays as it was; so do the random generators.
 
+    A network whose forward pass leaves layers out has a method ``walk`` that goes through all.
+
     Tensors without data (``meta``) would do, but their operations import torch's compiler, which takes longer.
     """
     buffers = {name: value.clone() for name, value in network.named_buffers()}
@@ -76,7 +78,18 @@ def send_one(network: nn.Module, input_shape: tuple[int, ...], *, tokens: bool =
     like = next((value for value in values if value.is_floating_point()), torch.empty(0))
     x = torch.zeros(1, *input_shape, device=like.device, dtype=torch.long if tokens else like.dtype)
     with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
-        torch.func.functional_call(network, buffers, (x,))
+        torch.func.functional_call(Walk(network), {f"network.{name}": value for name, value in buffers.items()}, (x,))
+
+
+class Walk(nn.Module):
+    """A network whose forward pass goes through all layers."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Any:
+        return getattr(self.network, "walk", self.network)(x)
 
 
 def trains_on_one(network: nn.Module, input_shape: tuple[int, ...], *, tokens: bool = False) -> bool:

@@ -185,18 +185,20 @@ class Transformer(nn.Module):
             x = layer(x, mask, memory)
         return self.output(self.decoded(x))
 
-    def forward(self, x: Tensor, before: Tensor | None = None) -> Tensor:
+    def walk(self, x: Tensor) -> None:
+        """Sends inputs (B, S), and targets of starts, through all layers, to measure these."""
+        self(x, torch.full((len(x), self.length), self.start, device=x.device))
+
+    def forward(self, x: Tensor, before: Tensor) -> Tensor:
         """Logits of each next token.
 
         Args:
             x: (B, S).
-            before: (B, T), the target's tokens before each; None: starts only, which shows the size of all layers.
+            before: (B, T), the target's tokens before each.
 
         Returns:
             (B, T, K)
         """
-        if before is None:
-            before = torch.full((len(x), self.length), self.start, device=x.device)
         return self.decode(before, *self.encode(x))
 
     @torch.no_grad()

@@ -125,7 +125,8 @@ def lay_tripwire(where: str, n: int | None, what: int | str) -> None:
         objectives = trainer.training.objectives
         objectives.Supervised.loss_and_outputs = trip(objectives.Supervised.loss_and_outputs)
         objectives.Reconstruction.mean = trip(objectives.Reconstruction.mean)
-        objectives.NextToken.__call__ = trip(objectives.NextToken.__call__)
+        for kind in (objectives.NextToken, objectives.adversarial.Adversarial):
+            kind.__call__ = trip(kind.__call__)
 
 
 def stub(path, asked: float) -> int:

@@ -50,6 +50,19 @@ def predict(parser: argparse.ArgumentParser) -> None:
     add_trust(parser)
 
 
+def sample(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
+    )
+    parser.add_argument("--npz", type=typed_path, metavar="FILE", help="write images and codes as arrays, too")
+    parser.add_argument("--n", type=int, default=1000, help="number of images in --npz (1000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the codes (0)")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N; default: best")
+    parser.add_argument("--out", type=typed_path, metavar="DIR", help="where to write; default: RUN_DIR/samples")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
+    add_trust(parser)
+
+
 def export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run", type=typed_path, metavar="RUN_DIR", help="the directory of a run, which may still be training"
@@ -125,6 +138,7 @@ def model_card(parser: argparse.ArgumentParser) -> None:
 ARGUMENTS = {
     "evaluate": evaluate,
     "predict": predict,
+    "sample": sample,
     "export": export,
     "robustness": robustness,
     "weights": weights,

@@ -7,7 +7,8 @@
         confusion_matrix.png  per_label.png  residuals.png  series.png     by task
         line.png  coefficients.png   the path of a linear model's coefficients
         free_running.png      a series, with the model's own predictions as inputs
-        reconstructions.png   images, and what an autoencoder makes of them
+        reconstructions.png   images, and what an autoencoder makes of them; latent.png: their codes
+        samples.png  walk.png  plane.png   images from drawn codes, as the command sample has them
         attention.png         what a Transformer looks at while it writes
         most_wrong.png        the wrong predictions with the highest probability
         curves.png            loss and main metric over the epochs, the best epoch, and the test
@@ -35,14 +36,13 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
+from trainer.analysis import generated
 from trainer.analysis import linear_fit as line
 from trainer.analysis import pictures as draw
 from trainer.analysis.attention import attention_picture
 from trainer.analysis.first_layer import weights_picture
 from trainer.analysis.forecast import Forecast, forecast, free_running_picture, series_picture
-from trainer.analysis.inputs import Inputs
 from trainer.analysis.load import Run, data_settings, load_run
-from trainer.analysis.predict import predict
 from trainer.cli.display import screen
 from trainer.plot.learning import learning_picture
 from trainer.rundir.errors import Refused
@@ -63,6 +63,7 @@ FILES = (
     *("per_class.csv", "per_target.csv", "predictions.parquet", "predictions.csv", "confusion_matrix.png"),
     *("per_label.png", "most_wrong.png", "residuals.png", "line.png", "coefficients.png", "series.png"),
     *("free_running.png", "curves.png", "weights.png", "reconstructions.png", "attention.png"),
+    *("latent.png", "samples.png", "walk.png", "plane.png"),
 )
 
 
@@ -305,7 +306,12 @@ def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
     if facts.input_shape[0] not in (1, 3) or len(facts.input_shape) != 3:
         return
     if objective.says == "images":
-        yield "reconstructions.png", reconstructions(evaluation, title)
+        images, value_range = raw_images(evaluation, list(range(min(evaluation.samples, RECONSTRUCTED))))
+        yield "reconstructions.png", generated.reconstructions(evaluation.run, images, value_range, title)
+        if hasattr(evaluation.run.model, "encode"):
+            yield "latent.png", generated.latent_picture(evaluation.run, evaluation.split, title)
+    if generated.has_codes(evaluation.run):
+        yield from generated.pictures(evaluation.run, raw_images(evaluation, [0, 1])[1], 0, title)
     if objective.says in TABLED:
         mistakes = worst_mistakes(objective, predictions, truth, WORST)
         if mistakes:
@@ -314,14 +320,6 @@ def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
             names = evaluation.names or [f"sample {i:,}" for i in range(len(truth))]
             called = [names[mistake.index] for mistake in mistakes]
             yield "most_wrong.png", draw.png(draw.mistaken_images, count + title, images, mistakes, value_range, called)
-
-
-def reconstructions(evaluation: Evaluation, title: str) -> bytes:
-    """The first images of the split above what the model makes of them."""
-    run, index = evaluation.run, list(range(min(evaluation.samples, RECONSTRUCTED)))
-    images, value_range = raw_images(evaluation, index)
-    said = predict(run, Inputs("sample", [], iter([images])))
-    return draw.png(draw.image_rows, title, {"input": images, "output": said}, value_range)
 
 
 def run_pictures(evaluation: Evaluation, summary: Mapping[str, Any] | None) -> Iterator[tuple[str, bytes]]:

@@ -185,6 +185,7 @@ def load_run(path: Path, kind: str = "best", device: str = "auto", *, trusted: b
         model = model.to(where, torch.float64 if precision == "float64" else None)
         autocast(precision, where)
         objective = objective_of(config["objective"], facts)
+        objective.load_state(state.get("objective") or {})
         model.load_state_dict(state["model"])
     except RuntimeError as error:
         raise Refused(f"{file}: does not fit the model of {configuration.CONFIG} ({one_line(error)})") from error

@@ -28,6 +28,7 @@ COMMANDS = {
     "predict": Command(
         "trainer.analysis.predict", "predictions of a run's model for images, tables or arrays", ANALYSIS
     ),
+    "sample": Command("trainer.analysis.sample", "images that a GAN or a variational autoencoder makes", ANALYSIS),
     "export": Command("trainer.analysis.export", "a run's model as a file: ONNX, torch.export, safetensors", ANALYSIS),
     "robustness": Command("trainer.analysis.robustness", "metrics of runs after pruning, noise and attacks", ANALYSIS),
     "weights": Command("trainer.analysis.first_layer", "pictures and statistics of first layers", ANALYSIS),

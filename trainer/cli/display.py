@@ -36,6 +36,7 @@ class Display:
 
     interval = 5.0  # seconds between pulses, which check for divergence and write the heartbeat
     width: int | None = None  # characters of a line; None: any number
+    monitor: str | None = None  # the column that chooses the best epoch
 
     def __init__(self, log: Path, epochs: int, steps: int, steps_per_epoch: int):
         self.log, self.epochs, self.steps, self.steps_per_epoch = log, epochs, steps, steps_per_epoch
@@ -58,8 +59,8 @@ class Display:
 
     def end_epoch(self, row: dict[str, Any], improved: bool) -> None:
         """Logs a finished epoch and shows it on one line; a star marks the best so far."""
-        self.note(printable(epoch_line(row, self.epochs, improved)))
-        self._print(printable(epoch_line(row, self.epochs, improved, self.width)))
+        self.note(printable(epoch_line(row, self.epochs, improved, None, self.monitor)))
+        self._print(printable(epoch_line(row, self.epochs, improved, self.width, self.monitor)))
 
     def close(self, facts: dict[str, str]) -> None:
         """Shows the end of the run: status, best, test, parameters, seconds, path."""

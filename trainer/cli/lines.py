@@ -25,17 +25,23 @@ def in_pairs(text: str, width: int) -> str:
     return textwrap.fill(joined, width, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
 
 
-def epoch_line(row: dict[str, Any], epochs: int, improved: bool, width: int | None = None) -> str:
+def epoch_line(
+    row: dict[str, Any], epochs: int, improved: bool, width: int | None = None, monitor: str | None = None
+) -> str:
     """One epoch as a line: ``epoch  3/30  train loss 0.4 accuracy 0.9  val loss …  lr …  gap …  9,000 samples/s``.
 
     A narrow screen shows less: first the last parts go, then metrics of training besides the loss.
+
+    Args:
+        monitor: the column that chooses the best epoch; its metric is shown, also where training lacks it.
     """
     head = f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
     shown = [k.partition("/")[2] for k in row if k.startswith("train/")]  # the others are in metrics.csv
     shown += [k.partition("/")[2] for k in row if k.startswith("val/robust_") and k != "val/robust_loss"]
     more = [f"{k.partition('/')[2]} {row[k]:.4g}" for k in ("optim/lr", "optim/fw_gap") if k in row]
     more += [*coefficients(row), f"{row['time/samples_per_s']:,.0f} samples/s"]
-    train, *others = metrics_by_split(row, shown)
+    chosen = (monitor or "").partition("/")[2]
+    train, *others = metrics_by_split(row, [*shown, *([chosen] if chosen and chosen not in shown else [])])
     first = metrics_by_split({k: v for k, v in row.items() if k.startswith("train/")}, shown[:1])
     forms = [
         "  ".join([head, *metrics, *others, *more[:n]])

@@ -49,6 +49,8 @@ def announce(t: Training, alone: bool) -> None:
         given = {k: v for k, v in node.items() if k != "_target_" and v is not None}
         values = " ".join(f"{k}={show(v)}" for k, v in given.items())
         say(f"{group:<11} {(target or 'none').rpartition('.')[2]} {values}".rstrip())
+    if line := t.objective.about():
+        say(line)
     place = {name: i for i, (name, _) in enumerate(t.model.named_parameters())}
     held = sorted(getattr(t.optimizer, "held", []), key=lambda h: place[h.name])
     for i, line in enumerate(table(held)):

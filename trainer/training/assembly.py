@@ -75,6 +75,9 @@ def assemble(
     the_objective = objective_of(objective, dataset.facts)
     network = network_of(model, dataset, settings, place, seed)
     check_model(network, the_objective)
+    if not (path / "checkpoints" / "last.pt").exists():
+        with refusing("objective"):
+            the_objective.begin()
     taken = begin_from(network, settings, the_objective, path, summary)
     check_fit(dataset, the_objective, network, settings, world)
     layers = layer_sizes(network, dataset.facts.input_shape, tokens=dataset.facts.vocabulary is not None)

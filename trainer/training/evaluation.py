@@ -75,6 +75,7 @@ def measured(
 ) -> dict[str, float]:
     """The objective's metrics over the changed batches of a split; see :func:`measure`."""
     model.eval()
+    objective.prepare(dataset, split)
     totals: Sums = {}
     kept: dict[str, list[Tensor]] = {}
     with drawing(dataset.device, seed, split, dataset.share[0]):

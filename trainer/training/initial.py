@@ -106,25 +106,23 @@ def norms_taken(network: nn.Module, taken: Taken | None, path: Path) -> dict[str
     return {name: x.detach().double().norm().item() for name, x in network.named_parameters() if name in taken.taken}
 
 
-def checkpoint_in(init_from: str) -> Path:
-    """The checkpoint file of `train.init_from`.
+def checkpoint_in(given: str, key: str = "train.init_from") -> Path:
+    """The checkpoint file that a run's directory, or a path of a file, means; `key` names the setting in errors.
 
     Raises:
         Refused: it does not exist.
     """
     try:
-        place = typed_path(init_from)
+        place = typed_path(given)
     except Refused as error:
-        raise Refused(f"train.init_from={error}") from error
+        raise Refused(f"{key}={error}") from error
     if not os.path.exists(place):  # Path.exists raises for a name that is too long
-        raise Refused(f"train.init_from={init_from}: no such file or folder{looked_for(place)}")
+        raise Refused(f"{key}={given}: no such file or folder{looked_for(place)}")
     if not place.is_dir():
         return place
     found = [file for kind in KINDS if (file := place / "checkpoints" / f"{kind}.pt").exists()]
     if not found:
-        raise Refused(
-            f"train.init_from={init_from}: must be the directory of a run that has a checkpoint, or a checkpoint file"
-        )
+        raise Refused(f"{key}={given}: must be the directory of a run that has a checkpoint, or a checkpoint file")
     return found[0]
 
 

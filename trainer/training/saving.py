@@ -69,7 +69,8 @@ def keep_epoch(t: Training) -> None:
 def portable(t: Training, *, averaged: bool) -> dict[str, Any]:
     """The model, the facts of its dataset and its configuration."""
     weights = t.weights(averaged=averaged).state_dict()
-    return {"config": t.config, "facts": t.dataset.facts.plain(), "model": weights}
+    facts, objective = t.dataset.facts.plain(), t.objective.state()
+    return {"config": t.config, "facts": facts, "model": weights, "objective": objective}
 
 
 def restore(t: Training) -> bool:

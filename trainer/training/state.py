@@ -111,6 +111,7 @@ class Training:
         columns, has_val = self.columns(), "val" in self.dataset.splits
         wanted = self.objective.monitor if s.monitor == "auto" else s.monitor
         self.monitor = resolve_metric("monitor", wanted, columns, has_val)
+        self.display.monitor = self.monitor
         self.maximize = self.is_better_high(self.monitor, s.monitor_mode)
         early = s.early_stopping
         self.stopper = resolve_metric("early_stopping.metric", early.metric or self.monitor, columns, has_val)
@@ -217,6 +218,7 @@ class Training:
             "config": self.config,
             "facts": self.dataset.facts.plain(),
             "model": self.model.state_dict(),
+            "objective": self.objective.state(),
             "norms": self.norms,
             "ema": self.ema.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
@@ -232,6 +234,7 @@ class Training:
         Random states start anew on another kind of device, and in additional processes.
         """
         self.model.load_state_dict(state["model"])
+        self.objective.load_state(state.get("objective") or {})
         self.optimizer.load_state_dict(state["optimizer"])
         for part, name in ((self.ema, "ema"), (self.schedule, "schedule"), (self.scaler, "scaler")):
             if part:

@@ -1,6 +1,7 @@
 """Objectives: losses and metrics. ``objective.py`` has the interface, and says how to add one."""
 
 from data import Facts
+from trainer.training.objectives.adversarial import Gan, WassersteinGan
 from trainer.training.objectives.classification import (
     BinaryCrossEntropy,
     Brier,
@@ -21,6 +22,7 @@ __all__ = [
     "Brier",
     "CrossEntropy",
     "Elbo",
+    "Gan",
     "Hinge",
     "Huber",
     "MeanAbsoluteError",
@@ -33,6 +35,7 @@ __all__ = [
     "Says",
     "Sums",
     "Supervised",
+    "WassersteinGan",
     "for_task",
     "r_squared",
 ]

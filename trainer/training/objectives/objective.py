@@ -23,9 +23,15 @@ An objective is built with the dataset's facts and has
     nothing  no prediction: an evaluation has the metrics only
 
   The default is that of the data's task, or nothing without a method ``predict``.
+- ``decode(model, codes)``: images from codes (B, ``model.latent``) that are drawn from N(0, I), for the command
+  ``sample``; only objectives of generative models have it.
 - ``needs``: names that the model must have, such as ``encode``; ``check(model)`` refuses a model for other reasons.
 - ``monitor``: the column of metrics.csv that ``train.monitor=auto`` means; with ``epoch`` the last epoch is the best.
 - ``pictures(run, split)``: further pictures of an evaluation.
+- ``prepare(dataset, split)``: called before an evaluation of a split.
+- ``begin()``: reads what the objective needs from elsewhere, once, before a new run starts; ``state()``: that, as
+  tensors and plain data, which every checkpoint keeps; ``load_state(state)``: takes it from there; ``about()``: a line
+  about it, which a run prints.
 
 It gets the model and the whole batch, so a step need not compare outputs with targets: an autoencoder compares with its
 input, a sequence model may read the targets. Losses that are minimized in turn over different parameters, such as those
@@ -52,7 +58,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data import Batch, Facts
+from data import Batch, Dataset, Facts
 from models.weights import weights
 from trainer.training.adversary import Adversary
 from trainer.training.objectives.penalty import Penalty
@@ -137,6 +143,10 @@ class Objective(abc.ABC):
         """Targets as trained on -> in the form of :meth:`predict`."""
         return y
 
+    def in_files(self, x: Tensor) -> Tensor:
+        """Inputs as trained on (B, *input_shape) -> as in the files."""
+        return x * self.facts.std.to(x) + self.facts.mean.to(x)
+
     def check(self, model: nn.Module) -> None:
         """Refuses a model that does not fit.
 
@@ -176,6 +186,30 @@ class Objective(abc.ABC):
     def robust(self) -> tuple[str, ...]:
         """The metrics that are measured on changed inputs, too."""
         return tuple(dict.fromkeys((next(name for name in MAIN if name in self.metrics), "loss")))
+
+    def prepare(self, dataset: Dataset, split: str) -> None:
+        """Called before each evaluation of a split."""
+        return
+
+    def begin(self) -> None:
+        """Reads what the objective needs from elsewhere, before a new run starts.
+
+        Raises:
+            Refused, ValueError: it cannot be used.
+        """
+        return
+
+    def state(self) -> dict[str, Any]:
+        """What checkpoints keep of the objective: tensors and plain data."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes what a checkpoint kept."""
+        return
+
+    def about(self) -> str | None:
+        """A line about the objective for a run's log."""
+        return None
 
     def pictures(self, run: Any, split: str) -> Iterator[tuple[str, bytes]]:
         """Name and content of each further picture (PNG) of an evaluation.

@@ -91,8 +91,7 @@ class Reconstruction(Objective):
 
     def predict(self, model: nn.Module, x: Tensor) -> Tensor:
         """Reconstructions (B, *input_shape), with values as in the files."""
-        values = self.values(in_full(model(x))).view(x.shape)
-        return values * self.facts.std.to(values) + self.facts.mean.to(values)
+        return self.in_files(self.values(in_full(model(x))).view(x.shape))
 
 
 class Elbo(Reconstruction):
@@ -137,6 +136,10 @@ class Elbo(Reconstruction):
         outputs = in_full(model.decoder(z)).view(x.shape)
         reconstruction, kl = self.error(outputs, x), divergence(mean, log_variance)
         return self.mean(reconstruction + self.beta * kl, outputs, batch, model, reconstruction=reconstruction, kl=kl)
+
+    def decode(self, model: Any, codes: Tensor) -> Tensor:
+        """Codes (B, L) -> images (B, *input_shape), with values as in the files."""
+        return self.in_files(self.values(in_full(model.decoder(codes))).view(len(codes), *self.facts.input_shape))
 
 
 def divergence(mean_BL: Tensor, log_variance_BL: Tensor) -> Tensor:
