@@ -83,7 +83,7 @@ def assert_same_numbers(a, b):
     one, other = (torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"] for run in (a, b))
     for name, value in one.items():
         torch.testing.assert_close(value, other[name], rtol=1e-3, atol=1e-4)
-    for name, value in summary(a)["test"].items():
+    for name, value in (summary(a)["test"] or {}).items():
         assert summary(b)["test"][name] == pytest.approx(value, rel=1e-3)
 
 
@@ -108,6 +108,8 @@ VARIANTS = {
         *("data=csv", "data.path=table.csv", "data.targets=y", "data.weights=w", "objective=binary_cross_entropy"),
         *("objective.class_weights=[1,3]", "train.epochs=3", "data.batch_size=30", "train.accumulate=2"),
     ],
+    # Without evaluations: PGD starts anywhere, in each process for its own samples.
+    "an adversary": [*RUN, "objective.adversary=fgsm", "optim.lr=0.01", "data.val_fraction=0", "data.test_fraction=0"],
     "numbers": ["data=diabetes", "train.epochs=2", "train.precision=float64", "optim.lr=0.001"],
 }
 
