@@ -102,6 +102,7 @@ def test_robust_metrics_are_those_of_the_margin(binary, command):
     assert metrics["robust_accuracy"] == pytest.approx((margin > 0).mean())
     assert metrics["robust_loss"] == pytest.approx(np.logaddexp(0, -margin).mean(), rel=1e-4)
     assert 0.5 < metrics["robust_accuracy"] < metrics["accuracy"]
+    assert "robust_accuracy 0." in (binary / "train.log").read_text()
     best = summary(binary)["best"]
     assert (best["metric"], best["mode"]) == ("val/robust_accuracy", "max")
 

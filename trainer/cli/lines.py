@@ -37,7 +37,7 @@ def epoch_line(
     """
     head = f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
     shown = [k.partition("/")[2] for k in row if k.startswith("train/")]  # the others are in metrics.csv
-    shown += [k.partition("/")[2] for k in row if k.startswith("val/robust_") and k != "val/robust_loss"]
+    shown += [k.partition("/")[2] for k in row if k.startswith("val/robust_")][:1]
     more = [f"{k.partition('/')[2]} {row[k]:.4g}" for k in ("optim/lr", "optim/fw_gap") if k in row]
     more += [*coefficients(row), f"{row['time/samples_per_s']:,.0f} samples/s"]
     chosen = (monitor or "").partition("/")[2]
