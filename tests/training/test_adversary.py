@@ -44,6 +44,32 @@ def test_loss_and_gradient_are_those_of_the_worst_inputs(kind, norm):
     torch.testing.assert_close(ours, theirs, rtol=5 * rtol, atol=5 * rtol)
 
 
+def test_pgd_is_the_loop_that_everybody_writes():
+    """Madry et al.: random start, signs of gradients, clipped to the ball and the range; on a network that bends."""
+    torch.manual_seed(0)
+    of = Facts(
+        *("made", "classification", (6,), 3, None, None, {"train": 8}, torch.tensor(0.0), torch.tensor(1.0)),
+        value_range=(0.0, 1.0),
+    )
+    model, x, y = (
+        nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3)),
+        torch.rand(8, 6),
+        torch.randint(0, 3, (8,)),
+    )
+    adversary = Adversary(of, adversary="pgd", adversary_radius=EPS, adversary_steps=5)
+    torch.manual_seed(1)
+    ours, *_ = on_batch(adversary, CrossEntropy(of), model, (x, y))
+    torch.manual_seed(1)
+    theirs = (x + torch.empty(8, 6).uniform_(-EPS, EPS)).clamp(0, 1)
+    for _ in range(5):
+        theirs.requires_grad_()
+        (g,) = torch.autograd.grad(nn.functional.cross_entropy(model(theirs), y), theirs)
+        step = theirs.detach() + 2.5 * EPS / 5 * g.sign()
+        theirs = torch.max(torch.min(step, x + EPS), x - EPS).clamp(0, 1)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    assert (ours - x).abs().max() == pytest.approx(EPS, rel=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["fgsm", "pgd"])
 def test_pixels_stay_in_their_range_whatever_the_normalization(kind):
     """A model gets (raw - mean) / std; the ball and the range are of raw / 16."""
