@@ -226,3 +226,21 @@ def test_a_network_without_hidden_layers_cannot_be_pruned(trained, command):
     assert (code, text.count("\n")) == (2, 1), text
     assert "has no hidden layer whose filters can be removed" in text
     assert not (run / "export").exists()
+
+
+def test_training_that_diverges_is_told(digits, command, monkeypatch, tmp_path):
+    own = Finetuner.__init__
+
+    def wild(self, run, epochs):
+        own(self, run, epochs)
+        self.config["optim"] |= {"lr": 1e30}
+
+    monkeypatch.setattr(Finetuner, "__init__", wild)
+    code, text = command("robustness", str(digits), "--tests=filters", "--finetune=1", "--limit=20", "--out=x.png")
+    assert code == 0, text
+    assert "note: run: training diverged after filters_finetuned 0 %, filters_finetuned 10 %, " in text
+    values = [line.split(",")[5] for line in (tmp_path / "x.csv").read_text().splitlines() if "_finetuned" in line]
+    assert set(values) == {"nan"}
+    code, text = command("export", str(digits), "--format=torch_export", "--pruned=50", "--finetune=1", "--out=y.pt2")
+    assert (code, text) == (2, "conga: --finetune=1: training diverged; nothing was written\n")
+    assert not (tmp_path / "y.pt2").exists()
