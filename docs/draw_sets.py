@@ -78,6 +78,7 @@ def panels() -> list[Panel]:
         Panel("spectral", matrices, [(sets.Spectral(), "symmetric")], (-0.65, -0.2), 1.9, tips),
         Panel("nuclear", matrices, [(sets.Nuclear(), "symmetric")], g=(-0.65, -0.25)),
         Panel("spectral_k_support", values, rank),
+        Panel("spectral_k_sparse", values, [(sets.SpectralKSparse(k=2), "turning")], reach=1.9),
         Panel("group_l1", "groups ($x_1$, $x_2$), ($x_3$)", [(sets.GroupL1(), "two groups")]),
         Panel("group_k_support", groups, kept, g=(-0.2, -0.66)),
         Panel("scion", "spectral, sign (dashed), rms (dotted)", scion, g=(-0.65, -0.22), reach=1.9),
@@ -178,7 +179,7 @@ def main() -> None:
             ax.set_axis_off()
             if place < len(some):
                 draw(ax, *some[place])
-        figure.text(0.7, 0.11, LEGEND if name == "all" else "", fontsize=11, linespacing=1.8, ha="center", va="center")
+        figure.text(0.8, 0.11, LEGEND if name == "all" else "", fontsize=11, linespacing=1.8, ha="center", va="center")
         figure.savefig(whole := io.BytesIO(), dpi=DPI)  # with 256 colours, in a third of the bytes:
         Image.open(whole).convert("RGB").quantize(256).save(FOLDER / f"{name}.png", optimize=True)
 

@@ -4,7 +4,7 @@ from optim.sets.constraint_set import Ball, Constraint, ConstraintSet, NormBall,
 from optim.sets.groups import GroupKSupport, GroupL1
 from optim.sets.initial_norm import note_initial_norms
 from optim.sets.layerwise import ScionNorms
-from optim.sets.matrices import Nuclear, Spectral, SpectralKSupport
+from optim.sets.matrices import Nuclear, Spectral, SpectralKSparse, SpectralKSupport
 from optim.sets.polytopes import Birkhoff, Box, Permutahedron, ProbabilitySimplex, UnitSimplex
 from optim.sets.spectrum import effective_rank
 from optim.sets.vectors import L1, L2, KSparse, KSupport, LInf, Lp
@@ -29,6 +29,7 @@ __all__ = [
     "ProbabilitySimplex",
     "ScionNorms",
     "Spectral",
+    "SpectralKSparse",
     "SpectralKSupport",
     "UnitSimplex",
     "effective_rank",

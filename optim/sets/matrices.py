@@ -1,4 +1,4 @@
-"""Balls of norms of the singular values: spectral, nuclear, spectral K-support.
+"""Balls of norms of the singular values: spectral, nuclear, spectral K-support, spectral K-sparse.
 
 A parameter of more than two dimensions is flattened to its first one by all others (the filters of a convolution); a
 vector of n entries is a matrix n x 1, whose one singular value is its l2 norm: an optimizer uses the l2 ball for it.
@@ -26,7 +26,7 @@ from torch import Tensor
 from optim.sets.constraint_set import Ball, Counted, NormBall
 from optim.sets.precision import double, l2_norm, or_one, wide
 from optim.sets.spectrum import decomposed, matrix, rank_of, sides, singular_values, valid, with_values
-from optim.sets.vectors import L2, below_simplex, k_support_norm
+from optim.sets.vectors import L2, below_simplex, capped_simplex, k_support_norm
 
 Method = Literal["auto", "svd", "iterative"]
 
@@ -142,12 +142,8 @@ class Nuclear(MatrixBall):
 
 
 @dataclass(frozen=True)
-class SpectralKSupport(Counted, MatrixBall):
-    """The convex hull of {X : ||X||_F <= radius, rank at most K}; `k` counts singular values.
-
-    lmo(G) = -radius G_K / ||G_K||_F, where G_K is G with its K largest singular values alone. Its projection has no
-    closed form: x is shifted inside along the ray to 0.
-    """
+class RankBall(Counted, MatrixBall):
+    """A ball whose extreme points have a rank of K; `k` counts singular values."""
 
     things = "singular values"
 
@@ -159,6 +155,15 @@ class SpectralKSupport(Counted, MatrixBall):
 
     def remark(self, x: Tensor) -> str:
         return super().remark(x) if x.ndim >= 2 else MatrixBall.remark(self, x)
+
+
+@dataclass(frozen=True)
+class SpectralKSupport(RankBall):
+    """The convex hull of {X : ||X||_F <= radius, rank at most K}; `k` counts singular values.
+
+    lmo(G) = -radius G_K / ||G_K||_F, where G_K is G with its K largest singular values alone. Its projection has no
+    closed form: x is shifted inside along the ray to 0.
+    """
 
     def by_svd(self, u: Tensor, s: Tensor, vt: Tensor) -> Tensor:
         k = self.K((len(s), len(s)))
@@ -174,6 +179,33 @@ class SpectralKSupport(Counted, MatrixBall):
 
     def unit_diameter(self, shape: Sequence[int]) -> float:
         return 2
+
+
+@dataclass(frozen=True)
+class SpectralKSparse(RankBall):
+    """{X : every singular value <= radius, and they sum to at most K radius}; `k` counts singular values.
+
+    The twin of :class:`optim.sets.vectors.KSparse` (Zimmer, Spiegel, Pokutta 2022, arXiv 2205.11921): its extreme
+    points have K singular values of the radius. lmo(G) = -radius U_K V_K^T, of G = U S V^T. Projection: the capped soft
+    threshold of the singular values.
+    """
+
+    def by_svd(self, u: Tensor, s: Tensor, vt: Tensor) -> Tensor:
+        k = self.K((len(s), len(s)))
+        return -self.r * ((u[:, :k] * s[:k].sign()) @ vt[:k])
+
+    def by_products(self, m: Tensor) -> Tensor:
+        q = leading_space(m, self.K(m.shape))
+        return -self.r * orthogonalized(m @ q) @ q.mT
+
+    def project(self, x: Tensor) -> Tensor:
+        return with_values(x, lambda s: capped_simplex(s, self.r, self.K(sides(x.shape))))
+
+    def norm_of(self, s: Tensor) -> Tensor:
+        return torch.maximum(s.amax(), s.sum() / self.K((len(s), len(s))))
+
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return 2 * math.sqrt(self.K(shape))
 
 
 def orthogonalized(m: Tensor) -> Tensor:

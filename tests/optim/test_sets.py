@@ -37,7 +37,7 @@ class Case(NamedTuple):
     def slack(self):
         """What the value of the oracle may lack, relative."""
         exact = getattr(self.C, "method", "svd") == "svd"
-        return 1e-9 if exact else {sets.Spectral: 1e-4, sets.Nuclear: 1e-3, sets.SpectralKSupport: 1e-2}[type(self.C)]
+        return 1e-9 if exact else {sets.Spectral: 1e-4, sets.Nuclear: 1e-3}.get(type(self.C), 1e-2)
 
 
 # Polytopes: their vertices, in R^n (Birkhoff: flattened), and their inequalities
@@ -115,6 +115,16 @@ def k_support(a, k=K):
     return math.sqrt(np.sum(a**2 / np.minimum(1, a / s)))
 
 
+def k_sparse(a, k=K):
+    """The largest of |a_i| and of their sum / K."""
+    return max(np.abs(a).max(), np.abs(a).sum() / min(k, a.size))
+
+
+def top_sum(a, k=K):
+    """The sum of the k largest entries: the dual of `k_sparse`."""
+    return np.sort(np.abs(a).ravel())[::-1][:k].sum()
+
+
 def singular(x):
     return np.linalg.svd(x.reshape(len(x), -1), compute_uv=False)
 
@@ -150,6 +160,7 @@ for method, shape in itertools.product(["svd", "iterative"], [(5, 3), (3, 2, 2)]
             (sets.Spectral(R, method=method), lp(np.inf), lp(1)),
             (sets.Nuclear(R, method=method), lp(1), lp(np.inf)),
             (sets.SpectralKSupport(R, method=method, k=K), k_support, top),
+            (sets.SpectralKSparse(R, method=method, k=K), k_sparse, top_sum),
         ]
     }
 for groups, axis, shape in [("filters", 0, (4, 2, 3)), ("rows", 0, (4, 3)), ("columns", 1, (3, 4))]:
@@ -223,6 +234,7 @@ def test_iterative_oracles_on_difficult_spectra(dtype, shape):
             (sets.Spectral(R, method="iterative"), s.sum(), 1e-4),
             (sets.Nuclear(R, method="iterative"), s.max(), 1e-3),
             (sets.SpectralKSupport(R, k=4, method="iterative"), top(s * 1.0, 4), 1e-2),
+            (sets.SpectralKSparse(R, k=4, method="iterative"), top_sum(s * 1.0, 4), 1e-2),
         ]:
             v = C.lmo(g)
             assert C.contains(v)
@@ -351,6 +363,19 @@ def test_projection_is_the_nearest_point(case):
         np.testing.assert_allclose(case.C.project(torch.tensor(x)), x, atol=1e-9)
 
 
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_spectral_k_sparse_is_k_sparse_of_the_singular_values(k):
+    """Oracle and projection from NumPy's singular vectors, HiGHS and a quadratic program over corners."""
+    rng = np.random.default_rng(k)
+    corners = np.array([v for v in itertools.product([0, R], repeat=3) if np.count_nonzero(v) <= k])
+    for _ in range(5):
+        u, s, vt = np.linalg.svd(2 * rng.standard_normal((4, 3)), full_matrices=False)
+        x, C = torch.tensor((u * s) @ vt), sets.SpectralKSparse(R, k=k, method="svd")
+        best = linprog(-s, [[1] * 3], k * R, bounds=(0, R)).x
+        np.testing.assert_allclose(C.lmo(x), -(u * best) @ vt, atol=1e-9)
+        np.testing.assert_allclose(C.project(x), (u * nearest_in_hull(s, corners)) @ vt, atol=1e-5)
+
+
 @every_projection
 @pytest.mark.parametrize("scale", [1e8, 1e17, 1e30])
 def test_projection_from_far_away(case, scale):
@@ -471,6 +496,7 @@ def test_k_is_a_number_or_a_share_rounded_up(k, n, kept):
         (sets.KSupport(k=k), line),
         (sets.GroupKSupport(k=k), line[:, None].repeat(1, 2)),
         (sets.SpectralKSupport(k=k, method="svd"), torch.diag(line)),
+        (sets.SpectralKSparse(k=k, method="svd"), torch.diag(line)),
     ]:
         assert C.fitted(x).k == kept
         assert (C.lmo(x).reshape(n, -1).abs() > 1e-4).any(1).sum() == kept
@@ -486,7 +512,7 @@ BAD_SIZES, BAD_KS = [0, -1, math.nan, math.inf], [0, -1, 1.5, math.nan, math.inf
         *[("LInf Nuclear Permutahedron", size, BAD_SIZES) for size in ("radius", "diameter", "init_factor")],
         ("ScionNorms", "radius", BAD_SIZES),
         ("ScionNorms", "output_factor", BAD_SIZES),
-        ("KSparse KSupport SpectralKSupport GroupKSupport", "k", BAD_KS),
+        ("KSparse KSupport SpectralKSupport SpectralKSparse GroupKSupport", "k", BAD_KS),
         ("Lp", "p", [1, 0.5, math.nan, math.inf]),
         ("Box", "low", [1.0, 2.0, math.nan, -math.inf]),
         ("GroupL1 GroupKSupport", "groups", ["layers"]),
@@ -540,7 +566,7 @@ def test_birkhoff_holds_square_matrices_only():
 
 
 def test_matrix_balls_hold_vectors_in_the_l2_ball():
-    for C in (sets.Spectral, sets.Nuclear, sets.SpectralKSupport):
+    for C in (sets.Spectral, sets.Nuclear, sets.SpectralKSupport, sets.SpectralKSparse):
         assert [type(one) for one in held(C(R)).values()] == [C, sets.L2, C, sets.L2, C]
         assert held(C(R))["norm"].radius == R
         assert held(C(diameter=7.0))["norm"].diameter((16,)) == 7

@@ -10,6 +10,12 @@ from optim import AdaGradSFW, Scion, sets, sgd
 from optim.conditional import SFW
 
 R = 0.3
+KINDS = {
+    "spectral": sets.Spectral,
+    "nuclear": sets.Nuclear,
+    "rank_k": sets.SpectralKSupport,
+    "rank_k_sparse": sets.SpectralKSparse,
+}
 SETS = {
     "linf": sets.LInf(R),
     "l2": sets.L2(R),
@@ -24,11 +30,7 @@ SETS = {
     "birkhoff": sets.Birkhoff(),
     "group_l1": sets.GroupL1(R),
     "group_k_support": sets.GroupKSupport(R, k=0.4, groups="columns"),
-} | {
-    f"{name}-{method}": kind(R, method=method)
-    for method in ("svd", "iterative")
-    for name, kind in [("spectral", sets.Spectral), ("nuclear", sets.Nuclear), ("rank_k", sets.SpectralKSupport)]
-}
+} | {f"{name}-{method}": kind(R, method=method) for method in ("svd", "iterative") for name, kind in KINDS.items()}
 SHAPES = [(4, 4), (5, 3), (3, 2, 2, 2), (6,), (), (1, 1)]
 BAD = [math.nan, math.inf, -math.inf]
 every_set = pytest.mark.parametrize("C", SETS.values(), ids=SETS)
@@ -100,7 +102,6 @@ def test_an_optimizer_shows_a_gradient_that_is_no_number(C, make):
 
 # Rank
 
-KINDS = {"spectral": sets.Spectral, "nuclear": sets.Nuclear, "rank_k": sets.SpectralKSupport}
 EPS = {torch.float64: 1e-13, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 4e-2}
 every_dtype = pytest.mark.parametrize("dtype", EPS)
 
