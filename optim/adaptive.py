@@ -6,6 +6,8 @@ With s the sum of squared gradients and H = diag(sqrt(s) + delta), K inner steps
 
 with the exact step, clipped: gamma = clip(lr <grad Q(y), y - v> / ||y - v||_H^2, 0, 1).
 
+With momentum, the mean m of gradients stands for g throughout, as in the reference code.
+
 Source: Combettes, Spiegel, Pokutta 2020, arXiv 2009.14114 (AdaSFW).
 Run: ``python -m trainer model=cnn optim=adagrad_sfw constraint=linf``
 """
@@ -13,11 +15,12 @@ Run: ``python -m trainer model=cnn optim=adagrad_sfw constraint=linf``
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from optim.conditional import ConditionalGradient
+from optim.conditional import Averaging
 from optim.constrained import Group
 from optim.options import at_least_1, option
 from optim.sets import ConstraintSet
@@ -37,7 +40,7 @@ def positive(name: str, value: float) -> None:
         raise ValueError(f"{name}={value}: must be a number > 0")
 
 
-class AdaGradSFW(ConditionalGradient):
+class AdaGradSFW(Averaging):
     """Stochastic Frank-Wolfe with AdaGrad's metric.
 
     Args:
@@ -46,6 +49,8 @@ class AdaGradSFW(ConditionalGradient):
         delta: added to the roots of the sums of squares.
     """
 
+    later: ClassVar[Group] = {"momentum": 0.0, **Averaging.later}
+
     inner_steps: int = option(default=2, check=whole)
     delta: float = option(default=1e-8, check=positive)
 
@@ -53,12 +58,12 @@ class AdaGradSFW(ConditionalGradient):
         return False
 
     def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
-        state, lr, y = self.state[x], group["lr"], x.clone()
-        state["sum"] = g.square() if "sum" not in state else state["sum"].addcmul_(g, g)
+        state, lr, y, m = self.state[x], group["lr"], x.clone(), self.mean(x, g, group)
+        state["sum"] = m.square() if "sum" not in state else state["sum"].addcmul_(m, m)
         H = state["sum"].sqrt().add_(group["delta"])
         for _ in range(group["inner_steps"]):
             # lr times the gradient of Q, so that lr = 0 needs no division; its vertex is the same
-            q = lr * g + H * (y - x)
+            q = lr * m + H * (y - x)
             d = y - C.lmo(q)
             gamma = torch.sum(q * d) / or_one(torch.sum(H * d * d))
             y.sub_(gamma.clamp(0, 1) * d)

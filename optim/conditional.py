@@ -14,7 +14,7 @@ Run: ``python -m trainer model=cnn optim=cgd``, ``python -m trainer model=cnn op
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from optim.lean import Stepping
 from optim.measure import KEY, NOTHING, Sample, Sums, counted, due, due_within, loaded, row, totals
 from optim.options import at_least_0, below_1, check_range, option
 from optim.sets import Constraint, ConstraintSet
+from optim.sets.precision import double
 from optim.vertex import Scratch, Vertex, norm
 
 TINY = 1e-30  # the least divisor
@@ -46,6 +47,8 @@ class ConditionalGradient(Constrained, Stepping):
             matrices, since a gap mostly takes an oracle call of its own. Each parameter counts its own steps, those
             with a gradient; its first step after :meth:`pop_measurements` is measured.
     """
+
+    later: ClassVar[Group] = {}  # options that states of earlier versions lack, with what those did
 
     constraint: Constraint = option(kw_only=False)
     lr: float = option()  # its range depends on the group: see `accept`
@@ -86,6 +89,7 @@ class ConditionalGradient(Constrained, Stepping):
         Raises:
             ValueError: the state is of another set or size, or lacks an option of this method.
         """
+        state_dict = state_dict | {"param_groups": [self.later | group for group in state_dict["param_groups"]]}
         for i, group in enumerate(state_dict["param_groups"]):
             if missing := self.defaults.keys() - group.keys():
                 names = ", ".join(sorted(missing))
@@ -159,16 +163,6 @@ class ConditionalGradient(Constrained, Stepping):
         else:
             x.add_(g, alpha=-group["lr"])
 
-    def mean(self, x: Tensor, g: Tensor, rho: float) -> Tensor:
-        """m = rho m + (1 - rho) g, started at the first gradient."""
-        if rho == 0:
-            return g
-        state = self.state[x]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = g.clone()
-            return state["momentum_buffer"]
-        return state["momentum_buffer"].lerp_(g, 1 - rho)
-
     @property
     def sums(self) -> Sums:
         """What was measured since the last call of :meth:`pop_measurements`."""
@@ -216,17 +210,58 @@ class ConditionalGradient(Constrained, Stepping):
         return totals(self.measures, rows, [x.numel() for x, _ in held]), rows
 
 
-class CGD(ConditionalGradient):
-    """Conditional gradient descent, with or without momentum.
+def power(name: str, value: float) -> None:
+    """Raises ValueError unless `value` is in (0, 1]."""
+    if not 0 < value <= 1:
+        raise ValueError(f"{name}={value}: must be greater than 0 and at most 1")
+
+
+class Averaging(ConditionalGradient):
+    """A base of methods with a mean of gradients, whose weight of the past is constant or grows.
 
     Args:
         momentum: rho, the weight of the past in the mean m of gradients; 0 keeps no buffer.
+        momentum_power: p in (0, 1]: in a parameter's t-th step rho is 1 - t^-p instead. With 2/3 the noise of
+            m vanishes (Mokhtari, Hassani, Karbasi 2020, arXiv 1804.09554); with 1, m is the mean of all gradients.
     """
 
+    later: ClassVar[Group] = {"momentum_power": None}
+
     momentum: float = option(default=0.0, check=below_1)
+    momentum_power: float | None = option(default=None, check=power)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for x in self.place:
+            if "step" in self.state.get(x, ()):  # which torch leaves where it was saved
+                self.state[x]["step"] = self.state[x]["step"].to(x.device)
+
+    def rho(self, x: Tensor, group: Group) -> float | Tensor:
+        """The weight of the past in this step, which it counts if that depends on it: once a step."""
+        if group["momentum_power"] is None:
+            return group["momentum"]
+        state = self.state[x]
+        if "step" not in state:
+            state["step"] = torch.zeros((), device=x.device)  # a tensor: a recording of the step counts, too
+        t = state["step"].add_(1)
+        return (1 - double(t) ** -group["momentum_power"]).to(x.dtype)
+
+    def mean(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
+        """m = rho m + (1 - rho) g, started at the first gradient."""
+        rho, state = self.rho(x, group), self.state[x]
+        if not isinstance(rho, Tensor) and rho == 0:
+            return g
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = g.clone()
+            return state["momentum_buffer"]
+        return state["momentum_buffer"].lerp_(g, 1 - rho)
+
+
+class CGD(Averaging):
+    """Conditional gradient descent, with or without momentum."""
 
     def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
-        return self.mean(x, g, group["momentum"])  # m = rho m + (1 - rho) g
+        return self.mean(x, g, group)  # m = rho m + (1 - rho) g
 
 
 FACTORS = ("none", "diameter", "gradient", "fast_gradient")
@@ -238,12 +273,11 @@ def known_factor(name: str, value: str) -> None:
         raise ValueError(f"{name}={value}: must be {', '.join(FACTORS[:-1])} or {FACTORS[-1]}")
 
 
-class SFW(ConditionalGradient):
+class SFW(Averaging):
     """Stochastic Frank-Wolfe with momentum and rescaled steps: gamma = min(lr f, 1).
 
     Args:
         lr: at least 0, times the factor f; in [0, 1] without rescaling.
-        momentum: rho, the weight of the past in the mean m of gradients.
         rescale: the factor f; ``none``: 1; ``diameter``: 1 / diameter(C); ``gradient``: ||m|| / ||x - v||, so that the
             step is as long as one of gradient descent; ``fast_gradient``: ||m|| / (diameter(C) / 2), without the second
             norm.
@@ -256,7 +290,7 @@ class SFW(ConditionalGradient):
         return group["rescale"] == "none"
 
     def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
-        return self.mean(x, g, group["momentum"])  # m = rho m + (1 - rho) g
+        return self.mean(x, g, group)  # m = rho m + (1 - rho) g
 
     def rate(self, v: Vertex, group: Group) -> float | Tensor:
         """gamma = lr f."""

@@ -13,13 +13,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from optim.conditional import ConditionalGradient
+from optim.conditional import Averaging
 from optim.constrained import Group
 from optim.options import below_1, option
 from optim.sets import ConstraintSet
 
 
-class Scion(ConditionalGradient):
+class Scion(Averaging):
     """Scion's two methods; :class:`optim.ScionNorms` is the paper's constraint.
 
     Args:
@@ -39,9 +39,9 @@ class Scion(ConditionalGradient):
 
     def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
         state = self.state[x]
-        if group["momentum"] and "momentum_buffer" not in state:
+        if group["momentum"] and group["momentum_power"] is None and "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(g)
-        return self.mean(x, g, group["momentum"])  # d = rho d + (1 - rho) g, from 0
+        return self.mean(x, g, group)  # d = rho d + (1 - rho) g, from 0
 
     def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
         if group["constrained"]:

@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from optim.conditional import ConditionalGradient
+from optim.conditional import Averaging, ConditionalGradient
 from optim.constrained import Group
 from optim.options import below_1, option
 from optim.vertex import Vertex
@@ -65,11 +65,12 @@ class TwoPoint(ConditionalGradient):
         return [x for group in self.param_groups for x in group["params"]]
 
 
-class ORGFW(TwoPoint):
+class ORGFW(TwoPoint, Averaging):
     """The one-sample recursive gradient method: d = g(x_t) + (1 - rho) (d - g(x_{t-1})), started at the first gradient.
 
     Args:
         momentum: 1 - rho, the weight of the past.
+        momentum_power: p in (0, 1]: rho is t^-p in a parameter's t-th step instead; the paper has 2/3.
     """
 
     momentum: float = option(default=0.9, check=below_1)
@@ -81,11 +82,11 @@ class ORGFW(TwoPoint):
             self.state[x]["previous"] = x.clone()
 
     def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
-        state = self.state[x]
+        state, past = self.state[x], self.rho(x, group)
         if x in self.second and "estimate" in state:
             previous, h = self.second[x]
             h = h.add(previous, alpha=group["weight_decay"])
-            state["estimate"].sub_(h).mul_(group["momentum"]).add_(g)  # d = g + (1 - rho) (d - h)
+            state["estimate"].sub_(h).mul_(past).add_(g)  # d = g + (1 - rho) (d - h)
         else:
             state["estimate"] = g.clone()
         return state["estimate"]

@@ -14,7 +14,7 @@ import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -272,12 +272,14 @@ class Counted(Ball):
 
     Args:
         k: K, a whole number >= 1 of entries (or groups, or singular values), or a share of them between 0 and 1.
+        round: where a share of them is no whole number: ``up``, or ``down``, but at least 1.
 
     Raises:
-        ValueError: a k outside its range, or an invalid size.
+        ValueError: a k or a way to round outside its range, or an invalid size.
     """
 
     k: float = 0.1
+    round: Literal["up", "down"] = "up"
 
     things: ClassVar[str] = "entries"
 
@@ -285,20 +287,27 @@ class Counted(Ball):
         super().__post_init__(diameter)
         if not (0 < self.k < 1 or (1 <= self.k < math.inf and self.k == int(self.k))):
             raise ValueError(f"k={self.k}: must be a whole number >= 1, or a share between 0 and 1")
+        if self.round not in ("up", "down"):
+            raise ValueError(f"round={self.round}: must be up or down")
 
     def count(self, shape: Sequence[int]) -> int:
         """How many things a parameter of `shape` has."""
         return size(shape)
 
     def K(self, shape: Sequence[int]) -> int:
-        """k as a number: a share is rounded up, and a number too large means all."""
+        """k as a number: a share is rounded, and a number too large means all."""
         n = self.count(shape)
         if self.k < 1:
-            return math.ceil(round(self.k * n, 9))  # 0.07 * 100 is 7.000000000000001
+            share = round(self.k * n, 9)  # 0.07 * 100 is 7.000000000000001
+            return math.ceil(share) if self.round == "up" else max(1, math.floor(share))
         return min(int(self.k), n)
 
     def fitted(self, x: Tensor) -> Ball:
-        return self.sized(x, k=self.K(x.shape))
+        return self.sized(x, k=self.K(x.shape), round="up")
+
+    def plain(self) -> dict[str, Any]:
+        """As for every set; a fitted set's k is rounded."""
+        return {name: value for name, value in super().plain().items() if name != "round"}
 
     def remark(self, x: Tensor) -> str:
         n = self.count(x.shape)

@@ -1,6 +1,7 @@
 """The conditional gradient optimizers against their formulas in NumPy, their theorems, and numbers by hand."""
 
 import copy
+import itertools
 import math
 from functools import partial
 
@@ -68,22 +69,23 @@ SETS = {
 # The methods, in NumPy: a generator gives x, and is sent gradients as functions: the batch's, and the full one or None
 
 
-def cgd(x, lmo, diameter, lr, momentum=0.0, rescale="none"):
+def cgd(x, lmo, diameter, lr, momentum=0.0, momentum_power=None, rescale="none"):
     m = None
-    while True:
+    for t in itertools.count(1):
         grad, _ = yield x
-        m = grad(x) if m is None else momentum * m + (1 - momentum) * grad(x)
+        rho = 1 - t**-momentum_power if momentum_power else momentum
+        m = grad(x) if m is None else rho * m + (1 - rho) * grad(x)
         v = lmo(m)
         a, b = norm(m.ravel()), norm((x - v).ravel())
         f = {"none": 1, "diameter": 1 / diameter, "gradient": a / (b or 1e-99), "fast_gradient": a / (diameter / 2)}
         x = x + np.clip(lr * f[rescale], 0, 1) * (v - x)
 
 
-def adagrad_sfw(x, lmo, _, lr, inner_steps, delta):
-    s = 0
+def adagrad_sfw(x, lmo, _, lr, inner_steps, delta, momentum=0.0):
+    s, g = 0, None
     while True:
         grad, _ = yield x
-        g, y = grad(x), x
+        g, y = grad(x) if g is None else momentum * g + (1 - momentum) * grad(x), x
         s = s + g**2
         H = np.sqrt(s) + delta
         for _ in range(inner_steps):
@@ -103,19 +105,21 @@ def svrf(x, lmo, _, lr=1.0, restarts=True):
         x = x + (lr * 2 / (k + 1) if restarts else lr) * (lmo(d) - x)
 
 
-def orgfw(x, lmo, _, lr, momentum):
+def orgfw(x, lmo, _, lr, momentum=None, momentum_power=None):
     d = previous = None
-    while True:
+    for t in itertools.count(1):
         grad, _ = yield x
-        d = grad(x) if d is None else grad(x) + momentum * (d - grad(previous))
+        past = 1 - t**-momentum_power if momentum_power else momentum
+        d = grad(x) if d is None else grad(x) + past * (d - grad(previous))
         previous, x = x, x + lr * (lmo(d) - x)
 
 
-def scion(x, lmo, _, lr, momentum, constrained=True):
+def scion(x, lmo, _, lr, momentum=None, momentum_power=None, constrained=True):
     d = 0
-    while True:
+    for t in itertools.count(1):
         grad, _ = yield x
-        d = momentum * d + (1 - momentum) * grad(x)
+        rho = 1 - t**-momentum_power if momentum_power else momentum
+        d = rho * d + (1 - rho) * grad(x)
         x = (1 - lr if constrained else 1) * x + lr * lmo(d)
 
 
@@ -126,6 +130,11 @@ METHODS = [
     *((SFW, cgd, {"lr": 0.2, "momentum": 0.8, "rescale": f}) for f in ("diameter", "gradient", "fast_gradient")),
     *((SFW, cgd, {"lr": 1.3, "momentum": 0.8, "rescale": f}) for f in ("diameter", "gradient", "fast_gradient")),
     *((AdaGradSFW, adagrad_sfw, {"lr": 0.2, "inner_steps": K, "delta": 1e-3}) for K in (1, 2, 3)),
+    (AdaGradSFW, adagrad_sfw, {"lr": 0.2, "inner_steps": 2, "delta": 1e-3, "momentum": 0.8}),
+    (CGD, cgd, {"lr": 0.05, "momentum_power": 2 / 3}),
+    (SFW, cgd, {"lr": 0.2, "momentum_power": 0.5, "rescale": "gradient"}),
+    (ORGFW, orgfw, {"lr": 0.05, "momentum_power": 2 / 3}),
+    (Scion, scion, {"lr": 0.05, "momentum_power": 1.0}),
     (SVRF, svrf, {"lr": 1.0, "restarts": True}),
     (SVRF, svrf, {"lr": 0.05, "restarts": False}),
     (ORGFW, orgfw, {"lr": 0.05, "momentum": 0.7}),

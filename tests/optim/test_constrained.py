@@ -1,5 +1,6 @@
 """Which set holds which parameter, of what size, and that it goes on holding it."""
 
+import copy
 import dataclasses
 import io
 
@@ -72,6 +73,37 @@ def test_a_state_of_another_method_is_refused():
     state = CGD(network().parameters(), L2(2.0), lr=0.1).state_dict()
     with pytest.raises(ValueError, match="its group 0 has no rescale: not a state of SFW"):
         SFW(network().parameters(), L2(2.0), lr=0.1).load_state_dict(state)
+
+
+def test_a_state_of_an_earlier_version_continues_as_it_did():
+    """It lacks options that came later."""
+    for make in (CGD, optim.AdaGradSFW):
+        optimizer = make(network().parameters(), L2(2.0), lr=0.1)
+        state = optimizer.state_dict()
+        lacked = {"momentum_power": None} | ({"momentum": 0.0} if make is optim.AdaGradSFW else {})
+        state["param_groups"] = [{k: v for k, v in g.items() if k not in lacked} for g in state["param_groups"]]
+        optimizer.load_state_dict(state)
+        assert optimizer.param_groups[0].items() >= lacked.items()
+        assert not state["param_groups"][0].keys() & lacked.keys()  # the caller's is as it was
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_growing_momentum_goes_on_after_loading(dtype):
+    """Its count does not stop where the parameters' precision ends, and a mean of all gradients is one."""
+    x, y = (torch.nn.Parameter(torch.zeros(3, dtype=dtype)) for _ in "xy")
+    one, two = (CGD([p], L2(1.0), lr=0.1, momentum_power=1.0) for p in (x, y))
+    for t in range(300):
+        x.grad = torch.full_like(x, t)
+        one.step()
+    two.load_state_dict(copy.deepcopy(one.state_dict()))
+    assert two.state[y]["step"].item() == 300  # bfloat16 ends at 256
+    if dtype == torch.float64:
+        assert one.state[x]["momentum_buffer"][0].item() == pytest.approx(149.5, rel=1e-12)
+    y.data.copy_(x)
+    for p, optimizer in ((x, one), (y, two)):
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+    assert torch.equal(x, y)
 
 
 @pytest.mark.parametrize("make", [CGD, optim.ORGFW, optim.Scion, SFW])

@@ -503,6 +503,13 @@ def test_k_is_a_number_or_a_share_rounded_up(k, n, kept):
         assert bool(C.remark(x)) == (k > n)
 
 
+@pytest.mark.parametrize(("k", "n", "kept"), [(0.25, 10, 2), (0.5, 10, 5), (0.07, 100, 7), (0.01, 10, 1), (3, 10, 3)])
+def test_a_share_is_rounded_down_if_wanted(k, n, kept):
+    C = sets.KSparse(k=k, round="down")
+    assert C.lmo(torch.arange(1.0, n + 1)).count_nonzero() == kept
+    assert C.fitted(torch.ones(n)).plain() == sets.KSparse(k=kept).plain()
+
+
 BAD_SIZES, BAD_KS = [0, -1, math.nan, math.inf], [0, -1, 1.5, math.nan, math.inf]
 
 
@@ -513,6 +520,7 @@ BAD_SIZES, BAD_KS = [0, -1, math.nan, math.inf], [0, -1, 1.5, math.nan, math.inf
         ("ScionNorms", "radius", BAD_SIZES),
         ("ScionNorms", "output_factor", BAD_SIZES),
         ("KSparse KSupport SpectralKSupport SpectralKSparse GroupKSupport", "k", BAD_KS),
+        ("KSparse SpectralKSparse", "round", ["nearest"]),
         ("Lp", "p", [1, 0.5, math.nan, math.inf]),
         ("Box", "low", [1.0, 2.0, math.nan, -math.inf]),
         ("GroupL1 GroupKSupport", "groups", ["layers"]),
