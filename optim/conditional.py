@@ -22,7 +22,7 @@ from torch import Tensor
 from optim.constrained import Constrained, Group, check_constraint
 from optim.lean import Stepping
 from optim.measure import KEY, NOTHING, Sample, Sums, counted, due, due_within, loaded, row, totals
-from optim.options import at_least_0, below_1, check_range, option
+from optim.options import at_least_0, below_1, check_range, option, share
 from optim.sets import Constraint, ConstraintSet
 from optim.sets.precision import double
 from optim.vertex import Scratch, Vertex, norm
@@ -210,25 +210,19 @@ class ConditionalGradient(Constrained, Stepping):
         return totals(self.measures, rows, [x.numel() for x, _ in held]), rows
 
 
-def power(name: str, value: float) -> None:
-    """Raises ValueError unless `value` is in (0, 1]."""
-    if not 0 < value <= 1:
-        raise ValueError(f"{name}={value}: must be greater than 0 and at most 1")
-
-
 class Averaging(ConditionalGradient):
     """A base of methods with a mean of gradients, whose weight of the past is constant or grows.
 
     Args:
         momentum: rho, the weight of the past in the mean m of gradients; 0 keeps no buffer.
-        momentum_power: p in (0, 1]: in a parameter's t-th step rho is 1 - t^-p instead. With 2/3 the noise of
+        momentum_power: p in [0, 1]: in a parameter's t-th step rho is 1 - t^-p instead. With 2/3 the noise of
             m vanishes (Mokhtari, Hassani, Karbasi 2020, arXiv 1804.09554); with 1, m is the mean of all gradients.
     """
 
     later: ClassVar[Group] = {"momentum_power": None}
 
     momentum: float = option(default=0.0, check=below_1)
-    momentum_power: float | None = option(default=None, check=power)
+    momentum_power: float | None = option(default=None, check=share)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)

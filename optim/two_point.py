@@ -70,7 +70,7 @@ class ORGFW(TwoPoint, Averaging):
 
     Args:
         momentum: 1 - rho, the weight of the past.
-        momentum_power: p in (0, 1]: rho is t^-p in a parameter's t-th step instead; the paper has 2/3.
+        momentum_power: p in [0, 1]: rho is t^-p in a parameter's t-th step instead; the paper has 2/3.
     """
 
     momentum: float = option(default=0.9, check=below_1)
