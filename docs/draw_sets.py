@@ -23,7 +23,7 @@ from optim import sets
 FOLDER, DPI, ACROSS, PIXELS = Path(__file__).parent / "sets", 120, 5, 360
 FILL, EDGE, ARROW, PALE = "#d6e8f6", "#0b4a7a", "#c44e00", "#757575"
 TEXT = {"ha": "center", "va": "center", "zorder": 7, "path_effects": [withStroke(linewidth=2.5, foreground="white")]}
-LEGEND = "arrow: −g, from 0\npoint: v = lmo(g), where ⟨g, ·⟩ is least in the set\nthin dashes: where ⟨g, ·⟩ = ⟨g, v⟩"
+LEGEND = "arrow: −g, from 0;  point: v = lmo(g), where ⟨g, ·⟩ is least in the set;  thin dashes: where ⟨g, ·⟩ = ⟨g, v⟩"
 h = 0.5**0.5  # keeps lengths in proportion where a number stands for two entries
 
 # The names of the axes, and the point that their numbers mean: two of them make a flat picture, three a solid.
@@ -80,6 +80,7 @@ def panels() -> list[Panel]:
         Panel("spectral_k_support", values, rank),
         Panel("spectral_k_sparse", values, [(sets.SpectralKSparse(k=2), "turning")], reach=1.9),
         Panel("group_l1", "groups ($x_1$, $x_2$), ($x_3$)", [(sets.GroupL1(), "two groups")]),
+        Panel("group_linf", "groups ($x_1$, $x_2$), ($x_3$)", [(sets.GroupLInf(), "two groups")], reach=1.9),
         Panel("group_k_support", groups, kept, g=(-0.2, -0.66)),
         Panel("scion", "spectral, sign (dashed), rms (dotted)", scion, g=(-0.65, -0.22), reach=1.9),
     ]
@@ -179,7 +180,7 @@ def main() -> None:
             ax.set_axis_off()
             if place < len(some):
                 draw(ax, *some[place])
-        figure.text(0.8, 0.11, LEGEND if name == "all" else "", fontsize=11, linespacing=1.8, ha="center", va="center")
+        figure.supxlabel(LEGEND if name == "all" else "", fontsize=11)
         figure.savefig(whole := io.BytesIO(), dpi=DPI)  # with 256 colours, in a third of the bytes:
         Image.open(whole).convert("RGB").quantize(256).save(FOLDER / f"{name}.png", optimize=True)
 

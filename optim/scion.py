@@ -10,6 +10,8 @@ Source: Pethick et al. 2025, arXiv 2502.07529, Algorithms 1 and 2 (there alpha i
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,10 +28,26 @@ class Scion(Averaging):
         lr: gamma, the share of the way to the vertex, in [0, 1]; a step size of at least 0 if not constrained.
         momentum: rho = 1 - alpha, the weight of the past in the mean of gradients.
         constrained: whether parameters stay in the sets; False: the sets give directions and lengths of steps only.
+        at_boundary: whether parameters of two or more dimensions start at lmo(-x), the vertex in the direction of their
+            initial x, as in the paper's code: spectral, an orthogonal matrix times the radius; sign, random signs.
     """
 
     momentum: float = option(default=0.9, check=below_1)
     constrained: bool = True
+    at_boundary: bool = False
+
+    def start(self, options: dict[str, Any]) -> None:
+        self.at_boundary = options.pop("at_boundary")
+        super().start(options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"at_boundary": self.at_boundary}
+
+    @torch.no_grad()
+    def hold(self, x: Tensor, name: str, C: ConstraintSet | None, remark: str, stays: bool) -> None:
+        if self.at_boundary and C is not None and x.ndim >= 2 and x.requires_grad:
+            x.copy_(C.lmo(-x))
+        super().hold(x, name, C, remark, stays)
 
     def takes_share(self, group: Group) -> bool:
         return group["constrained"]

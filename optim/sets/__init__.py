@@ -1,7 +1,7 @@
 """Compact convex sets with their linear minimization oracles: ``lmo(g)`` = argmin over C of <g, v>."""
 
 from optim.sets.constraint_set import Ball, Constraint, ConstraintSet, NormBall, matching
-from optim.sets.groups import GroupKSupport, GroupL1
+from optim.sets.groups import GroupKSupport, GroupL1, GroupLInf
 from optim.sets.initial_norm import note_initial_norms
 from optim.sets.layerwise import ScionNorms
 from optim.sets.matrices import Nuclear, Spectral, SpectralKSparse, SpectralKSupport
@@ -19,6 +19,7 @@ __all__ = [
     "ConstraintSet",
     "GroupKSupport",
     "GroupL1",
+    "GroupLInf",
     "KSparse",
     "KSupport",
     "LInf",

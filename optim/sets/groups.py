@@ -7,6 +7,7 @@ Run: ``python -m trainer model=cnn optim=sfw constraint=group_l1 constraint.init
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -77,6 +78,26 @@ class GroupL1(GroupBall):
 
     def norm(self, x: Tensor) -> Tensor:
         return self.norms(x).sum()
+
+
+@dataclass(frozen=True)
+class GroupLInf(GroupBall):
+    """{x : every group's l2 norm is at most the radius}. lmo(g) = -radius g_G / ||g_G||_2 on every group.
+
+    Of rows, the bound of Srebro, Shraibman 2005 (max-norm) that dropout is used with. Projection: each group radially.
+    """
+
+    def lmo(self, g: Tensor) -> Tensor:
+        return self.scaled(g, -self.r / or_one(self.norms(g)))
+
+    def project(self, x: Tensor) -> Tensor:
+        return self.scaled(x, (self.r / or_one(self.norms(x))).clamp(max=1))
+
+    def norm(self, x: Tensor) -> Tensor:
+        return self.norms(x).amax()
+
+    def unit_diameter(self, shape: Sequence[int]) -> float:
+        return 2 * math.sqrt(self.count(shape))
 
 
 @dataclass(frozen=True)

@@ -8,25 +8,34 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from optim.sets.constraint_set import Ball, Constraint, ConstraintSet
+from optim.sets.groups import GroupLInf
 from optim.sets.matrices import Method, Spectral
 from optim.sets.vectors import L2, LInf
 
-Norm = Literal["spectral", "sign", "rms"]
+Norm = Literal["spectral", "sign", "rms", "row", "column"]
+NORMS = get_args(Norm)
 
 
 @dataclass(frozen=True)
 class SpectralNorm(Spectral):
-    """radius sqrt(d_out / d_in) times the spectral ball; a convolution's is divided by its kernel's entries."""
+    """radius sqrt(d_out / d_in) times the spectral ball; a convolution's is divided by its kernel's entries.
+
+    Args:
+        floor: the root is at least so much.
+    """
+
+    floor: float = 0.0
 
     def fitted(self, x: Tensor) -> Ball:
         if x.ndim < 2:
             return RMSNorm(self.r).fitted(x)
-        return Spectral(self.r * math.sqrt(len(x) / x.shape[1]) / math.prod(x.shape[2:]), method=self.method)
+        factor = max(self.floor, math.sqrt(len(x) / x.shape[1]))
+        return Spectral(self.r * factor / math.prod(x.shape[2:]), method=self.method)
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,31 @@ class RMSNorm(L2):
 
 
 @dataclass(frozen=True)
+class RowNorm(GroupLInf):
+    """{X : the l2 norm of every row <= radius / sqrt(d_in)}; d_in counts a kernel's entries. `whole`: <= radius."""
+
+    whole: bool = False
+
+    def fitted(self, x: Tensor) -> Ball:
+        return GroupLInf(self.r / (1 if self.whole else math.sqrt(math.prod(x.shape[1:]))), groups="rows")
+
+
+@dataclass(frozen=True)
+class ColumnNorm(GroupLInf):
+    """{X : the l2 norm of every column <= radius sqrt(d_out) / d_in}; `whole`: <= radius sqrt(d_out).
+
+    A convolution's is divided by the root of its kernel's entries, so that outputs are no larger than a dense layer's.
+    """
+
+    whole: bool = False
+
+    def fitted(self, x: Tensor) -> Ball:
+        inputs = 1 if self.whole else math.prod(x.shape[1:2])
+        factor = math.sqrt(math.prod(x.shape[:1]) / math.prod(x.shape[2:])) / inputs
+        return GroupLInf(self.r * factor, groups="columns")
+
+
+@dataclass(frozen=True)
 class ScionNorms(Constraint):
     """Layer-wise norms for whole networks, by role: the first parameter of two or more dimensions is the ``input``, the
     last the ``output``, those between are ``hidden``, and all others are ``bias``.
@@ -55,7 +89,9 @@ class ScionNorms(Constraint):
     Args:
         radius: rho > 0, of every layer.
         output_factor: the output's radius is so many times rho.
-        input: norm of the first parameter of two or more dimensions.
+        input: norm of the first parameter of two or more dimensions; its rows or columns have norms that do not depend
+            on d_in, which is given by the data.
+        input_floor: the input's factor sqrt(d_out / d_in) of ``spectral`` is at least so much; the paper takes 1.
         hidden: norm of those between the first and the last.
         output: norm of the last of them.
         bias: norm of all other parameters.
@@ -69,6 +105,7 @@ class ScionNorms(Constraint):
     radius: float = 4.0
     output_factor: float = 16.0
     input: Norm = "spectral"
+    input_floor: float = 0.0
     hidden: Norm = "spectral"
     output: Norm = "sign"
     bias: Norm = "rms"
@@ -77,8 +114,10 @@ class ScionNorms(Constraint):
 
     def __post_init__(self) -> None:
         for name in ("input", "hidden", "output", "bias"):
-            if getattr(self, name) not in ("spectral", "sign", "rms"):
-                raise ValueError(f"{name}={getattr(self, name)}: must be spectral, sign or rms")
+            if getattr(self, name) not in NORMS:
+                raise ValueError(f"{name}={getattr(self, name)}: must be {', '.join(NORMS[:-1])} or {NORMS[-1]}")
+        if not 0 <= self.input_floor < math.inf:
+            raise ValueError(f"input_floor={self.input_floor}: must be a number >= 0")
         if not 0 < self.output_factor < math.inf:
             raise ValueError(f"output_factor={self.output_factor}: must be a number > 0")
         if not isinstance(self.apply_to, str):
@@ -88,9 +127,11 @@ class ScionNorms(Constraint):
     def norm(self, role: str) -> Ball:
         """The set of a role, before it is fitted to a parameter."""
         radius = self.radius * (self.output_factor if role == "output" else 1)
-        chosen = getattr(self, role)
+        chosen, first = getattr(self, role), role == "input"
         if chosen == "spectral":
-            return SpectralNorm(radius, method=self.method)
+            return SpectralNorm(radius, method=self.method, floor=self.input_floor if first else 0.0)
+        if chosen in ("row", "column"):
+            return (RowNorm if chosen == "row" else ColumnNorm)(radius, whole=first)
         return SignNorm(radius) if chosen == "sign" else RMSNorm(radius)
 
     def assign(self, names: Sequence[str | None], xs: Sequence[Tensor]) -> list[ConstraintSet | None]:

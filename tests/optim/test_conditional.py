@@ -180,6 +180,26 @@ def test_step_for_step_equal_to_the_formulas(method, name, shapes, steps, decay)
     assert all(norm((x - start).ravel()) > 1e-3 for x, start in zip(xs, starts, strict=True))
 
 
+@pytest.mark.parametrize("norm_of", ["spectral", "sign", "row", "column"])
+def test_scion_may_start_at_the_boundary(norm_of):
+    """Orthogonal times the radius, random signs, rows or columns of one length; vectors stay."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(6, 4, dtype=torch.float64)
+    w, b = (p.detach().numpy().copy() for p in (layer.weight, layer.bias))
+    optimizer = Scion(layer.parameters(), sets.ScionNorms(2.0, 1.0, output=norm_of), lr=0.1, at_boundary=True)
+    u, _, vt = np.linalg.svd(w, full_matrices=False)
+    starts = {
+        "spectral": 2 * np.sqrt(4 / 6) * u @ vt,
+        "sign": 2 / 6 * np.sign(w),
+        "row": 2 / np.sqrt(6) * w / norm(w, axis=1, keepdims=True),
+        "column": 2 * np.sqrt(4) / 6 * w / norm(w, axis=0, keepdims=True),
+    }
+    np.testing.assert_allclose(layer.weight.detach(), starts[norm_of], atol=1e-12)
+    assert np.array_equal(layer.bias.detach(), b)
+    assert not optimizer.shifted
+    assert copy.deepcopy(optimizer).at_boundary
+
+
 def parameter(values, grad=None, dtype=torch.float64):
     x = torch.nn.Parameter(torch.tensor(values, dtype=dtype))
     x.grad = None if grad is None else torch.tensor(grad, dtype=dtype)

@@ -167,6 +167,7 @@ for groups, axis, shape in [("filters", 0, (4, 2, 3)), ("rows", 0, (4, 3)), ("co
     norms = functools.partial(slices, axis)
     CASES |= {
         f"group_l1-{groups}": ball(sets.GroupL1(R, groups=groups), shape, lp(1), lp(np.inf), norms),
+        f"group_linf-{groups}": ball(sets.GroupLInf(R, groups=groups), shape, lp(np.inf), lp(1), norms),
         f"group_k_support-{groups}": ball(sets.GroupKSupport(R, groups=groups, k=K), shape, k_support, top, norms),
     }
 UNPROJECTABLE = (sets.Lp, sets.KSupport, sets.Birkhoff, sets.SpectralKSupport, sets.GroupKSupport)
@@ -519,11 +520,12 @@ BAD_SIZES, BAD_KS = [0, -1, math.nan, math.inf], [0, -1, 1.5, math.nan, math.inf
         *[("LInf Nuclear Permutahedron", size, BAD_SIZES) for size in ("radius", "diameter", "init_factor")],
         ("ScionNorms", "radius", BAD_SIZES),
         ("ScionNorms", "output_factor", BAD_SIZES),
+        ("ScionNorms", "input_floor", [-1, math.nan, math.inf]),
         ("KSparse KSupport SpectralKSupport SpectralKSparse GroupKSupport", "k", BAD_KS),
         ("KSparse SpectralKSparse", "round", ["nearest"]),
         ("Lp", "p", [1, 0.5, math.nan, math.inf]),
         ("Box", "low", [1.0, 2.0, math.nan, -math.inf]),
-        ("GroupL1 GroupKSupport", "groups", ["layers"]),
+        ("GroupL1 GroupLInf GroupKSupport", "groups", ["layers"]),
         ("Spectral Nuclear SpectralKSupport ScionNorms", "method", ["qr"]),
         *[("ScionNorms", role, ["linf"]) for role in ("input", "hidden", "output", "bias")],
     ],
@@ -600,3 +602,40 @@ def test_scion_norms_by_role():
     only = norms(apply_to=["hidden.*", "norm"], output_factor=1.0)  # the only matrix is the output
     assert only == [None, None, (LInf, 1 / 4), (L2, 4), None]
     assert held(sets.ScionNorms(method="iterative"))["hidden.weight"].method == "iterative"
+
+
+def test_scions_row_and_column_norms_are_those_of_its_code():
+    """RowNorm and ColNorm as the paper's repository has them: the input's are not divided by d_in."""
+    rng = np.random.default_rng(0)
+    gs = [rng.standard_normal(shape) for shape in [(5, 4), (6, 5), (3, 6)]]
+
+    def row(g, first):
+        return g / np.sqrt((g**2).sum(-1, keepdims=True)) / (1 if first else np.sqrt(g.shape[1]))
+
+    def column(g, first):
+        return g / np.sqrt((g**2).mean(0, keepdims=True)) / (1 if first else g.shape[1])
+
+    for name, formula in [("row", row), ("column", column)]:
+        norms = sets.ScionNorms(radius=2.0, output_factor=3.0, input=name, hidden=name, output=name)
+        for i, (C, g) in enumerate(zip(norms.assign(list("abc"), list(map(torch.tensor, gs))), gs, strict=True)):
+            rho = 6 if i == 2 else 2
+            np.testing.assert_allclose(C.lmo(torch.tensor(g)), -rho * formula(g, i == 0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("role", ["row", "column", "spectral"])
+def test_a_layer_in_scions_balls_has_outputs_as_large_as_its_inputs(role):
+    """For inputs with entries of 1, of a convolution over one position: largest outputs 1, or their mean square."""
+    rng = np.random.default_rng(1)
+    for shape in [(5, 4), (3, 4, 2, 2)]:
+        C = sets.ScionNorms(radius=1.0, hidden=role).norm("hidden").fitted(torch.zeros(shape))
+        for _ in range(50):
+            w = -C.lmo(torch.tensor(rng.standard_normal(shape))).numpy().reshape(shape[0], -1)
+            y = w @ rng.choice([-1.0, 1.0], w.shape[1])
+            assert (np.abs(y).max() if role == "row" else np.sqrt((y**2).mean())) <= 1 + 1e-9
+
+
+def test_scions_input_has_a_floor():
+    assert held(sets.ScionNorms(radius=1.0, input_floor=1.0))["conv.weight"].radius == math.sqrt(8 / 3) / 4
+    wide = [torch.zeros(8, 32), torch.zeros(8, 32), torch.zeros(2, 8)]
+    radii = [C.radius for C in sets.ScionNorms(radius=1.0, input_floor=1.0).assign([None] * 3, wide)]
+    assert radii[:2] == [1.0, 0.5]  # the hidden layer has none

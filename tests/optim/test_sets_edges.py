@@ -29,6 +29,7 @@ SETS = {
     "permutahedron": sets.Permutahedron(R),
     "birkhoff": sets.Birkhoff(),
     "group_l1": sets.GroupL1(R),
+    "group_linf": sets.GroupLInf(R),
     "group_k_support": sets.GroupKSupport(R, k=0.4, groups="columns"),
 } | {f"{name}-{method}": kind(R, method=method) for method in ("svd", "iterative") for name, kind in KINDS.items()}
 SHAPES = [(4, 4), (5, 3), (3, 2, 2, 2), (6,), (), (1, 1)]
