@@ -98,6 +98,11 @@ class ConditionalGradient(Constrained, Stepping):
         self.state[KEY] = loaded(self.state.get(KEY, NOTHING), self.device, len(self.place))
 
     def accept(self, C: ConstraintSet | None, options: Group) -> None:
+        if C is not None and not C.convex:
+            raise ValueError(
+                f"constraint={type(C).__name__}: a conditional gradient step would leave this surface; use optim=sgd "
+                "or adam, or a ball"
+            )
         if C is not None and self.takes_share(options):
             why = "a conditional gradient step goes a share of the way to the vertex"
             check_range("lr", options["lr"], 0, 1, why)

@@ -48,6 +48,14 @@ class Projected(Constrained):
         if C is not None and not C.projectable():
             raise ValueError(C.no_projection())
 
+    def to_tangents(self) -> None:
+        """Replaces gradients by their parts in the tangent spaces of surfaces; called within a step, before it."""
+        if all(C is None or C.convex for C in self.constraints):
+            return
+        for x, g, C, _ in self.moving():
+            if C is not None and not C.convex:
+                g.copy_(C.tangent(x, g))
+
     def project(self) -> None:
         """Projects each parameter that has a gradient and a set; called within a step, without gradients."""
         if all(C is None for C in self.constraints):  # a small network's step would feel the list
@@ -69,7 +77,12 @@ def projected_step(torchs: type[torch.optim.Optimizer]) -> Callable[..., Any]:
 
     @torch.no_grad()
     def step(self: Projected, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        loss = inside(self, closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.to_tangents()
+        inside(self)
         self.project()
         return loss
 

@@ -24,6 +24,7 @@ class Simple(Projected, Stepping):
     """A base for methods that move each parameter by itself: subclasses give :meth:`move`."""
 
     def advance(self) -> None:
+        self.to_tangents()
         for x, g, _, group in self.moving():
             self.move(x, g, self.state[x], group)
         self.project()
@@ -145,6 +146,7 @@ class Muon(Projected, Stepping):
         return super().__getstate__() | {"adamw_lr": self.adamw_lr}
 
     def advance(self) -> None:
+        self.to_tangents()
         for group in self.param_groups:
             (self._adamw if group["adamw"] else self._muon)(with_gradients(group), group)
         self.project()

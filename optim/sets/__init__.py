@@ -7,6 +7,7 @@ from optim.sets.layerwise import ScionNorms
 from optim.sets.matrices import Nuclear, Spectral, SpectralKSparse, SpectralKSupport
 from optim.sets.polytopes import Birkhoff, Box, Permutahedron, ProbabilitySimplex, UnitSimplex
 from optim.sets.spectrum import effective_rank
+from optim.sets.surfaces import Sphere, Stiefel
 from optim.sets.vectors import L1, L2, KSparse, KSupport, LInf, Lp
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "Spectral",
     "SpectralKSparse",
     "SpectralKSupport",
+    "Sphere",
+    "Stiefel",
     "UnitSimplex",
     "effective_rank",
     "matching",

@@ -57,6 +57,7 @@ class ConstraintSet(Constraint):
     apply_to: str | list[str] = "all"
 
     of_matrices: ClassVar[bool] = False  # whether its points are matrices, whose rank says something
+    convex: ClassVar[bool] = True  # False: a surface, such as a sphere
 
     takes_out: ClassVar[bool] = False  # whether `lmo` has an argument `out` for its result
 
@@ -99,6 +100,10 @@ class ConstraintSet(Constraint):
     def shift_inside(self, x: Tensor) -> Tensor:
         """A point of C near x; x itself if it is in C."""
         return self.project(x)
+
+    def tangent(self, x: Tensor, g: Tensor) -> Tensor:
+        """Of a surface: the part of g in the tangent space at x."""
+        return g
 
     def contains(self, x: Tensor, tolerance: float = 0.0) -> Tensor:
         """Whether x is in C, or outside by at most `tolerance` relative to the set's size: a 0-d bool tensor.
