@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from optim.constrained import Constrained, Group, check_constraint
+from optim.constrained import Constrained, Group, check_constraint, with_gradients
 from optim.options import at_least_0, below_1, option
-from optim.sets import Constraint, ConstraintSet
+from optim.penalty import Penalty, known_penalty
+from optim.sets import Constraint, ConstraintSet, matching
 
 
 class Projected(Constrained):
@@ -90,10 +91,53 @@ def projected_step(torchs: type[torch.optim.Optimizer]) -> Callable[..., Any]:
 
 
 class Fused(Projected):
-    """A base beside one of torch's optimizers that has a fused kernel on every device."""
+    """A base beside one of torch's optimizers that has a fused kernel on every device; it may have a penalty.
+
+    Args:
+        penalty: R, whose proximal step follows each step; ``l1``: the sum of |x_i|; ``group``: of filters' or rows'
+            l2 norms; ``nuclear``: of singular values. Not with a constraint.
+        penalty_factor: lambda >= 0, of the penalty lambda R(x).
+        penalty_on: its parameters: ``all``, ``weights`` (of two or more dimensions) or patterns of names.
+    """
+
+    penalty: Literal["none", "l1", "group", "nuclear"] = option(default="none", check=known_penalty)
+    penalty_factor: float = option(default=0.0, check=at_least_0)
+    penalty_on: str | list[str] = "weights"
 
     def start(self, options: dict[str, Any]) -> None:
+        self.penalized_by, self.penalty_factor = Penalty(options.pop("penalty")), options.pop("penalty_factor")
+        self.penalty_on, self.penalized = options.pop("penalty_on"), set[Tensor]()
+        if self.penalized_by.kind == "none" and self.penalty_factor:
+            raise ValueError(f"penalty_factor={self.penalty_factor}: needs a penalty, such as l1")
         super().start(options | {"fused": True})
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("penalized_by", "penalty_factor", "penalty_on", "penalized")
+        return super().__getstate__() | {name: getattr(self, name) for name in own}
+
+    def add_param_group(self, param_group: Group) -> None:
+        super().add_param_group(param_group)
+        if self.penalized_by.kind == "none":
+            return
+        if any(C is not None for C in self.constraints):
+            raise ValueError(f"penalty={self.penalized_by.kind}: give a penalty or a constraint, not both")
+        groups = self.param_groups
+        xs = [x for group in groups for x in group["params"]]
+        names = [name for group in groups for name in group.get("param_names", [None] * len(group["params"]))]
+        self.penalized = {x for x, on in zip(xs, matching("penalty_on", self.penalty_on, names, xs), strict=True) if on}
+
+    def project(self) -> None:
+        """Projects, or takes the proximal step of length lambda times that of the optimizer."""
+        super().project()
+        if self.penalized_by.kind == "none":
+            return
+        kept = 1 - getattr(self, "found_inf", 0)  # a step that a GradScaler skips is none
+        for group in self.param_groups:
+            # After many steps with the same g, the buffer of momentum is g / (1 - rho).
+            t = group["lr"] * self.penalty_factor / (1 - group.get("momentum", 0)) * kept
+            for x, _ in with_gradients(group):
+                if x in self.penalized:
+                    x.copy_(self.penalized_by.prox(x, t))
 
 
 class SGD(Fused, torch.optim.SGD):
