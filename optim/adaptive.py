@@ -57,6 +57,9 @@ class AdaGradSFW(Averaging):
     def takes_share(self, group: Group) -> bool:
         return False
 
+    def takes_whole(self, group: Group) -> bool:
+        return False
+
     def move(self, x: Tensor, g: Tensor, C: ConstraintSet, group: Group) -> None:
         state, lr, y, m = self.state[x], group["lr"], x.clone(), self.mean(x, g, group)
         state["sum"] = m.square() if "sum" not in state else state["sum"].addcmul_(m, m)

@@ -13,17 +13,18 @@ Run: ``python -m trainer model=cnn optim=cgd``, ``python -m trainer model=cnn op
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from optim.constrained import Constrained, Group, check_constraint
+from optim.constrained import Constrained, Group, check_constraint, with_gradients
 from optim.lean import Stepping
 from optim.measure import KEY, NOTHING, Sample, Sums, counted, due, due_within, loaded, row, totals
 from optim.options import at_least_0, below_1, check_range, option, share
-from optim.sets import Constraint, ConstraintSet
+from optim.sets import Constraint, ConstraintSet, Whole, flat, put_back
 from optim.sets.precision import double
 from optim.vertex import Scratch, Vertex, norm
 
@@ -103,6 +104,9 @@ class ConditionalGradient(Constrained, Stepping):
                 f"constraint={type(C).__name__}: a conditional gradient step would leave this surface; use optim=sgd "
                 "or adam, or a ball"
             )
+        if isinstance(C, Whole) and not self.takes_whole(options):
+            name = type(C.of).__name__
+            raise ValueError(f"constraint={name}: scope=network is not for {type(self).__name__}; use optim=cgd or sfw")
         if C is not None and self.takes_share(options):
             why = "a conditional gradient step goes a share of the way to the vertex"
             check_range("lr", options["lr"], 0, 1, why)
@@ -111,6 +115,10 @@ class ConditionalGradient(Constrained, Stepping):
 
     def takes_share(self, group: Group) -> bool:
         """Whether lr is the share of the way to the vertex, and must be in [0, 1]."""
+        return True
+
+    def takes_whole(self, group: Group) -> bool:
+        """Whether a set of several parameters is possible: the step goes a way towards one vertex."""
         return True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -127,8 +135,11 @@ class ConditionalGradient(Constrained, Stepping):
                     g = g.add(x, alpha=group["weight_decay"])
                 if C is None:
                     self.free_move(x, g, group)
-                else:
+                elif not isinstance(C, Whole):
                     self.move(x, g, C, group)
+            for group, C in zip(self.param_groups, self.constraints, strict=True):
+                if isinstance(C, Whole) and with_gradients(group):
+                    self.move_whole(group["params"], C, group)
         self.count([x for x, _, C, _ in moving if C is not None], self.sample)
 
     def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
@@ -147,6 +158,21 @@ class ConditionalGradient(Constrained, Stepping):
         if self.sample:
             self.sample.toward(self.place[x], v, gamma, g)
         v.pull(gamma)
+
+    def move_whole(self, xs: list[Tensor], C: Whole, group: Group) -> None:
+        """The same for the vector of all entries of xs; without a gradient, its part is 0."""
+        gs = [torch.zeros_like(x) if x.grad is None else x.grad for x in xs]
+        if group["weight_decay"] != 0:
+            gs = [g.add(x, alpha=group["weight_decay"]) for x, g in zip(xs, gs, strict=True)]
+        ds = [self.direction(x, g, group) for x, g in zip(xs, gs, strict=True)]
+        g = flat(gs)
+        v = Vertex(C, g if all(map(operator.is_, ds, gs)) else flat(ds), flat(xs), self.scratch)
+        gamma = self.rate(v, group)
+        gamma = gamma.clamp(max=1) if isinstance(gamma, Tensor) else min(gamma, 1.0)
+        if self.sample:
+            self.sample.toward_parts([self.place[x] for x in xs], [x.numel() for x in xs], v, gamma, g)
+        v.pull(gamma)
+        put_back(v.x, xs)
 
     def put(self, x: Tensor, y: Tensor, g: Tensor, C: ConstraintSet) -> None:
         """x = y, in place, for a :meth:`move` that finds the next point y by itself."""
@@ -212,7 +238,11 @@ class ConditionalGradient(Constrained, Stepping):
         places = ((x, self.place[x]) for group in self.param_groups for x in group["params"])
         held = [(x, i) for x, i in places if self.held[i].constraint is not None]
         rows = [row(x, self.held[i], self.measures, i, sums) for x, i in held]
-        return totals(self.measures, rows, [x.numel() for x, _ in held]), rows
+        total = totals(self.measures, rows, [x.numel() for x, _ in held])
+        C = self.held[held[0][1]].constraint if held else None
+        if isinstance(C, Whole) and sum(x.numel() for x, _ in held) == C.entries:
+            total["boundary"] = C.boundary(flat([x for x, _ in held]))  # what they use of it together
+        return total, rows
 
 
 class Averaging(ConditionalGradient):

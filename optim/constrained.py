@@ -12,7 +12,7 @@ from torch.optim.optimizer import ParamsT
 
 from optim.lean import Lean
 from optim.options import Options, at_least_0, option
-from optim.sets import Ball, Constraint, ConstraintSet
+from optim.sets import Ball, Constraint, ConstraintSet, Whole, flat
 from optim.sets.precision import double
 
 Group = dict[str, Any]  # of an optimizer's param_groups: "params", and its options
@@ -61,6 +61,7 @@ class Constrained(Options, Lean):
         self.held: list[Held] = []
         self.place: dict[Tensor, int] = {}
         self.assigned: dict[Tensor, ConstraintSet | None] = {}
+        self.shifts: dict[Tensor, Tensor] = {}
         params = options.pop("params")
         if not isinstance(params, Tensor):
             params = list(params)
@@ -101,11 +102,15 @@ class Constrained(Options, Lean):
         kinds = dict.fromkeys(sets or [None])  # an empty group is one of free parameters
         for C in kinds:
             self.accept(C, self.defaults | group)
+        self.shifts = shifts_together(xs, sets)
         position = {x: len(self.held) + i for i, x in enumerate(xs)}
         for C in sorted(kinds, key=lambda C: C is None):
             members = [entry for entry, S in zip(given, sets, strict=True) if S == C]
             options = self.free_options() if C is None and not freed else {}
             for part in self.parts({**group, **options, "params": members, "constraint": plain(C, constraint)}):
+                if isinstance(C, Whole) and any(isinstance(S, Whole) for S in self.constraints):
+                    name = type(C.of).__name__
+                    raise ValueError(f"constraint={name}: scope=network needs its parameters in one group")
                 super().add_param_group(part)
                 self.constraints.append(C)
                 added = self.param_groups[-1]
@@ -117,7 +122,7 @@ class Constrained(Options, Lean):
     def hold(self, x: Tensor, name: str, C: ConstraintSet | None, remark: str, stays: bool) -> None:
         """Shifts x inside C if the method keeps it there, and notes it in `held`."""
         norm = 0.0 if C is None else double(x.detach()).norm()
-        shifted = C is not None and stays and x.requires_grad and shift_inside(x, C)
+        shifted = C is not None and stays and x.requires_grad and shift_inside(x, C, self.shifts.get(x))
         kept = float(double(x.detach()).norm() / norm) if shifted else 1.0
         self.place[x] = len(self.held)
         self.held.append(Held(name, tuple(x.shape), C, shifted, remark, kept))
@@ -156,7 +161,7 @@ class Constrained(Options, Lean):
         for i, (theirs, ours) in enumerate(pairs):
             if "init_factor" in (ours.get("constraint") or {}):  # the radius that it began with
                 C = self.constraints[i]
-                assert isinstance(C, Ball)
+                assert isinstance(C, Ball | Whole)
                 self.constraints[i] = C = C.with_radius(theirs["constraint"]["radius"])
                 for j in (self.place[x] for x in ours["params"]):
                     self.held[j] = replace(self.held[j], constraint=C)
@@ -164,7 +169,7 @@ class Constrained(Options, Lean):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: torch's own keeps only defaults, state and groups."""
-        own = ("constraint", "constraints", "held", "place", "assigned")
+        own = ("constraint", "constraints", "held", "place", "assigned", "shifts")
         return super().__getstate__() | {name: getattr(self, name) for name in own}
 
 
@@ -196,14 +201,25 @@ def check_constraint(optimizer: str, constraint: Any, *, optional: bool = False)
 
 
 @torch.no_grad()
-def shift_inside(x: Tensor, C: ConstraintSet) -> bool:
-    """Moves x into C, in place, and says whether it was outside.
+def shifts_together(xs: list[Tensor], sets: list[ConstraintSet | None]) -> dict[Tensor, Tensor]:
+    """Where the parameters of a set of several belong if together they are outside; else empty."""
+    C = next((C for C in sets if isinstance(C, Whole)), None)
+    members = [x for x, S in zip(xs, sets, strict=True) if isinstance(S, Whole)]
+    if C is None or C.contains(vector := flat(members)):
+        return {}
+    inside = C.shift_inside(vector).split([x.numel() for x in members])
+    return {x: part.view_as(x) for x, part in zip(members, inside, strict=True)}
+
+
+@torch.no_grad()
+def shift_inside(x: Tensor, C: ConstraintSet, to: Tensor | None) -> bool:
+    """Moves x into C, or `to` a value, in place, and says whether it was elsewhere.
 
     A conditional gradient step is a convex combination: it keeps x inside only if x started there.
     """
-    if C.contains(x):  # waits for the device; once, before the training
+    if to is None and (isinstance(C, Whole) or C.contains(x)):  # waits for the device; once, before the training
         return False
-    x.copy_(C.shift_inside(x))
+    x.copy_(C.shift_inside(x) if to is None else to)
     return True
 
 

@@ -46,6 +46,16 @@ class Sample:
         self.gaps[i] = -torch.sum(g * v.to_go()) if v.m is g else v.C.gap(g, v.x)
         self.lengths[i] = norm(v.to_go()) * gamma
 
+    def toward_parts(self, places: list[int], sizes: list[int], v: Vertex, gamma: float | Tensor, g: Tensor) -> None:
+        """As :meth:`toward` for the parameters whose entries make up one vector; their gaps add up to its gap."""
+        if not any(self.due[i] for i in places):
+            return
+        step = v.to_go()
+        gaps = -g * step if v.m is g else g * (v.x - v.C.lmo(g))
+        for i, gap, length in zip(places, gaps.split(sizes), step.split(sizes), strict=True):
+            if self.due[i]:
+                self.gaps[i], self.lengths[i] = gap.sum(), norm(length) * gamma
+
     def to(self, i: int, x: Tensor, y: Tensor, g: Tensor, C: ConstraintSet) -> None:
         """The i-th parameter x, of gradient g, is about to go to y."""
         if not self.due[i]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from optim.constrained import Constrained, Group, check_constraint, with_gradients
 from optim.options import at_least_0, below_1, option
 from optim.penalty import Penalty, known_penalty
-from optim.sets import Constraint, ConstraintSet, matching
+from optim.sets import Constraint, ConstraintSet, Whole, flat, matching, put_back
 
 
 class Projected(Constrained):
@@ -46,8 +46,9 @@ class Projected(Constrained):
             self.constraints.append(None)
 
     def accept(self, C: ConstraintSet | None, options: Group) -> None:
-        if C is not None and not C.projectable():
-            raise ValueError(C.no_projection())
+        S = C.of if isinstance(C, Whole) else C
+        if S is not None and not S.projectable():
+            raise ValueError(S.no_projection())
 
     def to_tangents(self) -> None:
         """Replaces gradients by their parts in the tangent spaces of surfaces; called within a step, before it."""
@@ -62,8 +63,11 @@ class Projected(Constrained):
         if all(C is None for C in self.constraints):  # a small network's step would feel the list
             return
         for x, _, C, _ in self.moving():
-            if C is not None:
+            if C is not None and not isinstance(C, Whole):
                 x.copy_(C.project(x))
+        for group, C in zip(self.param_groups, self.constraints, strict=True):
+            if isinstance(C, Whole) and with_gradients(group):
+                put_back(C.project(flat(group["params"])), group["params"])
 
 
 def two_shares(name: str, value: Any) -> None:

@@ -55,6 +55,9 @@ class Scion(Averaging):
     def stays(self, group: Group) -> bool:
         return group["constrained"]
 
+    def takes_whole(self, group: Group) -> bool:
+        return group["constrained"] and not self.at_boundary
+
     def direction(self, x: Tensor, g: Tensor, group: Group) -> Tensor:
         state = self.state[x]
         if group["momentum"] and group["momentum_power"] is None and "momentum_buffer" not in state:

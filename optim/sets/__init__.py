@@ -5,6 +5,7 @@ from optim.sets.groups import GroupKSupport, GroupL1, GroupLInf
 from optim.sets.initial_norm import note_initial_norms
 from optim.sets.layerwise import ScionNorms
 from optim.sets.matrices import Nuclear, Spectral, SpectralKSparse, SpectralKSupport
+from optim.sets.network import Whole, flat, put_back
 from optim.sets.polytopes import Birkhoff, Box, Permutahedron, ProbabilitySimplex, UnitSimplex
 from optim.sets.spectrum import effective_rank
 from optim.sets.surfaces import Sphere, Stiefel
@@ -36,7 +37,10 @@ __all__ = [
     "Sphere",
     "Stiefel",
     "UnitSimplex",
+    "Whole",
     "effective_rank",
+    "flat",
     "matching",
     "note_initial_norms",
+    "put_back",
 ]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from optim.sets.constraint_set import Counted, NormBall, size
+from optim.sets.network import Scoped
 from optim.sets.precision import double, fast_l2_norm, l2_norm, or_one, share, with_nan_of
 
 LARGEST = 3e38  # single precision ends there
@@ -67,7 +68,7 @@ class L2(NormBall):
 
 
 @dataclass(frozen=True)
-class L1(NormBall):
+class L1(Scoped):
     """The cross-polytope {x : ||x||_1 <= radius}. lmo(g) = -radius sign(g_i) e_i, i = argmax |g_i|.
 
     Projection: soft threshold (Duchi et al. 2008).
@@ -122,7 +123,7 @@ class Lp(NormBall):
 
 
 @dataclass(frozen=True)
-class KSparse(Counted, NormBall):
+class KSparse(Scoped, Counted):
     """The K-sparse polytope {x : ||x||_1 <= K radius, |x_i| <= radius}; its vertices have K entries of +-radius.
 
     lmo(g) = -radius sign(g) on the K largest |g_i|, else 0. Projection: capped soft threshold.
@@ -145,7 +146,7 @@ class KSparse(Counted, NormBall):
 
 
 @dataclass(frozen=True)
-class KSupport(Counted, NormBall):
+class KSupport(Scoped, Counted):
     """The K-support norm ball: the convex hull of {x : ||x||_2 <= radius, at most K entries not 0}.
 
     lmo(g) = -radius g_K / ||g_K||_2 on the K largest |g_i|, else 0. Its projection has no closed form: x is shifted
