@@ -11,6 +11,7 @@ This room knows nothing of data, models, the trainer or Hydra.
 from optim.adaptive import AdaGradSFW
 from optim.conditional import CGD, SFW, ConditionalGradient
 from optim.constrained import Constrained, Held
+from optim.line_search import LineSearch
 from optim.projected import adam, adamw, rmsprop, sgd
 from optim.schedules import Plateau, agnostic, constant, cosine, exponential, linear, one_cycle, refresh_rates, step
 from optim.scion import Scion
@@ -66,6 +67,7 @@ __all__ = [
     "KSparse",
     "KSupport",
     "LInf",
+    "LineSearch",
     "Lion",
     "Lp",
     "MomentumAdagrad",

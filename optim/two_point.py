@@ -40,10 +40,7 @@ class TwoPoint(ConditionalGradient):
         Raises:
             TypeError: no closure.
         """
-        if closure is None:
-            raise TypeError(
-                f"{type(self).__name__}.step needs closure(points): its batch's gradients at a second point"
-            )
+        closure = self.needed(closure)
         xs = self.parameters()
         points = [self.state[x].get(self.second_point) for x in xs]
         self.second: dict[Tensor, tuple[Tensor, Tensor]] = {}  # parameter -> its second point, and the gradient there
@@ -56,6 +53,13 @@ class TwoPoint(ConditionalGradient):
         self.prepare(xs)
         self.advance()
         del self.second
+
+    def needed(self, closure: Gradients | None) -> Gradients:
+        """The closure; TypeError if there is none."""
+        if closure is None:
+            name = type(self).__name__
+            raise TypeError(f"{name}.step needs closure(points): its batch's gradients at a second point")
+        return closure
 
     def prepare(self, xs: list[Tensor]) -> None:
         """Between the second gradients and the step."""
