@@ -16,7 +16,7 @@ from optim.sets.groups import GroupL1
 from optim.sets.precision import or_one
 from optim.sets.spectrum import with_values
 
-KINDS = ("none", "l1", "group", "nuclear")
+KINDS = ("l1", "group", "nuclear")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,6 @@ class Penalty:
 
 
 def known_penalty(name: str, value: str) -> None:
-    """Raises ValueError unless `value` is a penalty, or none."""
+    """Raises ValueError unless `value` is a penalty."""
     if value not in KINDS:
         raise ValueError(f"{name}={value}: must be {', '.join(KINDS[:-1])} or {KINDS[-1]}")

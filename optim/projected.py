@@ -101,39 +101,46 @@ class Fused(Projected):
         penalty: R, whose proximal step follows each step; ``l1``: the sum of |x_i|; ``group``: of filters' or rows'
             l2 norms; ``nuclear``: of singular values. Not with a constraint.
         penalty_factor: lambda >= 0, of the penalty lambda R(x).
-        penalty_on: its parameters: ``all``, ``weights`` (of two or more dimensions) or patterns of names.
+        penalty_on: its parameters: ``all``, ``weights`` (of two or more dimensions; the default) or patterns of names.
     """
 
-    penalty: Literal["none", "l1", "group", "nuclear"] = option(default="none", check=known_penalty)
-    penalty_factor: float = option(default=0.0, check=at_least_0)
-    penalty_on: str | list[str] = "weights"
+    penalty: Literal["l1", "group", "nuclear"] | None = option(default=None, check=known_penalty)
+    penalty_factor: float | None = option(default=None, check=at_least_0)
+    penalty_on: str | list[str] | None = None
 
     def start(self, options: dict[str, Any]) -> None:
-        self.penalized_by, self.penalty_factor = Penalty(options.pop("penalty")), options.pop("penalty_factor")
-        self.penalty_on, self.penalized = options.pop("penalty_on"), set[Tensor]()
-        if self.penalized_by.kind == "none" and self.penalty_factor:
-            raise ValueError(f"penalty_factor={self.penalty_factor}: needs a penalty, such as l1")
+        kind, factor, on = (options.pop(name) for name in ("penalty", "penalty_factor", "penalty_on"))
+        if kind is not None and factor is None:
+            raise ValueError(f"penalty={kind}: needs penalty_factor, such as 1e-3")
+        for name, value in (("penalty_factor", factor), ("penalty_on", on)):
+            if kind is None and value is not None:
+                raise ValueError(f"{name}={value}: needs a penalty, such as l1")
+        self.penalized_by, self.penalty_factor = None if kind is None else Penalty(kind), factor
+        self.penalized_on: str | list[str] = on or "weights"
+        self.penalized = set[Tensor]()
         super().start(options | {"fused": True})
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("penalized_by", "penalty_factor", "penalty_on", "penalized")
+        own = ("penalized_by", "penalty_factor", "penalized_on", "penalized")
         return super().__getstate__() | {name: getattr(self, name) for name in own}
 
     def add_param_group(self, param_group: Group) -> None:
         super().add_param_group(param_group)
-        if self.penalized_by.kind == "none":
+        if self.penalized_by is None:
             return
         if any(C is not None for C in self.constraints):
             raise ValueError(f"penalty={self.penalized_by.kind}: give a penalty or a constraint, not both")
         groups = self.param_groups
         xs = [x for group in groups for x in group["params"]]
         names = [name for group in groups for name in group.get("param_names", [None] * len(group["params"]))]
-        self.penalized = {x for x, on in zip(xs, matching("penalty_on", self.penalty_on, names, xs), strict=True) if on}
+        self.penalized = {
+            x for x, on in zip(xs, matching("penalty_on", self.penalized_on, names, xs), strict=True) if on
+        }
 
     def project(self) -> None:
         """Projects, or takes the proximal step of length lambda times that of the optimizer."""
         super().project()
-        if self.penalized_by.kind == "none":
+        if self.penalized_by is None:
             return
         kept = 1 - getattr(self, "found_inf", 0)  # a step that a GradScaler skips is none
         for group in self.param_groups:

@@ -78,7 +78,7 @@ def test_ranges_are_those_that_are_checked():
         checks = {field.name: field.metadata.get("check") for field in dataclasses.fields(made)}
         for name, argument in source.arguments_of(target).items():
             assert bool(argument.limits) == (checks.get(name) is not None), (target, name)
-            if argument.limits in ("", "a way to rescale", "a penalty, or none", "a rule"):
+            if argument.limits in ("", "a way to rescale", "a penalty", "a rule"):
                 continue
             inside, outside = bounds(argument.limits)
             for value in inside:

@@ -20,6 +20,7 @@ NORMS = {
     "group": (lambda x: ROWS(x).sum(), lambda x: ROWS(x).max()),
     "nuclear": (lambda x: VALUES(x).sum(), lambda x: VALUES(x).max()),
 }
+ONE = {"penalty": "l1", "penalty_factor": 0.1}
 every_penalty = pytest.mark.parametrize("kind", NORMS)
 
 
@@ -124,10 +125,17 @@ def test_what_is_penalized():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"penalty": "l0"}, "^penalty=l0: must be none, l1, group or nuclear"),
+        ({"penalty": "l0"}, "^penalty=l0: must be l1, group or nuclear"),
+        ({"penalty": "l1"}, "^penalty=l1: needs penalty_factor, such as"),
         ({"penalty_factor": 1.0}, r"^penalty_factor=1\.0: needs a penalty, such as l1"),
-        ({"penalty": "l1", "constraint": L1()}, "^penalty=l1: give a penalty or a constraint, not both"),
-        ({"penalty": "l1", "penalty_on": "*.bais"}, r"^penalty_on=\*\.bais: must be all, weights, or match a name"),
+        (
+            {"penalty": "l1", "penalty_factor": 0.1, "constraint": L1()},
+            "^penalty=l1: give a penalty or a constraint, not both",
+        ),
+        (
+            {"penalty": "l1", "penalty_factor": 0.1, "penalty_on": "*.bais"},
+            r"^penalty_on=\*\.bais: must be all, weights, or match a name",
+        ),
     ],
 )
 def test_penalties_that_do_not_fit(options, message):
