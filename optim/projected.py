@@ -116,7 +116,7 @@ class Fused(Projected):
             if kind is None and value is not None:
                 raise ValueError(f"{name}={value}: needs a penalty, such as l1")
         self.penalized_by, self.penalty_factor = None if kind is None else Penalty(kind), factor
-        self.penalized_on: str | list[str] = on or "weights"
+        self.penalized_on: str | list[str] = "weights" if on is None else on
         self.penalized = set[Tensor]()
         super().start(options | {"fused": True})
 
