@@ -122,6 +122,23 @@ def weights(parser: argparse.ArgumentParser) -> None:
     add_trust(parser)
 
 
+def see(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=typed_path, metavar="RUN_DIR", help="the directory of a run on images")
+    parser.add_argument("--layer", help="name of the layer, as model-card has it; default: the last convolution")
+    parser.add_argument("--filters", metavar="0,1,…", help="numbers of the filters; default: the first 64")
+    parser.add_argument("--steps", type=int, default=100, help="steps of the ascent (100)")
+    parser.add_argument("--rate", type=float, default=0.05, help="length of a step, of the pixels' range (0.05)")
+    parser.add_argument("--l2", type=float, default=0.0, help="factor of the pixels' squares, from grey (0)")
+    parser.add_argument("--smooth", type=float, default=0.0, help="factor of the differences between neighbours (0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise to begin with (0)")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a kept epoch_N; default: best")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto")
+    parser.add_argument(
+        "--out", type=typed_path, metavar="FILE", help="the picture's file; default: RUN_DIR/see/LAYER.png"
+    )
+    add_trust(parser)
+
+
 def data_card(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="data=… | data.KEY=…", help="as for a run")
     parser.add_argument("--out", type=typed_path, help="the picture's file; default: outputs/data_card_NAME.png")
@@ -142,6 +159,7 @@ ARGUMENTS = {
     "export": export,
     "robustness": robustness,
     "weights": weights,
+    "see": see,
     "data-card": data_card,
     "model-card": model_card,
 }

@@ -32,6 +32,7 @@ COMMANDS = {
     "export": Command("trainer.analysis.export", "a run's model as a file: ONNX, torch.export, safetensors", ANALYSIS),
     "robustness": Command("trainer.analysis.robustness", "metrics of runs after pruning, noise and attacks", ANALYSIS),
     "weights": Command("trainer.analysis.first_layer", "pictures and statistics of first layers", ANALYSIS),
+    "see": Command("trainer.analysis.see", "images that the filters of a run's layer answer to most", ANALYSIS),
     "runs": Command("trainer.runs.command", "runs as a table, with the keys in which they differ"),
     "plot": Command("trainer.plot.command", "curves, heat maps and parallel coordinates of runs"),
     "compare": Command("trainer.runs.compare", "two runs, or two groups of runs, side by side"),
