@@ -1,5 +1,6 @@
 """``new`` writes what docs/your_own.md shows, and that trains."""
 
+import dataclasses
 import os
 import re
 import shlex
@@ -7,7 +8,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import ROOT, summary
+
+from data import Facts
 
 PAGE = (ROOT / "docs" / "your_own.md").read_text()
 EXAMPLES = re.findall(
@@ -15,6 +19,7 @@ EXAMPLES = re.findall(
     PAGE,
     re.DOTALL,
 )
+FILES = re.findall(r"[Ii]n `(\w+\.py)`:\n\n```python\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = [line for text in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S) for line in text.splitlines()]
 
 
@@ -25,6 +30,8 @@ def written(command, tmp_path):
         code, text = command("new", kind, name)
         assert code == 0, text
         assert f"--config-dir=own{' optim=cgd' * (kind == 'constraint')} {kind}={name}\n" in text
+    for name, python in FILES:
+        (tmp_path / name).write_text(python)
     return tmp_path
 
 
@@ -44,6 +51,29 @@ def test_the_page_shows_what_it_writes(written):
         assert len(python.splitlines()) <= 25
     for name in re.findall(r"\]\((?!http)([^)#]+)", PAGE):
         assert (ROOT / "docs" / name).exists(), name
+
+
+def test_a_loss_and_a_step_of_the_page(tmp_path, monkeypatch):
+    """The first is least at the quantile; the second adds what it says."""
+    facts = Facts("rows", "regression", (1,), 1, None, None, {"train": 9}, torch.zeros(1), torch.ones(1))
+    classes = dataclasses.replace(facts, task="classification", num_outputs=3)
+    made = {}
+    for _, python in FILES:
+        exec(python, made)
+    y = torch.arange(1.0, 11)[:, None]
+    losses = [
+        made["Pinball"](facts, quantile=0.85).compare(torch.full((10, 1), q), y, "mean").item() for q in range(12)
+    ]
+    assert losses.index(min(losses)) == 9
+    model, x = torch.nn.Linear(1, 3), torch.randn(5, 1)
+    batch = (x, torch.tensor([0, 1, 2, 0, 1]))
+    torch.manual_seed(0)
+    loss, sums = made["Consistent"](classes, noise=0.5, weight=2.0)(model, batch)
+    torch.manual_seed(0)
+    change = (0.5 * torch.randn(5, 1) @ model.weight.T).square().mean()
+    wanted = torch.nn.functional.cross_entropy(model(x), batch[1]) + 2 * change
+    torch.testing.assert_close(loss, wanted)
+    torch.testing.assert_close(sums["change"], 5 * change.detach())
 
 
 @pytest.mark.slow
