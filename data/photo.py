@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -24,12 +25,14 @@ class Photo(Source):
     """A photograph (3, size, …), in the proportions of the file, several times: as often as an epoch has steps.
 
     Args:
-        path: the file, or ``china`` or ``flower``, which scikit-learn ships.
+        photo: ``china`` or ``flower``, which scikit-learn ships.
+        path: a file of yours instead.
         size: height in pixels.
         steps: of an epoch.
     """
 
-    path: str
+    photo: Literal["china", "flower"]
+    path: str | None
     size: int
     steps: int
 
@@ -39,10 +42,11 @@ class Photo(Source):
         check_count("steps", self.steps, 1)
 
     def read(self) -> Raw:
-        picture = photograph(self.path, self.size)
+        place = self.path or self.photo
+        picture = photograph(place, self.size)
         x = np.broadcast_to(picture, (self.steps, *picture.shape))
         return Raw(
-            name=Path(self.path).stem,
+            name=Path(place).stem,
             task="regression",
             parts={"train": (x, np.zeros((self.steps, 1), np.float32))},
             num_outputs=1,
@@ -68,7 +72,7 @@ def photograph(path: str, size: int, key: str = "path") -> np.ndarray:
     found = Decoder(size, width, 3, "stretch").look(str(file))
     if isinstance(found, Undecodable):
         raise file_error(file, f"cannot be decoded ({found.why})")
-    return found.array
+    return found.array.copy()  # Pillow's is read-only
 
 
 def shipped(name: str) -> Path:

@@ -190,7 +190,7 @@ def page(listed: dict[str, Any], recorded: dict[str, Any]) -> str:
     lines += ["| recipe | from | what | reported | measured |", "| --- | --- | --- | --- | --- |"]
     for recipe in listed["recipes"]:
         name = recipe["name"]
-        first = max(recipe["numbers"], key=lambda n: ("reported" in n) + ("within" in n or "at_least" in n) / 2)
+        first = max(recipe["numbers"], key=importance)
         said = str(first.get("reported", ""))
         ours = "not run" if name not in recorded else short(recipe, first, recorded[name]["parts"][name])
         source = f"{listed['sources'][recipe['source']]['short']}, {recipe['where']}"
@@ -200,6 +200,11 @@ def page(listed: dict[str, Any], recorded: dict[str, Any]) -> str:
     lines += ["", "## Sources", ""]
     lines += [f"- **{source['short']}**: {source['long']}" for source in listed["sources"].values()]
     return "\n".join(lines) + "\n"
+
+
+def importance(number: Recipe) -> float:
+    """The greatest number of a recipe stands in the overview."""
+    return ("reported" in number) + ("within" in number or "at_least" in number) / 2 - 2 * ("card" in number)
 
 
 def short(recipe: Recipe, number: Recipe, groups: dict[str, Any]) -> str:

@@ -125,7 +125,7 @@ def lay_tripwire(where: str, n: int | None, what: int | str) -> None:
         objectives = trainer.training.objectives
         objectives.Supervised.loss_and_outputs = trip(objectives.Supervised.loss_and_outputs)
         objectives.Reconstruction.mean = trip(objectives.Reconstruction.mean)
-        for kind in (objectives.NextToken, objectives.adversarial.Adversarial):
+        for kind in (objectives.NextToken, objectives.adversarial.Adversarial, objectives.Style):
             kind.__call__ = trip(kind.__call__)
 
 

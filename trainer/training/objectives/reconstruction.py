@@ -50,13 +50,7 @@ class Reconstruction(Objective):
 
     def check(self, model: nn.Module) -> None:
         super().check(model)
-        like = next(model.parameters())
-        with torch.no_grad():
-            was, outputs = model.training, model.eval()(like.new_zeros(1, *self.facts.input_shape))
-        model.train(was)
-        if outputs[0].numel() != math.prod(self.facts.input_shape):
-            given, wanted = (" x ".join(map(str, shape)) for shape in (outputs.shape[1:], self.facts.input_shape))
-            raise ValueError(f"{type(self).__name__} compares outputs ({given}) with inputs ({wanted})")
+        check_outputs(self, model)
 
     def error(self, outputs: Tensor, x: Tensor) -> Tensor:
         """The error of each sample (B,)."""
@@ -140,6 +134,17 @@ class Elbo(Reconstruction):
     def decode(self, model: Any, codes: Tensor) -> Tensor:
         """Codes (B, L) -> images (B, *input_shape), with values as in the files."""
         return self.in_files(self.values(in_full(model.decoder(codes))).view(len(codes), *self.facts.input_shape))
+
+
+def check_outputs(objective: Objective, model: nn.Module) -> None:
+    """Raises ValueError if outputs have another number of entries than inputs."""
+    shape, like = objective.facts.input_shape, next(model.parameters())
+    with torch.no_grad():
+        was, outputs = model.training, model.eval()(like.new_zeros(1, *shape))
+    model.train(was)
+    if outputs[0].numel() != math.prod(shape):
+        given, wanted = (" x ".join(map(str, sides)) for sides in (outputs.shape[1:], shape))
+        raise ValueError(f"{type(objective).__name__} compares outputs ({given}) with inputs ({wanted})")
 
 
 def divergence(mean_BL: Tensor, log_variance_BL: Tensor) -> Tensor:
