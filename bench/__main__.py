@@ -13,7 +13,7 @@ from trainer.rundir.errors import Refused
 
 NAMES = (
     *("loop", "compiled", "models", "peers", "startup", "memory", "gpu"),
-    *("augment", "load", "optim", "read", "report", "sweep", "threads"),
+    *("augment", "generative", "load", "optim", "read", "report", "sweep", "threads"),
 )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,14 +47,25 @@ def standardized(images: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def assembled(images: Tensor, labels: Tensor, *overrides: str, show: type[Display] = Logged) -> Iterator[Training]:
+def assembled(
+    images: Tensor, labels: Tensor, *overrides: str, show: type[Display] = Logged, plain: Sequence[str] = PLAIN
+) -> Iterator[Training]:
     """A run over these samples as ``python -m trainer`` builds it with `overrides`, in a temporary folder."""
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name) / "random.npz"
+        np.savez(file, x_train=images.numpy(), y_train=labels.numpy())
+        with run_of(*plain, f"data.path={file}", *overrides, show=show) as t:
+            yield t
+
+
+@contextlib.contextmanager
+def run_of(*overrides: str, show: type[Display] = Logged) -> Iterator[Training]:
+    """A run as ``python -m trainer`` builds it with `overrides`, in a temporary folder."""
     register_resolvers([])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        np.savez(folder / "random.npz", x_train=images.numpy(), y_train=labels.numpy())
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = compose("config", [*PLAIN, f"data.path={folder / 'random.npz'}", *overrides])
+            cfg = compose("config", list(overrides))
         config = OmegaConf.to_container(cfg, resolve=True)
         del config["sweep"]  # of the sweep, not of a run
         check_config(config, assemble, GIVEN)

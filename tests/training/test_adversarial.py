@@ -1,5 +1,6 @@
 """GANs: losses and penalty by closed forms, the judge, turns with rates of their own, and a kill."""
 
+import csv
 import json
 
 import numpy as np
@@ -141,6 +142,13 @@ def test_a_judged_gan_from_the_run_to_its_images(cli, tmp_path, judge):
         hidden = F.leaky_relu(F.conv_transpose2d(hidden, w, b, stride, 1), 0.2)
     pixels = 16 * F.conv2d(hidden, state["generator.7.weight"], state["generator.7.bias"], padding=1).sigmoid()
     np.testing.assert_allclose(made["x"], pixels, atol=1e-4)
+    code, text = cli("robustness", "run", "--out", "r.png")
+    assert code == 0, text
+    assert "its generator is compressed; left out: noise, fgsm, pgd, fw" in text
+    with (tmp_path / "r.csv").open() as file:
+        rows = {(row["test"], float(row["level"])): float(row["value"]) for row in csv.DictReader(file)}
+    assert {test for test, _ in rows} == {"prune", "filters", "low_rank"}
+    assert rows["prune", 0] == rows["low_rank", 100] < rows["prune", 99]
     code, text = cli("predict", "run", "made.npz")
     assert (code, text.count("\n")) == (2, 1), text
 
@@ -169,6 +177,7 @@ def test_the_critic_takes_the_extra_steps_each_with_its_own_batch(cli, tmp_path)
     [
         (["model=mlp", "objective=gan"], "model=mlp objective=gan: Gan needs a model with generator and discriminator"),
         (["model=gan", "objective=wgan", "objective.critic_steps=0"], "objective.critic_steps=0: must be at least 1"),
+        (["model=gan", "objective=gan"], "images are from 0 to 1, and those of the data are not; data.normalize=scale"),
         (["model=gan", "objective=gan", "objective.label_noise=2"], "objective.label_noise=2: must be in [0, 1]"),
         (["model=gan", "objective=gan", "objective.judge=nowhere"], "objective.judge=nowhere: no such file or folder"),
         (

@@ -11,9 +11,11 @@ Shapes: B batch, the rest that of a sample.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,7 @@ from trainer.training.adversary import Units, attacked_loss
 from trainer.training.device import drawing
 from trainer.training.evaluation import added, evaluation_batches, to_numbers
 from trainer.training.objectives import MAIN, Objective, Sums
+from trainer.training.objectives.adversarial import Adversarial
 
 TUNED = "_finetuned"  # the end of a test's name: the compressed network is trained before it is measured
 ATTACKS: dict[str, Callable[..., Tensor]] = {"fgsm": attacks.fgsm, "pgd": attacks.pgd, "fw": attacks.frank_wolfe}
@@ -43,6 +46,7 @@ class Subject:
     cast: Callable[[], contextlib.AbstractContextManager]
     seed: int
     finetune: Finetuner | None = None
+    part: str = ""  # the submodule that is compressed; "" is the whole model
 
     @property
     def samples(self) -> int:
@@ -56,12 +60,18 @@ def subject(run: Run, split: str, limit: int, seed: int) -> Subject:
     index = torch.arange(n) if n <= limit else torch.randperm(n, generator=generator)[:limit].sort().values
     batches = list(run.dataset.batches(split, index.to(run.device).split(size)))
     units = Units.of(run.facts, run.device)
-    return Subject(run.model.requires_grad_(False), run.objective, batches, units, run.cast, seed)
+    part = part_of(run.objective) or ""
+    return Subject(run.model.requires_grad_(False), run.objective, batches, units, run.cast, seed, part=part)
+
+
+def part_of(objective: Objective) -> str | None:
+    """The part of a model that is compressed alone: a GAN's generator, if there is a judge of its images."""
+    return "generator" if isinstance(objective, Adversarial) and objective.judge is not None else None
 
 
 def metric_of(objective: Objective) -> str:
-    """The measured metric: accuracy, or the rmse in the targets' units."""
-    return next(name for name in MAIN if name in objective.metrics)
+    """The measured metric: accuracy, the rmse in the targets' units, or a judge's distance."""
+    return "frechet" if part_of(objective) else next(name for name in MAIN if name in objective.metrics)
 
 
 def unit_of(facts: Facts) -> str:
@@ -72,18 +82,21 @@ def unit_of(facts: Facts) -> str:
 def curve(s: Subject, test: str, norm: str, levels: Sequence[float]) -> Iterator[float]:
     """The metric at each level of one test; nothing if the model has nothing that the test could change."""
     generator = torch.Generator().manual_seed(s.seed)
-    kind = test.removesuffix(TUNED)
+    kind, part = test.removesuffix(TUNED), s.model.get_submodule(s.part)
     if kind == "prune":
-        models = compression.pruned(s.model, levels, generator)
+        models = compression.pruned(part, levels, generator)
     elif kind == "filters":
-        models = compression.without_filters(s.model, levels, s.batches[0][0][:1])
+        model: Any = s.model
+        x = s.batches[0][0][:1]
+        models = compression.without_filters(part, levels, x.new_zeros(1, model.latent) if s.part else x)
     elif kind == "low_rank":
-        models = compression.low_rank(s.model, levels)
+        models = compression.low_rank(part, levels)
     else:
         for level in levels:
             yield score(s, s.model, changed(s, test, norm, level) if level else s.batches)
         return
-    for level, model in zip(levels, models, strict=False):  # there may be no models
+    for level, small in zip(levels, models, strict=False):  # there may be no models
+        model = with_part(s.model, s.part, small)
         finite = True
         if kind != test:
             assert s.finetune is not None
@@ -92,15 +105,29 @@ def curve(s: Subject, test: str, norm: str, levels: Sequence[float]) -> Iterator
         yield score(s, model, s.batches) if finite else math.nan
 
 
+def with_part(model: nn.Module, part: str, other: nn.Module) -> nn.Module:
+    """The model with another submodule in the place of `part`; "" is the other one itself."""
+    if not part:
+        return other
+    changed = copy.copy(model)
+    changed._modules = dict(model._modules)
+    changed.set_submodule(part, other)
+    return changed
+
+
 def score(s: Subject, model: nn.Module, batches: Iterable[Batch]) -> float:
     """The metric over the batches, which may be made on demand."""
     totals: Sums = {}
+    kept: dict[str, list[Tensor]] = {}
     for number, batch in enumerate(batches):
         with torch.no_grad():
             with s.cast(), drawing(batch[0].device, s.seed, number):  # the same numbers at every level
-                sums, _ = s.objective.evaluate(model, batch)
+                sums, keep = s.objective.evaluate(model, batch)
             totals = added(totals, sums)
-    return s.objective.finish(to_numbers(totals))[metric_of(s.objective)]
+            for name in keep if s.part else ():  # which a distance needs
+                kept.setdefault(name, []).append(keep[name])
+    whole = {name: torch.cat(parts).cpu().numpy() for name, parts in kept.items()}
+    return s.objective.finish(to_numbers(totals), whole)[metric_of(s.objective)]
 
 
 def changed(s: Subject, test: str, norm: str, level: float) -> Iterator[Batch]:

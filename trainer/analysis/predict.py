@@ -45,6 +45,8 @@ def main(arguments: argparse.Namespace) -> None:
     x = given(arguments)
     run = load_run(arguments.run, arguments.checkpoint, arguments.device, trusted=arguments.trusted)
     run.must_predict()
+    if arguments.text is not None and run.facts.vocabulary is None:
+        raise Refused(f"--text={arguments.text}: the inputs of {run.path} are no texts")
     try:
         inputs = inputs_of(x, run.facts, lambda: run.source, batch_size(run.facts))
         predictions = predict(run, inputs)

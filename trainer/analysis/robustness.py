@@ -137,8 +137,10 @@ def load(paths: Sequence[Path], split: str, checkpoint: str, device: str, truste
     runs = [load_run(path, checkpoint, device, trusted=trusted) for path in {p.resolve(): p for p in paths}.values()]
     kinds = [f"{perturbed.metric_of(run.objective)}, over changes in units {input_unit(run)}" for run in runs]
     for run, kind in zip(runs, kinds, strict=True):
-        if why := run.objective.unattackable:
-            raise Refused(f"{run.path}: {why}")
+        why = run.objective.unattackable
+        if why and perturbed.part_of(run.objective) is None:
+            hint = "; with objective.judge a GAN's generator is compressed" if len(run.objective.turns) > 1 else ""
+            raise Refused(f"{run.path}: {why}{hint}")
         run.has_split(split)
         if kind != kinds[0]:
             raise Refused(f"{run.path}: cannot be compared with {runs[0].path}: it has {kind}, and that {kinds[0]}")
@@ -162,9 +164,13 @@ def measure(
     """The run's numbers, and notes about them."""
     s = perturbed.subject(run, split, limit, seed)
     s.finetune = finetune
+    left_out: list[str] = []
+    if s.part:
+        left_out = list(dict.fromkeys(test for test, _ in tests if test not in COMPRESSIONS))
+        tests = [(test, norm) for test, norm in tests if test in COMPRESSIONS]
     metric = perturbed.metric_of(run.objective)
     rows: list[Row] = []
-    notes: list[str] = []
+    notes = [f"{name}: its {s.part} is compressed; left out: {', '.join(left_out)}"] if left_out else []
     total = sum(len(LEVELS[key]) for key in tests)
     with loading_progress(lambda: None) as progress:
         for test, norm in tests:
@@ -267,7 +273,8 @@ def table(rows: Sequence[Row], names: Sequence[str]) -> Table:
 
 def title_of(metric: str) -> str:
     """The metric in words."""
-    return {"accuracy": "accuracy", "rmse": "rmse in the targets' units (lower is better)"}.get(metric, metric)
+    lower = {"rmse": "rmse in the targets' units (lower is better)", "frechet": "Fréchet distance (lower is better)"}
+    return lower.get(metric, metric)
 
 
 def figure(rows: Sequence[Row], names: Sequence[str], labels: Sequence[str], unit: str, of_samples: str) -> Figure:

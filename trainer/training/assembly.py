@@ -75,9 +75,6 @@ def assemble(
     the_objective = objective_of(objective, dataset.facts)
     network = network_of(model, dataset, settings, place, seed)
     check_model(network, the_objective)
-    if not (path / "checkpoints" / "last.pt").exists():
-        with refusing("objective"):
-            the_objective.begin()
     taken = begin_from(network, settings, the_objective, path, summary)
     check_fit(dataset, the_objective, network, settings, world)
     layers = layer_sizes(network, dataset.facts.input_shape, tokens=dataset.facts.vocabulary is not None)
@@ -220,15 +217,18 @@ def check_model(network: nn.Module, objective: Objective) -> None:
 def begin_from(
     network: nn.Module, settings: TrainSettings, objective: Objective, path: Path, summary: Summary
 ) -> Taken | None:
-    """Loads the weights of `train.init_from`, if any, and freezes those of `train.freeze`.
+    """Lets the objective begin, loads the weights of `train.init_from`, if any, and freezes those of `train.freeze`.
 
     A run that has a checkpoint of its own reads no other.
 
     Raises:
         Refused: as of :mod:`trainer.training.initial`, or nothing is left to train.
     """
-    taken = None
-    if settings.init_from is not None and not (path / "checkpoints" / "last.pt").exists():
+    taken, is_new = None, not (path / "checkpoints" / "last.pt").exists()
+    if is_new:
+        with refusing("objective"):
+            objective.begin()
+    if is_new and settings.init_from is not None:
         taken = take_weights(network, settings.init_from, summary.data.get("init_from"))
         summary.data["init_from"] = taken.plain()
     with refusing("train"):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from data import Batch, Dataset, Facts
 from trainer.training.judge import Judge, frechet
 from trainer.training.objectives.objective import Objective, Sums, in_full
+from trainer.training.objectives.reconstruction import within_0_1
 
 
 class Adversarial(Objective):
@@ -63,6 +64,11 @@ class Adversarial(Objective):
             model.train(training)
         if tuple(made.shape[1:]) != self.facts.input_shape:
             raise ValueError(f"the generator makes {tuple(made.shape[1:])}, and images are {self.facts.input_shape}")
+        last = [layer for layer in model.generator.modules() if not isinstance(layer, nn.ZeroPad2d)][-1]
+        if isinstance(last, nn.Sigmoid) and self.facts.value_range is not None and not within_0_1(self.facts):
+            raise ValueError(
+                "the generator's images are from 0 to 1, and those of the data are not; data.normalize=scale"
+            )
 
     @abc.abstractmethod
     def of_discriminator(self, model: Any, x: Tensor) -> tuple[Tensor, Sums]:
