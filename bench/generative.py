@@ -1,6 +1,6 @@
 """Steps of a variational autoencoder and of a Transformer against hand-written PyTorch loops.
 
-The networks, data and batches of the recipes `fashion_vae` (random images) and `reverse_transformer`, with Adam. Loops by
+The networks and batches of the recipes `fashion_vae` (on random images) and `reverse_transformer`, with Adam. Loops by
 hand do the same work: codes are drawn, metrics are summed.
 """
 

@@ -179,7 +179,7 @@ def test_the_critic_takes_the_extra_steps_each_with_its_own_batch(cli, tmp_path)
         (["model=gan", "objective=wgan", "objective.critic_steps=0"], "objective.critic_steps=0: must be at least 1"),
         (["model=gan", "objective=gan"], "images are from 0 to 1, and those of the data are not; data.normalize=scale"),
         (["model=gan", "objective=gan", "objective.label_noise=2"], "objective.label_noise=2: must be in [0, 1]"),
-        (["model=gan", "objective=gan", "objective.judge=nowhere"], "objective.judge=nowhere: no such file or folder"),
+        ([*TINY, "objective=gan", "objective.judge=nowhere"], "objective.judge=nowhere: no such file or folder"),
         (
             ["model=gan", "objective=gan", "'model.generator=[{conv: 3}]'"],
             "generator[0] is conv, which takes (channels, height, width)",
