@@ -90,7 +90,10 @@ class ConditionalGradient(Constrained, Stepping):
         Raises:
             ValueError: the state is of another set or size, or lacks an option of this method.
         """
-        state_dict = state_dict | {"param_groups": [self.later | group for group in state_dict["param_groups"]]}
+        groups = [
+            {**group, **{k: v for k, v in self.later.items() if k not in group}} for group in state_dict["param_groups"]
+        ]
+        state_dict = state_dict | {"param_groups": groups}  # the keys keep their order
         for i, group in enumerate(state_dict["param_groups"]):
             if missing := self.defaults.keys() - group.keys():
                 names = ", ".join(sorted(missing))

@@ -100,7 +100,7 @@ def test_every_command_that_reads_configurations_takes_own_choices(command, tmp_
     monkeypatch.syspath_prepend(tmp_path)
     code, text = command("--config-dir=own", "--help")
     assert code == 0
-    assert "mlp_deep, net, resnet101" in " ".join(text.split())
+    assert "mlp_deep, net, pixels, resnet101" in " ".join(text.split())
     code, text = command("model-card", "model=net", "model.width=3", "--config-dir", "own")
     assert code == 0
     assert f"{64 * 3 + 3 + 3 * 10 + 10}" in text

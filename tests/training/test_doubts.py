@@ -99,6 +99,7 @@ def test_a_loss_that_stays_at_chance_is_told_once_after_a_third_also_by_a_resume
 
 def test_a_loss_far_above_chance_that_moves_is_of_too_large_a_rate():
     run = SimpleNamespace(config={"objective": {}, "optim": {"lr": 8.0}}, optimizer=None)
+    run.objective = SimpleNamespace(adversary=None)
     assert doubts.likely_cause(run, 2.3, np.array([40.0, 10.0, 11.0])) == "optim.lr=8.0 may be too large"
 
 

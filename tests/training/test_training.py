@@ -198,6 +198,7 @@ def stopped_at(values, *, has_value=lambda epoch: True, **early):
     objective = types.SimpleNamespace(
         metrics=("loss", "accuracy"), evaluated=(), higher_is_better=("accuracy",), turns=(None,), fresh=False
     )
+    objective.state = dict
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     t = training_of(model, dataset, objective, optimizer, early_stopping=early, epochs=len(values) + 1)
     t.world = types.SimpleNamespace(main=False, size=2, gathered=lambda value: [value])  # writes nothing
