@@ -1,6 +1,7 @@
 """Whole processes in turn with ours: Keras and Lightning, on Fashion-MNIST and on the digits.
 
-``python -m bench.peers NAME …`` runs some: ``keras_mlp``, ``keras_digits``, ``lightning``. Their scripts in
+``python -m bench.peers NAME …`` runs some: ``keras_mlp``, ``keras_digits``, ``lightning``, ``keras_vae``,
+``keras_dcgan``. Their scripts in
 ``bench/others/`` say what they do and leave out. ``KERAS_BACKEND`` chooses another backend than TensorFlow.
 """
 
@@ -83,7 +84,36 @@ def lightning() -> None:
         print_ratios(interleave(contestants, ROUNDS, measure=lambda work: work()), "conga")
 
 
-PEERS = {"keras_mlp": keras_mlp, "keras_digits": keras_digits, "lightning": lightning}
+def keras_vae() -> None:
+    """The convolutional variational autoencoder of Keras' example."""
+    epochs("keras_vae", 20_000, "model=vae_conv", "objective=elbo", "data.batch_size=128", "optim.lr=1e-3")
+
+
+def keras_dcgan() -> None:
+    """The GAN of Keras' example."""
+    words = ("objective.label_noise=0.05", "data.batch_size=64", "optim.lr=3e-4")
+    epochs("keras_dcgan", 1_280, "model=dcgan", "objective=gan", *words)
+
+
+def epochs(script: str, images: int, *options: str) -> None:
+    """The second epoch over so many images of Fashion-MNIST, of a run and of a script."""
+    need("keras", "tensorflow")
+    fashion = fashion_mnist()
+    print(f" {script}: {images:,} images of Fashion-MNIST, the second epoch; conga: `time/epoch_s` of metrics.csv")
+    data = ("data=fashion_mnist", f"data.root={fashion}", f"data.limit={images}", "data.normalize=scale")
+    ours = (*data, "data.val_size=0", "optim=adam", "train.epochs=2", "logger=csv", *options)
+    with running() as run:
+        contestants = {
+            "conga": lambda: epoch_seconds(run(*ours), first=2),
+            "Keras": lambda: printed_seconds(f"bench.others.{script}", fashion, str(images)),
+        }
+        print_ratios(interleave(contestants, ROUNDS, measure=lambda work: work()), "conga")
+
+
+PEERS = {
+    **{"keras_mlp": keras_mlp, "keras_digits": keras_digits, "lightning": lightning},
+    **{"keras_vae": keras_vae, "keras_dcgan": keras_dcgan},
+}
 
 
 def run(names: Sequence[str] = tuple(PEERS)) -> None:
@@ -167,9 +197,10 @@ def summary_seconds(path: Path) -> float:
     return json.loads((path / "summary.json").read_text())["seconds"]
 
 
-def epoch_seconds(path: Path) -> float:
-    """The seconds of training in a run's epochs, without validation, checkpoints and logs."""
-    return sum(float(row["time/epoch_s"]) for row in csv.DictReader((path / "metrics.csv").read_text().splitlines()))
+def epoch_seconds(path: Path, first: int = 1) -> float:
+    """The seconds of training in a run's epochs from `first` on, without validation, checkpoints and logs."""
+    rows = list(csv.DictReader((path / "metrics.csv").read_text().splitlines()))
+    return sum(float(row["time/epoch_s"]) for row in rows[first - 1 :])
 
 
 if __name__ == "__main__":

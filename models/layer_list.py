@@ -7,7 +7,6 @@
     - flatten
     - {dense: 50}
     - activation
-    - dropout
 
 The output layer is added. Run: ``python -m trainer model=cnn``, ``python -m trainer model=cnn_asymmetric``
 
@@ -96,6 +95,9 @@ class Builder:
             raise ValueError(f"{self.where}.{name}={value}: must be one number, or [vertical,horizontal]")
         return self.whole(name, values[0], low), self.whole(name, values[1], low)
 
+    def window(self, kind: str, filters: Any, kernel: Any, stride: Any) -> tuple[int, tuple[int, int], tuple[int, int]]:
+        return self.whole(kind, filters, 1), self.pair("kernel", kernel), self.pair("stride", stride)
+
     def slid(self, kind: str, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]) -> Shape:
         """Height and width after a window has slid over a padded image."""
         _, *sides = self.shape
@@ -107,11 +109,7 @@ class Builder:
     def conv(self, filters: Any, kernel: Any = 3, stride: Any = 1, padding: Any = "same", bias: bool = True) -> None:
         c, h, w = self.image("conv")
         bias = self.flag("bias", bias)
-        filters, kernel, stride = (
-            self.whole("conv", filters, 1),
-            self.pair("kernel", kernel),
-            self.pair("stride", stride),
-        )
+        filters, kernel, stride = self.window("conv", filters, kernel, stride)
         if padding == "same":
             # Output ceil(input / stride), the odd pixel at the bottom and the right, as in Keras: torch has it only
             # for a stride of 1.
@@ -136,11 +134,7 @@ class Builder:
     ) -> None:
         c, h, w = self.image("conv_transpose")
         bias = self.flag("bias", bias)
-        filters, kernel, stride = (
-            self.whole("conv_transpose", filters, 1),
-            self.pair("kernel", kernel),
-            self.pair("stride", stride),
-        )
+        filters, kernel, stride = self.window("conv_transpose", filters, kernel, stride)
         if padding not in ("same", "valid"):
             raise ValueError(f"{self.where}.padding={padding}: must be same or valid")
         # It mirrors the convolution that makes an image of this size of its output: what that one pads, it cuts off.
@@ -222,6 +216,13 @@ class Builder:
         self.layers.append(nn.Linear(self.flat(), self.whole("dense", units, 1), bias=self.flag("bias", bias)))
         self.shape = (units,)
 
+    def embedding(self, width: Any, words: Any = None) -> None:
+        words = self.defaults.get("words") if words is None else words
+        if self.layers or len(self.shape) != 1 or words is None:
+            raise self.refuse("embedding: stands first, over tokens; words is how many there are")
+        self.layers.append(nn.Embedding(self.whole("words", words, 1), self.whole("embedding", width, 1)))
+        self.shape = (self.shape[0], width)
+
     def repeat(self, times: Any, layers: Any = ()) -> None:
         where = self.where
         if not isinstance(layers, list) or not layers:
@@ -243,6 +244,7 @@ KINDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "dropout": (Builder.dropout, ()),
     "flatten": (Builder.flatten, ()),
     "dense": (Builder.dense, ("bias",)),
+    "embedding": (Builder.embedding, ("words",)),
     "repeat": (Builder.repeat, ("layers",)),
 }
 
@@ -294,12 +296,15 @@ class LayerList(nn.Module):
     ``dropout``     or ``dropout: p``; without a number, that of the model
     ``flatten``
     ``dense: n``    `n` units; ``bias`` (true)
+    ``embedding: n``
+                    first, of inputs that are tokens: a vector of `n` numbers for each; ``words``: those of the data
     ``repeat: n``   the list ``layers``, `n` times
     ==============  ===============================================================================================
 
     Args:
         input_shape: of one sample.
         num_outputs: K, or a mapping head -> K.
+        facts: of the dataset, whose ``vocabulary`` an embedding has; without it, ``words``.
         layers: the layers in order, such as [{conv: 10, kernel: 3}, activation, flatten].
         activation: of the layers without their own, such as relu, elu or tanh (:data:`models.layers.ACTIVATIONS`).
         slope: of ``leaky_relu``, in the layers without their own.
@@ -317,6 +322,7 @@ class LayerList(nn.Module):
         num_outputs: int | dict[str, int],
         *,
         layers: list,
+        facts: Any = None,
         activation: str = "relu",
         slope: float = 0.01,
         prelu: str = "shared",
@@ -326,6 +332,8 @@ class LayerList(nn.Module):
         super().__init__()
         check_probability("dropout", dropout)
         defaults = {"activation": activation, "slope": slope, "prelu": prelu, "dropout": dropout}
+        if facts is not None and facts.vocabulary is not None:
+            defaults["words"] = len(facts.vocabulary)
         builder = built("layers", layers, tuple(input_shape), defaults)
         d_out = builder.flat()
         self.net = nn.Sequential(*builder.layers, output_layer(d_out, num_outputs))

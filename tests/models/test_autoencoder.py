@@ -6,7 +6,9 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from torch import nn
 
+from data import Facts
 from models.autoencoder import Autoencoder
+from models.layer_list import LayerList, built
 
 DENSE = [{"dense": 20}, "activation"]
 
@@ -63,3 +65,30 @@ def test_dense_layers_are_added_only_where_shapes_need_them():
 def test_mistakes(changes, line):
     with pytest.raises(ValueError, match=line):
         Autoencoder((1, 4, 4), 3, **{"latent": 2, "encoder": DENSE, "decoder": DENSE} | changes)
+
+
+def test_an_embedding_stands_first_and_takes_the_words_of_the_data():
+    plain = ("words", "classification", (5,), 3, None, None, {}, torch.zeros(1), torch.ones(1))
+    facts = Facts(*plain, vocabulary=tuple("abcd"))
+    model = LayerList((5,), 3, facts=facts, layers=[{"embedding": 6}, {"dense": 7}])
+    x = torch.randint(0, 4, (2, 5))
+    assert tuple(model.net[0].weight.shape) == (4, 6)
+    torch.testing.assert_close(model(x), model.net[3](model.net[2](model.net[0].weight[x].flatten(1))))
+    for shape, layers, words in [
+        ((5,), [{"embedding": 6}], "words is how many there are"),
+        ((1, 8, 8), [{"embedding": 6, "words": 9}], "stands first, over tokens"),
+        ((5,), [{"dense": 3}, {"embedding": 6, "words": 9}], "stands first, over tokens"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            LayerList(shape, 3, layers=layers)
+
+
+def test_padding_and_cutting_off():
+    x = torch.randn(1, 2, 6, 5)
+    layers = built("layers", [{"pad": [1, 2]}], (2, 6, 5), {})
+    assert layers.shape == (2, 8, 9)
+    torch.testing.assert_close(layers.layers[0](x)[:, :, 1:7, 2:7], x)
+    cut = built("layers", [{"pad": -2}], (2, 6, 5), {})
+    torch.testing.assert_close(cut.layers[0](x), x[:, :, 2:4, 2:3])
+    with pytest.raises(ValueError, match="pad"):
+        built("layers", [{"pad": -3}], (2, 6, 5), {})

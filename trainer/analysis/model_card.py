@@ -9,6 +9,7 @@ import argparse
 
 from hydra.core.hydra_config import HydraConfig
 from rich.table import Table
+from torch import nn
 
 from data import Facts
 from models.size import layer_sizes
@@ -51,10 +52,13 @@ def summary_table(
     """The layers of the network that `model` describes, and the totals.
 
     Args:
-        facts: of the dataset; without them, a network that writes tokens (``generate``) takes tokens.
+        facts: of the dataset; without them, a network that writes tokens (``generate``) takes tokens, and so does one
+            that begins with an embedding.
     """
     network = build("model", model, input_shape=input_shape, num_outputs=num_outputs, facts=facts)
-    tokens = hasattr(network, "generate") if facts is None else facts.vocabulary is not None
+    leaf = next((layer for layer in network.modules() if not any(layer.children())), None)
+    tokens = hasattr(network, "generate") or isinstance(leaf, nn.Embedding)
+    tokens = tokens if facts is None else facts.vocabulary is not None
     rows = layer_sizes(network, input_shape, tokens=tokens)
     shape = " x ".join(map(str, input_shape))
     table = Table(title=f"{type(network).__name__} for {shape}", title_justify="left", show_footer=True)
