@@ -276,7 +276,6 @@ CHOICES = [
     if f.parent.name != "experiment" or f.stem == "digits_cnn_cgd"  # the others have tests/test_recipes.py
     if not re.fullmatch(r"vgg1[369]|resnet\d\d+", f.stem) or f.stem == "resnet18"  # test_models has the large
     if f.stem not in ("tensorboard", "wandb", "mlflow")  # tests/training/test_trackers.py
-    and f.stem != "next_token"  # tests/training/test_generative.py: it needs a model and data of one's own
 ]
 SETS = [c for c in CHOICES if c[0] == "constraint"]
 
@@ -318,6 +317,22 @@ def test_every_choice_of_every_group_trains(cli, tmp_path, choices):
     needed["objective", "elbo"] = [*coded, "model.variational=true"]
     needed["model", "vae_conv"] = ["data=mnist", *files["mnist"], *few, "objective=elbo", "data.normalize=scale"]
     needed["constraint", "none"] = []
+    for surface in ("sphere", "stiefel"):  # a conditional gradient step would leave it
+        needed["constraint", surface] = ["data.limit=100"]
+    told, drawn = ["model=transformer", "data.samples=100"], ["data.size=16", "data.steps=2"]
+    needed["data", "sequences"] = needed["data", "addition"] = told
+    needed["model", "transformer"] = needed["objective", "next_token"] = [*told[1:], "data=sequences"]
+    needed["objective", "next_token"] += told[:1]
+    (tmp_path / "pairs.tsv").write_text("".join(f"a {k}\tb {k}\n" for k in range(20)))
+    needed["data", "sentence_pairs"] = ["data.path=pairs.tsv", *told[:1]]
+    needed["model", "conditional_autoencoder"] = ["data=market", "data.days=100"]
+    needed["data", "photo"] = [*drawn, "model=pixels", "objective=style"]
+    needed["model", "pixels"] = [*drawn, "data=photo", "objective=style"]
+    needed["objective", "style"] = [*drawn, "data=photo", "model=pixels"]
+    needed["model", "gan"] = [*few, "objective=gan", "data.normalize=scale"]
+    needed["objective", "gan"] = needed["objective", "wgan"] = [*few, "model=gan", "data.normalize=scale"]
+    for name in ("gan_28", "dcgan", "wgan"):
+        needed["model", name] = ["data=mnist", *files["mnist"], *few, "objective=gan", "data.normalize=scale"]
     square = ["model.widths=[64]", "constraint.apply_to=*.1.weight"]  # 64 x 64
     needed["constraint", "birkhoff"] = ["optim=cgd", "data.limit=100", *square]
     for group, choice in choices:
