@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from data import Facts
+from trainer.training import checkpoint
 from trainer.training.judge import frechet
 from trainer.training.objectives import Gan, WassersteinGan
 from trainer.training.objectives.adversarial import steepness
@@ -193,11 +195,36 @@ def test_what_does_not_fit_is_refused_in_one_line(cli, tmp_path, choice, words):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_judge_of_other_images_or_with_foreign_code_is_refused(cli, tmp_path, trained):
+def test_a_judge_of_other_images_is_refused(cli, tmp_path, trained):
     other = trained("data=wine", "model=mlp", "train.epochs=1")
     code, text = cli(*TINY, "objective=gan", f"objective.judge={other}", "hydra.run.dir=run")
     assert (code, text.count("\n")) == (2, 1), text
     assert "its input_shape is (13,), and that of digits (1, 8, 8)" in text
+
+
+def test_no_class_that_a_judge_names_is_run(cli, tmp_path, judge):
+    """Neither that of the judge's run, nor that of its copy in the checkpoints of a judged run."""
+
+    def renamed(run, node_of):
+        for kind in ("best", "last"):
+            path = run / "checkpoints" / f"{kind}.pt"
+            state = torch.load(path, weights_only=True)
+            node_of(state)["_target_"] = "torch.nn.Identity"
+            checkpoint.save(path, kind, state)
+
+    def refused(*words):
+        code, text = cli(*words)
+        assert (code, text.count("\n")) == (2, 1), text
+        assert "model._target_=torch.nn.Identity is not part of conga" in text
+
+    run = [*TINY, "train.epochs=1", "objective=gan"]
+    renamed(shutil.copytree(judge, tmp_path / "other"), lambda state: state["config"]["model"])
+    refused(*run, "objective.judge=other", "hydra.run.dir=none")
+    code, text = cli(*run, f"objective.judge={judge}", "hydra.run.dir=run")
+    assert code == 0, text
+    renamed(tmp_path / "run", lambda state: state["objective"]["judge"]["model"])
+    for words in (["evaluate", "run"], ["sample", "run"], ["robustness", "run"], ["resume", "run", "train.epochs=2"]):
+        refused(*words)
 
 
 def test_the_sizes_of_the_examples_of_keras(cli):

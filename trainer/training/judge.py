@@ -7,6 +7,7 @@ Shapes: N, M images, D features.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,14 @@ class Judge:
         facts: of its dataset, as plain data.
         weights: its parameters and buffers.
         about: where it comes from, its epoch, and its test metrics.
+
+    Raises:
+        Refused: the configuration names a class that is not part of conga, or does not fit.
     """
 
     def __init__(self, model: dict[str, Any], facts: dict[str, Any], weights: dict[str, Tensor], about: dict[str, Any]):
+        # Here, since the copy in a judged run's checkpoint is data from a directory, too.
+        trust.check(Path(about["file"]), "model", model)
         self.node, self.facts, self.about = model, Facts(**facts), about
         shapes = {"input_shape": self.facts.input_shape, "num_outputs": self.facts.num_outputs, "facts": self.facts}
         with torch.random.fork_rng(devices=[]):  # the initial weights are not used
@@ -55,7 +61,6 @@ class Judge:
         file = checkpoint_in(place, "objective.judge")
         state = checkpoint.load(file, None, "cpu")
         node, facts = state["config"]["model"], Facts(**state["facts"])
-        trust.check(file, "model", node)
         if facts.task not in ("classification", "binary"):
             raise ValueError(f"judge={place}: its task is {facts.task}; a judge is a classifier")
         for name in ("input_shape", "value_range"):
