@@ -69,7 +69,7 @@ class Sequences(GeneratedTexts):
 
     Args:
         rule: ``reverse``, ``sort`` or ``copy``.
-        shortest, longest: digits of a sequence; each length from 1 on is as likely.
+        shortest, longest: digits of a sequence; each length between them is as likely.
         symbols: the first so many of the ten digits, at least 2.
     """
 

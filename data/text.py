@@ -6,7 +6,7 @@ Shapes: N texts, T tokens of the longest.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,31 +39,39 @@ def words_of(text: str, *, lower: bool) -> list[str]:
     return WORD.findall(text.lower() if lower else text)
 
 
-def as_rows(texts: Iterable[Sequence[str]], vocabulary: Sequence[str], length: int, *, end: bool) -> np.ndarray:
-    """Tokens (N, length) of the pieces of each text, filled up with ``PAD``; with `end`, ``END`` follows the last.
+def as_rows(texts: Sequence[Sequence[str]], vocabulary: Sequence[str], length: int, *, end: bool) -> np.ndarray:
+    """Tokens (N, length) of the pieces of each text, as :func:`as_row` makes them."""
+    index = index_of(vocabulary)
+    return np.stack([as_row(pieces, index, length, end=end) for pieces in texts])
+
+
+def index_of(vocabulary: Sequence[str]) -> dict[str, int]:
+    """Word -> its token."""
+    return {word: k for k, word in enumerate(vocabulary)}
+
+
+def as_row(pieces: Sequence[str], index: Mapping[str, int], length: int, *, end: bool) -> np.ndarray:
+    """Tokens (length,) of the pieces of a text, filled up with ``PAD``; with `end`, ``END`` follows the last.
 
     A piece that the vocabulary lacks is ``[unk]``.
 
     Raises:
-        ValueError: a text is longer, or has a piece that the vocabulary lacks without an ``[unk]``.
+        ValueError: the text is empty or longer, or has a piece that the vocabulary lacks without an ``[unk]``.
     """
-    index = {word: k for k, word in enumerate(vocabulary)}
+    if not pieces:
+        raise ValueError("is empty")
+    if len(pieces) + end > length:
+        raise ValueError(f"has {len(pieces)} tokens; the longest may have {length - end}")
     unknown = index.get(UNKNOWN)
-    texts = list(texts)
-    rows = np.full((len(texts), length), PAD, np.int64)
-    for row, pieces in zip(rows, texts, strict=True):
-        if not pieces:
-            raise ValueError("is empty")
-        if len(pieces) + end > length:
-            raise ValueError(f"has {len(pieces)} tokens; the longest may have {length - end}")
-        for k, piece in enumerate(pieces):
-            token = index.get(piece, unknown)
-            if token is None:
-                raise ValueError(f"has {piece!r}, which is none of the {len(index) - len(MARKS)} known tokens")
-            row[k] = token
-        if end:
-            row[len(pieces)] = END
-    return rows
+    row = np.full(length, PAD, np.int64)
+    for k, piece in enumerate(pieces):
+        token = index.get(piece, unknown)
+        if token is None:
+            raise ValueError(f"has {piece!r}, which is none of the {len(index) - len(MARKS)} known tokens")
+        row[k] = token
+    if end:
+        row[len(pieces)] = END
+    return row
 
 
 def lines_of(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.layers import initialize
+from models.layers import check_sizes, initialize
 
 
 class PerAsset(nn.Module):
@@ -56,9 +56,7 @@ class ConditionalAutoencoder(nn.Module):
                 f"input_shape={tuple(input_shape)}: a conditional autoencoder takes (assets, characteristics and "
                 "return) and a target for each asset"
             )
-        for name, value in (("hidden", hidden), ("factors", factors)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
+        check_sizes(hidden=hidden, factors=factors)
         assets, columns = input_shape
         self.beta = PerAsset(columns - 1, hidden, factors)
         self.factor = nn.Linear(assets, factors)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from models.layer_list import built, built_to
-from models.layers import check_probability, initialize
+from models.layers import check_probability, check_sizes, initialize
 
 
 class Gan(nn.Module):
@@ -47,8 +47,7 @@ class Gan(nn.Module):
         init: str = "default",
     ):
         super().__init__()
-        if latent < 1:
-            raise ValueError(f"latent={latent}: must be at least 1")
+        check_sizes(latent=latent)
         check_probability("dropout", dropout)
         defaults = {"activation": activation, "slope": slope, "prelu": prelu, "dropout": dropout}
         self.latent = latent

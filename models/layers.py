@@ -140,6 +140,13 @@ def output_layer(d_in: int, num_outputs: int | dict[str, int]) -> nn.Module:
     return Heads(d_in, num_outputs) if isinstance(num_outputs, dict) else nn.Linear(d_in, num_outputs)
 
 
+def check_sizes(**sizes: int) -> None:
+    """Raises ValueError for the first size that is below 1."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name}={value}: must be at least 1")
+
+
 def check_image(input_shape: tuple[int, ...], family: str) -> tuple[int, int, int]:
     """(C, H, W) of the input.
 

@@ -109,8 +109,11 @@ class Backbone(nn.Module):
         self.load_state_dict(theirs)
 
 
-def published(name: str) -> Path:
+def published(name: str, given: str = "pretrained=true") -> Path:
     """torchvision's weights for the network `name`, downloaded to torch's cache unless they are there.
+
+    Args:
+        given: the setting that asks for them, for errors.
 
     Raises:
         ValueError: they cannot be had.
@@ -127,26 +130,30 @@ def published(name: str) -> Path:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=checksum)
         except (OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())
-            raise ValueError(f"pretrained=true: cannot be downloaded ({reason}); put {url} at {path}") from error
+            raise ValueError(f"{given}: cannot be downloaded ({reason}); put {url} at {path}") from error
     return path
 
 
-def read_weights(path: Path) -> State:
+def read_weights(path: Path, given: str | None = None) -> State:
     """A state dict of tensors; nothing in the file is unpickled.
+
+    Args:
+        given: the setting that names the file, for errors; None: ``pretrained``.
 
     Raises:
         ValueError: no such file, or it holds something else.
     """
+    given = given or f"pretrained={path}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles, which are refused
             state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ValueError(f"pretrained={path}: no such file; looked for {path.absolute()}") from None
+        raise ValueError(f"{given}: no such file; looked for {path.absolute()}") from None
     except Exception as error:  # damage surfaces as many types
-        raise ValueError(f"pretrained={path}: no file of weights that can be read without unpickling") from error
+        raise ValueError(f"{given}: no file of weights that can be read without unpickling") from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):  # a checkpoint of a run
         state = state["model"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"pretrained={path}: holds no weights by name")
+        raise ValueError(f"{given}: holds no weights by name")
     return dict(state)

@@ -15,7 +15,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from models.layers import activation as make_activation
-from models.layers import check_probability, check_widths, output_layer
+from models.layers import check_probability, check_sizes, check_widths, output_layer
 
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -60,9 +60,7 @@ class Recurrent(nn.Module):
             raise ValueError(
                 f"input_shape={tuple(input_shape)}: a recurrent network takes series (steps, features) or images"
             )
-        for name, value in (("hidden_size", hidden_size), ("layers", layers)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
+        check_sizes(hidden_size=hidden_size, layers=layers)
         check_probability("dropout", dropout)
         check_widths("widths", list(widths))
         if dropout and layers == 1:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import check_probability, initialize
+from models.layers import check_probability, check_sizes, initialize
 
 PAD, START, END = range(3)  # unless a dataset says otherwise
 
@@ -144,13 +144,11 @@ class Transformer(nn.Module):
         super().__init__()
         if len(input_shape) != 1 or not isinstance(num_outputs, int) or (facts and facts.vocabulary is None):
             raise ValueError(f"input_shape={tuple(input_shape)}: a Transformer takes sequences of tokens")
-        for name, value in (("width", width), ("heads", heads), ("hidden", hidden), ("layers", layers)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
+        check_sizes(width=width, heads=heads, hidden=hidden, layers=layers)
         if head_width is None and width % heads:
             raise ValueError(f"heads={heads}: must divide width={width}, or give head_width")
-        if head_width is not None and head_width < 1:
-            raise ValueError(f"head_width={head_width}: must be at least 1")
+        head_width = width // heads if head_width is None else head_width
+        check_sizes(head_width=head_width)
         check_probability("dropout", dropout)
         check_probability("output_dropout", output_dropout)
         words = len(facts.vocabulary) if facts else num_outputs
@@ -158,7 +156,7 @@ class Transformer(nn.Module):
         self.pad: int = facts.pad if facts else PAD
         self.start: int = facts.start if facts else START
         self.end: int = facts.end if facts else END
-        of = (width, heads, head_width or width // heads, hidden, dropout, norm)
+        of = (width, heads, head_width, hidden, dropout, norm)
         self.source = Embedding(words, input_shape[0], width, dropout)
         self.encoder = nn.ModuleList(Layer(*of, cross=False) for _ in range(layers))
         self.target = Embedding(num_outputs, self.length, width, dropout)

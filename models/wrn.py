@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.layers import check_image, check_probability, output_layer
+from models.layers import check_image, check_probability, check_sizes, output_layer
 from models.resnet import small_convolution, stages
 
 
@@ -42,8 +42,7 @@ class WRN(nn.Module):
         n, rest = divmod(depth - 4, 6)
         if rest or n < 1:
             raise ValueError(f"depth={depth}: must be 6 n + 4, such as 10, 16, 22, 28 or 40")
-        if width < 1:
-            raise ValueError(f"width={width}: must be at least 1")
+        check_sizes(width=width)
         self.stem = small_convolution(channels, 16)
         self.stages = stages(16, [16 * width, 32 * width, 64 * width], [n] * 3, bottleneck=False, dropout=dropout)
         d_out = 64 * width

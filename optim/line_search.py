@@ -25,10 +25,8 @@ from optim.sets.precision import double, or_one
 from optim.two_point import Gradients, TwoPoint
 
 RULES = ("short", "backtracking")
-FIRST, LEAST = (
-    0.1,
-    1e-3,
-)  # the share of the way at which curvature is measured: in the first step, and in others at least
+# The share of the way at which curvature is measured: in the first step, and in others at least.
+FIRST, LEAST = 0.1, 1e-3
 SHRINK, GROW, TRIALS, SLACK = 0.9, 2.0, 40, 1e-6  # of M; and what of the gap rounding may leave
 
 

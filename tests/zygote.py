@@ -41,7 +41,7 @@ import trainer.sweep.pool
 import trainer.sweep.sweep
 import trainer.training.device
 import trainer.training.loop
-import trainer.training.objectives
+import trainer.training.objectives.style
 import trainer.training.run
 from data import digits
 from models import layer_list, mlp  # noqa: F401
@@ -125,7 +125,7 @@ def lay_tripwire(where: str, n: int | None, what: int | str) -> None:
         objectives = trainer.training.objectives
         objectives.Supervised.loss_and_outputs = trip(objectives.Supervised.loss_and_outputs)
         objectives.Reconstruction.mean = trip(objectives.Reconstruction.mean)
-        for kind in (objectives.NextToken, objectives.adversarial.Adversarial, objectives.Style):
+        for kind in (objectives.NextToken, objectives.adversarial.Adversarial, objectives.style.Style):
             kind.__call__ = trip(kind.__call__)
 
 

@@ -11,8 +11,7 @@ from PIL import Image
 from data import Facts
 from data.photo import photograph
 from models.pixels import Pixels
-from trainer.training.objectives import Style
-from trainer.training.objectives.style import gram
+from trainer.training.objectives.style import Style, gram
 
 FACTS = Facts(
     *("photo", "regression", (3, 16, 24), 1, None, None, {"train": 1}, torch.zeros(1), torch.tensor(255.0)),

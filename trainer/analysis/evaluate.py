@@ -311,7 +311,7 @@ def pictures(evaluation: Evaluation) -> Iterator[tuple[str, bytes]]:
         if hasattr(evaluation.run.model, "encode"):
             yield "latent.png", generated.latent_picture(evaluation.run, evaluation.split, title)
     if generated.has_codes(evaluation.run):
-        yield from generated.pictures(evaluation.run, raw_images(evaluation, [0, 1])[1], 0, title)
+        yield from generated.pictures(evaluation.run, 0, title)
     if objective.says in TABLED:
         mistakes = worst_mistakes(objective, predictions, truth, WORST)
         if mistakes:

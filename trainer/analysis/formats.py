@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from trainer.analysis.load import Run
 from trainer.analysis.raw_model import Model
 from trainer.rundir.errors import Refused, one_line
-from trainer.training.assembly import shapes
-from trainer.training.parts import build
+from trainer.training.parts import build, shapes
 
 INPUT = "input"
 LARGEST = 2**31 - 1  # bytes of an ONNX file: a limit of protobuf

@@ -56,6 +56,15 @@ def decoded(run: Run, codes: Tensor) -> np.ndarray:
     return torch.cat(parts).float().cpu().numpy()
 
 
+def limits(run: Run) -> tuple[float, float]:
+    """The values of black and white."""
+    known = run.facts.value_range
+    if known is not None and known[1] <= 255:  # cameras use only a part of 16 bits
+        return known
+    images = decoded(run, drawn(length(run), SAMPLES, 0))
+    return float(images.min()), float(images.max())
+
+
 def walks(latent: int, seed: int) -> Tensor:
     """Codes on arcs between pairs of drawn ones, (WALKS * ACROSS, L).
 
@@ -99,9 +108,9 @@ def mosaic(title: str, images: np.ndarray, value_range: tuple[float, float], acr
     return figure
 
 
-def pictures(run: Run, value_range: tuple[float, float], seed: int, title: str) -> Iterator[tuple[str, bytes]]:
+def pictures(run: Run, seed: int, title: str) -> Iterator[tuple[str, bytes]]:
     """Name and content of the pictures of codes: samples, arcs between pairs, and the plane of codes of two numbers."""
-    latent = length(run)
+    latent, value_range = length(run), limits(run)
     parts: list[tuple[str, str, Callable[[], Tensor], int]] = [
         ("samples.png", f"images from {SAMPLES} codes", lambda: drawn(latent, SAMPLES, seed), ACROSS),
         ("walk.png", f"on arcs between {WALKS} pairs of codes", lambda: walks(latent, seed), ACROSS),

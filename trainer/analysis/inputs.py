@@ -28,7 +28,7 @@ from data.precision import to_float32
 from data.read_table import Notation, column_names, is_parquet, plain_table, read_table
 from data.storage import one_line
 from data.table_file import TableFile
-from data.text import UNKNOWN, TextSource, as_rows, lines_of
+from data.text import UNKNOWN, TextSource, as_row, index_of, lines_of
 from trainer.rundir.errors import Refused
 from trainer.rundir.typed import looked_for, typed_path
 
@@ -226,20 +226,19 @@ def text_inputs(texts: list[str], path: Path, facts: Facts, source: Any, batch: 
     """
     if not isinstance(source, TextSource):
         raise Refused(f"{path}: {type(source).__name__} has no texts; expected {in_npz(facts)}")
-    words, (length,) = facts.vocabulary or (), facts.input_shape
+    index, (length,) = index_of(facts.vocabulary or ()), facts.input_shape
     rows, names, unread = [], [], []
     for i, text in enumerate(texts, 1):
-        pieces = source.pieces(text)
         try:
-            rows.append(as_rows([pieces], words, length, end=False))
+            rows.append(as_row(source.pieces(text), index, length, end=False))
             names.append(one_line(text.strip()))
         except ValueError as error:
             unread.append(one_line(f"{path}: text {i:,} {error}"))
     if not rows:
         more = f", and {len(unread) - 1:,} more" if len(unread) > 1 else ""
         raise Refused(f"{unread[0]}{more}" if unread else f"{path}: holds no text")
-    x = np.concatenate(rows)
-    n = int((x == words.index(UNKNOWN)).sum()) if UNKNOWN in words else 0
+    x = np.stack(rows)
+    n = int((x == index.get(UNKNOWN)).sum()) if UNKNOWN in index else 0
     notes = (f"{n:,} words that the run's training split lacks are {UNKNOWN}",) if n else ()
     return Inputs("text", names, split(x, batch), notes, unread)
 

@@ -22,10 +22,10 @@ from trainer.rundir import configuration, trust
 from trainer.rundir.errors import Refused, one_line
 from trainer.rundir.summary import Summary
 from trainer.training import checkpoint
-from trainer.training.assembly import objective_of, saying_where_to_look, shapes
+from trainer.training.assembly import objective_of, saying_where_to_look
 from trainer.training.device import autocast, pick_device
 from trainer.training.objectives import Objective
-from trainer.training.parts import build, refusing
+from trainer.training.parts import build, refusing, shapes
 from trainer.training.settings import Precision
 
 # Settings of data that do not apply to new data.

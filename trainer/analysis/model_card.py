@@ -16,8 +16,7 @@ from models.size import layer_sizes
 from trainer.analysis.data_card import composed, load
 from trainer.cli.display import screen
 from trainer.rundir.errors import Refused
-from trainer.training.assembly import shapes
-from trainer.training.parts import build
+from trainer.training.parts import build, shapes
 
 
 def main(arguments: argparse.Namespace) -> None:

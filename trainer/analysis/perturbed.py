@@ -110,8 +110,7 @@ def with_part(model: nn.Module, part: str, other: nn.Module) -> nn.Module:
     if not part:
         return other
     changed = copy.copy(model)
-    changed._modules = dict(model._modules)
-    changed.set_submodule(part, other)
+    changed._modules = {**model._modules, part: other}
     return changed
 
 

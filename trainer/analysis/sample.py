@@ -43,7 +43,7 @@ def main(arguments: argparse.Namespace) -> None:
         write_out(arguments.npz, file.getvalue())
         tell(f"arrays   {shown(arguments.npz)}: x, {arguments.n:,} images; codes")
     title = f"{run.facts.name}; {arguments.checkpoint} checkpoint, {run.moment}; seed {arguments.seed}"
-    files = dict(generated.pictures(run, limits(run), arguments.seed, title))
+    files = dict(generated.pictures(run, arguments.seed, title))
     epochs = of_epochs(run, arguments.seed, arguments.device, arguments.trusted)
     if epochs is not None:
         files["epochs.png"] = epochs
@@ -61,14 +61,6 @@ def check(run: Run) -> None:
         raise Refused(f"{run.path}: its inputs are {run.facts.input_shape}, no images with 1 or 3 channels")
 
 
-def limits(run: Run) -> tuple[float, float]:
-    """The values of black and white."""
-    if run.facts.value_range is not None:
-        return run.facts.value_range
-    images = generated.decoded(run, generated.drawn(generated.length(run), generated.SAMPLES, 0))
-    return float(images.min()), float(images.max())
-
-
 def of_epochs(run: Run, seed: int, device: str, trusted: bool) -> bytes | None:
     """A row of images for each kept epoch, from the same codes, as a PNG; None if none is kept."""
     kept = sorted((file.stem for file in (run.path / "checkpoints").glob("epoch_*.pt")), key=natural)
@@ -78,4 +70,4 @@ def of_epochs(run: Run, seed: int, device: str, trusted: bool) -> bytes | None:
     rows = [generated.decoded(load_run(run.path, kind, device, trusted=trusted), codes) for kind in kept]
     title = f"the same codes in each kept epoch\n{run.facts.name}; seed {seed}"
     names = [kind.replace("_", " ") for kind in kept]
-    return rendered(generated.mosaic, title, np.concatenate(rows), limits(run), generated.ACROSS, names)
+    return rendered(generated.mosaic, title, np.concatenate(rows), generated.limits(run), generated.ACROSS, names)

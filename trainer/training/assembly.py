@@ -29,7 +29,7 @@ from trainer.training.distributed import World
 from trainer.training.initial import Taken, freeze, norms_taken, take_weights
 from trainer.training.loggers import guarded
 from trainer.training.objectives import Objective
-from trainer.training.parts import build, chosen, refusing
+from trainer.training.parts import build, chosen, refusing, shapes
 from trainer.training.settings import TrainSettings
 from trainer.training.shared_norm import with_shared_statistics
 from trainer.training.state import Training, steps_per_epoch
@@ -184,11 +184,6 @@ def network_of(model: dict, dataset: Dataset, settings: TrainSettings, place: Pl
     network = build("model", model, **shapes(facts))
     network.to(place.device, place.dtype, memory_format=torch.channels_last if place.channels_last else None)
     return network
-
-
-def shapes(facts: Facts) -> dict[str, Any]:
-    """The arguments of every model's constructor; ``facts`` only of those that name it."""
-    return {"input_shape": facts.input_shape, "num_outputs": facts.num_outputs, "facts": facts}
 
 
 def objective_of(node: dict, facts: Facts) -> Objective:

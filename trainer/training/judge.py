@@ -19,7 +19,7 @@ from trainer.rundir import trust
 from trainer.rundir.summary import Summary
 from trainer.training import checkpoint
 from trainer.training.initial import checkpoint_in, epoch_of
-from trainer.training.parts import build
+from trainer.training.parts import build, shapes
 
 
 class Judge:
@@ -39,9 +39,8 @@ class Judge:
         # Here, since the copy in a judged run's checkpoint is data from a directory, too.
         trust.check(Path(about["file"]), "model", model)
         self.node, self.facts, self.about = model, Facts(**facts), about
-        shapes = {"input_shape": self.facts.input_shape, "num_outputs": self.facts.num_outputs, "facts": self.facts}
         with torch.random.fork_rng(devices=[]):  # the initial weights are not used
-            self.network: nn.Module = build("model", model, **shapes)
+            self.network: nn.Module = build("model", model, **shapes(self.facts))
         self.network.load_state_dict(weights)
         self.network.eval().requires_grad_(False)
         dense = [layer for layer in self.network.modules() if isinstance(layer, nn.Linear)]

@@ -21,8 +21,6 @@ GIVEN = {
     "schedule": ("optimizer", "epochs", "steps_per_epoch", "max_steps"),
     "objective": ("facts", "task"),  # the second is a fact, and an error may name it
 }
-
-
 OFFERED = {"model": ("facts",)}  # those that few constructors name, and others are not given
 
 
@@ -52,6 +50,11 @@ def build(group: str, node: dict, **given: Any) -> Any:
         del given[name]
     with refusing(group):
         return make(**given)
+
+
+def shapes(facts: Any) -> dict[str, Any]:
+    """The arguments of every model's constructor; ``facts`` only of those that name it."""
+    return {"input_shape": facts.input_shape, "num_outputs": facts.num_outputs, "facts": facts}
 
 
 def not_taken(make: Callable[..., Any], given: Iterable[str]) -> list[str]:

@@ -14,7 +14,6 @@ from trainer.training.objectives.objective import MAIN, TABLED, Objective, Says,
 from trainer.training.objectives.reconstruction import Elbo, Reconstruction
 from trainer.training.objectives.regression import Huber, MeanAbsoluteError, MeanSquaredError, r_squared
 from trainer.training.objectives.sequence import NextToken
-from trainer.training.objectives.style import Style
 
 __all__ = [
     "MAIN",
@@ -34,7 +33,6 @@ __all__ = [
     "Objective",
     "Reconstruction",
     "Says",
-    "Style",
     "Sums",
     "Supervised",
     "WassersteinGan",

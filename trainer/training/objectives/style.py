@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,8 @@ class Style(Objective):
         self.place, self.network_name = picture, network
         self.factors = content, style, variation
         self.picture = torch.empty(0)  # of the style, bytes
-        self.layers: nn.Sequential | None = None
-        self.told: tuple[Tensor, list[Tensor]] | None = None  # a photograph, and the Gram matrices of the style
+        self.features: Features | None = None
+        self.grams: list[Tensor] = []  # of the style
 
     def check(self, model: nn.Module) -> None:
         super().check(model)
@@ -80,50 +80,34 @@ class Style(Objective):
 
     def begin(self) -> None:
         self.picture = torch.from_numpy(photograph(self.place, self.facts.input_shape[1], "picture"))
-        self.layers = self.build()
+        self.features = self.build()
 
     def state(self) -> dict[str, Any]:
         return {"picture": self.picture}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.picture = state["picture"].cpu()
-        self.layers = self.build()
+        self.features = self.build()
 
-    def build(self) -> nn.Sequential:
+    def build(self) -> Features:
         """The fixed network."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            layers = drawn() if self.network_name == "drawn" else vgg(self.network_name)
-        return layers.eval().requires_grad_(False)
-
-    def features(self, u: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The features for the style, and those for the content."""
-        assert self.layers is not None  # begin() or load_state()
-        self.layers.to(u.device, u.dtype)
-        is_vgg = self.network_name != "drawn"
-        style, content = (VGG_STYLE, VGG_CONTENT) if is_vgg else ((1, 4, 7), 7)
-        mean, std = (torch.tensor(numbers).to(u).view(3, 1, 1) for numbers in IMAGENET)
-        u = (u - mean) / std if is_vgg else u - 0.5
-        found, deep = [], u
-        for i, layer in enumerate(self.layers):
-            u = layer(u)
-            if i in style:
-                found.append(u)
-            if i == content:
-                deep = u
-                break
-        return found, deep
+            made = drawn() if self.network_name == "drawn" else vgg(self.network_name)
+        return made.eval().requires_grad_(False)
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Sums]:
         x = batch[0]
         made = in_full(model(x))
+        assert self.features is not None  # begin() or load_state()
+        if not self.grams or self.grams[0].device != x.device:
+            self.features.to(x.device, x.dtype)
+            with torch.no_grad():
+                self.grams = [gram(f) for f in self.features(self.picture.to(x)[None] / 255)[0]]
         with torch.no_grad():
             _, wanted = self.features(x)
-            if self.told is None or self.told[0].device != x.device:
-                grams = [gram(f) for f in self.features(self.picture.to(x)[None] / 255)[0]]
-                self.told = x, grams
         ours, deep = self.features(made)
-        apart = [(gram(f) - g).square().mean() for f, g in zip(ours, self.told[1], strict=True)]
+        apart = [(gram(f) - g).square().mean() for f, g in zip(ours, self.grams, strict=True)]
         parts = {
             "content": (deep - wanted).square().mean(),
             "style": torch.stack(apart).mean(),
@@ -145,23 +129,59 @@ class Style(Objective):
         yield "picture.png", file.getvalue()
 
 
+class Features(nn.Module):
+    """A fixed network's features: those for the style, and those for the content.
+
+    Args:
+        layers: in order.
+        style, content: numbers of the layers whose outputs are taken.
+        mean, std: of the network's inputs, by colour.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        layers: Sequence[nn.Module],
+        style: Sequence[int],
+        content: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ):
+        super().__init__()
+        self.layers, self.style, self.content = nn.ModuleList(layers[: content + 1]), style, content
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1))
+
+    def forward(self, u: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Pictures (B, 3, H, W), 0 to 1 -> features (B, C, h, w) of each layer for the style, and of the content's"""
+        u = (u - self.mean) / self.std
+        found = []
+        for i, layer in enumerate(self.layers):
+            u = layer(u)
+            if i in self.style:
+                found.append(u)
+        return found, u
+
+
 def gram(features: Tensor) -> Tensor:
     """The mean over places of the products of channels, (B, C, C)."""
     flat = features.flatten(2)
     return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
-def drawn() -> nn.Sequential:
+def drawn() -> Features:
     """Convolutions of drawn filters with ReLU after each, and averages of 2 x 2 pixels between them."""
     layers: list[nn.Module] = []
     for number, (before, after) in enumerate(DRAWN):
         layer = nn.Conv2d(before, after, 3, padding=1, padding_mode="reflect", bias=False)
         nn.init.normal_(layer.weight, std=(1 if number else 4) * math.sqrt(2 / (9 * before)))
         layers += [layer, nn.ReLU(), nn.AvgPool2d(2)]
-    return nn.Sequential(*layers)
+    return Features(layers, (1, 4, 7), 7, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
 
 
-def vgg(network: str) -> nn.Sequential:
+def vgg(network: str) -> Features:
     """The convolutions of torchvision's VGG-19, with published weights.
 
     Raises:
@@ -169,14 +189,14 @@ def vgg(network: str) -> nn.Sequential:
     """
     from torchvision.models import vgg19
 
-    try:
-        weights = read_weights(published("vgg19") if network == "vgg19" else Path(network).expanduser())
-    except ValueError as error:
-        raise ValueError(f"network={str(error).partition('=')[2]}") from error
+    given = f"network={network}"
+    weights = read_weights(published("vgg19", given) if network == "vgg19" else Path(network).expanduser(), given)
     layers = vgg19().features
     own = {key.removeprefix("features."): value for key, value in weights.items() if key.startswith("features.")}
     try:
         layers.load_state_dict(own)
     except RuntimeError as error:
         raise ValueError(f"network={network}: holds no weights of VGG-19") from error
-    return nn.Sequential(*(nn.ReLU() if isinstance(layer, nn.ReLU) else layer for layer in layers))
+    # torchvision's ReLUs write over the features that are compared.
+    plain = [nn.ReLU() if isinstance(layer, nn.ReLU) else layer for layer in layers]
+    return Features(plain, VGG_STYLE, VGG_CONTENT, *IMAGENET)
