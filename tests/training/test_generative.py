@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from users_own import TinyAutoencoder
 
 from data import Facts, Raw
 from data.gate import admit
+from trainer.analysis import generated
 from trainer.training.objectives import Elbo, NextToken, Reconstruction, for_task
 
 IMAGES = Facts("images", "classification", (1, 3, 3), 10, None, None, {"train": 4}, torch.zeros(1), torch.ones(1))
@@ -174,3 +176,22 @@ def test_a_number_that_is_no_token_is_refused(token, line):
     raw = Raw(name="words", task="sequence", parts={"train": (x, x)}, num_outputs=9, vocabulary=tuple("_<>abc"))
     with pytest.raises(ValueError, match=line):
         admit(raw)
+
+
+def test_a_split_of_one_sample_is_drawn(cli, tmp_path):
+    run = [*TINY, "model.variational=true", "objective=elbo", "data.limit=1", "data.batch_size=1", "train.epochs=1"]
+    assert cli(*run, "hydra.run.dir=run")[0] == 0
+    code, text = cli("evaluate", "run", "--trust")
+    assert code == 0, text
+    assert "latent.png" in text
+
+
+def test_the_plane_of_codes_is_that_of_pca(monkeypatch):
+    codes = np.random.default_rng(0).normal(size=(50, 5)) * [1, 7, 2, 5, 3]
+    drawn = []
+    monkeypatch.setattr(generated, "codes_of", lambda run, split: (codes, torch.zeros(50)))
+    monkeypatch.setattr(generated, "rendered", lambda figure, title, *parts: drawn.extend(parts))
+    generated.latent_picture(SimpleNamespace(facts=None), "test", "")
+    pca = PCA(2).fit(codes)
+    np.testing.assert_allclose(np.abs(drawn[0]), np.abs(pca.transform(codes)), atol=1e-6)
+    assert drawn[1] == [f"component {k + 1}, {pca.explained_variance_ratio_[k]:.0%} of the variance" for k in range(2)]

@@ -162,9 +162,9 @@ def latent_picture(run: Run, split: str, title: str) -> bytes:
     names = [f"number {k + 1} of the code" for k in range(2)]
     if codes.shape[1] > 2:
         centred = codes - codes.mean(0)
-        _, stretch, axes = np.linalg.svd(centred, full_matrices=False)
-        shares = np.square(stretch) / max(np.square(stretch).sum(), 1e-30)
-        codes = centred @ axes[:2].T
+        variances, axes = np.linalg.eigh(centred.T @ centred)  # in ascending order; also of a single sample
+        shares = variances[::-1].clip(0) / max(variances.sum(), 1e-30)
+        codes = centred @ axes[:, :-3:-1]
         names = [f"component {k + 1}, {shares[k]:.0%} of the variance" for k in range(2)]
     elif codes.shape[1] == 1:
         codes, names = np.column_stack([codes, np.zeros(len(codes))]), [names[0], ""]
